@@ -1,0 +1,2 @@
+//! Peitho.
+fn main() {}
