@@ -1,0 +1,287 @@
+//! Image names as clients spell them, made comparable: inspect and create use the raw configured string,
+//! pull a normalised one (protocol §3.3), and both mean one image.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, InvalidName};
+
+/// A reference to an image in canonical form: registry host, repository, and a tag or digest.
+///
+/// `busybox`, `docker.io/busybox` and `docker.io/library/busybox:latest` are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ImageName {
+    registry: String,
+    repository: String,
+    version: Version,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Version {
+    Tag(String),
+    Digest(Digest),
+}
+
+const DOCKER_HUB: &str = "docker.io";
+const RULE: &str = "[host[:port]/]name[/name...][:tag|@sha256:...]";
+
+impl ImageName {
+    /// Host and port of the registry, `docker.io` where none was named.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The repository without its registry, for example `hyperledger/fabric-ccenv`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The digest, where the reference is pinned to one.
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.version {
+            Version::Digest(digest) => Some(digest),
+            Version::Tag(_) => None,
+        }
+    }
+
+    /// The tag, where the reference is not pinned to a digest.
+    pub fn tag(&self) -> Option<&str> {
+        match &self.version {
+            Version::Tag(tag) => Some(tag),
+            Version::Digest(_) => None,
+        }
+    }
+
+    /// The same repository at another tag or digest (`sha256:…`), as the `tag` query of
+    /// `POST /images/create` gives it.
+    ///
+    /// # Errors
+    /// When `version` is neither a tag nor a digest.
+    pub fn at(&self, version: &str) -> Result<Self, InvalidName> {
+        let version = match version.parse() {
+            Ok(digest) => Version::Digest(digest),
+            Err(_) => Version::Tag(tag(version)?),
+        };
+        Ok(Self {
+            version,
+            ..self.clone()
+        })
+    }
+
+    /// Whether this has the form that peers give to the images they build: one component without
+    /// registry and tag, ending in `-` and 64 hexadecimal digits (protocol §5.1). Such an image exists
+    /// only if Peitho built it; any other name is a builder or runtime image of some registry.
+    pub fn is_chaincode(&self) -> bool {
+        let Some(name) = self.familiar_repository() else {
+            return false;
+        };
+        self.version == Version::Tag("latest".to_owned())
+            && !name.contains('/')
+            && name.rsplit_once('-').is_some_and(|(_, hash)| {
+                hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            })
+    }
+
+    /// The repository as people write it, where the registry is Docker Hub.
+    fn familiar_repository(&self) -> Option<&str> {
+        (self.registry == DOCKER_HUB).then(|| {
+            self.repository
+                .strip_prefix("library/")
+                .unwrap_or(&self.repository)
+        })
+    }
+
+    /// The reference as the container runtime of a node takes it: never shortened.
+    pub fn full(&self) -> String {
+        format!("{}/{}{}", self.registry, self.repository, self.version)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => write!(f, ":{tag}"),
+            Self::Digest(digest) => write!(f, "@{digest}"),
+        }
+    }
+}
+
+/// The familiar form: without `docker.io/` and `library/`, always with tag or digest.
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.familiar_repository() {
+            Some(repository) => write!(f, "{repository}{}", self.version),
+            None => f.write_str(&self.full()),
+        }
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let invalid = || InvalidName::new("image name", text, RULE);
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest.parse::<Digest>().map_err(|_| invalid())?)),
+            None => (text, None),
+        };
+        let (name, tagged) = match name.rsplit_once(':') {
+            Some((name, tagged)) if !tagged.contains('/') => (name, Some(tag(tagged)?)),
+            _ => (name, None),
+        };
+        let version = match (digest, tagged) {
+            (Some(digest), _) => Version::Digest(digest),
+            (None, Some(tag)) => Version::Tag(tag),
+            (None, None) => Version::Tag("latest".to_owned()),
+        };
+        let (registry, path) = match name.split_once('/') {
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+            _ => (DOCKER_HUB, name),
+        };
+        let registry = if registry == "index.docker.io" {
+            DOCKER_HUB
+        } else {
+            registry
+        };
+        if !host_fits(registry) || text.len() > 1024 || !path.split('/').all(component_fits) {
+            return Err(invalid());
+        }
+        let repository = if registry == DOCKER_HUB && !path.contains('/') {
+            format!("library/{path}")
+        } else {
+            path.to_owned()
+        };
+        Ok(Self {
+            registry: registry.to_owned(),
+            repository,
+            version,
+        })
+    }
+}
+
+impl TryFrom<String> for ImageName {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
+    }
+}
+
+impl From<ImageName> for String {
+    fn from(name: ImageName) -> Self {
+        name.full()
+    }
+}
+
+fn tag(text: &str) -> Result<String, InvalidName> {
+    let mut bytes = text.bytes();
+    let fits = text.len() <= 128
+        && bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(InvalidName::new(
+            "image tag",
+            text,
+            "up to 128 characters out of A-Z, a-z, 0-9, _, . and -",
+        ))
+    }
+}
+
+fn host_fits(host: &str) -> bool {
+    !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'))
+}
+
+fn component_fits(component: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    !component.is_empty()
+        && component.bytes().next().is_some_and(alphanumeric)
+        && component.bytes().next_back().is_some_and(alphanumeric)
+        && component
+            .bytes()
+            .all(|b| alphanumeric(b) || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spellings_of_inspect_and_pull_are_one_image() {
+        for (raw, normalised) in [
+            (
+                "hyperledger/fabric-ccenv:2.5",
+                "docker.io/hyperledger/fabric-ccenv:2.5",
+            ),
+            ("busybox", "docker.io/library/busybox:latest"),
+            (
+                "index.docker.io/hyperledger/fabric-ccenv",
+                "hyperledger/fabric-ccenv:latest",
+            ),
+        ] {
+            assert_eq!(raw.parse::<ImageName>(), normalised.parse(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn display_is_familiar_and_full_is_not() {
+        let name: ImageName = "busybox".parse().unwrap();
+        assert_eq!(name.to_string(), "busybox:latest");
+        assert_eq!(name.full(), "docker.io/library/busybox:latest");
+        let private: ImageName = "10.88.0.1:5000/a/b:1".parse().unwrap();
+        assert_eq!(private.to_string(), "10.88.0.1:5000/a/b:1");
+        assert_eq!(private.registry(), "10.88.0.1:5000");
+    }
+
+    #[test]
+    fn a_chaincode_image_is_known_by_its_form() {
+        let chaincode = format!(
+            "net-peer0.org1.example.com-basic_1-{0}-{0}",
+            "ab".repeat(32)
+        );
+        assert!(chaincode.parse::<ImageName>().unwrap().is_chaincode());
+        assert!(
+            !"hyperledger/fabric-ccenv:2.5"
+                .parse::<ImageName>()
+                .unwrap()
+                .is_chaincode()
+        );
+        assert!(
+            !format!("x/{chaincode}")
+                .parse::<ImageName>()
+                .unwrap()
+                .is_chaincode()
+        );
+        assert!(
+            !format!("{chaincode}:1")
+                .parse::<ImageName>()
+                .unwrap()
+                .is_chaincode()
+        );
+    }
+
+    #[test]
+    fn what_is_not_an_image_name_is_refused() {
+        for text in [
+            "",
+            "Upper",
+            "a//b",
+            "a:",
+            "a@sha256:00",
+            "-a",
+            "a/../b",
+            "a b",
+        ] {
+            assert!(text.parse::<ImageName>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Names, labels and annotations of Kubernetes objects: the only place that makes one (design D13).
+//!
+//! A name is `<prefix>-<slug>-<hash>[-<nonce>]` and at most 63 characters, whatever peers call their
+//! containers. The slug is for people; the hash identifies. Originals live in annotations.
+
+use super::{CompileKey, ContainerKey, Digest, InstanceName};
+
+/// Label: which program manages the object. Its value is [`MANAGER`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`] on every object of ours.
+pub const MANAGER: &str = "peitho";
+/// Label: which Peitho it belongs to, an [`InstanceName`].
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Label: `chaincode`, `compile` or `instance`.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Label: the tenant.
+pub const TENANT: &str = "peitho.dev/tenant";
+/// Label: hash of tenant and container name, 16 hexadecimal digits; equal on record and pods.
+pub const CONTAINER: &str = "peitho.dev/container";
+/// Label: the container's id, its first 32 hexadecimal digits.
+pub const CONTAINER_ID: &str = "peitho.dev/container-id";
+/// Label: the compile key, its first 32 hexadecimal digits.
+pub const COMPILE: &str = "peitho.dev/compile";
+/// Annotation: the container name as the peer spells it.
+pub const CONTAINER_NAME: &str = "peitho.dev/container-name";
+/// Annotation: `CORE_CHAINCODE_ID_NAME`, the one true name of the chaincode.
+pub const PACKAGE_ID: &str = "peitho.dev/package-id";
+/// Annotation: the image as the peer names it.
+pub const IMAGE: &str = "peitho.dev/image";
+
+/// What a chaincode's record is called: stable for instance, tenant and container, so that the API
+/// server's 409 decides who of two creators wins.
+pub fn record(instance: &InstanceName, key: &ContainerKey) -> String {
+    format!(
+        "cc-{}-{}",
+        slug(key.name.as_str()),
+        container_hash(instance, key)
+    )
+}
+
+/// What the pod of one launch is called: the record's name and eight digits of the record's UID. One
+/// record is launched at most once under one name, so a second `start` meets the API server's 409.
+pub fn pod(record: &str, record_uid: &str) -> String {
+    format!("{record}-{}", &Digest::of(record_uid.as_bytes()).hex()[..8])
+}
+
+/// What the Secret and the pod of a compile are called: a second replica, or Peitho after a restart,
+/// finds the run that goes on.
+pub fn compile(instance: &InstanceName, key: &CompileKey) -> String {
+    let hash = Digest::of(format!("{instance}\0{key}").as_bytes()).hex();
+    format!("compile-{}", &hash[..32])
+}
+
+/// The Secret with what all replicas of one instance share.
+pub fn instance_secret(instance: &InstanceName) -> String {
+    format!("{instance}-instance")
+}
+
+/// The value of [`CONTAINER`].
+pub fn container_hash(instance: &InstanceName, key: &ContainerKey) -> String {
+    let text = format!("{instance}\0{}\0{}", key.tenant, key.name);
+    Digest::of(text.as_bytes()).hex()[..16].to_owned()
+}
+
+/// The readable part: what stands between the peer's prefix and the package hash where the name is a
+/// peer's, in the characters of a DNS label, at most 24 of them.
+fn slug(name: &str) -> String {
+    let named = match name.rsplit_once(['-', '.', '_']) {
+        Some((front, hash)) if hash.len() == 64 => front,
+        _ => name,
+    };
+    let clean: String = named
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let tail = &clean[clean.len().saturating_sub(24)..];
+    let slug = tail.trim_matches('-');
+    if slug.is_empty() {
+        "x".to_owned()
+    } else {
+        slug.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> ContainerKey {
+        ContainerKey {
+            tenant: crate::names::Tenant::default_tenant(),
+            name: name.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn names_fit_kubernetes_whatever_the_peer_says() {
+        let long = format!("net-peer0.org1.example.com-simple_1-{}", "ab".repeat(32));
+        let instance = InstanceName::default();
+        for name in [&long, "A", &"x_".repeat(200), "a.b.c--"] {
+            let record = record(&instance, &key(name));
+            let pod = pod(&record, "0b5f5a5c-1111-2222-3333-444455556666");
+            assert!(pod.len() <= 63, "{pod}");
+            assert!(
+                pod.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{pod}"
+            );
+        }
+        assert!(
+            record(&instance, &key(&long)).starts_with("cc-0-org1-example-com-simple-1-"),
+            "{}",
+            record(&instance, &key(&long))
+        );
+    }
+
+    #[test]
+    fn equal_slugs_do_not_make_equal_names() {
+        let instance = InstanceName::default();
+        assert_ne!(
+            record(&instance, &key("a_b")),
+            record(&instance, &key("a-b"))
+        );
+    }
+}

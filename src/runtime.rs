@@ -1,0 +1,250 @@
+//! What runs containers: the one trait of our own (design D2), and the finished specifications that it
+//! takes. `compile` hands it compiles, `container` hands it chaincode. It knows neither of them, nor the
+//! wire, nor how an image was built.
+
+use async_trait::async_trait;
+use secrecy::SecretBox;
+use serde::{Deserialize, Serialize};
+
+use crate::image_spec::Layer;
+use crate::names::{CompileKey, ContainerId, ContainerKey, ImageName, Tenant};
+use crate::store::Blob;
+use crate::store::spool::Spool;
+
+pub mod kubernetes;
+
+/// What can go wrong with a runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such container.
+    #[error("No such container: {0}")]
+    NotFound(ContainerKey),
+    /// The name is taken.
+    #[error("container {0} exists already")]
+    Exists(ContainerKey),
+    /// The files do not fit a record.
+    #[error("{bytes} bytes of files for {key}: the limit is {limit} bytes")]
+    FilesTooLarge {
+        /// The container.
+        key: ContainerKey,
+        /// What was uploaded, with what was there.
+        bytes: usize,
+        /// The most that fits.
+        limit: usize,
+    },
+    /// The cluster says no, and will say it again: its words and what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// The cluster cannot be reached, also after retries: the last cause.
+    #[error("the Kubernetes API server does not answer: {0}")]
+    Unavailable(String),
+    /// The process never ran (design D11): the reason in the words of Kubernetes.
+    #[error("{0}")]
+    NeverStarted(String),
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its code; 137 when it was killed, by order, by the node or for want of memory.
+    pub code: i64,
+}
+
+/// What a container is doing, from its pod and events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Created, and never started.
+    Created,
+    /// Accepted; not running yet.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// Its process ran and ended.
+    Exited(Exit),
+    /// It will not run: the reason in the words of Kubernetes.
+    NeverStarted(String),
+}
+
+/// Whether an order changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did.
+    Done,
+    /// It was so already: Docker's 304.
+    Already,
+}
+
+/// A chaincode container as ordered by `create`: complete, so that any replica can launch it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChaincodeSpec {
+    /// Tenant and name.
+    pub key: ContainerKey,
+    /// The id given to the client.
+    pub id: ContainerId,
+    /// The image as the peer names it.
+    pub image: ImageName,
+    /// `CORE_CHAINCODE_ID_NAME`, where the environment has it.
+    pub package_id: Option<String>,
+    /// The image that the node pulls.
+    pub base: ImageName,
+    /// What is fetched from Peitho into the base.
+    pub layer: Layer,
+    /// Docker's `Entrypoint` where the request sets one: replaces that of the image.
+    pub entrypoint: Option<Vec<String>>,
+    /// Docker's `Cmd`.
+    pub args: Vec<String>,
+    /// The image's `ENV` and after it the request's, as pairs; later ones win.
+    pub env: Vec<(String, String)>,
+    /// Docker's `WorkingDir` where the request sets one.
+    pub working_dir: Option<String>,
+    /// `USER` of the image, where it is known by number.
+    pub user: Option<i64>,
+    /// What of Docker's HostConfig has a meaning in Kubernetes.
+    pub host: HostSpec,
+}
+
+/// The part of Docker's HostConfig that has a meaning in Kubernetes (design D15).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostSpec {
+    /// `Memory` in bytes.
+    pub memory: Option<u64>,
+    /// `CpuQuota`/`CpuPeriod` or `NanoCpus` in thousandths of a CPU.
+    pub cpu_millis: Option<u64>,
+    /// `Dns`.
+    pub dns: Vec<String>,
+    /// `DnsSearch`.
+    pub dns_search: Vec<String>,
+    /// `ExtraHosts`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `ReadonlyRootfs`.
+    pub read_only_root: bool,
+    /// `CapDrop`, without `CAP_`.
+    pub cap_drop: Vec<String>,
+}
+
+/// A file put into a container before its start. `Debug` does not show the content: it may be a key.
+#[derive(Debug)]
+pub struct UploadedFile {
+    /// Absolute path in the container.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// The content.
+    pub content: SecretBox<Vec<u8>>,
+}
+
+/// A compile as ordered: complete and by its key unique.
+#[derive(Clone, Debug)]
+pub struct CompileSpec {
+    /// What identifies it.
+    pub key: CompileKey,
+    /// For whom.
+    pub tenant: Tenant,
+    /// The builder image.
+    pub image: ImageName,
+    /// The builder's ENTRYPOINT, where known, and the command.
+    pub command: Vec<String>,
+    /// The request's environment and Peitho's own; later ones win.
+    pub env: Vec<(String, String)>,
+    /// WORKDIR where the request sets one.
+    pub working_dir: Option<String>,
+    /// `USER` of the image, where it is known by number.
+    pub user: Option<i64>,
+    /// What goes to `/chaincode/input`: tar or tar.gz.
+    pub input: Option<Blob>,
+    /// The compile's log; the runtime may add notices of its own.
+    pub log: Spool,
+}
+
+/// A chaincode container that a runtime holds.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// As ordered.
+    pub spec: ChaincodeSpec,
+    /// What it is doing.
+    pub state: State,
+}
+
+/// Output of a chaincode's process as it comes; `None` at its end.
+pub type LogStream = futures::stream::BoxStream<'static, std::io::Result<bytes::Bytes>>;
+
+/// Runs chaincode and compiles. All of it survives a restart of Peitho: what a method needs to know it
+/// finds where the containers are.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Writes the record of a container; nothing runs yet.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when the name is taken: of two creators one wins.
+    async fn create(&self, spec: &ChaincodeSpec) -> Result<(), Error>;
+
+    /// The container `key`, or `None`.
+    async fn find(&self, key: &ContainerKey) -> Result<Option<Found>, Error>;
+
+    /// The key of the container of `tenant` with `id`, or `None`.
+    async fn find_id(
+        &self,
+        tenant: &Tenant,
+        id: &ContainerId,
+    ) -> Result<Option<ContainerKey>, Error>;
+
+    /// Adds files to a container that was not started.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::FilesTooLarge`].
+    async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error>;
+
+    /// Starts the container: returns when the cluster accepted it. Anything of an earlier launch under the
+    /// same key is gone first: never two processes of one chaincode.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Refused`] with the cluster's words.
+    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error>;
+
+    /// Waits until the container runs or is over, whichever is first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such container.
+    async fn wait_running(&self, key: &ContainerKey) -> Result<State, Error>;
+
+    /// Waits for the end of the process, for its whole life if need be.
+    ///
+    /// # Errors
+    /// [`Error::NeverStarted`] when it will not run: what was made for it is deleted before.
+    async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error>;
+
+    /// Ends the process; returns when it is gone.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error>;
+
+    /// Ends the process and deletes all that belongs to the container; returns when it is gone, so that the
+    /// name is free.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn remove(&self, key: &ContainerKey) -> Result<(), Error>;
+
+    /// The output of the container's process, from its beginning, until it ends. Waits for the start.
+    async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error>;
+
+    /// Runs a compile, or joins the run of the same key, and returns when its process is over. Log, output
+    /// and the true exit code come by the agent (design D6); this is the verdict for when the agent cannot
+    /// report any more. Dropping the future leaves the run as it is.
+    ///
+    /// # Errors
+    /// [`Error::NeverStarted`], [`Error::Refused`].
+    async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error>;
+
+    /// Ends a compile's run, if there is one, and deletes all that belongs to it.
+    async fn discard(&self, key: &CompileKey) -> Result<(), Error>;
+
+    /// Whether the runtime can be used now: the readiness of the server.
+    ///
+    /// # Errors
+    /// The cause in one line.
+    async fn ready(&self) -> Result<(), Error>;
+}
