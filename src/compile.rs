@@ -130,9 +130,21 @@ struct Inner {
 
 impl Compiles {
     /// Compiles by `runtime`; runs are tasks of `tasks`.
-    pub fn new(settings: Settings, runtime: Arc<dyn Runtime>, store: Store, tasks: TaskTracker) -> Self {
+    pub fn new(
+        settings: Settings,
+        runtime: Arc<dyn Runtime>,
+        store: Store,
+        tasks: TaskTracker,
+    ) -> Self {
         let queue = Queue::new(settings.parallel);
-        Self(Arc::new(Inner { settings, runtime, store, queue, jobs: Mutex::default(), tasks }))
+        Self(Arc::new(Inner {
+            settings,
+            runtime,
+            store,
+            queue,
+            jobs: Mutex::default(),
+            tasks,
+        }))
     }
 
     /// The compile of `request`: from the store, or the run that goes on, or a new one.
@@ -149,7 +161,10 @@ impl Compiles {
             return Ok(run);
         }
         loop {
-            let fresh = Job::new(Spool::create(&self.0.store).await?, request.input.map(|input| input.blob));
+            let fresh = Job::new(
+                Spool::create(&self.0.store).await?,
+                request.input.map(|input| input.blob),
+            );
             let (job, is_new) = {
                 let mut jobs = self.jobs();
                 let job = jobs.entry(key).or_insert_with(|| Arc::clone(&fresh));
@@ -185,12 +200,16 @@ impl Compiles {
                 log: job.log.clone(),
             };
             let started = tokio::time::Instant::now();
-            let end = job.drive(&inner.settings, &inner.queue, &*inner.runtime, &spec).await;
+            let end = job
+                .drive(&inner.settings, &inner.queue, &*inner.runtime, &spec)
+                .await;
             let end = match end {
                 End::Exited { code: 0, output } if request.builder.is_some() => {
                     match cache::keep(&inner.store, &request.tenant, &key, &job.log, output).await {
                         Ok(()) => End::Exited { code: 0, output },
-                        Err(error) => End::Failed(format!("the compile's result was not kept: {error}").into()),
+                        Err(error) => End::Failed(
+                            format!("the compile's result was not kept: {error}").into(),
+                        ),
                     }
                 }
                 end => end,
@@ -221,7 +240,12 @@ impl Compiles {
     ///
     /// # Errors
     /// [`ReportError::Offset`] when the bytes do not continue the log.
-    pub async fn append_log(&self, key: &CompileKey, offset: u64, bytes: &[u8]) -> Result<u64, ReportError> {
+    pub async fn append_log(
+        &self,
+        key: &CompileKey,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<u64, ReportError> {
         self.job(key)?.append_log(offset, bytes).await
     }
 
@@ -253,11 +277,17 @@ impl Compiles {
     }
 
     fn job(&self, key: &CompileKey) -> Result<Arc<Job>, ReportError> {
-        self.jobs().get(key).cloned().ok_or(ReportError::Unknown(*key))
+        self.jobs()
+            .get(key)
+            .cloned()
+            .ok_or(ReportError::Unknown(*key))
     }
 
     fn jobs(&self) -> std::sync::MutexGuard<'_, HashMap<CompileKey, Arc<Job>>> {
-        self.0.jobs.lock().expect("nothing panics while it holds the compiles")
+        self.0
+            .jobs
+            .lock()
+            .expect("nothing panics while it holds the compiles")
     }
 }
 

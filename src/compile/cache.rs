@@ -17,8 +17,15 @@ struct Kept {
 }
 
 /// The kept result of `key`, if its blobs are still there.
-pub(super) async fn find(store: &Store, tenant: &Tenant, key: &CompileKey) -> Result<Option<Run>, Error> {
-    let Some(kept) = store.get_ref::<Kept>(RefKind::Compile, tenant, &key.to_string()).await? else {
+pub(super) async fn find(
+    store: &Store,
+    tenant: &Tenant,
+    key: &CompileKey,
+) -> Result<Option<Run>, Error> {
+    let Some(kept) = store
+        .get_ref::<Kept>(RefKind::Compile, tenant, &key.to_string())
+        .await?
+    else {
         return Ok(None);
     };
     for blob in kept.output.iter().chain([&kept.log]) {
@@ -26,7 +33,10 @@ pub(super) async fn find(store: &Store, tenant: &Tenant, key: &CompileKey) -> Re
             return Ok(None);
         }
     }
-    let end = End::Exited { code: 0, output: kept.output };
+    let end = End::Exited {
+        code: 0,
+        output: kept.output,
+    };
     Ok(Some(Run {
         log: Spool::of_blob(store, &kept.log).await?,
         end: watch::Sender::new(Some(end)).subscribe(),
@@ -42,6 +52,11 @@ pub(super) async fn keep(
     log: &Spool,
     output: Option<Blob>,
 ) -> Result<(), Error> {
-    let kept = Kept { log: log.commit(store).await?, output };
-    store.put_ref(RefKind::Compile, tenant, &key.to_string(), &kept).await
+    let kept = Kept {
+        log: log.commit(store).await?,
+        output,
+    };
+    store
+        .put_ref(RefKind::Compile, tenant, &key.to_string(), &kept)
+        .await
 }

@@ -62,7 +62,9 @@ impl Job {
     pub(super) async fn append_log(&self, offset: u64, bytes: &[u8]) -> Result<u64, ReportError> {
         let mut delivered = self.delivered.lock().await;
         if offset != *delivered {
-            return Err(ReportError::Offset { expected: *delivered });
+            return Err(ReportError::Offset {
+                expected: *delivered,
+            });
         }
         self.log.append(bytes).await?;
         *delivered += bytes.len() as u64;
@@ -70,7 +72,10 @@ impl Job {
     }
 
     pub(super) fn set_output(&self, output: Blob) {
-        *self.output.lock().expect("nothing panics while it holds the output") = Some(output);
+        *self
+            .output
+            .lock()
+            .expect("nothing panics while it holds the output") = Some(output);
     }
 
     pub(super) fn report_exit(&self, code: i64) {
@@ -126,8 +131,14 @@ impl Job {
     }
 
     fn exited(&self, code: i64) -> End {
-        let output = *self.output.lock().expect("nothing panics while it holds the output");
-        End::Exited { code, output: output.filter(|_| code == 0) }
+        let output = *self
+            .output
+            .lock()
+            .expect("nothing panics while it holds the output");
+        End::Exited {
+            code,
+            output: output.filter(|_| code == 0),
+        }
     }
 
     /// The pod is over, or was never there, and the agent has not reported.
@@ -136,7 +147,11 @@ impl Job {
             Ok(exit) => match timeout(LAST_REPORT, self.exit_report()).await {
                 Ok(code) => self.exited(code),
                 Err(_) => End::Failed(
-                    format!("the compile's pod ended with {} before it could report its result", exit.code).into(),
+                    format!(
+                        "the compile's pod ended with {} before it could report its result",
+                        exit.code
+                    )
+                    .into(),
                 ),
             },
             Err(error) => End::Failed(error.to_string().into()),
@@ -150,7 +165,10 @@ impl Job {
             if askers.wait_for(|askers| *askers == 0).await.is_err() {
                 std::future::pending::<()>().await;
             }
-            if timeout(grace, askers.wait_for(|askers| *askers > 0)).await.is_err() {
+            if timeout(grace, askers.wait_for(|askers| *askers > 0))
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -163,7 +181,11 @@ impl Job {
 
     pub(super) async fn discarded(&self) {
         // The sender lives in `self`, so this cannot fail.
-        let _ = self.discarded.subscribe().wait_for(|discarded| *discarded).await;
+        let _ = self
+            .discarded
+            .subscribe()
+            .wait_for(|discarded| *discarded)
+            .await;
     }
 
     pub(super) fn set_discarded(&self) {

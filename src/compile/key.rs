@@ -15,10 +15,20 @@ pub(super) fn of(request: &Request) -> CompileKey {
     parts.add(&builder(&request.image, request.builder.as_ref()));
     parts.add(std::env::consts::ARCH);
     parts.list(request.command.iter().map(String::as_str));
-    parts.list(request.env.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
+    parts.list(
+        request
+            .env
+            .iter()
+            .flat_map(|(name, value)| [name.as_str(), value.as_str()]),
+    );
     parts.add(request.working_dir.as_deref().unwrap_or(""));
     parts.add(&request.user.map_or(String::new(), |user| user.to_string()));
-    parts.add(&request.input.as_ref().map_or(String::new(), |input| input.content.to_string()));
+    parts.add(
+        &request
+            .input
+            .as_ref()
+            .map_or(String::new(), |input| input.content.to_string()),
+    );
     CompileKey::new(parts.0.finish())
 }
 
@@ -60,7 +70,10 @@ mod tests {
             working_dir: None,
             user: None,
             input: Some(Input {
-                blob: Blob { digest: Digest::of(b"gz"), size: 2 },
+                blob: Blob {
+                    digest: Digest::of(b"gz"),
+                    size: 2,
+                },
                 content: Digest::of(b"tar"),
             }),
         }

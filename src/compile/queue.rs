@@ -48,7 +48,9 @@ impl Queue {
         if let Ok(place) = turn.as_mut().get_mut().try_recv() {
             return place;
         }
-        let notice = format!("peitho: waiting for a compile to end, {ahead} others are ahead (compile.parallel)\n");
+        let notice = format!(
+            "peitho: waiting for a compile to end, {ahead} others are ahead (compile.parallel)\n"
+        );
         if let Err(error) = log.append(notice.as_bytes()).await {
             tracing::warn!(error = %error, "compile: notice not written");
         }
@@ -71,7 +73,13 @@ impl Queue {
                 let (tenant, sender) = state.waiting.remove(at);
                 state.free -= 1;
                 *state.running.entry(tenant.clone()).or_default() += 1;
-                (sender, Place { queue: self.clone(), tenant })
+                (
+                    sender,
+                    Place {
+                        queue: self.clone(),
+                        tenant,
+                    },
+                )
             };
             // Outside of the lock: when the waiter is gone the place comes back and drops here.
             drop(sender.send(place));
@@ -79,7 +87,9 @@ impl Queue {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics while it holds the queue")
+        self.0
+            .lock()
+            .expect("nothing panics while it holds the queue")
     }
 }
 
