@@ -60,22 +60,30 @@ impl Cluster {
         let layout = Layout::new(run)?;
         let authority = keys(&layout)?;
         let ca = authority.file("ca", "crt");
-        layout.write_containerd(pause.name(), &[
-            format!("{HOST_ADDRESS}:5000"),
-            format!("{HOST_ADDRESS}:5001"),
-        ])?;
+        layout.write_containerd(
+            pause.name(),
+            &[
+                format!("{HOST_ADDRESS}:5000"),
+                format!("{HOST_ADDRESS}:5001"),
+            ],
+        )?;
         layout.write_network()?;
         layout.write_kubelet(&ca)?;
         layout.write_proxy()?;
 
-        let start = Start { run, kube: &kube, layout: &layout };
+        let start = Start {
+            run,
+            kube: &kube,
+            layout: &layout,
+        };
         let containerd = start.containerd()?;
         let etcd = start.etcd()?;
         let api_server = start.api_server(&authority)?;
         load(&layout, &pause, run)?;
         api_server.wait_until("is ready", START, || {
             // The port first: asking by kubectl costs a process.
-            Ok(is_open(ports::API_SERVER) && kubectl(&kube, &layout, &["get", "--raw=/readyz"]).is_ok())
+            Ok(is_open(ports::API_SERVER)
+                && kubectl(&kube, &layout, &["get", "--raw=/readyz"]).is_ok())
         })?;
         let controllers = start.controllers(&authority)?;
         let scheduler = start.scheduler()?;
@@ -103,11 +111,14 @@ impl Cluster {
             let status = self.kubectl(&["get", "node", NODE, "-o", condition]);
             Ok(status.is_ok_and(|status| status == "True"))
         })?;
-        self.controllers.wait_until("made the default service account", START, || {
-            Ok(self.kubectl(&["get", "serviceaccount", "default"]).is_ok())
-        })?;
+        self.controllers
+            .wait_until("made the default service account", START, || {
+                Ok(self.kubectl(&["get", "serviceaccount", "default"]).is_ok())
+            })?;
         let health = local(ports::PROXY_HEALTH);
-        self.proxy.wait_until("is healthy", START, || Ok(http::is_healthy(health, "/healthz")))
+        self.proxy.wait_until("is healthy", START, || {
+            Ok(http::is_healthy(health, "/healthz"))
+        })
     }
 
     /// The administrator's kubeconfig.
@@ -118,9 +129,18 @@ impl Cluster {
     /// Makes a kubeconfig with a service account's token, good for a day: a program that uses it has exactly the rights that
     /// the account's roles give.
     pub fn kubeconfig_for(&self, namespace: &str, service_account: &str) -> Result<PathBuf> {
-        let create = ["create", "token", service_account, "--namespace", namespace, "--duration=24h"];
+        let create = [
+            "create",
+            "token",
+            service_account,
+            "--namespace",
+            namespace,
+            "--duration=24h",
+        ];
         let token = self.kubectl(&create)?;
-        let file = self.layout.file(&format!("{namespace}-{service_account}.kubeconfig"));
+        let file = self
+            .layout
+            .file(&format!("{namespace}-{service_account}.kubeconfig"));
         let credentials = format!("token: {}", token.trim());
         fs::write(&file, self.layout.kubeconfig(&self.authority, &credentials))?;
         Ok(file)
@@ -189,16 +209,28 @@ impl Drop for Cluster {
 
 fn keys(layout: &Layout) -> Result<Authority> {
     let authority = Authority::new(&layout.file("pki"))?;
-    authority.issue("apiserver", &Subject {
-        user: "kube-apiserver",
-        group: None,
-        addresses: &["127.0.0.1", HOST_ADDRESS, "10.96.0.1", "localhost", "kubernetes.default.svc"],
-    })?;
-    authority.issue("admin", &Subject {
-        user: "admin",
-        group: Some("system:masters"),
-        addresses: &[],
-    })?;
+    authority.issue(
+        "apiserver",
+        &Subject {
+            user: "kube-apiserver",
+            group: None,
+            addresses: &[
+                "127.0.0.1",
+                HOST_ADDRESS,
+                "10.96.0.1",
+                "localhost",
+                "kubernetes.default.svc",
+            ],
+        },
+    )?;
+    authority.issue(
+        "admin",
+        &Subject {
+            user: "admin",
+            group: Some("system:masters"),
+            addresses: &[],
+        },
+    )?;
     authority.signing_key("service-accounts")?;
     let credentials = format!(
         "client-certificate: {}, client-key: {}",
@@ -216,16 +248,24 @@ fn load(layout: &Layout, pause: &Image, run: &Run) -> Result<()> {
     let mut command = Assets::command("skopeo");
     command.args(["copy", "--quiet", "--insecure-policy"]);
     command.arg(format!("oci:{}", pause.layout().display()));
-    command.arg(format!("docker-archive:{}:{}", archive.display(), pause.name()));
+    command.arg(format!(
+        "docker-archive:{}:{}",
+        archive.display(),
+        pause.name()
+    ));
     program::output(&mut command)?;
     let import = ["images", "import", "--digests=false"];
-    program::output(ctr(layout).args(import).arg(&archive)).context("cannot load the pause image")?;
+    program::output(ctr(layout).args(import).arg(&archive))
+        .context("cannot load the pause image")?;
     Ok(())
 }
 
 fn ctr(layout: &Layout) -> Command {
     let mut command = Assets::command("ctr");
-    command.arg("--address").arg(layout.socket()).args(["--namespace", "k8s.io"]);
+    command
+        .arg("--address")
+        .arg(layout.socket())
+        .args(["--namespace", "k8s.io"]);
     command
 }
 
@@ -235,7 +275,10 @@ fn kubectl(kube: &Path, layout: &Layout, arguments: &[&str]) -> Result<String> {
 
 fn kubectl_command(kube: &Path, layout: &Layout) -> Command {
     let mut command = Command::new(kube);
-    command.arg("kubectl").arg("--kubeconfig").arg(layout.file("admin.kubeconfig"));
+    command
+        .arg("kubectl")
+        .arg("--kubeconfig")
+        .arg(layout.file("admin.kubeconfig"));
     command
 }
 
@@ -266,21 +309,40 @@ impl Start<'_> {
         let peer = format!("http://127.0.0.1:{}", ports::ETCD_PEER);
         let mut command = Assets::command("etcd");
         command.arg("--data-dir").arg(self.layout.data.join("etcd"));
-        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync"]);
+        command.args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
+        command.args([
+            "--initial-cluster",
+            &format!("default={peer}"),
+            "--unsafe-no-fsync",
+        ]);
         let etcd = Process::spawn(self.run, "etcd", command)?;
         let address = local(ports::ETCD);
-        etcd.wait_until("is healthy", START, || Ok(http::is_healthy(address, "/health")))?;
+        etcd.wait_until("is healthy", START, || {
+            Ok(http::is_healthy(address, "/health"))
+        })?;
         Ok(etcd)
     }
 
     fn containerd(&self) -> Result<Process> {
         let mut command = Assets::command("containerd");
-        command.arg("--config").arg(self.layout.file("containerd.toml"));
+        command
+            .arg("--config")
+            .arg(self.layout.file("containerd.toml"));
         let containerd = Process::spawn(self.run, "containerd", command)?;
         containerd.wait_until("answers", START, || {
-            Ok(self.layout.socket().exists() && program::output(ctr(self.layout).arg("version")).is_ok())
+            Ok(self.layout.socket().exists()
+                && program::output(ctr(self.layout).arg("version")).is_ok())
         })?;
         Ok(containerd)
     }
@@ -289,7 +351,10 @@ impl Start<'_> {
         let mut command = self.component("apiserver");
         let port = ports::API_SERVER;
         command.arg(format!("--etcd-servers=http://127.0.0.1:{}", ports::ETCD));
-        command.args([format!("--secure-port={port}"), "--bind-address=0.0.0.0".to_owned()]);
+        command.args([
+            format!("--secure-port={port}"),
+            "--bind-address=0.0.0.0".to_owned(),
+        ]);
         command.arg(format!("--advertise-address={HOST_ADDRESS}"));
         command.arg(format!("--service-cluster-ip-range={SERVICE_NETWORK}"));
         for (flag, name, kind) in [
@@ -300,7 +365,11 @@ impl Start<'_> {
             ("kubelet-client-certificate", "admin", "crt"),
             ("kubelet-client-key", "admin", "key"),
             ("service-account-key-file", "service-accounts", "pub"),
-            ("service-account-signing-key-file", "service-accounts", "key"),
+            (
+                "service-account-signing-key-file",
+                "service-accounts",
+                "key",
+            ),
         ] {
             if flag != "kubelet-certificate-authority" {
                 command.arg(format!("--{flag}={}", authority.file(name, kind).display()));
@@ -322,8 +391,14 @@ impl Start<'_> {
         self.as_admin(&mut command);
         command.arg(format!("--secure-port={}", ports::CONTROLLERS));
         let key = authority.file("service-accounts", "key");
-        command.arg(format!("--service-account-private-key-file={}", key.display()));
-        command.arg(format!("--root-ca-file={}", authority.file("ca", "crt").display()));
+        command.arg(format!(
+            "--service-account-private-key-file={}",
+            key.display()
+        ));
+        command.arg(format!(
+            "--root-ca-file={}",
+            authority.file("ca", "crt").display()
+        ));
         command.args(["--leader-elect=false", "--controllers=*"]);
         Process::spawn(self.run, "controller-manager", command)
     }
@@ -339,16 +414,31 @@ impl Start<'_> {
     fn kubelet(&self) -> Result<Process> {
         let mut command = self.component("kubelet");
         self.as_admin(&mut command);
-        command.arg(format!("--config={}", self.layout.file("kubelet.yaml").display()));
-        command.arg(format!("--root-dir={}", self.layout.data.join("kubelet").display()));
-        command.arg(format!("--cert-dir={}", self.layout.file("kubelet-pki").display()));
-        command.args([&format!("--hostname-override={NODE}"), &format!("--node-ip={HOST_ADDRESS}")]);
+        command.arg(format!(
+            "--config={}",
+            self.layout.file("kubelet.yaml").display()
+        ));
+        command.arg(format!(
+            "--root-dir={}",
+            self.layout.data.join("kubelet").display()
+        ));
+        command.arg(format!(
+            "--cert-dir={}",
+            self.layout.file("kubelet-pki").display()
+        ));
+        command.args([
+            &format!("--hostname-override={NODE}"),
+            &format!("--node-ip={HOST_ADDRESS}"),
+        ]);
         Process::spawn(self.run, "kubelet", command)
     }
 
     fn proxy(&self) -> Result<Process> {
         let mut command = self.component("proxy");
-        command.arg(format!("--config={}", self.layout.file("proxy.yaml").display()));
+        command.arg(format!(
+            "--config={}",
+            self.layout.file("proxy.yaml").display()
+        ));
         Process::spawn(self.run, "kube-proxy", command)
     }
 

@@ -55,7 +55,9 @@ impl Go {
         let ask = |arguments: &[&str]| {
             program::output(Command::new("go").args(arguments))
                 .map(|text| text.trim().to_owned())
-                .context("Go is needed to build Kubernetes and Fabric\nhint: install Go 1.24 or newer")
+                .context(
+                    "Go is needed to build Kubernetes and Fabric\nhint: install Go 1.24 or newer",
+                )
         };
         Ok(Go {
             version: ask(&["version"])?,
@@ -138,8 +140,8 @@ impl Go {
             let found = program::output(self.command(source.path()).args(list))?;
             for name in ["core.yaml", "orderer.yaml"] {
                 let from = Path::new(found.trim()).join("sampleconfig").join(name);
-                let text = fs::read(&from)
-                    .with_context(|| format!("cannot read {}", from.display()))?;
+                let text =
+                    fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
                 fs::write(dir.join(name), text)?;
             }
             Ok(())

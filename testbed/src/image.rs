@@ -42,7 +42,8 @@ impl Layer {
     pub(crate) fn new(dir: &Path) -> Result<Layer> {
         fs::create_dir_all(dir.join("blobs/sha256"))?;
         let path = dir.join("layer");
-        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let file =
+            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let compressed = GzEncoder::new(Hashing::new(file), Compression::fast());
         Ok(Layer {
             tar: tar::Builder::new(Hashing::new(compressed)),
@@ -63,7 +64,11 @@ impl Layer {
     pub(crate) fn file(&mut self, name: &str, mode: u32, from: &Path) -> Result<()> {
         let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
         let size = file.metadata()?.len();
-        self.append(header(EntryType::Regular, mode, size, Owner::Root), name, file)
+        self.append(
+            header(EntryType::Regular, mode, size, Owner::Root),
+            name,
+            file,
+        )
     }
 
     pub(crate) fn link(&mut self, name: &str, target: &str) -> Result<()> {
@@ -192,7 +197,11 @@ struct Hashing<W> {
 impl<W> Hashing<W> {
     fn new(inner: W) -> Hashing<W> {
         let hash = Sha256::new();
-        Hashing { inner, hash, written: 0 }
+        Hashing {
+            inner,
+            hash,
+            written: 0,
+        }
     }
 
     fn digest(&self) -> String {

@@ -53,7 +53,12 @@ impl Images {
         Ok(Images {
             pause: pause(cache, go)?,
             builder: builder(cache, go, &busybox)?,
-            runtime: shell(cache, &busybox, "hyperledger/fabric-baseos:2.1", "/usr/local/bin:/bin")?,
+            runtime: shell(
+                cache,
+                &busybox,
+                "hyperledger/fabric-baseos:2.1",
+                "/usr/local/bin:/bin",
+            )?,
             copybuilder: shell(cache, &busybox, "peitho-testbed/copybuilder:1", "/bin")?,
         })
     }
@@ -78,7 +83,10 @@ impl Images {
             layer.file("etc/ssl/certs/ca-certificates.crt", 0o644, certificates)?;
         }
         layer.file(&program, 0o755, binary)?;
-        layer.finish(dir, &json!({ "Entrypoint": [format!("/{program}")], "User": "65532" }))?;
+        layer.finish(
+            dir,
+            &json!({ "Entrypoint": [format!("/{program}")], "User": "65532" }),
+        )?;
         Ok(Image {
             name: name.to_owned(),
             layout: dir.to_owned(),
@@ -110,28 +118,34 @@ fn builder(cache: &Cache, go: &Go, busybox: &Busybox) -> Result<Image> {
         "WorkingDir": "/go",
     });
     let inputs = format!("{} {}", go.version(), busybox.fingerprint);
-    make(cache, "hyperledger/fabric-ccenv:2.1", &inputs, &config, |layer| {
-        busybox.add_to(layer)?;
-        for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
-            layer.directory(dir, 0o755, Owner::Chaincode)?;
-        }
-        layer.directory("go", 0o777, Owner::Root)?;
-        for dir in ["usr", "usr/local", "usr/local/go", "usr/local/go/bin"] {
-            layer.directory(dir, 0o755, Owner::Root)?;
-        }
-        let root = go.root();
-        layer.file("usr/local/go/bin/go", 0o755, &root.join("bin/go"))?;
-        for file in ["VERSION", "go.env"] {
-            layer.file(&format!("usr/local/go/{file}"), 0o644, &root.join(file))?;
-        }
-        for dir in ["pkg/tool", "pkg/include", "src"] {
-            let name = format!("usr/local/go/{dir}");
-            layer.tree(&name, &root.join(dir), |file| {
-                file == "testdata" || file.ends_with("_test.go")
-            })?;
-        }
-        Ok(())
-    })
+    make(
+        cache,
+        "hyperledger/fabric-ccenv:2.1",
+        &inputs,
+        &config,
+        |layer| {
+            busybox.add_to(layer)?;
+            for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
+                layer.directory(dir, 0o755, Owner::Chaincode)?;
+            }
+            layer.directory("go", 0o777, Owner::Root)?;
+            for dir in ["usr", "usr/local", "usr/local/go", "usr/local/go/bin"] {
+                layer.directory(dir, 0o755, Owner::Root)?;
+            }
+            let root = go.root();
+            layer.file("usr/local/go/bin/go", 0o755, &root.join("bin/go"))?;
+            for file in ["VERSION", "go.env"] {
+                layer.file(&format!("usr/local/go/{file}"), 0o644, &root.join(file))?;
+            }
+            for dir in ["pkg/tool", "pkg/include", "src"] {
+                let name = format!("usr/local/go/{dir}");
+                layer.tree(&name, &root.join(dir), |file| {
+                    file == "testdata" || file.ends_with("_test.go")
+                })?;
+            }
+            Ok(())
+        },
+    )
 }
 
 fn shell(cache: &Cache, busybox: &Busybox, name: &str, path: &str) -> Result<Image> {

@@ -25,10 +25,26 @@ impl Leftovers {
     pub fn find() -> Vec<String> {
         let places = Places::from_env();
         let mut found = Vec::new();
-        found.extend(processes::marked(&places).iter().map(|p| format!("process {p}")));
-        found.extend(cgroups::find().iter().map(|c| format!("cgroup {}", c.display())));
-        found.extend(mounts::below(&places).iter().map(|m| format!("mount {}", m.display())));
-        found.extend(network::interfaces().iter().map(|i| format!("interface {i}")));
+        found.extend(
+            processes::marked(&places)
+                .iter()
+                .map(|p| format!("process {p}")),
+        );
+        found.extend(
+            cgroups::find()
+                .iter()
+                .map(|c| format!("cgroup {}", c.display())),
+        );
+        found.extend(
+            mounts::below(&places)
+                .iter()
+                .map(|m| format!("mount {}", m.display())),
+        );
+        found.extend(
+            network::interfaces()
+                .iter()
+                .map(|i| format!("interface {i}")),
+        );
         found.extend(firewall::find(&places));
         for dir in [&places.run, &places.data] {
             let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -104,7 +120,10 @@ fn remove_links(dir: &Path, places: &Places) {
 fn remove_results(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name.to_string_lossy().starts_with(crate::places::NETWORK_NAME) {
+        if name
+            .to_string_lossy()
+            .starts_with(crate::places::NETWORK_NAME)
+        {
             fs::remove_file(entry.path()).ok();
         }
     }

@@ -21,7 +21,10 @@
 
 mod assets;
 mod cache;
+mod chaincode;
 mod cluster;
+mod dockerd;
+mod fabric;
 mod go;
 mod http;
 mod image;
@@ -37,11 +40,16 @@ mod progress;
 pub mod reaper;
 mod registry;
 mod run;
+pub mod scenario;
+mod steps;
 pub mod wait;
 
 pub use assets::Assets;
 pub use cache::Cache;
+pub use chaincode::Chaincode;
 pub use cluster::Cluster;
+pub use dockerd::Dockerd;
+pub use fabric::{CliError, CliOutput, Definition, Fabric, PackageId, PeerConfig};
 pub use go::{FABRIC_VERSION, FabricPrograms, KUBERNETES_VERSION};
 pub use images::{Image, Images};
 pub use leftovers::Leftovers;
@@ -50,3 +58,4 @@ pub use process::Process;
 pub use progress::say;
 pub use registry::Registry;
 pub use run::Run;
+pub use steps::Steps;

@@ -60,7 +60,10 @@ fn up(_without_fabric: bool) -> Result<()> {
     say("starting kubernetes");
     let cluster = Cluster::start(&assets, &run)?;
     say(format!("registry     {}", registry.address()));
-    say(format!("kubernetes   export KUBECONFIG={}", cluster.kubeconfig().display()));
+    say(format!(
+        "kubernetes   export KUBECONFIG={}",
+        cluster.kubeconfig().display()
+    ));
     say("Ctrl-C stops everything");
     signals.forever().next();
     say("stopping ...");

@@ -16,7 +16,9 @@ pub(crate) fn create_bridge() -> Result<()> {
     ip(&format!("link set {BRIDGE} up"))?;
 
     let table = |arguments: String| {
-        let arguments = arguments.split(' ').chain(["-m", "comment", "--comment", NETWORK_NAME]);
+        let arguments = arguments
+            .split(' ')
+            .chain(["-m", "comment", "--comment", NETWORK_NAME]);
         program::output(Assets::command("iptables").arg("-w").args(arguments))
     };
     // One rule for all pods instead of the bridge plugin's three for each: less to do at every start, less to clean.

@@ -46,7 +46,10 @@ pub(crate) fn obtain() -> Result<()> {
         "apt-get install -y --no-install-recommends --no-remove {}",
         missing.join(" ")
     );
-    let hint = format!("missing Debian packages: {}\nhint: as root, run {by_hand}", missing.join(" "));
+    let hint = format!(
+        "missing Debian packages: {}\nhint: as root, run {by_hand}",
+        missing.join(" ")
+    );
     if !rustix::process::geteuid().is_root() {
         bail!("{hint}");
     }

@@ -28,9 +28,14 @@ impl Authority {
         fs::create_dir_all(dir)?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
-        params.distinguished_name.push(DnType::CommonName, "testbed");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "testbed");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         fs::write(dir.join("ca.crt"), params.self_signed(&key)?.pem())?;
         Ok(Authority {
             dir: dir.to_owned(),
@@ -40,11 +45,20 @@ impl Authority {
 
     /// Writes `<name>.crt` and `<name>.key`, good for servers and clients.
     pub(crate) fn issue(&self, name: &str, subject: &Subject<'_>) -> Result<()> {
-        let names: Vec<String> = subject.addresses.iter().copied().map(str::to_owned).collect();
+        let names: Vec<String> = subject
+            .addresses
+            .iter()
+            .copied()
+            .map(str::to_owned)
+            .collect();
         let mut params = CertificateParams::new(names)?;
-        params.distinguished_name.push(DnType::CommonName, subject.user);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, subject.user);
         if let Some(group) = subject.group {
-            params.distinguished_name.push(DnType::OrganizationName, group);
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, group);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![

@@ -52,6 +52,10 @@ impl Places {
         self.run.join("log")
     }
 
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.logs().join(format!("{name}.log"))
+    }
+
     /// There while the chains in the firewall whose names begin with `KUBE-` are a run's, and not another Kubernetes'.
     pub(crate) fn firewall_claim(&self) -> PathBuf {
         self.run.join("owns-kube-chains")

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::places::MARK;
+use crate::places::{MARK, Places};
 use crate::run::Run;
 use crate::wait;
 
@@ -23,24 +23,32 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct Process {
     name: String,
     log: PathBuf,
+    /// Where this process' part of the log begins: one of the same name may have run before.
+    log_start: u64,
     pid: u32,
     child: Mutex<Child>,
 }
 
 impl Process {
     /// Starts `command` with its output appended to the run's log of that name.
-    pub fn spawn(run: &Run, name: &str, mut command: Command) -> Result<Process> {
-        let log = run.log(name);
+    pub fn spawn(run: &Run, name: &str, command: Command) -> Result<Process> {
+        Self::spawn_in(run.places(), name, command)
+    }
+
+    /// The same for components that start programs after [`Run`] was lent to them.
+    pub(crate) fn spawn_in(places: &Places, name: &str, mut command: Command) -> Result<Process> {
+        let log = places.log(name);
         let output = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot write {}", log.display()))?;
+        let log_start = output.metadata()?.len();
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            .env(MARK, run.dir())
+            .env(MARK, &places.run)
             // Ctrl-C in the terminal is for the program in front; it decides about the others.
             .process_group(0)
             .spawn()
@@ -48,6 +56,7 @@ impl Process {
         Ok(Process {
             name: name.to_owned(),
             log,
+            log_start,
             pid: child.id(),
             child: Mutex::new(child),
         })
@@ -70,7 +79,16 @@ impl Process {
 
     /// All that it has printed so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        let text = fs::read(&self.log).unwrap_or_default();
+        let start = usize::try_from(self.log_start).unwrap_or_default();
+        String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until it has printed `text`.
+    pub fn wait_for_line(&self, text: &str, timeout: Duration) -> Result<()> {
+        self.wait_until(&format!("prints {text:?}"), timeout, || {
+            Ok(self.log().contains(text))
+        })
     }
 
     /// How it ended, if it has.
@@ -85,12 +103,21 @@ impl Process {
         timeout: Duration,
         mut ready: impl FnMut() -> Result<bool>,
     ) -> Result<()> {
-        wait::until(&format!("{}: {what}", self.name), timeout, Some(&self.log), || {
-            if let Some(status) = self.exited()? {
-                bail!("{} ended ({status}){}", self.name, wait::describe_log(&self.log));
-            }
-            Ok(ready()?.then_some(()))
-        })
+        wait::until(
+            &format!("{}: {what}", self.name),
+            timeout,
+            Some(&self.log),
+            || {
+                if let Some(status) = self.exited()? {
+                    bail!(
+                        "{} ended ({status}){}",
+                        self.name,
+                        wait::describe_log(&self.log)
+                    );
+                }
+                Ok(ready()?.then_some(()))
+            },
+        )
     }
 
     /// Waits for its own end.

@@ -38,8 +38,13 @@ pub fn become_reaper_if_asked() {
 fn end_everything() -> Result<()> {
     let places = Places::from_env();
     // A mount or a cgroup may be busy for a moment after its last process ended.
-    wait::until("removing what the run started", Duration::from_secs(60), None, || {
-        Leftovers::remove(&places)?;
-        Ok(Leftovers::find().is_empty().then_some(()))
-    })
+    wait::until(
+        "removing what the run started",
+        Duration::from_secs(60),
+        None,
+        || {
+            Leftovers::remove(&places)?;
+            Ok(Leftovers::find().is_empty().then_some(()))
+        },
+    )
 }

@@ -81,7 +81,11 @@ impl Registry {
             let asked = http::request("GET", address, "/v2/", Duration::from_secs(2));
             Ok(asked.is_ok_and(|answer| matches!(answer.status, 200 | 401)))
         })?;
-        Ok(Registry { process, address, login })
+        Ok(Registry {
+            process,
+            address,
+            login,
+        })
     }
 
     /// `10.88.0.1:5000`: what stands before the first slash of an image name.
@@ -109,7 +113,10 @@ impl Registry {
         let index = fs::read_to_string(image.layout().join("index.json"))?;
         let index: Value = serde_json::from_str(&index)?;
         let digest = index["manifests"][0]["digest"].as_str();
-        Ok(format!("{reference}@{}", digest.context("no digest in the layout")?))
+        Ok(format!(
+            "{reference}@{}",
+            digest.context("no digest in the layout")?
+        ))
     }
 
     /// The server itself, to stop it, pause it or read its log.

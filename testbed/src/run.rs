@@ -35,7 +35,9 @@ impl Run {
     /// be [`reaper::become_reaper_if_asked`].
     pub fn start() -> Result<Run> {
         if !rustix::process::geteuid().is_root() {
-            bail!("the testbed starts containers and needs root\nhint: sudo -E, or run in a virtual machine");
+            bail!(
+                "the testbed starts containers and needs root\nhint: sudo -E, or run in a virtual machine"
+            );
         }
         let places = Places::from_env();
         let lock = lock()?;
@@ -46,7 +48,10 @@ impl Run {
         fs::create_dir_all(places.logs())?;
         let reaper = Reaper::spawn(&places, lock)?;
         make_cgroups()?;
-        let run = Run { places, reaper: Some(reaper) };
+        let run = Run {
+            places,
+            reaper: Some(reaper),
+        };
         network::create_bridge()?;
         Ok(run)
     }
@@ -63,7 +68,7 @@ impl Run {
 
     /// The log of the process with this name. Logs stay after the run, until the next one begins.
     pub fn log(&self, name: &str) -> PathBuf {
-        self.places.logs().join(format!("{name}.log"))
+        self.places.log(name)
     }
 
     pub(crate) fn places(&self) -> &Places {
@@ -129,9 +134,14 @@ pub(crate) fn lock() -> Result<File> {
     if file.try_lock().is_err() {
         let mut holder = String::new();
         file.read_to_string(&mut holder)?;
-        progress::say(format!("waiting for another run (process {})", holder.trim()));
+        progress::say(format!(
+            "waiting for another run (process {})",
+            holder.trim()
+        ));
         let what = format!("{LOCK} is held by process {}", holder.trim());
-        wait::until(&what, PATIENCE, None, || Ok(file.try_lock().is_ok().then_some(())))?;
+        wait::until(&what, PATIENCE, None, || {
+            Ok(file.try_lock().is_ok().then_some(()))
+        })?;
     }
     file.set_len(0)?;
     file.rewind()?;
@@ -152,7 +162,11 @@ fn make_cgroups() -> Result<()> {
     if root.join("cgroup.controllers").exists() {
         // One hierarchy: controllers must be handed down. Which ones exist differs by kernel, so each is tried alone.
         for controller in ["cpu", "cpuset", "memory", "pids", "io", "hugetlb"] {
-            fs::write(root.join("cgroup.subtree_control"), format!("+{controller}")).ok();
+            fs::write(
+                root.join("cgroup.subtree_control"),
+                format!("+{controller}"),
+            )
+            .ok();
         }
         return fs::create_dir_all(root.join(CGROUP)).context("cannot create a cgroup");
     }

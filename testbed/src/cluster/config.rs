@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::ports;
-use crate::places::{BRIDGE, CGROUP, NETWORK_NAME, POD_NETWORK};
+use crate::places::{BRIDGE, CGROUP, HOST_ADDRESS, NETWORK_NAME, POD_NETWORK};
 use crate::run::Run;
 
 /// Where the cluster's files are.
@@ -23,7 +23,12 @@ impl Layout {
             dir: run.dir().join("cluster"),
             data: run.data().join("cluster"),
         };
-        for dir in [&layout.dir, &layout.data, &layout.dir.join("cni"), &layout.dir.join("certs.d")] {
+        for dir in [
+            &layout.dir,
+            &layout.data,
+            &layout.dir.join("cni"),
+            &layout.dir.join("certs.d"),
+        ] {
             fs::create_dir_all(dir)?;
         }
         Ok(layout)
@@ -114,7 +119,10 @@ state = "{state}"
                 },
             }],
         });
-        fs::write(self.file("cni").join("10-testbed.conflist"), config.to_string())?;
+        fs::write(
+            self.file("cni").join("10-testbed.conflist"),
+            config.to_string(),
+        )?;
         Ok(())
     }
 
@@ -135,7 +143,7 @@ state = "{state}"
             },
             "authorization": { "mode": "AlwaysAllow" },
             "containerRuntimeEndpoint": format!("unix://{}", self.socket().display()),
-            "address": "127.0.0.1",
+            "address": HOST_ADDRESS,
             "port": ports::KUBELET,
             "readOnlyPort": 0,
             "healthzPort": ports::KUBELET_HEALTH,

@@ -37,7 +37,11 @@ pub(super) fn find(places: &Places) -> Vec<String> {
     saves
         .flat_map(|text| tables(&text, claimed))
         .flat_map(|table| {
-            let Table { name, rules, chains } = table;
+            let Table {
+                name,
+                rules,
+                chains,
+            } = table;
             rules
                 .into_iter()
                 .chain(chains)
@@ -49,7 +53,10 @@ pub(super) fn find(places: &Places) -> Vec<String> {
 pub(super) fn has_kube_chains() -> Result<bool> {
     for (save, _) in FAMILIES {
         let text = saved(save)?;
-        if tables(&text, true).iter().any(|table| !table.chains.is_empty()) {
+        if tables(&text, true)
+            .iter()
+            .any(|table| !table.chains.is_empty())
+        {
             return Ok(true);
         }
     }
@@ -62,8 +69,11 @@ pub(super) fn remove(places: &Places) -> Result<()> {
         let tables = tables(&saved(save)?, claim.exists());
         if !tables.is_empty() {
             let orders = orders(&tables);
-            program::output_with_input(Assets::command(restore).arg("--noflush"), orders.as_bytes())
-                .context("cannot remove firewall rules")?;
+            program::output_with_input(
+                Assets::command(restore).arg("--noflush"),
+                orders.as_bytes(),
+            )
+            .context("cannot remove firewall rules")?;
         }
     }
     if claim.exists() {
@@ -86,12 +96,18 @@ fn tables(text: &str, claimed: bool) -> Vec<Table> {
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('*') {
             let name = name.to_owned();
-            tables.push(Table { name, ..Table::default() });
+            tables.push(Table {
+                name,
+                ..Table::default()
+            });
         }
         let Some(table) = tables.last_mut() else {
             continue;
         };
-        if let Some(chain) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {
+        if let Some(chain) = line
+            .strip_prefix(':')
+            .and_then(|rest| rest.split(' ').next())
+        {
             if ours(chain) {
                 table.chains.push(chain.to_owned());
             }

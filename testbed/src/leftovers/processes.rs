@@ -32,20 +32,28 @@ pub(super) fn marked(places: &Places) -> Vec<Marked> {
     entries
         .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
         .filter(|pid| carries(*pid, &mark))
-        .map(|pid| Marked { pid, command: command(pid) })
+        .map(|pid| Marked {
+            pid,
+            command: command(pid),
+        })
         .collect()
 }
 
 /// Ends them all, and those that they start meanwhile.
 pub(super) fn end_marked(places: &Places) -> Result<()> {
     let mark = format!("{MARK}={}", places.run.display());
-    wait::until("ending the run's processes", Duration::from_secs(30), None, || {
-        let found = marked(places);
-        for process in &found {
-            kill_if(process.pid, |pid| carries(pid, &mark));
-        }
-        Ok(found.is_empty().then_some(()))
-    })
+    wait::until(
+        "ending the run's processes",
+        Duration::from_secs(30),
+        None,
+        || {
+            let found = marked(places);
+            for process in &found {
+                kill_if(process.pid, |pid| carries(pid, &mark));
+            }
+            Ok(found.is_empty().then_some(()))
+        },
+    )
 }
 
 /// Kills the process if it still is the one meant: the handle is taken before the check, so that the number cannot have gone to
@@ -63,7 +71,10 @@ pub(super) fn kill_if(pid: i32, is_meant: impl Fn(i32) -> bool) {
 /// A zombie has no environment any more, and is its parent's business.
 fn carries(pid: i32, mark: &str) -> bool {
     let environment = fs::read(Path::new("/proc").join(pid.to_string()).join("environ"));
-    environment.is_ok_and(|text| text.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
+    environment.is_ok_and(|text| {
+        text.split(|byte| *byte == 0)
+            .any(|entry| entry == mark.as_bytes())
+    })
 }
 
 fn command(pid: i32) -> String {
