@@ -32,6 +32,7 @@ mod images;
 mod leftovers;
 mod network;
 mod packages;
+pub mod peitho;
 mod pki;
 mod places;
 mod process;

@@ -26,7 +26,11 @@ fn main() -> ExitCode {
         .iter()
         .map(|(name, case)| {
             let world = Arc::clone(&world);
-            Trial::test(*name, move || world.judge(name, *case).map_err(|error| Failed::from(format!("{error:#}"))))
+            Trial::test(*name, move || {
+                world
+                    .judge(name, *case)
+                    .map_err(|error| Failed::from(format!("{error:#}")))
+            })
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -34,5 +38,9 @@ fn main() -> ExitCode {
     if let Err(error) = &ended {
         testbed::say(format!("the suite's end failed: {error:#}"));
     }
-    if conclusion.has_failed() || ended.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if conclusion.has_failed() || ended.is_err() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }

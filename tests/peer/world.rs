@@ -47,13 +47,21 @@ pub(crate) struct Counterparts {
 impl World {
     /// Runs one case and notes its time.
     pub(crate) fn judge(&self, name: &str, case: Case) -> Result<()> {
-        let counterparts = self.counterparts.get_or_init(|| Counterparts::start().map_err(|error| format!("{error:#}")));
-        let counterparts = counterparts.as_ref().map_err(|error| anyhow!("the counterparts did not start: {error}"))?;
+        let counterparts = self
+            .counterparts
+            .get_or_init(|| Counterparts::start().map_err(|error| format!("{error:#}")));
+        let counterparts = counterparts
+            .as_ref()
+            .map_err(|error| anyhow!("the counterparts did not start: {error}"))?;
         say(format!("case {name}"));
         let begun = Instant::now();
         let result = case(counterparts);
         let time = begun.elapsed();
-        say(format!("case {name}: {} in {:.1} s", if result.is_ok() { "passed" } else { "FAILED" }, time.as_secs_f64()));
+        say(format!(
+            "case {name}: {} in {:.1} s",
+            if result.is_ok() { "passed" } else { "FAILED" },
+            time.as_secs_f64()
+        ));
         let steps = result.as_ref().ok().cloned().flatten();
         lock(&self.times).push((name.to_owned(), time, steps));
         result.map(|_| ())
@@ -71,11 +79,22 @@ impl World {
             anyhow::bail!("a case is still running");
         };
         if let Some(Ok(counterparts)) = world.counterparts.into_inner() {
-            let Counterparts { fabric, peitho, dockerd, cluster, registry, run, .. } = counterparts;
+            let Counterparts {
+                fabric,
+                peitho,
+                dockerd,
+                cluster,
+                registry,
+                run,
+                ..
+            } = counterparts;
             drop((fabric, peitho, dockerd, cluster, registry));
             run.finish()?;
             let left = Leftovers::find();
-            ensure!(left.is_empty(), "the testbed left on this machine: {left:#?}");
+            ensure!(
+                left.is_empty(),
+                "the testbed left on this machine: {left:#?}"
+            );
             say("nothing of the testbed is left: no process, mount, interface or cgroup");
         }
         Ok(())
@@ -105,7 +124,12 @@ impl Counterparts {
         let proxy = Proxy::start(engine)?;
         say("starting the Fabric network");
         let reference = PeerConfig::new(REFERENCE, &dockerd.endpoint(), &assets, &registry)?;
-        let peer = PeerConfig::new(PEER, &format!("tcp://{}", proxy.address), &assets, &registry)?;
+        let peer = PeerConfig::new(
+            PEER,
+            &format!("tcp://{}", proxy.address),
+            &assets,
+            &registry,
+        )?;
         let fabric = Fabric::start(&assets, &run, [reference, peer])?;
         Ok(Self {
             fabric: Mutex::new(Some(fabric)),
@@ -125,12 +149,20 @@ impl Counterparts {
 
     /// Does something with the network.
     pub(crate) fn with_fabric<T>(&self, work: impl FnOnce(&Fabric) -> Result<T>) -> Result<T> {
-        work(lock(&self.fabric).as_ref().context("the network was ended by an earlier case")?)
+        work(
+            lock(&self.fabric)
+                .as_ref()
+                .context("the network was ended by an earlier case")?,
+        )
     }
 
     /// Does something with the server on this machine.
     pub(crate) fn with_peitho<T>(&self, work: impl FnOnce(&mut Peitho) -> Result<T>) -> Result<T> {
-        work(lock(&self.peitho).as_mut().context("the server was ended by an earlier case")?)
+        work(
+            lock(&self.peitho)
+                .as_mut()
+                .context("the server was ended by an earlier case")?,
+        )
     }
 
     /// Ends the network and starts another, all new, whose peer has `endpoint`.
@@ -138,7 +170,12 @@ impl Counterparts {
         let mut fabric = lock(&self.fabric);
         drop(fabric.take());
         let configs = [
-            PeerConfig::new(REFERENCE, &self.dockerd.endpoint(), &self.assets, &self.registry)?,
+            PeerConfig::new(
+                REFERENCE,
+                &self.dockerd.endpoint(),
+                &self.assets,
+                &self.registry,
+            )?,
             PeerConfig::new(PEER, endpoint, &self.assets, &self.registry)?,
         ];
         *fabric = Some(Fabric::start(&self.assets, &self.run, configs)?);
@@ -152,18 +189,29 @@ impl Counterparts {
 
     /// Names of our objects of one kind in the chaincode namespace, by component.
     pub(crate) fn objects(&self, kind: &str, component: &str) -> Result<Vec<String>> {
-        let selector = format!("app.kubernetes.io/managed-by=peitho,app.kubernetes.io/component={component}");
+        let selector =
+            format!("app.kubernetes.io/managed-by=peitho,app.kubernetes.io/component={component}");
         let names = self.cluster.kubectl(&[
-            "get", kind, "--namespace", CHAINCODE_NAMESPACE, "--selector", &selector, "-o", "name",
+            "get",
+            kind,
+            "--namespace",
+            CHAINCODE_NAMESPACE,
+            "--selector",
+            &selector,
+            "-o",
+            "name",
         ])?;
         Ok(names.lines().map(str::to_owned).collect())
     }
 
     /// Waits until there are none of our objects of one kind and component.
     pub(crate) fn wait_for_none(&self, kind: &str, component: &str) -> Result<()> {
-        testbed::wait::until(&format!("no {kind} of component {component}"), Duration::from_secs(30), None, || {
-            Ok(self.objects(kind, component)?.is_empty().then_some(()))
-        })
+        testbed::wait::until(
+            &format!("no {kind} of component {component}"),
+            Duration::from_secs(30),
+            None,
+            || Ok(self.objects(kind, component)?.is_empty().then_some(())),
+        )
     }
 
     /// The names under which the peer created chaincode containers, oldest first.
@@ -171,8 +219,13 @@ impl Counterparts {
         let mut names: Vec<String> = Vec::new();
         for exchange in self.proxy.exchanges("/containers/create?name=") {
             let line = exchange.request_line();
-            let name = line.split("name=").nth(1).and_then(|rest| rest.split([' ', '&']).next());
-            if let Some(name) = name.filter(|name| name.contains(part) && !names.iter().any(|known| known == name)) {
+            let name = line
+                .split("name=")
+                .nth(1)
+                .and_then(|rest| rest.split([' ', '&']).next());
+            if let Some(name) =
+                name.filter(|name| name.contains(part) && !names.iter().any(|known| known == name))
+            {
                 names.push(name.to_owned());
             }
         }
@@ -199,8 +252,18 @@ fn foreign_objects(cluster: &Cluster, image: &str) -> Result<String> {
             "template": {"metadata": {"labels": labels}, "spec": pod},
         }},
     ]});
-    cluster.kubectl_stdin(&["apply", "--namespace", CHAINCODE_NAMESPACE, "-f", "-"], &list.to_string())?;
-    let available = ["rollout", "status", "deployment/foreign", "--namespace", CHAINCODE_NAMESPACE, "--timeout=60s"];
+    cluster.kubectl_stdin(
+        &["apply", "--namespace", CHAINCODE_NAMESPACE, "-f", "-"],
+        &list.to_string(),
+    )?;
+    let available = [
+        "rollout",
+        "status",
+        "deployment/foreign",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+        "--timeout=60s",
+    ];
     cluster.kubectl(&available)?;
     foreign_state(cluster)
 }
@@ -208,7 +271,16 @@ fn foreign_objects(cluster: &Cluster, image: &str) -> Result<String> {
 /// Identity and content of the foreign objects.
 pub(crate) fn foreign_state(cluster: &Cluster) -> Result<String> {
     let columns = "custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid,GENERATION:.metadata.generation,DATA:.data.key";
-    cluster.kubectl(&["get", "pod/foreign", "secret/foreign", "deployment/foreign", "--namespace", CHAINCODE_NAMESPACE, "-o", columns])
+    cluster.kubectl(&[
+        "get",
+        "pod/foreign",
+        "secret/foreign",
+        "deployment/foreign",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+        "-o",
+        columns,
+    ])
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -14,11 +14,20 @@ pub(super) fn main_job_with_peitho_as_a_pod(c: &Counterparts) -> Result<Option<S
     let seen = match result {
         Ok(seen) => seen,
         Err(error) => {
-            let log = c.cluster.kubectl(&["logs", "--namespace", "peitho", "deployment/peitho", "--tail=60"]);
+            let log = c.cluster.kubectl(&[
+                "logs",
+                "--namespace",
+                "peitho",
+                "deployment/peitho",
+                "--tail=60",
+            ]);
             return Err(error.context(format!("log of Peitho's pod:\n{}", log.unwrap_or_default())));
         }
     };
-    ensure!(seen.value == "value" && seen.after == "inpod v2", "answers were {seen:?}");
+    ensure!(
+        seen.value == "value" && seen.after == "inpod v2",
+        "answers were {seen:?}"
+    );
     let pods = c.objects("pods", "chaincode")?;
     ensure!(pods.len() == 1, "after the upgrade there are {pods:?}");
     server.stop(&c.cluster)?;

@@ -18,23 +18,52 @@ const COMPILER: &str = "undefined:";
 
 fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
     let seen = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, peer, name))?;
-    ensure!(seen.value == "value", "Get after Put answered {:?}", seen.value);
-    ensure!(seen.before == format!("{name} v1"), "before the upgrade: {:?}", seen.before);
-    ensure!(seen.after == format!("{name} v2"), "after the upgrade: {:?}", seen.after);
+    ensure!(
+        seen.value == "value",
+        "Get after Put answered {:?}",
+        seen.value
+    );
+    ensure!(
+        seen.before == format!("{name} v1"),
+        "before the upgrade: {:?}",
+        seen.before
+    );
+    ensure!(
+        seen.after == format!("{name} v2"),
+        "after the upgrade: {:?}",
+        seen.after
+    );
     Ok(seen.steps)
 }
 
 fn crash(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
     let seen = c.with_fabric(|fabric| scenario::crash_and_invoke(fabric, peer, name))?;
-    ensure!(seen.value == "the crash", "Get after the crash answered {:?}", seen.value);
+    ensure!(
+        seen.value == "the crash",
+        "Get after the crash answered {:?}",
+        seen.value
+    );
     Ok(seen.steps)
 }
 
 fn compile_error(c: &Counterparts, peer: usize, label: &str) -> Result<Steps> {
     let seen = c.with_fabric(|fabric| scenario::compile_error(&c.assets, fabric, peer, label))?;
-    ensure!(seen.told.says(COMPILER), "the compiler's message is missing: {}", seen.told);
-    ensure!(seen.told.says("main.go:"), "the place of the error is missing: {}", seen.told);
-    ensure!(seen.installed_after == seen.installed_then + 1, "{} packages, then {}", seen.installed_then, seen.installed_after);
+    ensure!(
+        seen.told.says(COMPILER),
+        "the compiler's message is missing: {}",
+        seen.told
+    );
+    ensure!(
+        seen.told.says("main.go:"),
+        "the place of the error is missing: {}",
+        seen.told
+    );
+    ensure!(
+        seen.installed_after == seen.installed_then + 1,
+        "{} packages, then {}",
+        seen.installed_then,
+        seen.installed_after
+    );
     Ok(seen.steps)
 }
 
@@ -54,13 +83,25 @@ pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
     let steps = main_job(c, PEER, BASIC)?;
     for kind in ["pods", "secrets"] {
         let objects = c.objects(kind, "chaincode")?;
-        ensure!(objects.len() == 1, "after the upgrade there are {kind} {objects:?}");
+        ensure!(
+            objects.len() == 1,
+            "after the upgrade there are {kind} {objects:?}"
+        );
     }
     let package = c.cluster.kubectl(&[
-        "get", "pods", "--namespace", "chaincode", "--selector", "app.kubernetes.io/component=chaincode",
-        "-o", "jsonpath={.items[0].metadata.annotations.peitho\\.dev/package-id}",
+        "get",
+        "pods",
+        "--namespace",
+        "chaincode",
+        "--selector",
+        "app.kubernetes.io/component=chaincode",
+        "-o",
+        "jsonpath={.items[0].metadata.annotations.peitho\\.dev/package-id}",
     ])?;
-    ensure!(package.starts_with("basic_v2:"), "the pod that serves runs {package:?}");
+    ensure!(
+        package.starts_with("basic_v2:"),
+        "the pod that serves runs {package:?}"
+    );
     c.wait_for_none("pods", "compile")?;
     c.wait_for_none("secrets", "compile")?;
     Ok(Some(steps))
@@ -70,7 +111,10 @@ pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
 fn last_wait_answer(c: &Counterparts, before: usize) -> Result<Exchange> {
     testbed::wait::until("the answer of wait", Duration::from_secs(20), None, || {
         let waits = waits(c);
-        Ok(waits.get(before.saturating_sub(1)).filter(|wait| wait.answered).cloned())
+        Ok(waits
+            .get(before.saturating_sub(1))
+            .filter(|wait| wait.answered)
+            .cloned())
     })
 }
 
@@ -82,7 +126,10 @@ fn waits(c: &Counterparts) -> Vec<Exchange> {
 
 fn expect_code(c: &Counterparts, waits_before: usize, code: i64) -> Result<()> {
     let answer = last_wait_answer(c, waits_before)?.answer();
-    ensure!(answer.contains(&format!("\"StatusCode\":{code}")), "wait was answered with {answer}");
+    ensure!(
+        answer.contains(&format!("\"StatusCode\":{code}")),
+        "wait was answered with {answer}"
+    );
     Ok(())
 }
 
@@ -104,7 +151,8 @@ pub(super) fn pod_deleted_then_next_invoke_works(c: &Counterparts) -> Result<Opt
     let before = waits(c).len();
     let pods = c.objects("pods", "chaincode")?;
     let pod = pods.first().context("no pod runs")?;
-    c.cluster.kubectl(&["delete", "--namespace", "chaincode", pod, "--wait=false"])?;
+    c.cluster
+        .kubectl(&["delete", "--namespace", "chaincode", pod, "--wait=false"])?;
     expect_code(c, before, 137)?;
     invoke_and_query(c, "deleted")
 }
@@ -112,7 +160,9 @@ pub(super) fn pod_deleted_then_next_invoke_works(c: &Counterparts) -> Result<Opt
 fn invoke_and_query(c: &Counterparts, key: &str) -> Result<Option<Steps>> {
     let mut steps = Steps::new();
     let value = c.with_fabric(|fabric| {
-        steps.time("next invoke", || fabric.invoke(PEER, BASIC, &["Put", key, "again"]))?;
+        steps.time("next invoke", || {
+            fabric.invoke(PEER, BASIC, &["Put", key, "again"])
+        })?;
         Ok(steps.time("query", || fabric.query(PEER, BASIC, &["Get", key]))?)
     })?;
     ensure!(value == "again", "Get answered {value:?}");
@@ -123,9 +173,18 @@ fn invoke_and_query(c: &Counterparts, key: &str) -> Result<Option<Steps>> {
 fn kill_process(variable: &str) -> Result<()> {
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|one| one.starts_with(variable.as_bytes())) {
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|one| one.starts_with(variable.as_bytes()))
+        {
             let pid = rustix::process::Pid::from_raw(pid).context("process 0")?;
             rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
             return Ok(());
@@ -138,9 +197,18 @@ pub(super) fn compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<
     let steps = compile_error(c, PEER, "broken")?;
     c.wait_for_none("pods", "compile")?;
     c.wait_for_none("secrets", "compile")?;
-    let stored = c.proxy.exchanges("/build?").into_iter().filter(|build| build.answer().contains("200 OK"));
-    let failed = stored.filter(|build| !build.answer().contains("sha256:")).count();
-    ensure!(failed == 0, "{failed} builds were answered with 200 and without an image");
+    let stored = c
+        .proxy
+        .exchanges("/build?")
+        .into_iter()
+        .filter(|build| build.answer().contains("200 OK"));
+    let failed = stored
+        .filter(|build| !build.answer().contains("sha256:"))
+        .count();
+    ensure!(
+        failed == 0,
+        "{failed} builds were answered with 200 and without an image"
+    );
     Ok(Some(steps))
 }
 
@@ -152,12 +220,17 @@ pub(super) fn chaincode_slow_to_connect_launches(c: &Counterparts) -> Result<Opt
         let id = steps.time("install", || fabric.install(PEER, &package))?;
         fabric.approve(PEER, &definition, &id)?;
         fabric.commit(PEER, &definition)?;
-        steps.time("first invoke", || fabric.invoke(PEER, "slow", &["Put", "slow", "but there"]))?;
+        steps.time("first invoke", || {
+            fabric.invoke(PEER, "slow", &["Put", "slow", "but there"])
+        })?;
         Ok(fabric.query(PEER, "slow", &["Get", "slow"])?)
     })?;
     ensure!(answer == "but there", "Get answered {answer:?}");
     let launch = steps.get("first invoke").context("not timed")?;
-    ensure!(launch > Duration::from_secs(20), "the chaincode was not slow: {launch:?}");
+    ensure!(
+        launch > Duration::from_secs(20),
+        "the chaincode was not slow: {launch:?}"
+    );
     Ok(Some(steps))
 }
 
@@ -169,14 +242,27 @@ pub(super) fn server_killed_while_chaincode_runs(c: &Counterparts) -> Result<Opt
     invoke_and_query(c, "without the server")?;
     c.with_peitho(|peitho| steps.time("restart", || peitho.restart(&c.run)))?;
     invoke_and_query(c, "with the server again")?;
-    let stopped = steps.time("stop", || c.engine.order("POST", &format!("/containers/{name}/stop?t=0"), &[204]))?;
+    let stopped = steps.time("stop", || {
+        c.engine
+            .order("POST", &format!("/containers/{name}/stop?t=0"), &[204])
+    })?;
     ensure!(stopped == 204, "stop of an adopted container: {stopped}");
-    c.engine.order("POST", &format!("/containers/{name}/kill?"), &[409])?;
-    steps.time("remove", || c.engine.order("DELETE", &format!("/containers/{name}?force=1"), &[204]))?;
-    c.engine.order("POST", &format!("/containers/{name}/kill?"), &[404])?;
+    c.engine
+        .order("POST", &format!("/containers/{name}/kill?"), &[409])?;
+    steps.time("remove", || {
+        c.engine
+            .order("DELETE", &format!("/containers/{name}?force=1"), &[204])
+    })?;
+    c.engine
+        .order("POST", &format!("/containers/{name}/kill?"), &[404])?;
     let left = c.objects("pods", "chaincode")?;
-    let running = c.cluster.kubectl(&["get", "pods", "--namespace", "chaincode", "-o", "yaml"])?;
-    ensure!(!running.contains("basic_v2:"), "after the removal there are {left:?}");
+    let running = c
+        .cluster
+        .kubectl(&["get", "pods", "--namespace", "chaincode", "-o", "yaml"])?;
+    ensure!(
+        !running.contains("basic_v2:"),
+        "after the removal there are {left:?}"
+    );
     invoke_and_query(c, "after the removal")?;
     Ok(Some(steps))
 }
