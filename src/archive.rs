@@ -132,6 +132,14 @@ pub fn read<E: From<Error>>(
     read::read(reader, limits, each)
 }
 
+/// The bytes inside `reader`: decompressed where it is gzip, as they are otherwise.
+///
+/// # Errors
+/// When the first bytes cannot be read.
+pub fn plain(reader: impl Read) -> Result<impl Read, Error> {
+    read::decompressed(reader).map_err(Error::Unreadable)
+}
+
 /// Unpacks an archive below `into`, which exists: never follows a link out of it.
 ///
 /// Links are made as the archive has them, even those that point outside, and never followed: a member
