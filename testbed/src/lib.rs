@@ -54,7 +54,7 @@ pub use fabric::{CliError, CliOutput, Definition, Fabric, PackageId, PeerConfig}
 pub use go::{FABRIC_VERSION, FabricPrograms, KUBERNETES_VERSION};
 pub use images::{Image, Images};
 pub use leftovers::Leftovers;
-pub use places::HOST_ADDRESS;
+pub use places::{CGROUP_PARENT, HOST_ADDRESS};
 pub use process::Process;
 pub use progress::say;
 pub use registry::Registry;

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -20,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 #[derive(Debug)]
 pub struct Run {
     places: Places,
-    reaper: Option<Reaper>,
+    /// None once everything has ended.
+    reaper: Mutex<Option<Reaper>>,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Run {
         make_cgroups()?;
         let run = Run {
             places,
-            reaper: Some(reaper),
+            reaper: Mutex::new(Some(reaper)),
         };
         network::create_bridge()?;
         Ok(run)
@@ -76,12 +78,14 @@ impl Run {
     }
 
     /// Ends everything now and says what could not be removed.
-    pub fn finish(mut self) -> Result<()> {
-        self.end()
+    pub fn finish(self) -> Result<()> {
+        self.stop()
     }
 
-    fn end(&mut self) -> Result<()> {
-        let Some(Reaper { mut child, alive }) = self.reaper.take() else {
+    /// The same while others still use it: their components go away under them.
+    pub fn stop(&self) -> Result<()> {
+        let mut reaper = self.reaper.lock().expect("no holder of this lock panics");
+        let Some(Reaper { mut child, alive }) = reaper.take() else {
             return Ok(());
         };
         drop(alive);
@@ -96,7 +100,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        if let Err(error) = self.stop() {
             progress::say(format!("{error:#}"));
         }
     }
