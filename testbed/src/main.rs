@@ -1,10 +1,14 @@
 //! The testbed by hand: build everything, bring it up to play with, take it down. The library does the work.
 
+mod demo;
+mod foreground;
 mod up;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use testbed::{Assets, Leftovers, say};
+
+use foreground::Ending;
 
 /// Real counterparts for Peitho's tests: Kubernetes, a registry, dockerd and a Fabric network on this machine
 #[derive(Parser)]
@@ -35,6 +39,12 @@ enum Subcommands {
         #[arg(long, value_name = "URL", conflicts_with = "without_fabric")]
         vm_endpoint: Option<String>,
     },
+    /// Show the main job: a stock peer installs, runs and queries chaincode through Peitho on Kubernetes
+    Demo {
+        /// End after the last step instead of staying until Ctrl-C
+        #[arg(long)]
+        once: bool,
+    },
     /// Remove what an earlier run left
     Down,
     /// Print what an earlier run left; exit with 1 if there is anything
@@ -50,6 +60,8 @@ fn main() -> Result<()> {
             ..
         } => up::up(&up::Extent::WithoutFabric),
         Subcommands::Up { vm_endpoint, .. } => up::up(&up::Extent::WithFabric { vm_endpoint }),
+        Subcommands::Demo { once: true } => demo::demo(Ending::Once),
+        Subcommands::Demo { once: false } => demo::demo(Ending::Stay),
         Subcommands::Down => Leftovers::clean(),
         Subcommands::Leftovers => {
             let left = Leftovers::find();

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::thread;
 
 use anyhow::Result;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use testbed::{Assets, Chaincode, Cluster, Dockerd, Fabric, PeerConfig, Registry, Run, say};
+
+use crate::foreground::{Ending, foreground};
 
 /// How much is started.
 pub(crate) enum Extent {
@@ -19,30 +18,11 @@ pub(crate) enum Extent {
 pub(crate) fn up(extent: &Extent) -> Result<()> {
     let assets = Assets::open()?;
     assets.prepare()?;
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let run = Run::start()?;
-    let handle = signals.handle();
-    thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            let started = Components::start(&assets, &run, extent).and_then(|components| {
-                components.explain(&assets, &run)?;
-                Ok(components)
-            });
-            if started.is_err() {
-                // Wakes the other thread up.
-                handle.close();
-            }
-            // The reaper ends them faster than their drops would, so they go to the other thread, which drops them after it.
-            started
-        });
-        let asked = signals.forever().next().is_some();
-        say("stopping ...");
-        let stopped = run.stop();
-        match worker.join().expect("the worker does not panic") {
-            // What fails because the components went away is no news.
-            Err(error) if !asked => Err(error),
-            _ => stopped,
-        }
+    foreground(&run, Ending::Stay, || {
+        let components = Components::start(&assets, &run, extent)?;
+        components.explain(&assets, &run)?;
+        Ok(components)
     })
 }
 
