@@ -2,6 +2,8 @@
 
 mod up;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use testbed::{Assets, Leftovers, say};
@@ -41,9 +43,19 @@ enum Subcommands {
     Leftovers,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     testbed::reaper::become_reaper_if_asked();
-    match Arguments::parse().command {
+    match act(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Subcommands) -> Result<()> {
+    match command {
         Subcommands::Prepare => Assets::open()?.prepare(),
         Subcommands::Up {
             without_fabric: true,
