@@ -278,7 +278,9 @@ fn kubectl(kube: &Path, layout: &Layout, arguments: &[&str]) -> Result<String> {
 
 fn kubectl_command(kube: &Path, layout: &Layout) -> Command {
     let mut command = Command::new(kube);
+    // What it remembers of a cluster must not outlive it.
     command
+        .env("KUBECACHEDIR", layout.file("kubectl-cache"))
         .arg("kubectl")
         .arg("--kubeconfig")
         .arg(layout.file("admin.kubeconfig"));

@@ -4,6 +4,8 @@ mod demo;
 mod foreground;
 mod up;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use testbed::{Assets, Leftovers, say};
@@ -51,9 +53,19 @@ enum Subcommands {
     Leftovers,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     testbed::reaper::become_reaper_if_asked();
-    match Arguments::parse().command {
+    match act(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Subcommands) -> Result<()> {
+    match command {
         Subcommands::Prepare => Assets::open()?.prepare(),
         Subcommands::Up {
             without_fabric: true,

@@ -42,7 +42,7 @@ impl Run {
             );
         }
         let places = Places::from_env();
-        let lock = lock()?;
+        let lock = lock(PATIENCE)?;
         Leftovers::remove(&places).context("cannot remove what an earlier run left")?;
         for dir in [&places.run, &places.data] {
             empty(dir)?;
@@ -127,7 +127,7 @@ impl Reaper {
 }
 
 /// The machine's lock, with this process' id inside for those who wait.
-pub(crate) fn lock() -> Result<File> {
+pub(crate) fn lock(patience: Duration) -> Result<File> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -143,7 +143,7 @@ pub(crate) fn lock() -> Result<File> {
             holder.trim()
         ));
         let what = format!("{LOCK} is held by process {}", holder.trim());
-        wait::until(&what, PATIENCE, None, || {
+        wait::until(&what, patience, None, || {
             Ok(file.try_lock().is_ok().then_some(()))
         })?;
     }

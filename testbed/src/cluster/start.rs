@@ -121,6 +121,8 @@ impl Start<'_> {
             authority.file("ca", "crt").display()
         ));
         command.args(["--leader-elect=false", "--controllers=*"]);
+        let plugins = self.layout.data.join("volume-plugins");
+        command.arg(format!("--flex-volume-plugin-dir={}", plugins.display()));
         Process::spawn(self.run, "controller-manager", command)
     }
 
