@@ -16,7 +16,7 @@ use crate::places::HOST_ADDRESS;
 use crate::process::Process;
 use crate::registry::Registry;
 use crate::run::Run;
-use crate::{http, progress, program, wait};
+use crate::{http, program, progress, wait};
 
 /// Namespace of Peitho itself in the committed manifests.
 pub const NAMESPACE: &str = "peitho";
@@ -49,24 +49,41 @@ impl Build {
         let image = Images::program("peitho:test", &program, &directory)?;
         let reference = registry.push(&image)?;
         cluster.pull(registry, &image)?;
-        Ok(Build { program, image: reference })
+        Ok(Build {
+            program,
+            image: reference,
+        })
     }
 }
 
 /// Builds the static program by the project's own `make build`.
 pub fn program() -> Result<PathBuf> {
     progress::step("building peitho", || {
-        program::output(Command::new("make").args(["--silent", "build"]).current_dir(project()))
+        program::output(
+            Command::new("make")
+                .args(["--silent", "build"])
+                .current_dir(project()),
+        )
     })?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project().join("target"), PathBuf::from);
-    let program = target.join(format!("{}-unknown-linux-gnu/release/peitho", std::env::consts::ARCH));
-    ensure!(program.is_file(), "make build made no {}", program.display());
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| project().join("target"), PathBuf::from);
+    let program = target.join(format!(
+        "{}-unknown-linux-gnu/release/peitho",
+        std::env::consts::ARCH
+    ));
+    ensure!(
+        program.is_file(),
+        "make build made no {}",
+        program.display()
+    );
     Ok(program)
 }
 
 /// The root of the project: this crate is one of its folders.
 pub fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the project")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the project")
 }
 
 /// Peitho as a process of this machine, with the rights of the committed Role and no others.
@@ -79,7 +96,12 @@ pub struct Peitho {
 
 impl Peitho {
     /// Applies namespaces, service account and Role, and starts the server on [`ENGINE`] with an empty store.
-    pub fn start(run: &Run, cluster: &Cluster, registry: &Registry, build: &Build) -> Result<Peitho> {
+    pub fn start(
+        run: &Run,
+        cluster: &Cluster,
+        registry: &Registry,
+        build: &Build,
+    ) -> Result<Peitho> {
         for manifest in ["namespace.yaml", "serviceaccount.yaml", "role.yaml"] {
             let path = project().join("deploy").join(manifest);
             cluster.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
@@ -98,7 +120,11 @@ impl Peitho {
         });
         let file = run.dir().join("peitho.yml");
         fs::write(&file, serde_json::to_string_pretty(&config)?)?;
-        let peitho = Self { process: spawn(run, &build.program, &file)?, program: build.program.clone(), config: file };
+        let peitho = Self {
+            process: spawn(run, &build.program, &file)?,
+            program: build.program.clone(),
+            config: file,
+        };
         peitho.wait_until_ready()?;
         Ok(peitho)
     }
@@ -111,7 +137,8 @@ impl Peitho {
 
     fn wait_until_ready(&self) -> Result<()> {
         let admin: SocketAddr = ADMIN.parse()?;
-        self.process.wait_until("is ready", READY, || Ok(http::is_healthy(admin, "/readyz")))
+        self.process
+            .wait_until("is ready", READY, || Ok(http::is_healthy(admin, "/readyz")))
     }
 
     /// What a peer has in `CORE_VM_ENDPOINT`.
@@ -150,7 +177,10 @@ impl InCluster {
         let volume = run.data().join("peitho-volume");
         fs::create_dir_all(&overlay)?;
         fs::create_dir_all(&volume)?;
-        let (name, digest) = build.image.split_once('@').context("the image has no digest")?;
+        let (name, digest) = build
+            .image
+            .split_once('@')
+            .context("the image has no digest")?;
         let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
         let kustomization = json!({
             "resources": [relative(&overlay, &project().join("deploy")), "volume.yaml"],
@@ -175,8 +205,22 @@ impl InCluster {
         };
         let files = [
             ("kustomization.yaml", kustomization.to_string()),
-            ("config.yaml", named("ConfigMap", "peitho", json!({"data": {"peitho.yml": config.to_string()}}))),
-            ("service.yaml", named("Service", "peitho", json!({"spec": {"clusterIP": SERVICE_ADDRESS}}))),
+            (
+                "config.yaml",
+                named(
+                    "ConfigMap",
+                    "peitho",
+                    json!({"data": {"peitho.yml": config.to_string()}}),
+                ),
+            ),
+            (
+                "service.yaml",
+                named(
+                    "Service",
+                    "peitho",
+                    json!({"spec": {"clusterIP": SERVICE_ADDRESS}}),
+                ),
+            ),
             ("volume.yaml", volume_manifest(&volume)),
         ];
         for (file, content) in files {
@@ -184,9 +228,18 @@ impl InCluster {
         }
         let this = Self { overlay };
         cluster.kubectl(&["apply", "-k", &this.overlay.to_string_lossy()])?;
-        let wait = ["rollout", "status", "deployment/peitho", "--namespace", NAMESPACE, "--timeout=90s"];
+        let wait = [
+            "rollout",
+            "status",
+            "deployment/peitho",
+            "--namespace",
+            NAMESPACE,
+            "--timeout=90s",
+        ];
         if let Err(error) = cluster.kubectl(&wait) {
-            let pods = cluster.kubectl(&["describe", "pods", "--namespace", NAMESPACE]).unwrap_or_default();
+            let pods = cluster
+                .kubectl(&["describe", "pods", "--namespace", NAMESPACE])
+                .unwrap_or_default();
             return Err(error.context(format!("Peitho's pod did not become ready\n{pods}")));
         }
         Ok(this)
@@ -200,7 +253,15 @@ impl InCluster {
     /// Removes the Deployment and all that was applied but the namespaces, and waits until its pod is gone.
     pub fn stop(&self, cluster: &Cluster) -> Result<()> {
         let kinds = "deployment,service,configmap,persistentvolumeclaim";
-        cluster.kubectl(&["delete", kinds, "peitho", "--namespace", NAMESPACE, "--ignore-not-found", "--wait=true"])?;
+        cluster.kubectl(&[
+            "delete",
+            kinds,
+            "peitho",
+            "--namespace",
+            NAMESPACE,
+            "--ignore-not-found",
+            "--wait=true",
+        ])?;
         cluster.kubectl(&["delete", "persistentvolume", "peitho", "--ignore-not-found"])?;
         wait::until("Peitho's pod is gone", READY, None, || {
             let pods = cluster.kubectl(&["get", "pods", "--namespace", NAMESPACE, "-o", "name"])?;

@@ -38,7 +38,13 @@ impl Engine {
     }
 
     /// Sends one request and reads its whole answer.
-    pub(crate) fn send(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<Answer> {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<Answer> {
         let stream = self.open(method, path, content_type, body)?;
         read_answer(BufReader::new(stream))
     }
@@ -48,7 +54,13 @@ impl Engine {
     }
 
     /// Sends one request and leaves the connection open: for `attach` and `wait`.
-    pub(crate) fn open(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<TcpStream> {
+    pub(crate) fn open(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<TcpStream> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         write!(
@@ -70,7 +82,10 @@ impl Engine {
         )?;
         let mut reader = BufReader::new(stream);
         let head = read_head(&mut reader)?;
-        ensure!(head.starts_with("HTTP/1.1 101"), "attach was answered with {head}");
+        ensure!(
+            head.starts_with("HTTP/1.1 101"),
+            "attach was answered with {head}"
+        );
         Ok(reader)
     }
 
@@ -80,8 +95,18 @@ impl Engine {
             Some(name) => format!("/containers/create?name={name}"),
             None => "/containers/create".to_owned(),
         };
-        let answer = self.send("POST", &path, "application/json", body.to_string().as_bytes())?;
-        ensure!(answer.status == 201, "create: {} {}", answer.status, answer.text());
+        let answer = self.send(
+            "POST",
+            &path,
+            "application/json",
+            body.to_string().as_bytes(),
+        )?;
+        ensure!(
+            answer.status == 201,
+            "create: {} {}",
+            answer.status,
+            answer.text()
+        );
         Ok(answer.json()?["Id"].as_str().context("no Id")?.to_owned())
     }
 
@@ -93,16 +118,33 @@ impl Engine {
             ("Dockerfile", 0o100_644, dockerfile.as_bytes()),
             ("binpackage.tar", 0o100_644, &package),
         ])?)?;
-        let answer = self.send("POST", &format!("/build?t={image}"), "application/tar", &context)?;
-        ensure!(answer.status == 200, "build: {} {}", answer.status, answer.text());
+        let answer = self.send(
+            "POST",
+            &format!("/build?t={image}"),
+            "application/tar",
+            &context,
+        )?;
+        ensure!(
+            answer.status == 200,
+            "build: {} {}",
+            answer.status,
+            answer.text()
+        );
         Ok(())
     }
 
     /// Waits for the end of a container; its code.
     pub(crate) fn wait(&self, container: &str) -> Result<i64> {
         let answer = self.post(&format!("/containers/{container}/wait"))?;
-        ensure!(answer.status == 200, "wait: {} {}", answer.status, answer.text());
-        answer.json()?["StatusCode"].as_i64().context("no StatusCode")
+        ensure!(
+            answer.status == 200,
+            "wait: {} {}",
+            answer.status,
+            answer.text()
+        );
+        answer.json()?["StatusCode"]
+            .as_i64()
+            .context("no StatusCode")
     }
 
     /// Sends an order whose answer must be one of `accepted`.
@@ -146,7 +188,10 @@ pub(crate) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
 pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        ensure!(reader.read_line(&mut head)? > 0, "the connection was closed in the head: {head:?}");
+        ensure!(
+            reader.read_line(&mut head)? > 0,
+            "the connection was closed in the head: {head:?}"
+        );
     }
     Ok(head)
 }
@@ -155,11 +200,15 @@ pub(crate) fn read_answer(mut reader: impl BufRead) -> Result<Answer> {
     let head = read_head(&mut reader)?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
     let mut body = Vec::new();
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+    if head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
         loop {
             let mut line = String::new();
             reader.read_line(&mut line)?;
-            let size = u64::from_str_radix(line.trim(), 16).with_context(|| format!("chunk {line:?}"))?;
+            let size =
+                u64::from_str_radix(line.trim(), 16).with_context(|| format!("chunk {line:?}"))?;
             std::io::copy(&mut reader.by_ref().take(size), &mut body)?;
             reader.read_line(&mut line)?;
             if size == 0 {

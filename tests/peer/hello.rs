@@ -37,7 +37,11 @@ impl Hello {
                         return;
                     }
                     let at = server.change(|lives| {
-                        lives.push(Life { line: line.trim().to_owned(), from: Instant::now(), to: None });
+                        lives.push(Life {
+                            line: line.trim().to_owned(),
+                            from: Instant::now(),
+                            to: None,
+                        });
                         lives.len() - 1
                     });
                     let _ = reader.read_to_end(&mut Vec::new());
@@ -58,16 +62,29 @@ impl Hello {
     /// The lives of the processes whose hello contains `part`.
     pub(crate) fn lives(&self, part: &str) -> Vec<Life> {
         let lives = self.0.0.lock().expect("no panic");
-        lives.iter().filter(|life| life.line.contains(part)).cloned().collect()
+        lives
+            .iter()
+            .filter(|life| life.line.contains(part))
+            .cloned()
+            .collect()
     }
 
     /// Waits until the lives of `part` are as `wanted` says.
-    pub(crate) fn wait_until(&self, part: &str, what: &str, wanted: impl Fn(&[Life]) -> bool) -> Result<Vec<Life>> {
+    pub(crate) fn wait_until(
+        &self,
+        part: &str,
+        what: &str,
+        wanted: impl Fn(&[Life]) -> bool,
+    ) -> Result<Vec<Life>> {
         let deadline = Instant::now() + Duration::from_secs(60);
         let (lives, changed) = &*self.0;
         let mut guard = lives.lock().expect("no panic");
         loop {
-            let of_part: Vec<_> = guard.iter().filter(|life| life.line.contains(part)).cloned().collect();
+            let of_part: Vec<_> = guard
+                .iter()
+                .filter(|life| life.line.contains(part))
+                .cloned()
+                .collect();
             if wanted(&of_part) {
                 return Ok(of_part);
             }
@@ -84,7 +101,11 @@ impl Hello {
 pub(crate) fn overlap(lives: &[Life]) -> bool {
     lives.iter().enumerate().any(|(at, one)| {
         lives[at + 1..].iter().any(|other| {
-            let (first, second) = if one.from <= other.from { (one, other) } else { (other, one) };
+            let (first, second) = if one.from <= other.from {
+                (one, other)
+            } else {
+                (other, one)
+            };
             first.to.is_none_or(|end| end > second.from)
         })
     })

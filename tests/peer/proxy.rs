@@ -40,19 +40,33 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) fn start(engine: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let proxy = Self { address: listener.local_addr()?, exchanges: Arc::default() };
+        let proxy = Self {
+            address: listener.local_addr()?,
+            exchanges: Arc::default(),
+        };
         let exchanges = Arc::clone(&proxy.exchanges);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(engine) else { continue };
+                let Ok(server) = TcpStream::connect(engine) else {
+                    continue;
+                };
                 let exchange = Arc::<Mutex<Exchange>>::default();
-                exchanges.lock().expect("no panic").push(Arc::clone(&exchange));
+                exchanges
+                    .lock()
+                    .expect("no panic")
+                    .push(Arc::clone(&exchange));
                 let (client_in, server_in) = (client.try_clone(), server.try_clone());
                 if let (Ok(client_in), Ok(server_in)) = (client_in, server_in) {
                     let kept = Arc::clone(&exchange);
-                    thread::spawn(move || pass(client_in, server, |bytes| keep(&mut kept.lock().expect("no panic").request, bytes)));
                     thread::spawn(move || {
-                        pass(server_in, client, |bytes| keep(&mut exchange.lock().expect("no panic").answer, bytes));
+                        pass(client_in, server, |bytes| {
+                            keep(&mut kept.lock().expect("no panic").request, bytes)
+                        })
+                    });
+                    thread::spawn(move || {
+                        pass(server_in, client, |bytes| {
+                            keep(&mut exchange.lock().expect("no panic").answer, bytes)
+                        });
                         exchange.lock().expect("no panic").answered = true;
                     });
                 }
