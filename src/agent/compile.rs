@@ -288,16 +288,7 @@ async fn pack(args: &Args) -> Result<File, Trouble> {
             path: spool,
             source,
         })?;
-        let mut writer = io::BufWriter::with_capacity(READ, &file);
-        archive::pack(&from, &mut writer)
-            .and_then(|()| {
-                io::Write::flush(&mut writer).map_err(|source| archive::Error::Write {
-                    path: PathBuf::from("the packed output"),
-                    source,
-                })
-            })
-            .map_err(|source| Trouble::Output { path: from, source })?;
-        drop(writer);
+        archive::pack(&from, &file).map_err(|source| Trouble::Output { path: from, source })?;
         Ok(file)
     })
     .await
