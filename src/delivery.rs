@@ -60,6 +60,7 @@ pub fn router(delivery: Delivery) -> Router {
 pub struct Counters {
     layers: AtomicU64,
     layer_bytes: AtomicU64,
+    inputs: AtomicU64,
     input_bytes: AtomicU64,
     log_bytes: AtomicU64,
     output_bytes: AtomicU64,
@@ -74,6 +75,11 @@ impl Counters {
     /// Bytes of layers handed to connections (the budget for a launch counts them).
     pub fn layer_bytes(&self) -> u64 {
         self.layer_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many downloads of a compile's input were begun.
+    pub fn inputs(&self) -> u64 {
+        self.inputs.load(Ordering::Relaxed)
     }
 
     /// Bytes of compile inputs handed to connections.
@@ -160,8 +166,16 @@ impl Delivery {
             return Ok(None);
         };
         let counters = Arc::clone(&self.counters);
-        let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK)
-            .inspect_ok(move |bytes| counters.sent(kind, bytes.len()));
+        let mut begun = false;
+        let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK).inspect_ok(
+            move |bytes| {
+                // Not before: an answer to HEAD has no body.
+                if !std::mem::replace(&mut begun, true) {
+                    counters.begun(kind);
+                }
+                counters.sent(kind, bytes.len());
+            },
+        );
         let response = Response::builder()
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, size)
@@ -173,6 +187,13 @@ impl Delivery {
 }
 
 impl Counters {
+    fn begun(&self, kind: Kind) {
+        match kind {
+            Kind::Layer => self.layers.fetch_add(1, Ordering::Relaxed),
+            Kind::Input => self.inputs.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+
     fn sent(&self, kind: Kind, bytes: usize) {
         let counter = match kind {
             Kind::Layer => &self.layer_bytes,
