@@ -7,7 +7,10 @@ use std::io::{self, PipeReader};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait, waitpid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, child_subreaper, kill_process_group, wait, waitpid,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A running command; killed with its group when dropped before its end.
@@ -58,18 +61,22 @@ impl Process {
         }
     }
 
-    /// Collects what ended since the last time.
+    /// Collects what ended since the last time; gives the command's status once that is among it.
     fn reap(&self) -> io::Result<Option<WaitStatus>> {
-        if std::process::id() != 1 {
+        if !gets_orphans() {
             let ended = waitpid(Some(self.pid), WaitOptions::NOHANG)?;
             return Ok(ended.map(|(_, status)| status));
         }
-        while let Some((pid, status)) = wait(WaitOptions::NOHANG)? {
-            if pid == self.pid {
-                return Ok(Some(status));
+        let mut found = None;
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.pid => found = Some(status),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(found),
+                Err(Errno::CHILD) if found.is_some() => return Ok(found),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(None)
     }
 
     fn signal(&self, signal: Signal) {
@@ -84,6 +91,11 @@ impl Drop for Process {
             self.signal(Signal::KILL);
         }
     }
+}
+
+/// Whether the kernel makes orphans our children: process 1 of a container, or a subreaper.
+fn gets_orphans() -> bool {
+    std::process::id() == 1 || child_subreaper().is_ok_and(|subreaper| subreaper.is_some())
 }
 
 fn code(status: WaitStatus) -> u8 {
@@ -138,6 +150,34 @@ mod tests {
         assert_eq!(process.wait().await.unwrap(), 143);
         // The grandchild held the pipe: it ends only if that was terminated too.
         assert_eq!(output.read(&mut line).unwrap(), 0);
+    }
+
+    /// In a process of its own: there all children are collected, those of other tests too.
+    #[test]
+    fn orphans_are_buried() {
+        const ALONE: &str = "PEITHO_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            let test = "agent::process::tests::orphans_are_buried";
+            let alone = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", test])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            assert!(alone.status.success(), "{alone:?}");
+            return;
+        }
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let code = runtime.block_on(async {
+            // Each subshell leaves an orphan that ends at once.
+            let (mut process, _output) = shell("(true &); (true &); sleep 0.3; exit 4");
+            process.wait().await.unwrap()
+        });
+        assert_eq!(code, 4);
+        assert_eq!(wait(WaitOptions::NOHANG).unwrap_err(), Errno::CHILD);
     }
 
     #[tokio::test]
