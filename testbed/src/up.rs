@@ -70,10 +70,13 @@ impl Components {
         fs::create_dir_all(&bin)?;
         let kubectl = bin.join("kubectl");
         let kube = assets.kube()?;
-        fs::write(
-            &kubectl,
-            format!("#!/bin/sh\nexec {} kubectl \"$@\"\n", kube.display()),
-        )?;
+        let remembered = run.dir().join("kubectl-cache");
+        let script = format!(
+            "#!/bin/sh\nKUBECACHEDIR={} exec {} kubectl \"$@\"\n",
+            remembered.display(),
+            kube.display()
+        );
+        fs::write(&kubectl, script)?;
         fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755))?;
         let mut text = format!(
             "everything is up\n\n\
