@@ -137,8 +137,7 @@ pub fn read<E: From<Error>>(
 /// # Errors
 /// When the first bytes cannot be read.
 pub fn plain(reader: impl Read) -> Result<impl Read, Error> {
-    let _ = &reader;
-    Ok(reader)
+    read::decompressed(reader).map_err(Error::Unreadable)
 }
 
 /// Unpacks an archive below `into`, which exists: never follows a link out of it.

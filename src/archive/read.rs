@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -79,20 +79,37 @@ fn too_large(what: &'static str, limit: u64) -> Error {
     Error::TooLarge { what, limit }
 }
 
-/// Plain tar, whatever it came as. A tar cannot begin with gzip's two bytes unless its first name does.
-fn decompressed<'a>(mut reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+/// Bytes that were gzip or not.
+enum Decompressed<R: Read> {
+    Gzip(Box<BufReader<MultiGzDecoder<Whole<R>>>>),
+    Plain(Whole<R>),
+}
+
+/// The reader together with the bytes that were read ahead.
+type Whole<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+
+/// A tar cannot begin with gzip's two bytes, unless its first name does.
+pub(super) fn decompressed<R: Read>(mut reader: R) -> io::Result<impl Read> {
+    const BUFFER: usize = 64 << 10;
     let mut first = Vec::with_capacity(2);
     reader.by_ref().take(2).read_to_end(&mut first)?;
     let gzip = first == [0x1f, 0x8b];
-    let whole = BufReader::with_capacity(64 << 10, Cursor::new(first).chain(reader));
+    let whole = BufReader::with_capacity(BUFFER, Cursor::new(first).chain(reader));
     Ok(if gzip {
-        Box::new(BufReader::with_capacity(
-            64 << 10,
-            MultiGzDecoder::new(whole),
-        ))
+        let inside = MultiGzDecoder::new(whole);
+        Decompressed::Gzip(Box::new(BufReader::with_capacity(BUFFER, inside)))
     } else {
-        Box::new(whole)
+        Decompressed::Plain(whole)
     })
+}
+
+impl<R: Read> Read for Decompressed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(inside) => inside.read(into),
+            Self::Plain(whole) => whole.read(into),
+        }
+    }
 }
 
 /// What a reader that is inside the tar crate may still read.
@@ -150,12 +167,12 @@ impl Meter {
     }
 }
 
-struct Metered<'a> {
-    input: Box<dyn Read + 'a>,
+struct Metered<'a, R> {
+    input: R,
     meter: &'a Meter,
 }
 
-impl Read for Metered<'_> {
+impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = self.meter.left();
         if left == 0 {
