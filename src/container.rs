@@ -1,12 +1,27 @@
-//! Containers: by id or name, builder or chaincode, chosen once at `create`. `engine_api` is its only
-//! caller; below it are `image`, `compile` and `runtime`.
+//! Containers: by id or name, builder or chaincode, chosen once at `create`. `engine_api` calls it, and
+//! `delivery` asks whether a record still stands; below it are `image`, `compile` and `runtime`.
+//!
+//! A builder lives in memory only: it belongs to one install of one peer, whose connections die with this
+//! process anyway, while its compile goes on and is joined by the next install. A chaincode container
+//! lives in its runtime only: whatever is asked is answered from there, so any replica can answer.
 
-use crate::compile;
-use crate::names::{ContainerId, ContainerName, ContainerRef, Digest, ImageName, Tenant};
-use crate::runtime::{self, Exit, HostSpec, LogStream, Outcome};
-use crate::store::spool::Reader;
-use crate::store::{self, Blob, Ingest};
+use std::sync::Arc;
+
+use crate::compile::Compiles;
+use crate::image::Images;
+use crate::names::{
+    ContainerId, ContainerKey, ContainerName, ContainerRef, Digest, ImageName, Tenant,
+};
+use crate::runtime::{self, Exit, HostSpec, Outcome, Runtime};
+use crate::store::{self, Blob, Ingest, Store};
 use crate::{archive, image};
+
+mod builder;
+mod chaincode;
+mod output;
+
+use builder::Builders;
+pub use output::Output;
 
 /// What can go wrong with a container.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +65,7 @@ pub enum Error {
     Image(#[from] image::Error),
     /// The runtime failed.
     #[error(transparent)]
-    Runtime(#[from] runtime::Error),
-    /// A report failed.
-    #[error(transparent)]
-    Compile(#[from] compile::ReportError),
+    Runtime(runtime::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -80,21 +92,6 @@ pub struct CreateSpec {
     pub ignored: Vec<String>,
 }
 
-/// Output of a container for an attached client.
-pub enum Output {
-    /// A builder's log.
-    Builder(Reader),
-    /// A chaincode's output.
-    Chaincode(LogStream),
-}
-
-/// What a builder left behind, for archive GET: a plain tar.
-#[derive(Clone, Debug)]
-pub struct BuilderOutput {
-    /// The tar.
-    pub blob: Blob,
-}
-
 /// What `wait` has to say, in two steps: whether heartbeats are allowed, and the end (design D19).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
@@ -106,9 +103,40 @@ pub enum Waiting {
 
 /// The door to containers; clones share it.
 #[derive(Clone)]
-pub struct Containers {}
+pub struct Containers(Arc<Inner>);
+
+struct Inner {
+    images: Images,
+    compiles: Compiles,
+    runtime: Arc<dyn Runtime>,
+    store: Store,
+    builders: Builders,
+}
+
+/// What a reference means, found once per request.
+enum Found {
+    Builder(Arc<builder::Builder>),
+    Chaincode(ContainerKey),
+}
 
 impl Containers {
+    /// Containers whose chaincode runs on `runtime`.
+    pub fn new(
+        images: Images,
+        compiles: Compiles,
+        runtime: Arc<dyn Runtime>,
+        store: Store,
+    ) -> Self {
+        let builders = Builders::default();
+        Self(Arc::new(Inner {
+            images,
+            compiles,
+            runtime,
+            store,
+            builders,
+        }))
+    }
+
     /// Creates a builder (no name) or a chaincode container (named).
     ///
     /// # Errors
@@ -119,8 +147,30 @@ impl Containers {
         name: Option<ContainerName>,
         spec: CreateSpec,
     ) -> Result<ContainerId, Error> {
-        let _ = (tenant, name, spec);
-        todo!()
+        let image: ImageName = spec
+            .image
+            .parse()
+            .map_err(|error| Error::Invalid(format!("{error}")))?;
+        let id = ContainerId::random();
+        match name {
+            None => {
+                let builder = builder::order(&self.0.images, tenant, image, spec).await?;
+                self.0.builders.insert(tenant, id, builder);
+            }
+            Some(name) => {
+                let key = ContainerKey {
+                    tenant: tenant.clone(),
+                    name,
+                };
+                let spec = chaincode::order(&self.0.images, key, id, image, spec).await?;
+                self.0
+                    .runtime
+                    .create(&spec)
+                    .await
+                    .map_err(Error::from_runtime)?;
+            }
+        }
+        Ok(id)
     }
 
     /// Puts an archive (tar or tar.gz, complete) below `path` of a container that was not started.
@@ -134,8 +184,17 @@ impl Containers {
         path: &str,
         body: Ingest,
     ) -> Result<(), Error> {
-        let _ = (tenant, container, path, body);
-        todo!()
+        match self.find(tenant, container).await? {
+            Found::Builder(builder) => builder.put_input(&self.0.store, path, body).await,
+            Found::Chaincode(key) => {
+                let files = chaincode::files(path, body).await?;
+                self.0
+                    .runtime
+                    .put_files(&key, files)
+                    .await
+                    .map_err(Error::from_runtime)
+            }
+        }
     }
 
     /// The tar of a finished builder's `/chaincode/output/.`.
@@ -147,26 +206,36 @@ impl Containers {
         tenant: &Tenant,
         container: &ContainerRef,
         path: &str,
-    ) -> Result<(BuilderOutput, std::fs::File), Error> {
-        let _ = (tenant, container, path, None::<Digest>);
-        todo!()
+    ) -> Result<(Blob, std::fs::File), Error> {
+        let no_such_path = || Error::NoSuchPath {
+            path: path.to_owned(),
+            container: container.clone(),
+        };
+        let Found::Builder(builder) = self.find(tenant, container).await? else {
+            // A chaincode's files are its own (design D16).
+            return Err(no_such_path());
+        };
+        let blob = builder.output(path).ok_or_else(no_such_path)?;
+        let (file, blob) = self
+            .0
+            .store
+            .open_blob(&blob.digest)
+            .await?
+            .ok_or_else(no_such_path)?;
+        Ok((blob, file))
     }
 
     /// A container's output from its first byte (`logs=1`); may come before the start or after the end.
-    /// It ends when the process ends, and also when its start fails (protocol rule 10).
+    /// It ends when the process ends, and also when its start fails (protocol rule 10). A builder's `wait`
+    /// holds its answer until the output was read and dropped, at most two seconds (rule 12).
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn attach(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Output, Error> {
-        let _ = (tenant, container);
-        todo!()
-    }
-
-    /// Says that an attached client of `container` has received all: `wait` of a builder holds its answer
-    /// for this, at most two seconds (protocol rule 12).
-    pub async fn drained(&self, tenant: &Tenant, container: &ContainerRef) {
-        let _ = (tenant, container);
-        todo!()
+        Ok(match self.find(tenant, container).await? {
+            Found::Builder(builder) => builder.attach(),
+            Found::Chaincode(key) => chaincode::attach(Arc::clone(&self.0.runtime), key),
+        })
     }
 
     /// Starts the container.
@@ -174,8 +243,15 @@ impl Containers {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Runtime`].
     pub async fn start(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Outcome, Error> {
-        let _ = (tenant, container);
-        todo!()
+        match self.find(tenant, container).await? {
+            Found::Builder(builder) => builder.start(&self.0.compiles).await,
+            Found::Chaincode(key) => self
+                .0
+                .runtime
+                .start(&key)
+                .await
+                .map_err(Error::from_runtime),
+        }
     }
 
     /// The first step of `wait`: returns when the container runs or is over.
@@ -187,8 +263,25 @@ impl Containers {
         tenant: &Tenant,
         container: &ContainerRef,
     ) -> Result<Waiting, Error> {
-        let _ = (tenant, container);
-        todo!()
+        match self.find(tenant, container).await? {
+            Found::Builder(builder) => builder.wait().await.map(Waiting::Over),
+            Found::Chaincode(key) => match self
+                .0
+                .runtime
+                .wait_running(&key)
+                .await
+                .map_err(Error::from_runtime)?
+            {
+                runtime::State::Running => Ok(Waiting::Running),
+                _ => self
+                    .0
+                    .runtime
+                    .wait_exit(&key)
+                    .await
+                    .map(Waiting::Over)
+                    .map_err(Error::from_runtime),
+            },
+        }
     }
 
     /// The second step of `wait`: the end.
@@ -200,8 +293,15 @@ impl Containers {
         tenant: &Tenant,
         container: &ContainerRef,
     ) -> Result<Exit, Error> {
-        let _ = (tenant, container);
-        todo!()
+        match self.find(tenant, container).await? {
+            Found::Builder(builder) => builder.wait().await,
+            Found::Chaincode(key) => self
+                .0
+                .runtime
+                .wait_exit(&key)
+                .await
+                .map_err(Error::from_runtime),
+        }
     }
 
     /// Stops the container; returns when its process is gone.
@@ -209,8 +309,10 @@ impl Containers {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn stop(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Outcome, Error> {
-        let _ = (tenant, container);
-        todo!()
+        match self.find(tenant, container).await? {
+            Found::Builder(builder) => Ok(builder.stop()),
+            Found::Chaincode(key) => self.0.runtime.stop(&key).await.map_err(Error::from_runtime),
+        }
     }
 
     /// Kills the container; returns when its process is gone.
@@ -218,8 +320,10 @@ impl Containers {
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotRunning`].
     pub async fn kill(&self, tenant: &Tenant, container: &ContainerRef) -> Result<(), Error> {
-        let _ = (tenant, container);
-        todo!()
+        match self.stop(tenant, container).await? {
+            Outcome::Done => Ok(()),
+            Outcome::Already => Err(Error::NotRunning(container.clone())),
+        }
     }
 
     /// Removes the container, running or not: the name is free when this returns (protocol rule 18).
@@ -227,7 +331,69 @@ impl Containers {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn remove(&self, tenant: &Tenant, container: &ContainerRef) -> Result<(), Error> {
-        let _ = (tenant, container);
-        todo!()
+        match self.find(tenant, container).await? {
+            Found::Builder(builder) => {
+                builder.stop();
+                if let ContainerRef::Id(id) = container {
+                    self.0.builders.remove(tenant, id);
+                }
+                Ok(())
+            }
+            Found::Chaincode(key) => self
+                .0
+                .runtime
+                .remove(&key)
+                .await
+                .map_err(Error::from_runtime),
+        }
+    }
+
+    /// Whether the chaincode container `key` still stands and runs the layer `digest`: what a pod's token
+    /// for that layer is worth (design D16).
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] when the runtime cannot tell.
+    pub async fn stands(&self, key: &ContainerKey, digest: &Digest) -> Result<bool, Error> {
+        let found = self
+            .0
+            .runtime
+            .find(key)
+            .await
+            .map_err(Error::from_runtime)?;
+        Ok(found.is_some_and(|found| found.spec.layer.blob.digest == *digest))
+    }
+
+    async fn find(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Found, Error> {
+        match container {
+            ContainerRef::Name(name) => Ok(Found::Chaincode(ContainerKey {
+                tenant: tenant.clone(),
+                name: name.clone(),
+            })),
+            ContainerRef::Id(id) => {
+                if let Some(builder) = self.0.builders.get(tenant, id) {
+                    return Ok(Found::Builder(builder));
+                }
+                let key = self
+                    .0
+                    .runtime
+                    .find_id(tenant, id)
+                    .await
+                    .map_err(Error::from_runtime)?;
+                key.map(Found::Chaincode)
+                    .ok_or_else(|| Error::NotFound(container.clone()))
+            }
+        }
+    }
+}
+
+impl Error {
+    /// The runtime's answer in the words of containers.
+    fn from_runtime(error: runtime::Error) -> Self {
+        match error {
+            runtime::Error::NotFound(key) => Self::NotFound(ContainerRef::Name(key.name)),
+            runtime::Error::Exists(key) => Self::NameInUse { name: key.name },
+            runtime::Error::NeverStarted(reason) => Self::NeverStarted(reason),
+            error => Self::Runtime(error),
+        }
     }
 }

@@ -22,6 +22,13 @@ pub struct ImageConfig {
     pub working_dir: String,
 }
 
+impl ImageConfig {
+    /// `USER` where it is a number: a pod cannot use a name (k8s: `runAsUser`).
+    pub fn numeric_user(&self) -> Option<i64> {
+        self.user.split(':').next()?.parse().ok()
+    }
+}
+
 /// The one layer that a build adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

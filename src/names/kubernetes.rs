@@ -191,7 +191,13 @@ fn slug(name: &str) -> String {
             }
         })
         .collect();
-    let tail = &clean[clean.len().saturating_sub(24)..];
+    let mut tail = clean.as_str();
+    if clean.len() > 24 {
+        let cut = &clean[clean.len() - 24..];
+        tail = cut
+            .split_once('-')
+            .map_or(cut, |(_half_a_word, whole)| whole);
+    }
     let slug = tail.trim_matches('-');
     if slug.is_empty() {
         "x".to_owned()
@@ -226,7 +232,7 @@ mod tests {
             );
         }
         assert!(
-            record(&instance, &key(&long)).starts_with("cc-0-org1-example-com-simple-1-"),
+            record(&instance, &key(&long)).starts_with("cc-example-com-simple-1-"),
             "{}",
             record(&instance, &key(&long))
         );

@@ -1,1 +1,64 @@
-//! Real counterparts.
+//! Real counterparts for Peitho's tests: Kubernetes, a registry, dockerd and a Fabric network, built once, started in seconds,
+//! and ended for certain.
+//!
+//! A program that uses them offers its `main` to the reaper, opens the [`Assets`], starts a [`Run`], and then what it needs:
+//!
+//! ```no_run
+//! fn main() -> anyhow::Result<()> {
+//!     testbed::reaper::become_reaper_if_asked();
+//!     let assets = testbed::Assets::open()?;
+//!     let run = testbed::Run::start()?;
+//!     let cluster = testbed::Cluster::start(&assets, &run)?;
+//!     println!("{}", cluster.kubectl(&["get", "nodes"])?);
+//!     drop(cluster);
+//!     run.finish()
+//! }
+//! ```
+//!
+//! `assets` → `packages`, `go`, `images` say what things are made of and fill the `cache`; `cluster`, `registry`, `dockerd` and `fabric`
+//! start them as `process`es; `run`, `reaper` and `leftovers` see to the end. Everything needs root and one free machine: ports,
+//! bridge and addresses are fixed, and a lock lets one run at a time.
+
+mod assets;
+mod cache;
+mod chaincode;
+mod cluster;
+mod dockerd;
+mod fabric;
+mod go;
+mod greetings;
+mod http;
+mod image;
+mod images;
+mod leftovers;
+mod network;
+mod packages;
+pub mod peitho;
+mod pki;
+mod places;
+mod process;
+mod program;
+mod progress;
+pub mod reaper;
+mod registry;
+mod run;
+pub mod scenario;
+mod steps;
+pub mod wait;
+
+pub use assets::Assets;
+pub use cache::Cache;
+pub use chaincode::Chaincode;
+pub use cluster::Cluster;
+pub use dockerd::Dockerd;
+pub use fabric::{CliError, CliOutput, Definition, Fabric, PackageId, PeerConfig};
+pub use go::{FABRIC_VERSION, FabricPrograms, KUBERNETES_VERSION};
+pub use greetings::{Greeting, Greetings};
+pub use images::{Image, Images};
+pub use leftovers::Leftovers;
+pub use places::{CGROUP_PARENT, HOST_ADDRESS};
+pub use process::Process;
+pub use progress::say;
+pub use registry::Registry;
+pub use run::Run;
+pub use steps::Steps;

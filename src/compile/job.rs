@@ -1,0 +1,213 @@
+//! One run of a compile: its log, its askers, what the agent reported, and the task that sees it through.
+//! Only `compile` uses it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+
+use super::queue::Queue;
+use super::{End, ReportError, Run, Settings};
+use crate::runtime::{self, CompileSpec, Exit, Runtime};
+use crate::store::Blob;
+use crate::store::spool::Spool;
+
+/// The agent reports before its container ends; a report still on the wire then gets this long.
+const LAST_REPORT: Duration = Duration::from_secs(2);
+
+pub(super) struct Job {
+    pub(super) log: Spool,
+    pub(super) input: Option<Blob>,
+    /// How many bytes of the log the agent has delivered: notices of Peitho's own do not count.
+    delivered: tokio::sync::Mutex<u64>,
+    output: Mutex<Option<Blob>>,
+    reported: watch::Sender<Option<i64>>,
+    end: watch::Sender<Option<End>>,
+    askers: watch::Sender<usize>,
+    discarded: watch::Sender<bool>,
+}
+
+/// Counts one who waits for a run, for as long as it lives.
+pub(super) struct Asker(Arc<Job>);
+
+impl Job {
+    pub(super) fn new(log: Spool, input: Option<Blob>) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            input,
+            delivered: tokio::sync::Mutex::new(0),
+            output: Mutex::new(None),
+            reported: watch::Sender::new(None),
+            end: watch::Sender::new(None),
+            askers: watch::Sender::new(0),
+            discarded: watch::Sender::new(false),
+        })
+    }
+
+    /// A view of the run for one more asker.
+    pub(super) fn ask(self: &Arc<Self>) -> Run {
+        self.askers.send_modify(|askers| *askers += 1);
+        Run {
+            log: self.log.clone(),
+            end: self.end.subscribe(),
+            _asker: Some(Asker(Arc::clone(self))),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
+    pub(super) async fn append_log(&self, offset: u64, bytes: &[u8]) -> Result<u64, ReportError> {
+        let mut delivered = self.delivered.lock().await;
+        if offset != *delivered {
+            return Err(ReportError::Offset {
+                expected: *delivered,
+            });
+        }
+        self.log.append(bytes).await?;
+        *delivered += bytes.len() as u64;
+        Ok(*delivered)
+    }
+
+    pub(super) fn set_output(&self, output: Blob) {
+        *self
+            .output
+            .lock()
+            .expect("nothing panics while it holds the output") = Some(output);
+    }
+
+    pub(super) fn report_exit(&self, code: i64) {
+        self.reported.send_replace(Some(code));
+    }
+
+    /// Sees the run through: queue, pod, report; until it is over or nobody waits any more.
+    pub(super) async fn drive(
+        &self,
+        settings: &Settings,
+        queue: &Queue,
+        runtime: &dyn Runtime,
+        spec: &CompileSpec,
+    ) -> End {
+        let started = tokio::time::Instant::now();
+        let warning = started + settings.install_timeout * 4 / 5;
+        let work = async {
+            let _place = queue.enter(&spec.tenant, &self.log).await;
+            tokio::select! {
+                biased;
+                code = self.exit_report() => self.exited(code),
+                verdict = runtime.compile(spec) => self.without_report(verdict).await,
+                () = sleep_until(started + settings.timeout) => End::Failed(
+                    format!("the compile was ended after {} s (compile.timeoutSeconds)", settings.timeout.as_secs()).into(),
+                ),
+                () = self.abandoned(settings.abandon_grace) => End::Failed(
+                    "the compile was ended: nobody waits for it any more".into(),
+                ),
+            }
+        };
+        tokio::pin!(work);
+        tokio::select! {
+            end = &mut work => return end,
+            () = sleep_until(warning) => {}
+        }
+        let notice = format!(
+            "peitho: this compile has taken {} s; a peer with chaincode.installTimeout {} s soon gives up waiting, the compile goes on and the next install finds its result\n",
+            started.elapsed().as_secs(),
+            settings.install_timeout.as_secs(),
+        );
+        if let Err(error) = self.log.append(notice.as_bytes()).await {
+            tracing::warn!(compile = %spec.key, error = %error, "compile: notice not written");
+        }
+        work.await
+    }
+
+    async fn exit_report(&self) -> i64 {
+        let mut reported = self.reported.subscribe();
+        match reported.wait_for(Option::is_some).await.map(|code| *code) {
+            Ok(Some(code)) => code,
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn exited(&self, code: i64) -> End {
+        let output = *self
+            .output
+            .lock()
+            .expect("nothing panics while it holds the output");
+        End::Exited {
+            code,
+            output: output.filter(|_| code == 0),
+        }
+    }
+
+    /// The pod is over, or was never there, and the agent has not reported.
+    async fn without_report(&self, verdict: Result<Exit, runtime::Error>) -> End {
+        match verdict {
+            Ok(exit) => match timeout(LAST_REPORT, self.exit_report()).await {
+                Ok(code) => self.exited(code),
+                Err(_) => End::Failed(
+                    format!(
+                        "the compile's pod ended with {} before it could report its result",
+                        exit.code
+                    )
+                    .into(),
+                ),
+            },
+            Err(error) => End::Failed(error.to_string().into()),
+        }
+    }
+
+    /// Ends when there have been no askers for `grace`.
+    async fn abandoned(&self, grace: Duration) {
+        let mut askers = self.askers.subscribe();
+        loop {
+            if askers.wait_for(|askers| *askers == 0).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            if timeout(grace, askers.wait_for(|askers| *askers > 0))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn finish(&self, end: End) {
+        self.log.close();
+        self.end.send_replace(Some(end));
+    }
+
+    pub(super) async fn discarded(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self
+            .discarded
+            .subscribe()
+            .wait_for(|discarded| *discarded)
+            .await;
+    }
+
+    pub(super) fn set_discarded(&self) {
+        self.discarded.send_replace(true);
+    }
+}
+
+impl Clone for Asker {
+    fn clone(&self) -> Self {
+        self.0.askers.send_modify(|askers| *askers += 1);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.askers.send_modify(|askers| *askers -= 1);
+    }
+}
+
+impl std::fmt::Debug for Asker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asker")
+    }
+}

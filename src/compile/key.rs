@@ -1,0 +1,118 @@
+//! The key of a compile (design D7): all that its result depends on, and nothing else. Pure.
+
+use crate::names::{CompileKey, Digest, Hasher, ImageName};
+
+use super::Request;
+
+/// Digest over tenant, builder, platform, command, environment, working directory and input.
+///
+/// Each part goes in with its length, so that no two requests write the same bytes. A builder whose digest
+/// nobody could tell counts by its name.
+pub(super) fn of(request: &Request) -> CompileKey {
+    let mut parts = Parts(Hasher::default());
+    parts.add("compile/1");
+    parts.add(request.tenant.as_str());
+    parts.add(&builder(&request.image, request.builder.as_ref()));
+    parts.add(std::env::consts::ARCH);
+    parts.list(request.command.iter().map(String::as_str));
+    parts.list(
+        request
+            .env
+            .iter()
+            .flat_map(|(name, value)| [name.as_str(), value.as_str()]),
+    );
+    parts.add(request.working_dir.as_deref().unwrap_or(""));
+    parts.add(&request.user.map_or(String::new(), |user| user.to_string()));
+    parts.add(
+        &request
+            .input
+            .as_ref()
+            .map_or(String::new(), |input| input.content.to_string()),
+    );
+    CompileKey::new(parts.0.finish())
+}
+
+fn builder(name: &ImageName, digest: Option<&Digest>) -> String {
+    digest.map_or_else(|| name.full(), Digest::to_string)
+}
+
+struct Parts(Hasher);
+
+impl Parts {
+    fn add(&mut self, part: &str) {
+        self.0.update(&(part.len() as u64).to_be_bytes());
+        self.0.update(part.as_bytes());
+    }
+
+    fn list<'a>(&mut self, items: impl Iterator<Item = &'a str>) {
+        let items: Vec<_> = items.collect();
+        self.0.update(&(items.len() as u64).to_be_bytes());
+        for item in items {
+            self.add(item);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Input;
+    use crate::names::Tenant;
+    use crate::store::Blob;
+
+    fn request() -> Request {
+        Request {
+            tenant: Tenant::default_tenant(),
+            image: "hyperledger/fabric-ccenv:2.1".parse().unwrap(),
+            builder: Some(Digest::of(b"builder")),
+            command: vec!["/bin/sh".into(), "-c".into(), "go build".into()],
+            env: vec![("GOPROXY".into(), "off".into())],
+            working_dir: None,
+            user: None,
+            input: Some(Input {
+                blob: Blob {
+                    digest: Digest::of(b"gz"),
+                    size: 2,
+                },
+                content: Digest::of(b"tar"),
+            }),
+        }
+    }
+
+    #[test]
+    fn each_part_counts() {
+        let changed: [fn(&mut Request); 8] = [
+            |r| r.tenant = "org1".parse().unwrap(),
+            |r| r.builder = Some(Digest::of(b"other")),
+            |r| r.builder = None,
+            |r| r.command.push("x".into()),
+            |r| r.env[0].1 = "on".into(),
+            |r| r.working_dir = Some("/w".into()),
+            |r| r.user = Some(1),
+            |r| r.input.as_mut().unwrap().content = Digest::of(b"other"),
+        ];
+        let mut keys = std::collections::BTreeSet::from([of(&request())]);
+        for change in changed {
+            let mut request = request();
+            change(&mut request);
+            assert!(keys.insert(of(&request)), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn compression_and_name_of_a_known_builder_do_not_count() {
+        let mut other = request();
+        other.input.as_mut().unwrap().blob.digest = Digest::of(b"compressed otherwise");
+        other.image = "mirror.example.com/ccenv:2.1".parse().unwrap();
+        assert_eq!(of(&request()), of(&other));
+    }
+
+    #[test]
+    fn parts_do_not_run_into_each_other() {
+        let mut a = request();
+        a.command = vec!["ab".into(), "c".into()];
+        let mut b = request();
+        b.command = vec!["a".into(), "bc".into()];
+        assert_ne!(of(&a), of(&b));
+    }
+}

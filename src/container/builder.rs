@@ -1,0 +1,290 @@
+//! Builder containers: what a peer creates without a name to compile its chaincode in. Input by archive
+//! PUT, one compile, output by archive GET.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::output::{Attached, BuilderLog, Log};
+use super::{CreateSpec, Error, Output};
+use crate::compile::{Compiles, End, Input, Request, Run};
+use crate::image::Images;
+use crate::names::{ContainerId, Hasher, ImageName, Tenant};
+use crate::runtime::{Exit, Outcome};
+use crate::store::{Blob, Ingest, Store};
+
+/// Where peers put the source and fetch the result (protocol §4.3); the pod has volumes there and only there.
+const INPUT: &str = "/chaincode/input";
+const OUTPUT: &str = "/chaincode/output";
+
+/// How long `wait` holds its answer for attached clients: fsouza discards what comes after the answer, moby
+/// does not read before it (protocol rule 12).
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// A builder whose peer went away is forgotten after this: longer than any peer waits for an install.
+const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+
+/// The code of what was stopped by order.
+const KILLED: i64 = 137;
+
+pub(super) struct Builder {
+    request: Request,
+    expires: Instant,
+    state: Mutex<State>,
+    log: watch::Sender<Log>,
+    attached: watch::Sender<usize>,
+    /// Changes with every step; `wait` may come before `start`.
+    steps: watch::Sender<()>,
+}
+
+enum State {
+    Created { input: Option<Input> },
+    Starting,
+    Started(Run),
+    Stopped,
+}
+
+/// Looks the image up and makes the order; nothing runs yet.
+pub(super) async fn order(
+    images: &Images,
+    tenant: &Tenant,
+    image: ImageName,
+    spec: CreateSpec,
+) -> Result<Builder, Error> {
+    let inspected = match images.inspect(tenant, &image).await {
+        Ok(inspected) => inspected,
+        Err(crate::image::Error::NotFound(name)) => return Err(Error::ImageMissing(name)),
+        Err(error) => return Err(error.into()),
+    };
+    if spec.cmd.is_empty() && spec.entrypoint.is_none() && inspected.config.is_none() {
+        return Err(Error::Invalid(
+            "no command: a builder without Cmd needs an image whose registry can be reached".into(),
+        ));
+    }
+    let config = inspected.config.clone().unwrap_or_default();
+    let user = match spec.user.as_deref() {
+        Some(user) => Some(super::chaincode::numeric_user(user)?),
+        None => config.numeric_user(),
+    };
+    let mut command = spec.entrypoint.unwrap_or(config.entrypoint);
+    command.extend(if spec.cmd.is_empty() {
+        config.cmd
+    } else {
+        spec.cmd
+    });
+    let request = Request {
+        tenant: tenant.clone(),
+        image,
+        builder: inspected.config.is_some().then_some(inspected.id),
+        command,
+        env: spec.env,
+        working_dir: spec.working_dir,
+        user,
+        input: None,
+    };
+    Ok(Builder {
+        request,
+        expires: Instant::now() + FORGOTTEN,
+        state: Mutex::new(State::Created { input: None }),
+        log: watch::Sender::new(Log::Awaited),
+        attached: watch::Sender::new(0),
+        steps: watch::Sender::new(()),
+    })
+}
+
+impl Builder {
+    pub(super) async fn put_input(
+        &self,
+        store: &Store,
+        path: &str,
+        body: Ingest,
+    ) -> Result<(), Error> {
+        if path.trim_end_matches('/') != INPUT {
+            return Err(Error::Invalid(format!(
+                "a builder takes its input at {INPUT}, not at {path}"
+            )));
+        }
+        let reader = body.reader()?;
+        let content = tokio::task::spawn_blocking(move || content_digest(reader))
+            .await
+            .expect("hashing does not panic")?;
+        let blob = store.commit(body).await?;
+        match &mut *self.state() {
+            State::Created {
+                input: input @ None,
+            } => {
+                *input = Some(Input { blob, content });
+                Ok(())
+            }
+            State::Created { input: Some(_) } => Err(Error::Invalid(format!(
+                "{INPUT} was uploaded already; a builder takes one archive"
+            ))),
+            _ => Err(Error::Invalid(
+                "the builder was started already; its input comes before".into(),
+            )),
+        }
+    }
+
+    pub(super) async fn start(&self, compiles: &Compiles) -> Result<Outcome, Error> {
+        let input = match std::mem::replace(&mut *self.state(), State::Starting) {
+            State::Created { input } => input,
+            other => {
+                *self.state() = other;
+                return Ok(Outcome::Already);
+            }
+        };
+        let run = compiles
+            .run(Request {
+                input,
+                ..self.request.clone()
+            })
+            .await;
+        let (state, log, outcome) = match run {
+            Ok(run) => (
+                State::Started(run.clone()),
+                Log::Open(run.log),
+                Ok(Outcome::Done),
+            ),
+            // The attached clients must not wait for ever (protocol rule 10).
+            Err(error) => (State::Stopped, Log::Never, Err(error.into())),
+        };
+        {
+            let mut now = self.state();
+            if matches!(*now, State::Stopped) {
+                // Stopped meanwhile: letting go of the run ends it when nobody else waits.
+                return outcome;
+            }
+            *now = state;
+        }
+        self.log.send_replace(log);
+        self.steps.send_replace(());
+        outcome
+    }
+
+    pub(super) fn attach(&self) -> Output {
+        Output::Builder(BuilderLog::new(
+            self.log.subscribe(),
+            Attached::new(&self.attached),
+        ))
+    }
+
+    /// Waits for the end of the compile, and then for the attached clients.
+    pub(super) async fn wait(&self) -> Result<Exit, Error> {
+        let mut steps = self.steps.subscribe();
+        let end = loop {
+            steps.mark_unchanged();
+            let run = match &*self.state() {
+                State::Started(run) => Some(run.clone()),
+                State::Stopped => return Ok(Exit { code: KILLED }),
+                State::Created { .. } | State::Starting => None,
+            };
+            let step = steps.changed();
+            match run {
+                None => {
+                    let _ = step.await;
+                }
+                Some(mut run) => tokio::select! {
+                    _ = step => {}
+                    end = run.end.wait_for(Option::is_some) => break end.ok().and_then(|end| end.clone()),
+                },
+            }
+        };
+        let mut attached = self.attached.subscribe();
+        let _ = timeout(FLUSH, attached.wait_for(|attached| *attached == 0)).await;
+        match end {
+            Some(End::Exited { code, .. }) => Ok(Exit { code }),
+            Some(End::Failed(reason)) => Err(Error::NeverStarted(reason.to_string())),
+            None => Err(Error::NeverStarted(
+                "the compile was dropped: the server is shutting down".into(),
+            )),
+        }
+    }
+
+    pub(super) fn output(&self, path: &str) -> Option<Blob> {
+        if path.trim_end_matches('.').trim_end_matches('/') != OUTPUT {
+            return None;
+        }
+        match &*self.state() {
+            State::Started(run) => match &*run.end.borrow() {
+                Some(End::Exited { output, .. }) => *output,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Lets go of the compile: it ends when nobody else waits for it.
+    pub(super) fn stop(&self) -> Outcome {
+        let was = {
+            let mut state = self.state();
+            match &*state {
+                State::Started(run) if run.end.borrow().is_some() => return Outcome::Already,
+                State::Stopped => return Outcome::Already,
+                _ => std::mem::replace(&mut *state, State::Stopped),
+            }
+        };
+        self.log.send_if_modified(|log| {
+            let waits = matches!(log, Log::Awaited);
+            if waits {
+                *log = Log::Never;
+            }
+            waits
+        });
+        self.steps.send_replace(());
+        match was {
+            State::Started(_) | State::Starting => Outcome::Done,
+            State::Created { .. } | State::Stopped => Outcome::Already,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds a builder")
+    }
+}
+
+/// Digest of the bytes inside, compressed or not.
+fn content_digest(reader: impl Read) -> Result<crate::names::Digest, Error> {
+    let mut content = crate::archive::plain(reader).map_err(Error::Archive)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) => return Err(Error::Archive(crate::archive::Error::Unreadable(error))),
+        }
+    }
+}
+
+/// All builders, by tenant and id.
+#[derive(Default)]
+pub(super) struct Builders(Mutex<HashMap<(Tenant, ContainerId), Arc<Builder>>>);
+
+impl Builders {
+    pub(super) fn insert(&self, tenant: &Tenant, id: ContainerId, builder: Builder) {
+        let now = Instant::now();
+        let mut builders = self.lock();
+        builders.retain(|_, builder| builder.expires > now);
+        builders.insert((tenant.clone(), id), Arc::new(builder));
+    }
+
+    pub(super) fn get(&self, tenant: &Tenant, id: &ContainerId) -> Option<Arc<Builder>> {
+        self.lock().get(&(tenant.clone(), *id)).cloned()
+    }
+
+    pub(super) fn remove(&self, tenant: &Tenant, id: &ContainerId) {
+        self.lock().remove(&(tenant.clone(), *id));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Tenant, ContainerId), Arc<Builder>>> {
+        self.0
+            .lock()
+            .expect("nothing panics while it holds the builders")
+    }
+}

@@ -1,0 +1,129 @@
+//! Chaincode containers: from Docker's order to a complete specification, and the files that a peer uploads
+//! before the start. Pure but for the look-up of the image; what runs is the runtime's.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use secrecy::SecretBox;
+
+use super::{CreateSpec, Error, Output};
+use crate::archive::{self, Kind, Limits};
+use crate::image::Images;
+use crate::names::{ContainerId, ContainerKey, ImageName};
+use crate::runtime::{ChaincodeSpec, Runtime, UploadedFile};
+use crate::store::Ingest;
+
+/// The peer's TLS files are five, some kilobytes in all (protocol §7.3). The runtime has a limit of its own;
+/// this one bounds memory.
+const UPLOAD: Limits = Limits {
+    entries: 1000,
+    bytes: 1 << 20,
+};
+
+/// `CORE_CHAINCODE_ID_NAME` is the one true name of a chaincode (protocol §5.2).
+const PACKAGE_ID: &str = "CORE_CHAINCODE_ID_NAME";
+
+/// The complete order of the container `key`: runs only what Peitho built for this tenant (design D16).
+pub(super) async fn order(
+    images: &Images,
+    key: ContainerKey,
+    id: ContainerId,
+    image: ImageName,
+    spec: CreateSpec,
+) -> Result<ChaincodeSpec, Error> {
+    let Some(built) = images.built(&key.tenant, &image).await? else {
+        return Err(Error::ImageMissing(image));
+    };
+    if !spec.ignored.is_empty() {
+        tracing::info!(container = %key, settings = ?spec.ignored, "container: HostConfig settings without a meaning on Kubernetes are ignored");
+    }
+    let user = match spec.user.as_deref() {
+        Some(user) => Some(numeric_user(user)?),
+        None => built
+            .base
+            .config
+            .as_ref()
+            .and_then(|config| config.numeric_user()),
+    };
+    let package_id = spec
+        .env
+        .iter()
+        .rev()
+        .find(|(name, _)| name == PACKAGE_ID)
+        .map(|(_, value)| value.clone());
+    let mut env = built.env;
+    env.extend(spec.env);
+    Ok(ChaincodeSpec {
+        key,
+        id,
+        image,
+        package_id,
+        base: built.base.name,
+        layer: built.layer,
+        entrypoint: spec.entrypoint,
+        args: spec.cmd,
+        env,
+        working_dir: spec.working_dir,
+        user,
+        host: spec.host,
+    })
+}
+
+/// `User` of a create request: pods need it by number (design D16).
+pub(super) fn numeric_user(user: &str) -> Result<i64, Error> {
+    user.split(':').next().unwrap_or(user).parse().map_err(|_| {
+        Error::Invalid(format!(
+            "User {user:?} is not a number: a pod needs the numeric user, for example 500"
+        ))
+    })
+}
+
+/// The regular files of an uploaded archive, by their absolute paths below `path`.
+pub(super) async fn files(path: &str, body: Ingest) -> Result<Vec<UploadedFile>, Error> {
+    if !path.starts_with('/') {
+        return Err(Error::Invalid(format!("path {path:?} is not absolute")));
+    }
+    let below = path.trim_end_matches('/').to_owned();
+    let reader = body.reader()?;
+    tokio::task::spawn_blocking(move || {
+        let mut files = Vec::new();
+        archive::read(reader, UPLOAD, |member, content| {
+            match &member.kind {
+                Kind::Directory => return Ok(()),
+                Kind::File { .. } => {}
+                Kind::Symlink { .. } | Kind::Hardlink { .. } => {
+                    return Err(Error::Archive(archive::Error::Member {
+                        path: member.path.clone(),
+                        reason: "only regular files can be put into a chaincode container",
+                    }));
+                }
+            }
+            let mut bytes = Vec::new();
+            content
+                .read_to_end(&mut bytes)
+                .map_err(|error| Error::Archive(archive::Error::Unreadable(error)))?;
+            let path = member.path.to_str().ok_or_else(|| {
+                Error::Archive(archive::Error::Member {
+                    path: member.path.clone(),
+                    reason: "not UTF-8",
+                })
+            })?;
+            files.push(UploadedFile {
+                path: format!("{below}/{path}"),
+                mode: member.mode,
+                content: SecretBox::new(Box::new(bytes)),
+            });
+            Ok(())
+        })?;
+        Ok(files)
+    })
+    .await
+    .expect("reading an archive does not panic")
+}
+
+/// The output of the container's process. The runtime is asked when the client first reads: the client has
+/// its 101 by then, and the container need not be started yet.
+pub(super) fn attach(runtime: Arc<dyn Runtime>, key: ContainerKey) -> Output {
+    let logs = async move { runtime.logs(&key).await.map_err(std::io::Error::other) };
+    Output::Chaincode(futures::stream::once(logs).try_flatten().boxed())
+}

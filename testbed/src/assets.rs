@@ -1,0 +1,67 @@
+//! Owns what a run is made of: the programs, images and sources that are built once and cached. A test opens it first;
+//! every component takes its programs from it. Each part is made when it is first asked for.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::cache::Cache;
+use crate::go::{FabricPrograms, Go};
+use crate::images::Images;
+use crate::packages;
+
+/// The built parts, on the machine or in the cache.
+#[derive(Debug, Clone)]
+pub struct Assets {
+    cache: Cache,
+    go: Go,
+}
+
+impl Assets {
+    /// Opens the cache and installs the Debian packages that are missing.
+    pub fn open() -> Result<Assets> {
+        packages::obtain()?;
+        Ok(Assets {
+            cache: Cache::open()?,
+            go: Go::find()?,
+        })
+    }
+
+    /// Makes everything now: afterwards a run needs no registry of packages.
+    pub fn prepare(&self) -> Result<()> {
+        self.kube()?;
+        self.fabric()?;
+        self.images()?;
+        Ok(())
+    }
+
+    /// The cache they lie in.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    pub(crate) fn go(&self) -> &Go {
+        &self.go
+    }
+
+    /// Kubernetes: its first argument names the component.
+    pub fn kube(&self) -> Result<PathBuf> {
+        self.go.kube(&self.cache)
+    }
+
+    /// The programs of a Fabric network.
+    pub fn fabric(&self) -> Result<FabricPrograms> {
+        self.go.fabric(&self.cache)
+    }
+
+    /// The images that stand in for the official ones.
+    pub fn images(&self) -> Result<Images> {
+        Images::obtain(&self.cache, &self.go)
+    }
+
+    /// A command that runs a program which this machine may have only in the `sbin` directories.
+    pub(crate) fn command(name: &str) -> Command {
+        Command::new(packages::find(name).unwrap_or_else(|| name.into()))
+    }
+}

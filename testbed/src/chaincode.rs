@@ -1,0 +1,206 @@
+//! Owns chaincode packages: which ones there are, and how a source becomes the file that a peer installs. Made here and not by the peer's CLI,
+//! so that the same code gives the same bytes whatever its label.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+use tar::EntryType;
+
+use crate::assets::Assets;
+use crate::cache::Build;
+use crate::go::{SourceFile, module};
+use crate::image::{Owner, header};
+
+const PLAIN: &[SourceFile<'_>] = module!("chaincode", "go.mod", "go.sum", "main.go");
+const ASSET: &[SourceFile<'_>] = module!("chaincode-asset", "go.mod", "go.sum", "main.go");
+
+/// A chaincode that can be packaged.
+#[derive(Debug, Clone)]
+pub struct Chaincode {
+    kind: Kind,
+    label: String,
+    version: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Basic,
+    Slow,
+    Broken,
+    Asset,
+}
+
+impl Chaincode {
+    /// Functions: `Put key value`, `Get key`, `version`, `exit code`, `pid`, `env name`. Each process says
+    /// `hello <package id> <host> <pid>` to 10.88.0.1:7999, if somebody listens, and holds that connection for its life.
+    pub fn basic() -> Chaincode {
+        Self::of_kind(Kind::Basic, "basic_1")
+    }
+
+    /// The same, but the process waits 30 s before it connects to its peer.
+    pub fn slow() -> Chaincode {
+        Self::of_kind(Kind::Slow, "slow_1")
+    }
+
+    /// The same, but it does not compile: `undefinedThing` is undefined.
+    pub fn broken() -> Chaincode {
+        Self::of_kind(Kind::Broken, "broken_1")
+    }
+
+    /// `Put` and `Get` through the contract API: as large, and as slow to compile, as most chaincode is.
+    pub fn asset() -> Chaincode {
+        Self::of_kind(Kind::Asset, "asset_1")
+    }
+
+    fn of_kind(kind: Kind, label: &str) -> Chaincode {
+        Chaincode {
+            kind,
+            label: label.to_owned(),
+            version: "v1".to_owned(),
+        }
+    }
+
+    /// The label of the package; two labels over equal code are two packages with the same code inside.
+    #[must_use]
+    pub fn label(mut self, label: &str) -> Chaincode {
+        label.clone_into(&mut self.label);
+        self
+    }
+
+    /// What the function `version` answers. Another version is other code, so it also makes a compile nobody has cached.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Chaincode {
+        version.clone_into(&mut self.version);
+        self
+    }
+
+    /// The package file, in the cache.
+    pub fn package(&self, assets: &Assets) -> Result<PathBuf> {
+        let (folder, files) = match self.kind {
+            Kind::Asset => ("asset", ASSET),
+            _ => ("plain", PLAIN),
+        };
+        let sources = assets.go().vendored(assets.cache(), folder, files)?;
+        let difference = self.difference();
+        let place = sources.to_string_lossy();
+        let build = Build {
+            name: &format!("package-{}", self.label),
+            inputs: &[
+                place.as_bytes(),
+                self.label.as_bytes(),
+                difference.as_bytes(),
+            ],
+            announcement: &format!("packaging chaincode {}", self.label),
+        };
+        let file = format!("{}.tar.gz", self.label);
+        let entry = assets.cache().entry(&build, |dir| {
+            let code = code(&sources, &difference)?;
+            let metadata =
+                json!({ "path": self.import_path(), "type": "golang", "label": self.label });
+            let mut package = Archive::new();
+            package.add("metadata.json", metadata.to_string().as_bytes())?;
+            package.add("code.tar.gz", &code)?;
+            fs::write(dir.join(&file), package.finish()?).context("cannot write the package")
+        })?;
+        Ok(entry.join(file))
+    }
+
+    fn import_path(&self) -> &'static str {
+        match self.kind {
+            Kind::Asset => "testbed/asset",
+            _ => "testbed/chaincode",
+        }
+    }
+
+    /// The one file in which the kinds differ.
+    fn difference(&self) -> String {
+        let version = &self.version;
+        let delay = match self.kind {
+            Kind::Slow => 30,
+            _ => 0,
+        };
+        let broken = match self.kind {
+            Kind::Broken => {
+                "\nfunc neverCompiles() string {\n\tnumber := undefinedThing(version)\n\treturn number + 1\n}\n"
+            }
+            _ => "",
+        };
+        match self.kind {
+            Kind::Asset => format!(
+                "package main\n\n// version makes this code differ.\nconst version = {version:?}\n"
+            ),
+            _ => format!(
+                "package main\n\nimport \"time\"\n\nconst version = {version:?}\nconst startDelay = {delay} * time.Second\n{broken}"
+            ),
+        }
+    }
+}
+
+/// What a peer hands to the builder: everything under `src/`.
+fn code(sources: &Path, difference: &str) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    archive.add("src/kind.go", difference.as_bytes())?;
+    archive.add_tree("src", sources)?;
+    archive.finish()
+}
+
+/// A compressed tar of plain files without owners and times: peers accept no other modes than reading and writing.
+struct Archive(tar::Builder<GzEncoder<Vec<u8>>>);
+
+impl Archive {
+    fn new() -> Archive {
+        Archive(tar::Builder::new(GzEncoder::new(
+            Vec::new(),
+            Compression::default(),
+        )))
+    }
+
+    fn add(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        let mut header = header(EntryType::Regular, 0o644, content.len() as u64, Owner::Root);
+        self.0.append_data(&mut header, name, content)?;
+        Ok(())
+    }
+
+    /// In the order of names, so that the bytes are always the same.
+    fn add_tree(&mut self, name: &str, from: &Path) -> Result<()> {
+        let mut entries = fs::read_dir(from)
+            .with_context(|| format!("cannot read {}", from.display()))?
+            .collect::<std::io::Result<Vec<_>>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let child = format!("{name}/{}", entry.file_name().to_string_lossy());
+            match entry.file_type()?.is_dir() {
+                true => self.add_tree(&child, &entry.path())?,
+                false => self.add(&child, &fs::read(entry.path())?)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        let mut compressed = self.0.into_inner()?;
+        compressed.flush()?;
+        Ok(compressed.finish()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_code_gives_equal_bytes() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(dir.path().join("vendor")).expect("a directory");
+        for name in ["main.go", "go.mod", "vendor/modules.txt"] {
+            fs::write(dir.path().join(name), name).expect("a file");
+        }
+        let pack = || code(dir.path(), "package main").expect("a package");
+        assert_eq!(pack(), pack());
+    }
+}

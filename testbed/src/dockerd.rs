@@ -1,0 +1,94 @@
+//! Owns the reference: a plain dockerd of its own directories, socket and port, beside whatever Docker the machine has. Peers are pointed at it
+//! to see what Peitho must match.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::assets::Assets;
+use crate::http;
+use crate::images::Image;
+use crate::places::{CGROUP, HOST_ADDRESS};
+use crate::process::Process;
+use crate::registry::Registry;
+use crate::run::Run;
+
+const PORT: u16 = 12375;
+const START: Duration = Duration::from_secs(60);
+const PULL: Duration = Duration::from_secs(300);
+
+/// A running dockerd. Its containers use the host's network, as peers ask for.
+#[derive(Debug)]
+pub struct Dockerd {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Dockerd {
+    /// Starts it and pulls the builder and the runtime image, so that no install waits for them.
+    pub fn start(assets: &Assets, run: &Run, registry: &Registry) -> Result<Dockerd> {
+        let (data, dir) = (run.data().join("docker"), run.dir().join("docker"));
+        for dir in [&data, &dir] {
+            fs::create_dir_all(dir)?;
+        }
+        // An explicit empty file: the machine's own daemon.json is not for this daemon.
+        let config = dir.join("daemon.json");
+        fs::write(&config, "{}")?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+        let mut command = Assets::command("dockerd");
+        for (flag, path) in [
+            ("--config-file", config),
+            ("--data-root", data),
+            ("--exec-root", dir.join("exec")),
+            ("--pidfile", dir.join("pid")),
+        ] {
+            command.arg(flag).arg(path);
+        }
+        command.arg(format!("--host=tcp://{address}"));
+        command.arg(format!("--cgroup-parent=/{CGROUP}/docker"));
+        command.arg(format!("--insecure-registry={HOST_ADDRESS}/32"));
+        command.args([
+            "--tls=false",
+            "--storage-driver=overlay2",
+            "--exec-opt=native.cgroupdriver=cgroupfs",
+            "--bridge=none",
+            "--iptables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+            // Its default lowers the score, which root may not be allowed to do.
+            "--oom-score-adjust=0",
+        ]);
+        let process = Process::spawn(run, "dockerd", command)?;
+        process.wait_until("answers", START, || Ok(http::is_healthy(address, "/_ping")))?;
+        let dockerd = Dockerd { process, address };
+        let images = assets.images()?;
+        for image in [&images.builder, &images.runtime] {
+            dockerd.pull(registry, image)?;
+        }
+        Ok(dockerd)
+    }
+
+    /// What a peer's `CORE_VM_ENDPOINT` is set to.
+    pub fn endpoint(&self) -> String {
+        format!("tcp://{}", self.address)
+    }
+
+    /// Pulls an image from the registry of the run.
+    pub fn pull(&self, registry: &Registry, image: &Image) -> Result<()> {
+        let reference = registry.reference(image);
+        let (name, tag) = reference.rsplit_once(':').unwrap_or((&reference, "latest"));
+        let path = format!("/images/create?fromImage={name}&tag={tag}");
+        let answer = http::request("POST", self.address, &path, PULL)?;
+        // A failed pull answers 200 as well and says so in the stream of its progress.
+        let pulled = answer.status == 200 && !answer.body.contains("\"error\"");
+        ensure!(pulled, "dockerd cannot pull {reference}: {}", answer.body);
+        Ok(())
+    }
+
+    /// The daemon itself, to kill, pause or read its log.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}

@@ -1,0 +1,230 @@
+//! Owns what is compiled from Go modules: Kubernetes, Fabric, the pause program, and the vendored sources of chaincode. The
+//! module files are part of this crate, so every build is pinned; results lie in the cache. [`crate::Assets`] calls it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::{Build, Cache};
+use crate::program;
+
+/// The release of Kubernetes that is built.
+pub const KUBERNETES_VERSION: &str = "1.34.4";
+
+/// The newest release of Fabric that can be had as a Go module.
+pub const FABRIC_VERSION: &str = "2.1.1";
+
+/// A file of a Go module: its name and its text.
+pub(crate) type SourceFile<'a> = (&'a str, &'a str);
+
+/// A Go module in this crate's `assets/`.
+macro_rules! module {
+    ($folder:literal, $($file:literal),+) => {
+        &[$(($file, include_str!(concat!("../assets/", $folder, "/", $file)))),+]
+    };
+}
+pub(crate) use module;
+
+const KUBE: &[SourceFile<'_>] = module!("kube", "go.mod", "go.sum", "main.go");
+const PAUSE: &[SourceFile<'_>] = module!("pause", "go.mod", "main.go");
+const FABRIC: &[SourceFile<'_>] = module!("fabric-2.1", "go.mod", "go.sum", "tools.go");
+const CRYPTOGEN: &[SourceFile<'_>] = module!("fabric-1.4", "go.mod", "go.sum", "tools.go");
+
+/// The Go tool chain of this machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Go {
+    version: String,
+    root: PathBuf,
+}
+
+/// The programs of a Fabric network and the configuration files that come with them.
+#[derive(Debug, Clone)]
+pub struct FabricPrograms {
+    /// Holds `peer`, `orderer` and `configtxgen`.
+    pub bin: PathBuf,
+    /// The program that makes the certificates.
+    pub cryptogen: PathBuf,
+    /// Holds `core.yaml` and `orderer.yaml` as Fabric ships them.
+    pub sampleconfig: PathBuf,
+}
+
+impl Go {
+    pub(crate) fn find() -> Result<Go> {
+        let ask = |arguments: &[&str]| {
+            program::output(Command::new("go").args(arguments))
+                .map(|text| text.trim().to_owned())
+                .context(
+                    "Go is needed to build Kubernetes and Fabric\nhint: install Go 1.24 or newer",
+                )
+        };
+        Ok(Go {
+            version: ask(&["version"])?,
+            root: ask(&["env", "GOROOT"])?.into(),
+        })
+    }
+
+    /// The directory of the tool chain itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What `go version` prints; part of every cache key.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Kubernetes: control plane, node and `kubectl` in one program.
+    pub(crate) fn kube(&self, cache: &Cache) -> Result<PathBuf> {
+        let version = "k8s.io/component-base/version";
+        let (major, minor) = ("1", "34");
+        let flags = format!(
+            "-ldflags=-s -w -X {version}.gitVersion=v{KUBERNETES_VERSION} -X {version}.gitMajor={major} \
+             -X {version}.gitMinor={minor}"
+        );
+        let announcement =
+            format!("building kubernetes {KUBERNETES_VERSION} (first time, about 5 minutes)");
+        let dir = self.build(cache, "kube", KUBE, &[&flags], &["."], &announcement)?;
+        Ok(dir.join("kube"))
+    }
+
+    /// The program that holds a pod's namespaces.
+    pub(crate) fn pause(&self, cache: &Cache) -> Result<PathBuf> {
+        let flags = ["-ldflags=-s -w"];
+        let dir = self.build(cache, "pause", PAUSE, &flags, &["."], "building pause")?;
+        Ok(dir.join("pause"))
+    }
+
+    pub(crate) fn fabric(&self, cache: &Cache) -> Result<FabricPrograms> {
+        let metadata = "github.com/hyperledger/fabric/common/metadata";
+        // The peer names images and labels by these; a released peer carries the same values.
+        let flags = format!(
+            "-ldflags=-X {metadata}.Version={FABRIC_VERSION} \
+             -X {metadata}.BaseDockerLabel=org.hyperledger.fabric -X {metadata}.DockerNamespace=hyperledger"
+        );
+        let programs = ["peer", "orderer", "configtxgen"]
+            .map(|name| format!("github.com/hyperledger/fabric/cmd/{name}"));
+        let programs: Vec<&str> = programs.iter().map(String::as_str).collect();
+        let announcement = format!("building fabric {FABRIC_VERSION} (first time, about a minute)");
+        let bin = self.build(cache, "fabric", FABRIC, &[&flags], &programs, &announcement)?;
+        let sampleconfig = self.sampleconfig(cache)?;
+
+        // Certificates of 2.1.1's own cryptogen, compiled by a recent Go, are refused by 2.1.1's MSP.
+        let crypto = self.build(
+            cache,
+            "cryptogen",
+            CRYPTOGEN,
+            &["-tags=nopkcs11"],
+            &["github.com/hyperledger/fabric/common/tools/cryptogen"],
+            "building cryptogen 1.4.12",
+        )?;
+        Ok(FabricPrograms {
+            bin,
+            cryptogen: crypto.join("cryptogen"),
+            sampleconfig,
+        })
+    }
+
+    fn sampleconfig(&self, cache: &Cache) -> Result<PathBuf> {
+        let build = Build {
+            name: "fabric-config",
+            inputs: &inputs(&self.version, FABRIC, &[]),
+            announcement: "taking fabric's configuration files from its module",
+        };
+        cache.entry(&build, |dir| {
+            let source = tempfile::tempdir()?;
+            write(FABRIC, source.path())?;
+            let module = "github.com/hyperledger/fabric";
+            let list = ["list", "-m", "-f", "{{.Dir}}", module];
+            let found = program::output(self.command(source.path()).args(list))?;
+            for name in ["core.yaml", "orderer.yaml"] {
+                let from = Path::new(found.trim()).join("sampleconfig").join(name);
+                let text =
+                    fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+                fs::write(dir.join(name), text)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A directory with the module's files and its `vendor` folder.
+    pub(crate) fn vendored(
+        &self,
+        cache: &Cache,
+        name: &str,
+        files: &[SourceFile<'_>],
+    ) -> Result<PathBuf> {
+        let build = Build {
+            name: &format!("vendored-{name}"),
+            inputs: &inputs(&self.version, files, &[]),
+            announcement: &format!("vendoring chaincode {name}"),
+        };
+        cache.entry(&build, |dir| {
+            write(files, dir)?;
+            program::output(self.command(dir).args(["mod", "vendor"]))?;
+            Ok(())
+        })
+    }
+
+    fn build(
+        &self,
+        cache: &Cache,
+        name: &str,
+        files: &[SourceFile<'_>],
+        flags: &[&str],
+        packages: &[&str],
+        announcement: &str,
+    ) -> Result<PathBuf> {
+        let arguments: Vec<&str> = flags.iter().chain(packages).copied().collect();
+        let build = Build {
+            name,
+            inputs: &inputs(&self.version, files, &arguments),
+            announcement,
+        };
+        cache.entry(&build, |dir| {
+            let source = tempfile::tempdir()?;
+            write(files, source.path())?;
+            // A trailing slash makes `-o` a directory, in which each program gets its package's name.
+            let target = format!("{}/", dir.display());
+            let mut command = self.command(source.path());
+            command.args(["build", "-mod=readonly", "-o", &target]);
+            program::output(command.args(&arguments))?;
+            if fs::read_dir(dir)?.next().is_none() {
+                bail!("go build made no program of {packages:?}");
+            }
+            Ok(())
+        })
+    }
+
+    fn command(&self, dir: &Path) -> Command {
+        let mut command = Command::new("go");
+        command
+            .current_dir(dir)
+            .env("CGO_ENABLED", "0")
+            .env("GOTOOLCHAIN", "local")
+            .env("GOWORK", "off")
+            .env("GOFLAGS", "-buildvcs=false");
+        command
+    }
+}
+
+fn inputs<'a>(
+    version: &'a str,
+    files: &'a [SourceFile<'_>],
+    arguments: &'a [&str],
+) -> Vec<&'a [u8]> {
+    std::iter::once(version)
+        .chain(files.iter().flat_map(|(name, text)| [*name, *text]))
+        .chain(arguments.iter().copied())
+        .map(str::as_bytes)
+        .collect()
+}
+
+fn write(files: &[SourceFile<'_>], dir: &Path) -> Result<()> {
+    for (name, text) in files {
+        fs::write(dir.join(name), text)
+            .with_context(|| format!("cannot write {name} to {}", dir.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Owns plain HTTP to programs on this machine: health checks and the few calls of dockerd's API. Enough for one request on one
+//! connection, so that the testbed needs no HTTP library.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// The status and the raw rest of an answer; chunk sizes are left in.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+/// Sends one request without a body and reads until the server closes.
+pub(crate) fn request(
+    method: &str,
+    address: SocketAddr,
+    path: &str,
+    timeout: Duration,
+) -> Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .context("no HTTP status")?;
+    Ok(Answer {
+        status,
+        body: body.to_owned(),
+    })
+}
+
+/// Whether the address answers this path with 200.
+pub(crate) fn is_healthy(address: SocketAddr, path: &str) -> bool {
+    request("GET", address, path, Duration::from_secs(2)).is_ok_and(|answer| answer.status == 200)
+}

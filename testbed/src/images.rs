@@ -1,0 +1,230 @@
+//! Owns the list of images that a run needs in place of the official ones, which cannot be had without the internet: what
+//! is in each, and under which name it stands in the registry. [`crate::Assets`] makes them; [`crate::Registry`] serves them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::cache::{Build, Cache};
+use crate::go::Go;
+use crate::image::{Layer, Owner};
+use crate::{packages, program};
+
+const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nchaincode:x:500:500::/home/chaincode:/bin/sh\n";
+const GROUPS: &str = "root:x:0:\nchaincode:x:500:\n";
+
+/// An image that lies in the cache as an OCI layout.
+#[derive(Debug, Clone)]
+pub struct Image {
+    name: String,
+    layout: PathBuf,
+}
+
+impl Image {
+    /// Repository and tag, without a registry: `hyperledger/fabric-ccenv:2.1`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory of its OCI layout.
+    pub fn layout(&self) -> &Path {
+        &self.layout
+    }
+}
+
+/// The images of a run.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// Holds a pod's namespaces.
+    pub pause: Image,
+    /// Stands in for `fabric-ccenv`: a shell and a Go tool chain, user `chaincode`.
+    pub builder: Image,
+    /// Stands in for `fabric-baseos`: a shell, user `chaincode`.
+    pub runtime: Image,
+    /// A shell and nothing else, for tests in which a "build" copies its input to its output.
+    pub copybuilder: Image,
+}
+
+impl Images {
+    pub(crate) fn obtain(cache: &Cache, go: &Go) -> Result<Images> {
+        let busybox = Busybox::find()?;
+        Ok(Images {
+            pause: pause(cache, go)?,
+            builder: builder(cache, go, &busybox)?,
+            runtime: shell(
+                cache,
+                &busybox,
+                "hyperledger/fabric-baseos:2.1",
+                "/usr/local/bin:/bin",
+            )?,
+            copybuilder: shell(cache, &busybox, "peitho-testbed/copybuilder:1", "/bin")?,
+        })
+    }
+
+    pub(crate) fn all(&self) -> [&Image; 4] {
+        [&self.pause, &self.builder, &self.runtime, &self.copybuilder]
+    }
+
+    /// An image of one static program with this machine's CA certificates, as Peitho's own is made: nothing else inside, user
+    /// 65532. It is made in `dir`, for the caller to hand to [`crate::Registry::push`].
+    pub fn program(name: &str, binary: &Path, dir: &Path) -> Result<Image> {
+        let mut layer = Layer::new(dir)?;
+        let program = binary
+            .file_name()
+            .context("the program has no name")?
+            .to_string_lossy();
+        for parent in ["etc", "etc/ssl", "etc/ssl/certs"] {
+            layer.directory(parent, 0o755, Owner::Root)?;
+        }
+        let certificates = Path::new("/etc/ssl/certs/ca-certificates.crt");
+        if certificates.exists() {
+            layer.file("etc/ssl/certs/ca-certificates.crt", 0o644, certificates)?;
+        }
+        layer.file(&program, 0o755, binary)?;
+        layer.finish(
+            dir,
+            &json!({ "Entrypoint": [format!("/{program}")], "User": "65532" }),
+        )?;
+        Ok(Image {
+            name: name.to_owned(),
+            layout: dir.to_owned(),
+        })
+    }
+}
+
+fn pause(cache: &Cache, go: &Go) -> Result<Image> {
+    let program = go.pause(cache)?;
+    let config = json!({ "Entrypoint": ["/pause"], "User": "65535" });
+    let inputs = program.to_string_lossy().into_owned();
+    make(cache, "peitho-testbed/pause:1", &inputs, &config, |layer| {
+        layer.file("pause", 0o755, &program)
+    })
+}
+
+/// Only what a compile needs of the tool chain: without documentation and tests it is a third smaller.
+fn builder(cache: &Cache, go: &Go, busybox: &Busybox) -> Result<Image> {
+    let config = json!({
+        "Env": [
+            "PATH=/go/bin:/usr/local/go/bin:/usr/local/bin:/bin",
+            "GOPATH=/go",
+            "GOFLAGS=-mod=vendor",
+            "CGO_ENABLED=0",
+            "GOTOOLCHAIN=local",
+            "GOPROXY=off",
+        ],
+        "User": "chaincode",
+        "WorkingDir": "/go",
+    });
+    let inputs = format!("{} {}", go.version(), busybox.fingerprint);
+    make(
+        cache,
+        "hyperledger/fabric-ccenv:2.1",
+        &inputs,
+        &config,
+        |layer| {
+            busybox.add_to(layer)?;
+            for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
+                layer.directory(dir, 0o755, Owner::Chaincode)?;
+            }
+            layer.directory("go", 0o777, Owner::Root)?;
+            for dir in ["usr", "usr/local", "usr/local/go", "usr/local/go/bin"] {
+                layer.directory(dir, 0o755, Owner::Root)?;
+            }
+            let root = go.root();
+            layer.file("usr/local/go/bin/go", 0o755, &root.join("bin/go"))?;
+            for file in ["VERSION", "go.env"] {
+                layer.file(&format!("usr/local/go/{file}"), 0o644, &root.join(file))?;
+            }
+            for dir in ["pkg/tool", "pkg/include", "src"] {
+                let name = format!("usr/local/go/{dir}");
+                layer.tree(&name, &root.join(dir), |file| {
+                    file == "testdata" || file.ends_with("_test.go")
+                })?;
+            }
+            Ok(())
+        },
+    )
+}
+
+fn shell(cache: &Cache, busybox: &Busybox, name: &str, path: &str) -> Result<Image> {
+    let config = json!({ "Env": [format!("PATH={path}")], "User": "chaincode" });
+    make(cache, name, &busybox.fingerprint, &config, |layer| {
+        busybox.add_to(layer)?;
+        for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
+            layer.directory(dir, 0o755, Owner::Chaincode)?;
+        }
+        for dir in ["usr", "usr/local", "usr/local/bin"] {
+            layer.directory(dir, 0o755, Owner::Root)?;
+        }
+        Ok(())
+    })
+}
+
+fn make(
+    cache: &Cache,
+    name: &str,
+    inputs: &str,
+    config: &Value,
+    fill: impl FnOnce(&mut Layer) -> Result<()>,
+) -> Result<Image> {
+    let config_text = config.to_string();
+    // The recipe is part of what goes in, and this file is the recipe.
+    let inputs = [
+        inputs.as_bytes(),
+        config_text.as_bytes(),
+        include_bytes!("images.rs"),
+        include_bytes!("image.rs"),
+    ];
+    let build = Build {
+        name: &format!("image-{}", name.replace(['/', ':'], "-")),
+        inputs: &inputs,
+        announcement: &format!("making image {name}"),
+    };
+    let layout = cache.entry(&build, |dir| {
+        let mut layer = Layer::new(dir)?;
+        fill(&mut layer)?;
+        layer.finish(dir, config).map(|_| ())
+    })?;
+    Ok(Image {
+        name: name.to_owned(),
+        layout,
+    })
+}
+
+/// The shell and its tools: one static program that acts by the name it is called by.
+struct Busybox {
+    program: PathBuf,
+    applets: Vec<String>,
+    fingerprint: String,
+}
+
+impl Busybox {
+    fn find() -> Result<Busybox> {
+        let program = packages::find("/bin/busybox").context("busybox-static is not installed")?;
+        let applets = program::output(Command::new(&program).arg("--list"))?;
+        let size = std::fs::metadata(&program)?.len();
+        let version = program::output(&mut Command::new(&program))?;
+        Ok(Busybox {
+            fingerprint: format!("{} {size}", version.lines().next().unwrap_or_default()),
+            applets: applets.lines().map(str::to_owned).collect(),
+            program,
+        })
+    }
+
+    fn add_to(&self, layer: &mut Layer) -> Result<()> {
+        for dir in ["bin", "dev", "etc", "home", "proc", "sys"] {
+            layer.directory(dir, 0o755, Owner::Root)?;
+        }
+        layer.directory("tmp", 0o1777, Owner::Root)?;
+        layer.directory("home/chaincode", 0o755, Owner::Chaincode)?;
+        layer.text("etc/passwd", USERS)?;
+        layer.text("etc/group", GROUPS)?;
+        layer.file("bin/busybox", 0o755, &self.program)?;
+        for applet in self.applets.iter().filter(|applet| *applet != "busybox") {
+            layer.link(&format!("bin/{applet}"), "busybox")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Owns the cluster's certificate authority and the keys made from it, fresh for each run. [`crate::Cluster`] calls it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+/// A certificate authority and the directory that its files go to.
+pub(crate) struct Authority {
+    dir: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// Whom a certificate names: in Kubernetes the common name is the user and the organization the group.
+pub(crate) struct Subject<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) group: Option<&'a str>,
+    pub(crate) addresses: &'a [&'a str],
+}
+
+impl Authority {
+    /// Makes the authority and writes `ca.crt`.
+    pub(crate) fn new(dir: &Path) -> Result<Authority> {
+        fs::create_dir_all(dir)?;
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "testbed");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        fs::write(dir.join("ca.crt"), params.self_signed(&key)?.pem())?;
+        Ok(Authority {
+            dir: dir.to_owned(),
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// Writes `<name>.crt` and `<name>.key`, good for servers and clients.
+    pub(crate) fn issue(&self, name: &str, subject: &Subject<'_>) -> Result<()> {
+        let names: Vec<String> = subject
+            .addresses
+            .iter()
+            .copied()
+            .map(str::to_owned)
+            .collect();
+        let mut params = CertificateParams::new(names)?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, subject.user);
+        if let Some(group) = subject.group {
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, group);
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        fs::write(self.file(name, "crt"), certificate.pem())?;
+        fs::write(self.file(name, "key"), key.serialize_pem())?;
+        Ok(())
+    }
+
+    /// Writes `<name>.key` and `<name>.pub`: what service account tokens are signed and checked with.
+    pub(crate) fn signing_key(&self, name: &str) -> Result<()> {
+        let key = KeyPair::generate()?;
+        fs::write(self.file(name, "key"), key.serialize_pem())?;
+        fs::write(self.file(name, "pub"), key.public_key_pem())?;
+        Ok(())
+    }
+
+    /// The path of one of its files.
+    pub(crate) fn file(&self, name: &str, kind: &str) -> PathBuf {
+        self.dir.join(format!("{name}.{kind}"))
+    }
+}

@@ -1,0 +1,128 @@
+//! Owns the cases that an engine is judged by, written once: the peer's engine may be dockerd or Peitho, the observation is the same.
+//! A test calls one and asserts what was observed; the bench calls them for the times.
+
+use anyhow::{Result, bail};
+
+use crate::assets::Assets;
+use crate::chaincode::Chaincode;
+use crate::fabric::{CliError, Definition, Fabric};
+use crate::steps::Steps;
+
+/// What [`main_job`] saw.
+#[derive(Debug)]
+pub struct MainJob {
+    /// What `Get` answered after `Put key value`.
+    pub value: String,
+    /// What `version` answered before the upgrade.
+    pub before: String,
+    /// What `version` answered after it.
+    pub after: String,
+    /// The times.
+    pub steps: Steps,
+}
+
+/// The way of every chaincode: install, approve, commit, invoke, query; then an upgrade to other code and a query of that.
+pub fn main_job(assets: &Assets, fabric: &Fabric, peer: usize, name: &str) -> Result<MainJob> {
+    let mut steps = Steps::new();
+    let package = |version: &str| {
+        let label = format!("{name}_{version}");
+        let version = format!("{name} {version}");
+        Chaincode::basic()
+            .label(&label)
+            .version(&version)
+            .package(assets)
+    };
+    let (first, second) = (package("v1")?, package("v2")?);
+
+    let definition = Definition::new(name, "1", 1);
+    let id = steps.time("install", || fabric.install(peer, &first))?;
+    steps.time("approve", || fabric.approve(peer, &definition, &id))?;
+    steps.time("commit", || fabric.commit(peer, &definition))?;
+    steps.time("first invoke", || {
+        fabric.invoke(peer, name, &["Put", "key", "value"])
+    })?;
+    let value = steps.time("query", || fabric.query(peer, name, &["Get", "key"]))?;
+    let before = fabric.query(peer, name, &["version"])?;
+
+    let definition = Definition::new(name, "2", 2);
+    let id = steps.time("install v2", || fabric.install(peer, &second))?;
+    steps.time("approve v2", || fabric.approve(peer, &definition, &id))?;
+    steps.time("commit v2", || fabric.commit(peer, &definition))?;
+    let after = steps.time("first query of v2", || {
+        fabric.query(peer, name, &["version"])
+    })?;
+    Ok(MainJob {
+        value,
+        before,
+        after,
+        steps,
+    })
+}
+
+/// What [`crash_and_invoke`] saw.
+#[derive(Debug)]
+pub struct Crash {
+    /// What the caller of the invoke that ended the process was told.
+    pub told: CliError,
+    /// What `Get` answered from the process that came after it.
+    pub value: String,
+    /// The times.
+    pub steps: Steps,
+}
+
+/// A process that ends in the middle of an invoke: its caller is told, and the next invoke finds a new process. `name` must be deployed.
+pub fn crash_and_invoke(fabric: &Fabric, peer: usize, name: &str) -> Result<Crash> {
+    let mut steps = Steps::new();
+    let Err(told) = steps.time("invoke that exits", || {
+        fabric.invoke(peer, name, &["exit", "3"])
+    }) else {
+        bail!("an invoke succeeded although its process exited");
+    };
+    let put = ["Put", "after", "the crash"];
+    steps.time("next invoke", || fabric.invoke(peer, name, &put))?;
+    let value = steps.time("query", || fabric.query(peer, name, &["Get", "after"]))?;
+    Ok(Crash { told, value, steps })
+}
+
+/// What [`compile_error`] saw.
+#[derive(Debug)]
+pub struct CompileError {
+    /// What the operator was told.
+    pub told: CliError,
+    /// The packages that the peer has after the failure.
+    pub installed_then: usize,
+    /// The packages that the peer has after the corrected one.
+    pub installed_after: usize,
+    /// The times.
+    pub steps: Steps,
+}
+
+/// A package that does not compile is refused with the compiler's words; the corrected one, under the same label, installs.
+pub fn compile_error(
+    assets: &Assets,
+    fabric: &Fabric,
+    peer: usize,
+    label: &str,
+) -> Result<CompileError> {
+    let mut steps = Steps::new();
+    let broken = Chaincode::broken()
+        .label(label)
+        .version(label)
+        .package(assets)?;
+    let Err(told) = steps.time("install that fails", || fabric.install(peer, &broken)) else {
+        bail!("a package that does not compile was installed");
+    };
+    let installed_then = fabric.query_installed(peer)?.len();
+    let corrected = Chaincode::basic()
+        .label(label)
+        .version(label)
+        .package(assets)?;
+    steps.time("corrected install", || fabric.install(peer, &corrected))?;
+    let installed_after = fabric.query_installed(peer)?.len();
+    Ok(CompileError {
+        told,
+        installed_then,
+        installed_after,
+        steps,
+    })
+}

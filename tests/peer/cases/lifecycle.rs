@@ -1,0 +1,268 @@
+//! The way of a chaincode with a stock peer: first on dockerd, then on Peitho.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use testbed::scenario;
+use testbed::{Chaincode, Definition, Steps};
+
+use crate::proxy::Exchange;
+use crate::world::{Counterparts, PEER, REFERENCE};
+
+/// The chaincode that Peitho's cases share after the main job deployed it.
+const BASIC: &str = "basic";
+const REFERENCE_BASIC: &str = "refbasic";
+/// What Go says of the broken chaincode.
+const COMPILER: &str = "undefined:";
+
+fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
+    let seen = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, peer, name))?;
+    ensure!(
+        seen.value == "value",
+        "Get after Put answered {:?}",
+        seen.value
+    );
+    ensure!(
+        seen.before == format!("{name} v1"),
+        "before the upgrade: {:?}",
+        seen.before
+    );
+    ensure!(
+        seen.after == format!("{name} v2"),
+        "after the upgrade: {:?}",
+        seen.after
+    );
+    Ok(seen.steps)
+}
+
+fn crash(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
+    let seen = c.with_fabric(|fabric| scenario::crash_and_invoke(fabric, peer, name))?;
+    ensure!(
+        seen.value == "the crash",
+        "Get after the crash answered {:?}",
+        seen.value
+    );
+    Ok(seen.steps)
+}
+
+fn compile_error(c: &Counterparts, peer: usize, label: &str) -> Result<Steps> {
+    let seen = c.with_fabric(|fabric| scenario::compile_error(&c.assets, fabric, peer, label))?;
+    ensure!(
+        seen.told.says(COMPILER),
+        "the compiler's message is missing: {}",
+        seen.told
+    );
+    ensure!(
+        seen.told.says("main.go:"),
+        "the place of the error is missing: {}",
+        seen.told
+    );
+    ensure!(
+        seen.installed_after == seen.installed_then + 1,
+        "{} packages, then {}",
+        seen.installed_then,
+        seen.installed_after
+    );
+    Ok(seen.steps)
+}
+
+pub(super) fn dockerd_main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
+    main_job(c, REFERENCE, REFERENCE_BASIC).map(Some)
+}
+
+pub(super) fn dockerd_crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
+    crash(c, REFERENCE, REFERENCE_BASIC).map(Some)
+}
+
+pub(super) fn dockerd_compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<Steps>> {
+    compile_error(c, REFERENCE, "refbroken").map(Some)
+}
+
+pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
+    let steps = main_job(c, PEER, BASIC)?;
+    for kind in ["pods", "secrets"] {
+        let objects = c.objects(kind, "chaincode")?;
+        ensure!(
+            objects.len() == 1,
+            "after the upgrade there are {kind} {objects:?}"
+        );
+    }
+    let package = c.cluster.kubectl(&[
+        "get",
+        "pods",
+        "--namespace",
+        "chaincode",
+        "--selector",
+        "app.kubernetes.io/component=chaincode",
+        "-o",
+        "jsonpath={.items[0].metadata.annotations.peitho\\.dev/package-id}",
+    ])?;
+    ensure!(
+        package.starts_with("basic_v2:"),
+        "the pod that serves runs {package:?}"
+    );
+    c.wait_for_none("pods", "compile")?;
+    c.wait_for_none("secrets", "compile")?;
+    Ok(Some(steps))
+}
+
+/// Waits until the peer's last `wait` for the shared chaincode was answered, and gives the answer.
+fn last_wait_answer(c: &Counterparts, before: usize) -> Result<Exchange> {
+    testbed::wait::until("the answer of wait", Duration::from_secs(20), None, || {
+        let waits = waits(c);
+        Ok(waits
+            .get(before.saturating_sub(1))
+            .filter(|wait| wait.answered)
+            .cloned())
+    })
+}
+
+fn waits(c: &Counterparts) -> Vec<Exchange> {
+    let mut waits = c.proxy.exchanges("/wait");
+    waits.retain(|wait| wait.request_line().contains("basic_v2"));
+    waits
+}
+
+fn expect_code(c: &Counterparts, waits_before: usize, code: i64) -> Result<()> {
+    let answer = last_wait_answer(c, waits_before)?.answer();
+    ensure!(
+        answer.contains(&format!("\"StatusCode\":{code}")),
+        "wait was answered with {answer}"
+    );
+    Ok(())
+}
+
+pub(super) fn crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
+    let before = waits(c).len();
+    let steps = crash(c, PEER, BASIC)?;
+    expect_code(c, before, 3)?;
+    Ok(Some(steps))
+}
+
+pub(super) fn process_killed_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
+    let before = waits(c).len();
+    kill_process("CORE_CHAINCODE_ID_NAME=basic_v2:")?;
+    expect_code(c, before, 137)?;
+    invoke_and_query(c, "killed")
+}
+
+pub(super) fn pod_deleted_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
+    let before = waits(c).len();
+    let pods = c.objects("pods", "chaincode")?;
+    let pod = pods.first().context("no pod runs")?;
+    c.cluster
+        .kubectl(&["delete", "--namespace", "chaincode", pod, "--wait=false"])?;
+    expect_code(c, before, 137)?;
+    invoke_and_query(c, "deleted")
+}
+
+fn invoke_and_query(c: &Counterparts, key: &str) -> Result<Option<Steps>> {
+    let mut steps = Steps::new();
+    let value = c.with_fabric(|fabric| {
+        steps.time("next invoke", || {
+            fabric.invoke(PEER, BASIC, &["Put", key, "again"])
+        })?;
+        Ok(steps.time("query", || fabric.query(PEER, BASIC, &["Get", key]))?)
+    })?;
+    ensure!(value == "again", "Get answered {value:?}");
+    Ok(Some(steps))
+}
+
+/// Kills the process that has this in its environment, as the kernel would for want of memory.
+fn kill_process(variable: &str) -> Result<()> {
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|one| one.starts_with(variable.as_bytes()))
+        {
+            let pid = rustix::process::Pid::from_raw(pid).context("process 0")?;
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no process has {variable} in its environment")
+}
+
+pub(super) fn compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<Steps>> {
+    let steps = compile_error(c, PEER, "broken")?;
+    c.wait_for_none("pods", "compile")?;
+    c.wait_for_none("secrets", "compile")?;
+    let stored = c
+        .proxy
+        .exchanges("/build?")
+        .into_iter()
+        .filter(|build| build.answer().contains("200 OK"));
+    let failed = stored
+        .filter(|build| !build.answer().contains("sha256:"))
+        .count();
+    ensure!(
+        failed == 0,
+        "{failed} builds were answered with 200 and without an image"
+    );
+    Ok(Some(steps))
+}
+
+pub(super) fn chaincode_slow_to_connect_launches(c: &Counterparts) -> Result<Option<Steps>> {
+    let mut steps = Steps::new();
+    let package = Chaincode::slow().label("slow_1").package(&c.assets)?;
+    let definition = Definition::new("slow", "1", 1);
+    let answer = c.with_fabric(|fabric| {
+        let id = steps.time("install", || fabric.install(PEER, &package))?;
+        fabric.approve(PEER, &definition, &id)?;
+        fabric.commit(PEER, &definition)?;
+        steps.time("first invoke", || {
+            fabric.invoke(PEER, "slow", &["Put", "slow", "but there"])
+        })?;
+        Ok(fabric.query(PEER, "slow", &["Get", "slow"])?)
+    })?;
+    ensure!(answer == "but there", "Get answered {answer:?}");
+    let launch = steps.get("first invoke").context("not timed")?;
+    ensure!(
+        launch > Duration::from_secs(20),
+        "the chaincode was not slow: {launch:?}"
+    );
+    Ok(Some(steps))
+}
+
+pub(super) fn server_killed_while_chaincode_runs(c: &Counterparts) -> Result<Option<Steps>> {
+    let mut steps = Steps::new();
+    let names = c.container_names("basic_v2");
+    let name = names.last().context("the peer created no container")?;
+    c.with_peitho(|peitho| peitho.process().kill_hard().map(drop))?;
+    invoke_and_query(c, "without the server")?;
+    c.with_peitho(|peitho| steps.time("restart", || peitho.restart(&c.run)))?;
+    invoke_and_query(c, "with the server again")?;
+    let stopped = steps.time("stop", || {
+        c.engine
+            .order("POST", &format!("/containers/{name}/stop?t=0"), &[204])
+    })?;
+    ensure!(stopped == 204, "stop of an adopted container: {stopped}");
+    c.engine
+        .order("POST", &format!("/containers/{name}/kill?"), &[409])?;
+    steps.time("remove", || {
+        c.engine
+            .order("DELETE", &format!("/containers/{name}?force=1"), &[204])
+    })?;
+    c.engine
+        .order("POST", &format!("/containers/{name}/kill?"), &[404])?;
+    let left = c.objects("pods", "chaincode")?;
+    let running = c
+        .cluster
+        .kubectl(&["get", "pods", "--namespace", "chaincode", "-o", "yaml"])?;
+    ensure!(
+        !running.contains("basic_v2:"),
+        "after the removal there are {left:?}"
+    );
+    invoke_and_query(c, "after the removal")?;
+    Ok(Some(steps))
+}

@@ -1,0 +1,222 @@
+//! A Docker client of a few lines for what no peer does on demand: launches in a chosen order, slow readers,
+//! requests cut short. One connection per request, as the peers of most releases make them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+/// A Docker Engine API: Peitho's or dockerd's.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    address: SocketAddr,
+}
+
+/// A complete answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {}", self.text()))
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    /// Sends one request and reads its whole answer.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<Answer> {
+        let stream = self.open(method, path, content_type, body)?;
+        read_answer(BufReader::new(stream))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Result<Answer> {
+        self.send("POST", path, "plain/text", b"")
+    }
+
+    /// Sends one request and leaves the connection open: for `attach` and `wait`.
+    pub(crate) fn open(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<TcpStream> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: peitho\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )?;
+        stream.write_all(body)?;
+        Ok(stream)
+    }
+
+    /// Attaches, and returns the stream after the 101.
+    pub(crate) fn attach(&self, container: &str, prefix: &str) -> Result<BufReader<TcpStream>> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
+        write!(
+            stream,
+            "POST {prefix}/containers/{container}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: peitho\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\r\n"
+        )?;
+        let mut reader = BufReader::new(stream);
+        let head = read_head(&mut reader)?;
+        ensure!(
+            head.starts_with("HTTP/1.1 101"),
+            "attach was answered with {head}"
+        );
+        Ok(reader)
+    }
+
+    /// Creates a container; its id.
+    pub(crate) fn create(&self, name: Option<&str>, body: &Value) -> Result<String> {
+        let path = match name {
+            Some(name) => format!("/containers/create?name={name}"),
+            None => "/containers/create".to_owned(),
+        };
+        let answer = self.send(
+            "POST",
+            &path,
+            "application/json",
+            body.to_string().as_bytes(),
+        )?;
+        ensure!(
+            answer.status == 201,
+            "create: {} {}",
+            answer.status,
+            answer.text()
+        );
+        Ok(answer.json()?["Id"].as_str().context("no Id")?.to_owned())
+    }
+
+    /// Builds `image` from a program that is a shell script, over `base`.
+    pub(crate) fn build_script(&self, image: &str, base: &str, script: &str) -> Result<()> {
+        let package = tar(&[("chaincode", 0o755, script.as_bytes())])?;
+        let dockerfile = format!("FROM {base}\nADD binpackage.tar /usr/local/bin");
+        let context = gzip(&tar(&[
+            ("Dockerfile", 0o100_644, dockerfile.as_bytes()),
+            ("binpackage.tar", 0o100_644, &package),
+        ])?)?;
+        let answer = self.send(
+            "POST",
+            &format!("/build?t={image}"),
+            "application/tar",
+            &context,
+        )?;
+        ensure!(
+            answer.status == 200,
+            "build: {} {}",
+            answer.status,
+            answer.text()
+        );
+        Ok(())
+    }
+
+    /// Waits for the end of a container; its code.
+    pub(crate) fn wait(&self, container: &str) -> Result<i64> {
+        let answer = self.post(&format!("/containers/{container}/wait"))?;
+        ensure!(
+            answer.status == 200,
+            "wait: {} {}",
+            answer.status,
+            answer.text()
+        );
+        answer.json()?["StatusCode"]
+            .as_i64()
+            .context("no StatusCode")
+    }
+
+    /// Sends an order whose answer must be one of `accepted`.
+    pub(crate) fn order(&self, method: &str, path: &str, accepted: &[u16]) -> Result<u16> {
+        let answer = self.send(method, path, "plain/text", b"")?;
+        if !accepted.contains(&answer.status) {
+            bail!("{method} {path}: {} {}", answer.status, answer.text());
+        }
+        Ok(answer.status)
+    }
+}
+
+/// The create body of a chaincode container as a 2.1 peer sends it.
+pub(crate) fn chaincode_body(image: &str, package_id: &str) -> Value {
+    json!({
+        "Env": [format!("CORE_CHAINCODE_ID_NAME={package_id}")],
+        "Cmd": ["chaincode", "-peer.address=127.0.0.1:1"],
+        "Image": image,
+        "Entrypoint": null,
+        "HostConfig": {"NetworkMode": "host", "Memory": 268_435_456}
+    })
+}
+
+pub(crate) fn tar(members: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, mode, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(*mode);
+        builder.append_data(&mut header, name, *content)?;
+    }
+    Ok(builder.into_inner()?)
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        ensure!(
+            reader.read_line(&mut head)? > 0,
+            "the connection was closed in the head: {head:?}"
+        );
+    }
+    Ok(head)
+}
+
+pub(crate) fn read_answer(mut reader: impl BufRead) -> Result<Answer> {
+    let head = read_head(&mut reader)?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    let mut body = Vec::new();
+    if head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let size =
+                u64::from_str_radix(line.trim(), 16).with_context(|| format!("chunk {line:?}"))?;
+            std::io::copy(&mut reader.by_ref().take(size), &mut body)?;
+            reader.read_line(&mut line)?;
+            if size == 0 {
+                break;
+            }
+        }
+    } else {
+        reader.read_to_end(&mut body)?;
+    }
+    Ok(Answer { status, head, body })
+}

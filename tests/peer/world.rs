@@ -1,0 +1,289 @@
+//! What the cases share: the counterparts, started when the first case needs them, and the table of times.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE, Peitho};
+use testbed::{Assets, Cluster, Dockerd, Fabric, Leftovers, PeerConfig, Registry, Run, Steps, say};
+
+use crate::cases::Case;
+use crate::engine::Engine;
+use crate::hello::Hello;
+use crate::proxy::Proxy;
+
+/// The peer whose engine is dockerd.
+pub(crate) const REFERENCE: usize = 0;
+/// The peer whose engine is Peitho.
+pub(crate) const PEER: usize = 1;
+
+/// The address at which the testbed's chaincode says hello.
+const HELLO: &str = "10.88.0.1:7999";
+
+#[derive(Default)]
+pub(crate) struct World {
+    counterparts: OnceLock<Result<Counterparts, String>>,
+    times: Mutex<Vec<(String, Duration, Option<Steps>)>>,
+}
+
+/// Everything real. Fields end in this order.
+pub(crate) struct Counterparts {
+    fabric: Mutex<Option<Fabric>>,
+    peitho: Mutex<Option<Peitho>>,
+    pub(crate) dockerd: Dockerd,
+    pub(crate) build: Build,
+    pub(crate) cluster: Cluster,
+    pub(crate) registry: Registry,
+    pub(crate) run: Run,
+    pub(crate) assets: Assets,
+    pub(crate) proxy: Proxy,
+    pub(crate) hello: Hello,
+    pub(crate) engine: Engine,
+    /// What `kubectl` says of the foreign objects before any case.
+    pub(crate) foreign: String,
+}
+
+impl World {
+    /// Runs one case and notes its time.
+    pub(crate) fn judge(&self, name: &str, case: Case) -> Result<()> {
+        let counterparts = self
+            .counterparts
+            .get_or_init(|| Counterparts::start().map_err(|error| format!("{error:#}")));
+        let counterparts = counterparts
+            .as_ref()
+            .map_err(|error| anyhow!("the counterparts did not start: {error}"))?;
+        say(format!("case {name}"));
+        let begun = Instant::now();
+        let result = case(counterparts);
+        let time = begun.elapsed();
+        say(format!(
+            "case {name}: {} in {:.1} s",
+            if result.is_ok() { "passed" } else { "FAILED" },
+            time.as_secs_f64()
+        ));
+        let steps = result.as_ref().ok().cloned().flatten();
+        lock(&self.times).push((name.to_owned(), time, steps));
+        result.map(|_| ())
+    }
+
+    /// Ends everything, prints the table, and says what is left on the machine: nothing.
+    pub(crate) fn end(self: std::sync::Arc<Self>) -> Result<()> {
+        for (name, time, steps) in lock(&self.times).iter() {
+            say(format!("{:7.1} s  {name}", time.as_secs_f64()));
+            for (step, time) in steps.iter().flat_map(Steps::iter) {
+                say(format!("{:11.2} s  {step}", time.as_secs_f64()));
+            }
+        }
+        let Ok(world) = std::sync::Arc::try_unwrap(self) else {
+            anyhow::bail!("a case is still running");
+        };
+        if let Some(Ok(counterparts)) = world.counterparts.into_inner() {
+            let Counterparts {
+                fabric,
+                peitho,
+                dockerd,
+                cluster,
+                registry,
+                run,
+                ..
+            } = counterparts;
+            drop((fabric, peitho, dockerd, cluster, registry));
+            run.finish()?;
+            let left = Leftovers::find();
+            ensure!(
+                left.is_empty(),
+                "the testbed left on this machine: {left:#?}"
+            );
+            say("nothing of the testbed is left: no process, mount, interface or cgroup");
+        }
+        Ok(())
+    }
+}
+
+impl Counterparts {
+    fn start() -> Result<Self> {
+        let assets = Assets::open()?;
+        peitho::program()?;
+        assets.prepare()?;
+        let run = Run::start()?;
+        say("starting the registry, Kubernetes and dockerd");
+        let registry = Registry::start(&assets, &run)?;
+        let cluster = Cluster::start(&assets, &run)?;
+        let images = assets.images()?;
+        for image in [&images.builder, &images.runtime, &images.copybuilder] {
+            cluster.pull(&registry, image)?;
+        }
+        let dockerd = Dockerd::start(&assets, &run, &registry)?;
+        dockerd.pull(&registry, &images.copybuilder)?;
+        let build = Build::make(&run, &cluster, &registry)?;
+        say("starting Peitho");
+        let peitho = Peitho::start(&run, &cluster, &registry, &build)?;
+        let foreign = foreign_objects(&cluster, &registry.reference(&images.runtime))?;
+        let engine: SocketAddr = peitho::ENGINE.parse()?;
+        let proxy = Proxy::start(engine)?;
+        say("starting the Fabric network");
+        let reference = PeerConfig::new(REFERENCE, &dockerd.endpoint(), &assets, &registry)?;
+        let peer = PeerConfig::new(
+            PEER,
+            &format!("tcp://{}", proxy.address),
+            &assets,
+            &registry,
+        )?;
+        let fabric = Fabric::start(&assets, &run, [reference, peer])?;
+        Ok(Self {
+            fabric: Mutex::new(Some(fabric)),
+            peitho: Mutex::new(Some(peitho)),
+            hello: Hello::start(HELLO)?,
+            engine: Engine::new(engine),
+            dockerd,
+            build,
+            cluster,
+            registry,
+            run,
+            assets,
+            proxy,
+            foreign,
+        })
+    }
+
+    /// Does something with the network.
+    pub(crate) fn with_fabric<T>(&self, work: impl FnOnce(&Fabric) -> Result<T>) -> Result<T> {
+        work(
+            lock(&self.fabric)
+                .as_ref()
+                .context("the network was ended by an earlier case")?,
+        )
+    }
+
+    /// Does something with the server on this machine.
+    pub(crate) fn with_peitho<T>(&self, work: impl FnOnce(&mut Peitho) -> Result<T>) -> Result<T> {
+        work(
+            lock(&self.peitho)
+                .as_mut()
+                .context("the server was ended by an earlier case")?,
+        )
+    }
+
+    /// Ends the network and starts another, all new, whose peer has `endpoint`.
+    pub(crate) fn new_fabric(&self, endpoint: &str) -> Result<()> {
+        let mut fabric = lock(&self.fabric);
+        drop(fabric.take());
+        let configs = [
+            PeerConfig::new(
+                REFERENCE,
+                &self.dockerd.endpoint(),
+                &self.assets,
+                &self.registry,
+            )?,
+            PeerConfig::new(PEER, endpoint, &self.assets, &self.registry)?,
+        ];
+        *fabric = Some(Fabric::start(&self.assets, &self.run, configs)?);
+        Ok(())
+    }
+
+    /// Ends the server on this machine for good.
+    pub(crate) fn end_peitho(&self) {
+        drop(lock(&self.peitho).take());
+    }
+
+    /// Names of our objects of one kind in the chaincode namespace, by component.
+    pub(crate) fn objects(&self, kind: &str, component: &str) -> Result<Vec<String>> {
+        let selector =
+            format!("app.kubernetes.io/managed-by=peitho,app.kubernetes.io/component={component}");
+        let names = self.cluster.kubectl(&[
+            "get",
+            kind,
+            "--namespace",
+            CHAINCODE_NAMESPACE,
+            "--selector",
+            &selector,
+            "-o",
+            "name",
+        ])?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits until there are none of our objects of one kind and component.
+    pub(crate) fn wait_for_none(&self, kind: &str, component: &str) -> Result<()> {
+        testbed::wait::until(
+            &format!("no {kind} of component {component}"),
+            Duration::from_secs(30),
+            None,
+            || Ok(self.objects(kind, component)?.is_empty().then_some(())),
+        )
+    }
+
+    /// The names under which the peer created chaincode containers, oldest first.
+    pub(crate) fn container_names(&self, part: &str) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for exchange in self.proxy.exchanges("/containers/create?name=") {
+            let line = exchange.request_line();
+            let name = line
+                .split("name=")
+                .nth(1)
+                .and_then(|rest| rest.split([' ', '&']).next());
+            if let Some(name) =
+                name.filter(|name| name.contains(part) && !names.iter().any(|known| known == name))
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+}
+
+/// Objects of somebody else in the namespace that Peitho works in.
+fn foreign_objects(cluster: &Cluster, image: &str) -> Result<String> {
+    let pod = serde_json::json!({
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 500, "seccompProfile": {"type": "RuntimeDefault"}},
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{
+            "name": "foreign", "image": image, "command": ["sleep", "100000"],
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+        }],
+    });
+    let labels = serde_json::json!({"app": "foreign"});
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "foreign"}, "spec": pod},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign"}, "stringData": {"key": "value"}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "foreign"}, "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        }},
+    ]});
+    cluster.kubectl_stdin(
+        &["apply", "--namespace", CHAINCODE_NAMESPACE, "-f", "-"],
+        &list.to_string(),
+    )?;
+    let available = [
+        "rollout",
+        "status",
+        "deployment/foreign",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+        "--timeout=60s",
+    ];
+    cluster.kubectl(&available)?;
+    foreign_state(cluster)
+}
+
+/// Identity and content of the foreign objects.
+pub(crate) fn foreign_state(cluster: &Cluster) -> Result<String> {
+    let columns = "custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid,GENERATION:.metadata.generation,DATA:.data.key";
+    cluster.kubectl(&[
+        "get",
+        "pod/foreign",
+        "secret/foreign",
+        "deployment/foreign",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+        "-o",
+        columns,
+    ])
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A case that panicked has failed and said so; the others go on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
