@@ -3,10 +3,12 @@
 //! its own: only a registry's clear "no" may end a build.
 
 mod answer;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod known;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -127,11 +129,7 @@ impl Registries {
     /// Manifest and configuration of `name` for linux on this machine's architecture; bounded to ten
     /// seconds. A found image is remembered for five minutes, an unknown one for half a minute.
     pub async fn look_up(&self, name: &ImageName) -> Lookup {
-        let known = |act: &mut dyn FnMut(&mut Known)| {
-            act(&mut self.0.known.lock().unwrap_or_else(PoisonError::into_inner));
-        };
-        let mut remembered = None;
-        known(&mut |known| remembered = known.get(name, Instant::now()));
+        let remembered = self.known().get(name, Instant::now());
         if let Some(lookup) = remembered {
             return lookup;
         }
@@ -144,8 +142,12 @@ impl Registries {
                 Lookup::Unknown(format!("{host} gave no answer within {limit} s"))
             }
         };
-        known(&mut |known| known.put(name, &lookup, Instant::now()));
+        self.known().put(name, &lookup, Instant::now());
         lookup
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {

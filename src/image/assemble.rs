@@ -336,24 +336,17 @@ mod tests {
         let env = [("A".to_owned(), "1".to_owned())];
         let labels = BTreeMap::from(env.clone());
         let none = BTreeMap::new();
+        let (a, b, a_in_full) = (name("a"), name("b"), name("docker.io/library/a:latest"));
         let id = |base, layer, env, labels| partial_id(base, Delta { layer, env, labels });
         let ids = [
-            id(&name("a"), &layer, &env[..], &labels),
-            id(&name("b"), &layer, &env[..], &labels),
-            id(&name("a"), &other, &env[..], &labels),
-            id(&name("a"), &layer, &[], &labels),
-            id(&name("a"), &layer, &env[..], &none),
+            id(&a, &layer, &env[..], &labels),
+            id(&b, &layer, &env[..], &labels),
+            id(&a, &other, &env[..], &labels),
+            id(&a, &layer, &[], &labels),
+            id(&a, &layer, &env[..], &none),
         ];
         let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());
-        assert_eq!(
-            ids[0],
-            id(
-                &name("docker.io/library/a:latest"),
-                &layer,
-                &env[..],
-                &labels
-            )
-        );
+        assert_eq!(ids[0], id(&a_in_full, &layer, &env[..], &labels));
     }
 }

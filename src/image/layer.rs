@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write};
+use std::io::{self, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
@@ -79,7 +79,8 @@ fn write_layer(
     for directory in above.into_iter().rev() {
         append_directory(&mut tar, directory, DIRECTORY_MODE)?;
     }
-    let mut contents = BufReader::with_capacity(128 << 10, contents);
+    let mut contents = BufReader::with_capacity(64 << 10, contents);
+    let mut position = 0_u64;
     // The first name of a file carries its content, in order of names, whichever came first in the archive.
     let mut written: HashMap<FileId, PathBuf> = HashMap::new();
     for (path, node) in tree.nodes() {
@@ -97,7 +98,9 @@ fn write_layer(
                     tar.append_link(&mut header, &path, first)?;
                     continue;
                 }
-                contents.seek(SeekFrom::Start(content.offset))?;
+                // Mostly the next byte: relative seeks keep what was read ahead.
+                contents.seek_relative(content.offset.wrapping_sub(position).cast_signed())?;
+                position = content.offset + content.size;
                 let mut header = header(EntryType::Regular, content.mode, content.size);
                 tar.append_data(&mut header, &path, contents.by_ref().take(content.size))?;
                 written.insert(*file, path);

@@ -1,8 +1,8 @@
-//! Images over a real store. No registry answers here (nobody listens on port 1); with one, see
-//! `registry/tests.rs` and the cluster suite.
+//! Images over a real store, with a real registry and with none (nobody listens on port 1).
 
 use super::fixtures::{Scratch, tar};
 use super::*;
+use crate::registry::fixture::{Registry, push};
 
 const DOCKERFILE: &str = "FROM 127.0.0.1:1/hyperledger/fabric-baseos:2.5\n\
     ADD binpackage.tar /usr/local/bin\n\
@@ -94,4 +94,82 @@ async fn a_builder_image_whose_registry_is_out_of_reach_exists_with_a_stable_id(
     assert_eq!(inspected.config, None);
     images.pull(&name).await.unwrap();
     assert_eq!(images.config(&name).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_build_over_a_base_that_is_at_hand_is_a_complete_image() {
+    let registry = Registry::start("").await;
+    let registries = registry.registries().await;
+    let base = registry.name("hyperledger/fabric-baseos:2.5");
+    push(
+        &registries,
+        &base,
+        &registry.name("hyperledger/fabric-baseos:index"),
+    )
+    .await;
+    let scratch = Scratch::new().await;
+    let images = Images::new(scratch.store.clone(), registries);
+    let (tenant, name) = (Tenant::default_tenant(), chaincode_name());
+    let dockerfile = DOCKERFILE.replace("127.0.0.1:1", &registry.host);
+
+    let ingest = scratch.filled(&body(&dockerfile)).await;
+    let image = images.build(&tenant, &name, ingest).await.unwrap();
+    assert_eq!(image.base.name, base);
+    let manifest = json(&scratch.store, &image.manifest.unwrap().digest).await;
+    assert_eq!(manifest["config"]["digest"], serde_json::json!(image.id));
+    assert_eq!(
+        manifest["layers"][0]["digest"],
+        serde_json::json!(image.layer.blob.digest)
+    );
+    let config = json(&scratch.store, &image.id).await;
+    assert_eq!(
+        config["rootfs"]["diff_ids"],
+        serde_json::json!([image.layer.diff_id])
+    );
+    assert_eq!(
+        config["config"]["Env"],
+        serde_json::json!(["PATH=/bin", "CORE_CHAINCODE_BUILDLEVEL=2.5.16"])
+    );
+    let inspected = images
+        .inspect(&tenant, &name)
+        .await
+        .unwrap()
+        .config
+        .unwrap();
+    assert_eq!(inspected.user, "500");
+    assert_eq!(inspected.env.len(), 2);
+
+    let found = images.inspect(&tenant, &base).await.unwrap();
+    assert_eq!(found.config, images.config(&base).await.unwrap());
+    images.pull(&base).await.unwrap();
+}
+
+async fn json(store: &Store, digest: &Digest) -> serde_json::Value {
+    let (file, _) = store.open_blob(digest).await.unwrap().unwrap();
+    serde_json::from_reader(file).unwrap()
+}
+
+#[tokio::test]
+async fn what_the_registry_says_is_missing_is_missing() {
+    let registry = Registry::start("").await;
+    let scratch = Scratch::new().await;
+    let images = Images::new(scratch.store.clone(), registry.registries().await);
+    let tenant = Tenant::default_tenant();
+    let name = registry.name("hyperledger/fabric-baseos:2.5");
+    let inspected = images.inspect(&tenant, &name).await;
+    assert!(
+        matches!(inspected, Err(Error::NotFound(_))),
+        "{inspected:?}"
+    );
+    assert!(matches!(
+        images.config(&name).await,
+        Err(Error::NotFound(_))
+    ));
+    let pulled = images.pull(&name).await.unwrap_err().to_string();
+    assert_eq!(pulled, format!("pull of {name} failed: manifest unknown"));
+    let dockerfile = DOCKERFILE.replace("127.0.0.1:1", &registry.host);
+    let ingest = scratch.filled(&body(&dockerfile)).await;
+    let built = images.build(&tenant, &chaincode_name(), ingest).await;
+    assert_eq!(built.unwrap_err().to_string(), pulled);
+    assert_eq!(scratch.objects(), 0);
 }
