@@ -1,1 +1,84 @@
-//! TODO
+//! Peitho's own program inside pods: `install` puts it into a volume, `fetch` brings a layer, `compile` runs a
+//! build and reports it (design D5, D6). `cli` calls it. Its only counterpart is the delivery API of
+//! [`crate::delivery`]: it knows nothing of Kubernetes beyond the file for a container's last words.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+mod client;
+pub mod compile;
+pub mod fetch;
+pub mod install;
+mod log;
+mod process;
+mod report;
+
+/// What the kubelet reads into the status of a container that ended: the reason that people and Peitho see.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The kubelet cuts the message of a container at this many bytes.
+const TERMINATION_LOG_BYTES: usize = 4096;
+
+/// The exit code for a failure of the agent itself, as `docker run` has it for the daemon's own.
+pub const FAILED: u8 = 125;
+
+/// The jobs of the program inside pods.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Copy this program into a directory
+    Install(install::Args),
+    /// Fetch a layer from Peitho and unpack it
+    Fetch(fetch::Args),
+    /// Run a compile and report it to Peitho
+    Compile(compile::Args),
+}
+
+/// Does `command` and gives the exit code for the process. A failure has been told when this returns: on
+/// stderr and as the container's last words.
+pub async fn run(command: Command) -> u8 {
+    let done = match command {
+        Command::Install(args) => told("install", install::run(args).await.map(|()| 0)),
+        Command::Fetch(args) => told("fetch", fetch::run(args).await.map(|()| 0)),
+        Command::Compile(args) => told("compile", terminable(args).await),
+    };
+    done.unwrap_or(FAILED)
+}
+
+/// Runs a compile that SIGTERM ends.
+async fn terminable(args: compile::Args) -> Result<u8, compile::Error> {
+    let terminated = CancellationToken::new();
+    let mut signals = signal(SignalKind::terminate()).map_err(compile::Error::Signals)?;
+    let watching = async {
+        signals.recv().await;
+        terminated.cancel();
+        std::future::pending().await
+    };
+    tokio::select! {
+        result = compile::run(args, terminated.clone()) => result,
+        never = watching => never,
+    }
+}
+
+fn told<T, E: std::error::Error>(job: &str, result: Result<T, E>) -> Option<T> {
+    result
+        .inspect_err(|error| last_words(&format!("peitho agent {job}: {error}")))
+        .ok()
+}
+
+/// One line on stderr and in the container's status. Nobody is left to hear that this fails.
+fn last_words(message: &str) {
+    let mut line = message.replace('\n', " ");
+    let _ = writeln!(std::io::stderr(), "{line}");
+    line.truncate(line.floor_char_boundary(TERMINATION_LOG_BYTES));
+    // Outside of a pod there is no such file, and none is made.
+    if let Ok(mut file) = std::fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(TERMINATION_LOG)
+    {
+        let _ = file.write_all(line.as_bytes());
+    }
+}

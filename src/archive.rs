@@ -1,5 +1,17 @@
 //! Tar archives from strangers, read safely: every member is checked while it is read, and what a member
 //! may be is a closed set. `image`, `compile`, `container` and the agent use it; it knows nothing of them.
+//!
+//! What is refused, and why (design D20): names that leave the root, names that cannot be written, device
+//! files, fifos and sparse files, content on members that cannot have any, extended headers that two
+//! readers could understand differently, and everything beyond the [`Limits`]. A cut archive is an error;
+//! only the two empty blocks at the end may be missing, since some writers leave them out.
+
+mod pack;
+mod read;
+mod unpack;
+
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,6 +34,12 @@ impl Default for Limits {
     }
 }
 
+/// The longest name of a member and the longest target of a link, in bytes: what Linux takes for a path.
+const LONGEST_PATH: usize = 4096;
+
+/// The most directories one inside the other. Each costs an open file while the tree is walked.
+const DEEPEST_PATH: usize = 128;
+
 /// Why an archive was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,7 +57,7 @@ pub enum Error {
     /// One of the [`Limits`] was passed.
     #[error("archive too large: more than {limit} {what}")]
     TooLarge {
-        /// `entries` or `bytes`.
+        /// What there is too much of, for example `entries` or `bytes`.
         what: &'static str,
         /// The limit.
         limit: u64,
@@ -48,6 +66,14 @@ pub enum Error {
     #[error("{path:?}: {source}")]
     Write {
         /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Reading what is to be packed failed.
+    #[error("cannot read {path:?}: {source}")]
+    Read {
+        /// What could not be read.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -66,7 +92,7 @@ pub enum Kind {
     Directory,
     /// A symbolic link, its target as written.
     Symlink {
-        /// Where it points.
+        /// Where it points: anywhere, so it must not be followed.
         target: PathBuf,
     },
     /// Another name of an earlier member.
@@ -83,13 +109,18 @@ pub struct Member {
     pub path: PathBuf,
     /// What it is.
     pub kind: Kind,
-    /// Permission bits, without the type bits that peers add (protocol §4.3).
+    /// Permission bits (`0o777`), without the type bits that peers add (protocol §4.3).
+    ///
+    /// Setuid, setgid and sticky are dropped: a chaincode runs as one user without privileges, so they
+    /// could only serve somebody who should not have them.
     pub mode: u32,
 }
 
 /// Reads plain or gzip-compressed tar from `reader` to its end and gives each member with its content to `each`.
 ///
-/// Leading `/` is dropped (peers write absolute names, protocol rule 20); `.` itself is skipped.
+/// Leading `/` is dropped (peers write absolute names, protocol rule 20); `.` itself is skipped, and so are
+/// global extended headers. `each` may leave content unread. When the archive ends inside a member, that
+/// is the error returned, whatever `each` made of it.
 ///
 /// # Errors
 /// The first of: unreadable archive, forbidden member, a limit, or the error of `each`.
@@ -98,8 +129,7 @@ pub fn read<E: From<Error>>(
     limits: Limits,
     each: impl FnMut(&Member, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
-    let _ = (reader, limits, each);
-    todo!()
+    read::read(reader, limits, each)
 }
 
 /// The bytes inside `reader`: decompressed where it is gzip, as they are otherwise.
@@ -107,25 +137,31 @@ pub fn read<E: From<Error>>(
 /// # Errors
 /// When the first bytes cannot be read.
 pub fn plain(reader: impl Read) -> Result<impl Read, Error> {
-    let _ = &reader;
-    Ok(reader)
+    read::decompressed(reader).map_err(Error::Unreadable)
 }
 
 /// Unpacks an archive below `into`, which exists: never follows a link out of it.
 ///
+/// Links are made as the archive has them, even those that point outside, and never followed: a member
+/// below a link is refused. A later member replaces an earlier one of its name, directories excepted.
+/// Owners and times are not set. The owner always gets `r` on files and `rwx` on directories, or the
+/// tree could be neither read nor removed.
+///
 /// # Errors
 /// As [`read`]; what was written stays.
 pub fn unpack(reader: impl Read, limits: Limits, into: &Path) -> Result<(), Error> {
-    let _ = (reader, limits, into);
-    todo!()
+    unpack::unpack(reader, limits, into)
 }
 
 /// Writes the content of directory `from` (not itself) as a tar: sorted, links as links, devices and
 /// sockets refused, no owner, fixed times. Equal trees give equal bytes.
 ///
+/// Sorted means depth first, names within a directory by their bytes. Hard links become separate files.
+/// No link is followed, not even one that is put in place while this runs. What exceeds
+/// [`Limits::default`] is refused, since nobody would read it.
+///
 /// # Errors
-/// When a file cannot be read or is of a forbidden kind.
+/// When a file cannot be read or is of a forbidden kind. What was written by then lacks its end.
 pub fn pack(from: &Path, to: impl std::io::Write) -> Result<(), Error> {
-    let _ = (from, to);
-    todo!()
+    pack::pack(from, to)
 }

@@ -1,6 +1,6 @@
 //! What pods talk to: the pull half of the OCI distribution API for layers, and the reports of the agent that
 //! runs a compile (design D5, D6). Every request carries a token that allows one thing (design D16). `serve`
-//! puts the router behind the TLS of [`tls`]; below are `compile`, `runtime` and `store`. It does not know
+//! puts the router behind the TLS of [`tls`]; below are `container`, `compile` and `store`. It does not know
 //! what a compile does or how an image is built.
 
 use std::sync::Arc;
@@ -10,14 +10,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use futures::TryStreamExt as _;
-use futures::future::BoxFuture;
 use http::{HeaderMap, header};
 use tokio_util::io::ReaderStream;
 
 use crate::compile::Compiles;
+use crate::container::Containers;
 use crate::grant::{Grant, Grants};
-use crate::names::{CompileKey, ContainerKey, Digest};
-use crate::runtime::{self, Runtime};
+use crate::names::{CompileKey, Digest};
 use crate::store::{Blob, Store};
 
 use failure::Failure;
@@ -42,8 +41,8 @@ pub struct Delivery {
     pub compiles: Compiles,
     /// Reads the tokens.
     pub grants: Grants,
-    /// Says whether the container of a token still exists.
-    pub records: Records,
+    /// Says whether the container of a token still stands.
+    pub containers: Containers,
     /// Counts what was delivered.
     pub counters: Arc<Counters>,
 }
@@ -56,42 +55,12 @@ pub fn router(delivery: Delivery) -> Router {
         .with_state(delivery)
 }
 
-type FindLayer = dyn Fn(ContainerKey) -> BoxFuture<'static, Result<Option<Digest>, runtime::Error>>
-    + Send
-    + Sync;
-
-/// Answers which layer the record of a container names, or `None` when the container was removed: a token is
-/// good for as long as the record (design D16).
-#[derive(Clone)]
-pub struct Records(Arc<FindLayer>);
-
-impl Records {
-    /// Asks `find`: the digest of the layer of a container, `None` where there is no such container.
-    pub fn new<F, A>(find: F) -> Self
-    where
-        F: Fn(ContainerKey) -> A + Send + Sync + 'static,
-        A: Future<Output = Result<Option<Digest>, runtime::Error>> + Send + 'static,
-    {
-        Self(Arc::new(move |key| Box::pin(find(key))))
-    }
-
-    /// Asks the runtime that holds the containers.
-    pub fn of_runtime(runtime: Arc<dyn Runtime>) -> Self {
-        Self::new(move |key| {
-            let runtime = Arc::clone(&runtime);
-            async move {
-                let found = runtime.find(&key).await?;
-                Ok(found.map(|found| found.spec.layer.blob.digest))
-            }
-        })
-    }
-}
-
 /// What was delivered since the start; each figure only grows.
 #[derive(Debug, Default)]
 pub struct Counters {
     layers: AtomicU64,
     layer_bytes: AtomicU64,
+    inputs: AtomicU64,
     input_bytes: AtomicU64,
     log_bytes: AtomicU64,
     output_bytes: AtomicU64,
@@ -106,6 +75,11 @@ impl Counters {
     /// Bytes of layers handed to connections (the budget for a launch counts them).
     pub fn layer_bytes(&self) -> u64 {
         self.layer_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many downloads of a compile's input were begun.
+    pub fn inputs(&self) -> u64 {
+        self.inputs.load(Ordering::Relaxed)
     }
 
     /// Bytes of compile inputs handed to connections.
@@ -162,13 +136,10 @@ impl Delivery {
                 "this token is for the layer {granted} of container {container}, not for {digest}"
             )));
         }
-        match (self.records.0)(container.clone()).await {
-            Ok(Some(layer)) if layer == *digest => Ok(()),
-            Ok(Some(layer)) => Err(Failure::denied(format!(
-                "container {container} was created anew and has the layer {layer} now, not {digest}"
-            ))),
-            Ok(None) => Err(Failure::denied(format!(
-                "container {container} was removed, and its tokens with it"
+        match self.containers.stands(&container, digest).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::denied(format!(
+                "container {container} was removed, or created anew with another layer: its tokens went with it"
             ))),
             Err(error) => Err(Failure::unavailable(format!(
                 "cannot tell whether container {container} still exists: {error}"
@@ -195,8 +166,16 @@ impl Delivery {
             return Ok(None);
         };
         let counters = Arc::clone(&self.counters);
-        let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK)
-            .inspect_ok(move |bytes| counters.sent(kind, bytes.len()));
+        let mut begun = false;
+        let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK).inspect_ok(
+            move |bytes| {
+                // Not before: an answer to HEAD has no body.
+                if !std::mem::replace(&mut begun, true) {
+                    counters.begun(kind);
+                }
+                counters.sent(kind, bytes.len());
+            },
+        );
         let response = Response::builder()
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, size)
@@ -208,6 +187,13 @@ impl Delivery {
 }
 
 impl Counters {
+    fn begun(&self, kind: Kind) {
+        match kind {
+            Kind::Layer => self.layers.fetch_add(1, Ordering::Relaxed),
+            Kind::Input => self.inputs.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+
     fn sent(&self, kind: Kind, bytes: usize) {
         let counter = match kind {
             Kind::Layer => &self.layer_bytes,

@@ -1,1 +1,1 @@
-//! TODO
+//! The composition root.

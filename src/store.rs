@@ -1,15 +1,41 @@
 //! The content-addressed store (design D4): blobs by digest, and refs, small JSON documents under names.
 //! What was committed is durable; nothing is promised before. `image`, `compile`, `container` and
 //! `delivery` use it; it knows none of them, and not what is in a blob.
+//!
+//! ```text
+//! <directory>/
+//! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
+//! ├── refs/v1/<image|compile>/<tenant>/
+//! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
+//! └── ingest/
+//!     ├── lock                                held, shared, by every store that is open
+//!     └── <random>                            bytes on their way in; nameless spools
+//! ```
+//!
+//! Blobs and refs are objects of an `object_store`, so that another one can take the directory's place.
+//! `ingest/` is always a local directory and on the same volume: a commit syncs the file and **moves** it
+//! to its digest instead of copying it, by the object store's own rename, which syncs both directories.
+//! Refs are written beside their place (`<name>#1`), synced, renamed, and the directory synced. So a
+//! process may end at any moment, and what it leaves is either whole and visible or in nobody's way;
+//! [`Store::open`] sweeps it up.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{GetResultPayload, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 
-use crate::names::{Digest, Tenant};
+use crate::names::Digest;
 
+mod ingest;
+mod refs;
 pub mod spool;
+mod volume;
+
+pub use ingest::Ingest;
+pub use refs::RefKind;
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -61,27 +87,68 @@ pub struct Blob {
     pub size: u64,
 }
 
-/// The kind of a ref: the first part of its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefKind {
-    /// Images by name.
-    Image,
-    /// Results of compiles by key.
-    Compile,
+impl Error {
+    /// The error of an `action` on `path` that was to write `bytes` to the store in `directory`.
+    fn of(
+        directory: &Path,
+        action: &'static str,
+        path: &Path,
+        bytes: u64,
+        source: std::io::Error,
+    ) -> Self {
+        if volume::is_full(&source) {
+            Self::Full {
+                path: directory.to_owned(),
+                bytes,
+            }
+        } else {
+            Self::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        }
+    }
 }
 
 /// The store; clones share it.
-#[derive(Clone, Debug)]
-pub struct Store {}
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    directory: PathBuf,
+    objects: LocalFileSystem,
+    /// Tells other processes that `ingest/` is in use.
+    _lock: std::fs::File,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Store").field(&self.0.directory).finish()
+    }
+}
 
 impl Store {
     /// Opens the store in `directory`, made where it is missing, and removes what a crash left half-written.
     ///
+    /// Several processes may have one directory open; only the first of them sweeps. A full volume is
+    /// opened too, for reading and for making room; [`Store::check_writable`] tells.
+    ///
     /// # Errors
     /// When the directory cannot be made, written and synced.
     pub async fn open(directory: &Path) -> Result<Self, Error> {
-        let _ = directory;
-        todo!()
+        let path = directory.to_owned();
+        let opened = volume::blocking(move || volume::open(&path)).await;
+        let (directory, lock) =
+            opened.map_err(|e| Error::of(directory, "opening", directory, 0, e))?;
+        let objects = LocalFileSystem::new_with_prefix(&directory)
+            .map_err(|e| Error::of(&directory, "opening", &directory, 0, volume::cause(e)))?
+            .with_fsync(true);
+        Ok(Self(Arc::new(Inner {
+            directory,
+            objects,
+            _lock: lock,
+        })))
     }
 
     /// A file for bytes on their way in, on the store's volume: gone when dropped, a blob when committed.
@@ -89,7 +156,7 @@ impl Store {
     /// # Errors
     /// When the volume refuses.
     pub async fn ingest(&self) -> Result<Ingest, Error> {
-        todo!()
+        Ingest::create(self).await
     }
 
     /// Makes what was ingested a blob: verified, synced, under its digest. Durable when this returns.
@@ -97,79 +164,110 @@ impl Store {
     /// # Errors
     /// [`Error::Full`] or [`Error::Io`]; the store is as before.
     pub async fn commit(&self, ingest: Ingest) -> Result<Blob, Error> {
-        let _ = ingest;
-        todo!()
+        let blob = ingest.finish().await?;
+        self.adopt(&ingest, blob).await
     }
 
-    /// Opens a blob for reading, or `None` where there is none.
+    /// Like [`Store::commit`], but only what has the digest that was `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`], and those of `commit`; the store is as before.
+    pub async fn commit_expecting(&self, ingest: Ingest, expected: &Digest) -> Result<Blob, Error> {
+        let blob = ingest.finish().await?;
+        if blob.digest != *expected {
+            return Err(Error::Mismatch {
+                expected: *expected,
+                actual: blob.digest,
+            });
+        }
+        self.adopt(&ingest, blob).await
+    }
+
+    /// Moves the finished file to its place. On an object store that is no directory this would upload it.
+    async fn adopt(&self, ingest: &Ingest, blob: Blob) -> Result<Blob, Error> {
+        let key = blob_key(&blob.digest);
+        let failed = |e| self.failed("committing", &key, blob.size, e);
+        match self.0.objects.head(&key).await {
+            // Whole, since only synced files get there; but its name may be a moment old and not yet durable.
+            Ok(present) if present.size == blob.size => {
+                let directory = self.0.directory.join("blobs/sha256");
+                let synced = volume::blocking(move || volume::sync_directory(&directory)).await;
+                synced.map_err(|e| self.io("committing", &key, blob.size, e))?;
+            }
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => {
+                ingest.sync().await?;
+                let from = ingest.key();
+                self.0.objects.rename(&from, &key).await.map_err(failed)?;
+            }
+            Err(e) => return Err(failed(e)),
+        }
+        Ok(blob)
+    }
+
+    /// Opens a blob for reading, or `None` where there is none. The file stands at its first byte, and
+    /// stays readable whatever happens to the blob.
     ///
     /// # Errors
     /// When the volume refuses.
     pub async fn open_blob(&self, digest: &Digest) -> Result<Option<(std::fs::File, Blob)>, Error> {
-        let _ = digest;
-        todo!()
+        let key = blob_key(digest);
+        match self.0.objects.get(&key).await {
+            Ok(found) => {
+                let blob = Blob {
+                    digest: *digest,
+                    size: found.meta.size,
+                };
+                match found.payload {
+                    GetResultPayload::File(file, _) => Ok(Some((file, blob))),
+                    GetResultPayload::Stream(_) => {
+                        let source = std::io::Error::other("not a local file");
+                        Err(self.io("opening", &key, 0, source))
+                    }
+                }
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.failed("opening", &key, 0, e)),
+        }
     }
 
-    /// Writes the ref `name` of `tenant`, replacing what was there. Durable when this returns.
-    ///
-    /// # Errors
-    /// [`Error::Full`] or [`Error::Io`]; the ref is as before.
-    pub async fn put_ref<T: Serialize>(
-        &self,
-        kind: RefKind,
-        tenant: &Tenant,
-        name: &str,
-        value: &T,
-    ) -> Result<(), Error> {
-        let _ = (kind, tenant, name, serde_json::to_vec(value));
-        todo!()
-    }
-
-    /// Reads the ref `name` of `tenant`, or `None` where there is none.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] or [`Error::Io`].
-    pub async fn get_ref<T: DeserializeOwned>(
-        &self,
-        kind: RefKind,
-        tenant: &Tenant,
-        name: &str,
-    ) -> Result<Option<T>, Error> {
-        let _ = (kind, tenant, name);
-        todo!()
-    }
-}
-
-/// Bytes on their way into the store, hashed as they come: `std::io::Write` for blocking code,
-/// [`Ingest::append`] for streams.
-#[derive(Debug)]
-pub struct Ingest {}
-
-impl Ingest {
-    /// Appends `bytes`.
+    /// Whether the volume takes and keeps bytes right now: writes, syncs, reads back and removes a few
+    /// (readiness).
     ///
     /// # Errors
     /// [`Error::Full`] or [`Error::Io`].
-    pub async fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let _ = bytes;
-        todo!()
+    pub async fn check_writable(&self) -> Result<(), Error> {
+        let ingest = self.ingest_directory();
+        let probed = volume::blocking(move || volume::probe(&ingest)).await;
+        probed.map_err(|e| {
+            let directory = &self.0.directory;
+            Error::of(directory, "probing", directory, volume::PROBE, e)
+        })
     }
 
-    /// How many bytes there are.
-    pub fn len(&self) -> u64 {
-        todo!()
+    fn ingest_directory(&self) -> PathBuf {
+        self.0.directory.join(volume::INGEST)
     }
 
-    /// Whether there is nothing yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn failed(
+        &self,
+        action: &'static str,
+        key: &Key,
+        bytes: u64,
+        error: object_store::Error,
+    ) -> Error {
+        self.io(action, key, bytes, volume::cause(error))
     }
 
-    /// The same bytes for reading, from the first one: a second look before, or instead of, a commit.
-    ///
-    /// # Errors
-    /// When the volume refuses.
-    pub fn reader(&self) -> Result<std::fs::File, Error> {
-        todo!()
+    fn io(&self, action: &'static str, key: &Key, bytes: u64, source: std::io::Error) -> Error {
+        let directory = &self.0.directory;
+        let path = directory.join(key.as_ref());
+        Error::of(directory, action, &path, bytes, source)
     }
 }
+
+fn blob_key(digest: &Digest) -> Key {
+    Key::from_iter(["blobs", "sha256", &digest.hex()])
+}
+
+#[cfg(test)]
+mod tests;

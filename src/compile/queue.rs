@@ -129,11 +129,12 @@ mod tests {
     async fn a_tenant_with_many_compiles_does_not_hold_up_another() {
         let (_directory, log) = log().await;
         let queue = Queue::new(2);
-        let first = queue.enter(&tenant("a"), &log).await;
-        let _second = queue.enter(&tenant("a"), &log).await;
-        let mut third = Box::pin(queue.enter(&tenant("a"), &log));
+        let (a, b) = (tenant("a"), tenant("b"));
+        let first = queue.enter(&a, &log).await;
+        let _second = queue.enter(&a, &log).await;
+        let mut third = Box::pin(queue.enter(&a, &log));
         assert!((&mut third).now_or_never().is_none());
-        let mut other = Box::pin(queue.enter(&tenant("b"), &log));
+        let mut other = Box::pin(queue.enter(&b, &log));
         assert!((&mut other).now_or_never().is_none());
         drop(first);
         let _place = other.await;
@@ -144,11 +145,12 @@ mod tests {
     async fn who_gives_up_waiting_does_not_keep_a_place() {
         let (_directory, log) = log().await;
         let queue = Queue::new(1);
-        let first = queue.enter(&tenant("a"), &log).await;
-        let mut second = Box::pin(queue.enter(&tenant("a"), &log));
+        let a = tenant("a");
+        let first = queue.enter(&a, &log).await;
+        let mut second = Box::pin(queue.enter(&a, &log));
         assert!((&mut second).now_or_never().is_none());
         drop(second);
         drop(first);
-        drop(queue.enter(&tenant("a"), &log).await);
+        drop(queue.enter(&a, &log).await);
     }
 }

@@ -95,7 +95,17 @@ async fn log(
         .counters
         .log_bytes
         .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    match delivery.compiles.append_log(&key, offset, &bytes).await {
+    // A task of its own: hyper drops this future when the agent's connection breaks, and an append that
+    // was written but not counted would be written twice.
+    let compiles = delivery.compiles.clone();
+    let appended = tokio::spawn(async move { compiles.append_log(&key, offset, &bytes).await });
+    match appended.await.map_err(|error| {
+        Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "LOG",
+            format!("the log of compile {key} was not written: {error}"),
+        )
+    })? {
         Ok(length) => Ok(Json(Length { length }).into_response()),
         Err(ReportError::Offset { expected }) => {
             Ok((StatusCode::CONFLICT, Json(Length { length: expected })).into_response())

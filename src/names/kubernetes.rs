@@ -3,7 +3,9 @@
 //! A name is `<prefix>-<slug>-<hash>[-<nonce>]` and at most 63 characters, whatever peers call their
 //! containers. The slug is for people; the hash identifies. Originals live in annotations.
 
-use super::{CompileKey, ContainerKey, Digest, InstanceName};
+use std::collections::BTreeMap;
+
+use super::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
 
 /// Label: which program manages the object. Its value is [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -27,6 +29,111 @@ pub const CONTAINER_NAME: &str = "peitho.dev/container-name";
 pub const PACKAGE_ID: &str = "peitho.dev/package-id";
 /// Annotation: the image as the peer names it.
 pub const IMAGE: &str = "peitho.dev/image";
+/// Annotation: how the last launch ended, where its pod is gone: JSON, written by the runtime.
+pub const OUTCOME: &str = "peitho.dev/outcome";
+/// Annotation: a random number of the order that made the object: after a lost reply it tells one's own
+/// object from another's.
+pub const ORDER: &str = "peitho.dev/order";
+/// Annotation: what an object is for, in a sentence for people who find it.
+pub const DESCRIPTION: &str = "peitho.dev/description";
+
+/// The value of [`COMPONENT`] on records and pods of chaincode.
+pub const CHAINCODE_COMPONENT: &str = "chaincode";
+/// The value of [`COMPONENT`] on Secrets and pods of compiles.
+pub const COMPILE_COMPONENT: &str = "compile";
+/// The value of [`COMPONENT`] on what all replicas share.
+pub const INSTANCE_COMPONENT: &str = "instance";
+
+/// Labels of a chaincode's record and pods.
+pub fn chaincode_labels(
+    instance: &InstanceName,
+    key: &ContainerKey,
+    id: &ContainerId,
+) -> BTreeMap<String, String> {
+    let mut labels = common_labels(instance, CHAINCODE_COMPONENT);
+    labels.insert(TENANT.to_owned(), tenant_label(&key.tenant));
+    labels.insert(CONTAINER.to_owned(), container_hash(instance, key));
+    labels.insert(CONTAINER_ID.to_owned(), id_label(id));
+    labels
+}
+
+/// Labels of a compile's Secret and pod.
+pub fn compile_labels(
+    instance: &InstanceName,
+    tenant: &Tenant,
+    key: &CompileKey,
+) -> BTreeMap<String, String> {
+    let mut labels = common_labels(instance, COMPILE_COMPONENT);
+    labels.insert(TENANT.to_owned(), tenant_label(tenant));
+    labels.insert(COMPILE.to_owned(), key.digest().hex()[..32].to_owned());
+    labels
+}
+
+/// Labels of what all replicas of one instance share.
+pub fn instance_labels(instance: &InstanceName) -> BTreeMap<String, String> {
+    common_labels(instance, INSTANCE_COMPONENT)
+}
+
+/// Selects every object of one Peitho.
+pub fn selector(instance: &InstanceName) -> String {
+    format!("{MANAGED_BY}={MANAGER},{INSTANCE}={instance}")
+}
+
+/// Selects the records and pods of all chaincode of one Peitho.
+pub fn chaincode_selector(instance: &InstanceName) -> String {
+    format!("{},{COMPONENT}={CHAINCODE_COMPONENT}", selector(instance))
+}
+
+/// Selects the record and the pods of one container.
+pub fn container_selector(instance: &InstanceName, key: &ContainerKey) -> String {
+    format!(
+        "{},{CONTAINER}={}",
+        chaincode_selector(instance),
+        container_hash(instance, key)
+    )
+}
+
+/// Selects the record of the container of `tenant` with `id`. Labels are hashes: compare what is found.
+pub fn id_selector(instance: &InstanceName, tenant: &Tenant, id: &ContainerId) -> String {
+    format!(
+        "{},{TENANT}={},{CONTAINER_ID}={}",
+        chaincode_selector(instance),
+        tenant_label(tenant),
+        id_label(id)
+    )
+}
+
+/// The key in a record's `data` of the file that is put at `path`: keys may not hold `/`.
+pub fn file_key(path: &str) -> String {
+    format!("f-{}", &Digest::of(path.as_bytes()).hex()[..32])
+}
+
+fn common_labels(instance: &InstanceName, component: &str) -> BTreeMap<String, String> {
+    [
+        (MANAGED_BY, MANAGER),
+        (INSTANCE, instance.as_str()),
+        (COMPONENT, component),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// A tenant may begin or end with `-`, a label's value may not: then its hash stands there, in a form
+/// that no tenant's own name has.
+fn tenant_label(tenant: &Tenant) -> String {
+    let name = tenant.as_str();
+    if name.starts_with('-') || name.ends_with('-') {
+        format!("hash_{}", &Digest::of(name.as_bytes()).hex()[..32])
+    } else {
+        name.to_owned()
+    }
+}
+
+fn id_label(id: &ContainerId) -> String {
+    let mut text = id.to_string();
+    text.truncate(32);
+    text
+}
 
 /// What a chaincode's record is called: stable for instance, tenant and container, so that the API
 /// server's 409 decides who of two creators wins.
@@ -42,6 +149,11 @@ pub fn record(instance: &InstanceName, key: &ContainerKey) -> String {
 /// record is launched at most once under one name, so a second `start` meets the API server's 409.
 pub fn pod(record: &str, record_uid: &str) -> String {
     format!("{record}-{}", &Digest::of(record_uid.as_bytes()).hex()[..8])
+}
+
+/// Whether a pod of ours may be called `name`: a first sieve, which others' pods may pass.
+pub fn may_be_pod(name: &str) -> bool {
+    name.starts_with("cc-") || name.starts_with("compile-")
 }
 
 /// What the Secret and the pod of a compile are called: a second replica, or Peitho after a restart,
@@ -123,6 +235,22 @@ mod tests {
             record(&instance, &key(&long)).starts_with("cc-example-com-simple-1-"),
             "{}",
             record(&instance, &key(&long))
+        );
+    }
+
+    #[test]
+    fn label_values_are_valid_for_every_tenant() {
+        for tenant in ["default", "-", "-a", "a-", "0"] {
+            let value = tenant_label(&tenant.parse().unwrap());
+            let ends = [value.chars().next(), value.chars().next_back()];
+            assert!(
+                value.len() <= 63 && ends.iter().all(|c| c.unwrap().is_ascii_alphanumeric()),
+                "{tenant}: {value}"
+            );
+        }
+        assert_ne!(
+            tenant_label(&"-a".parse().unwrap()),
+            tenant_label(&"a-".parse().unwrap())
         );
     }
 

@@ -1,1 +1,233 @@
-//! Containers as pods.
+//! Containers as pods (design D8, D9, D11, D12): a record is a Secret, a launch is a bare Pod, a compile is
+//! a Secret and a Pod. `container` and `compile` call it through [`Runtime`]; it knows neither, nor the
+//! wire. All state is in the cluster; what is in memory are watches of it.
+//!
+//! `record`, `pod`, `compile_pod`, `template`, `verdict` and `evidence` are pure. `chaincode` and `compile`
+//! carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits.
+
+mod chaincode;
+mod compile;
+mod compile_pod;
+mod connect;
+mod evidence;
+mod follow;
+mod instance;
+mod logs;
+mod orders;
+mod pod;
+mod quantity;
+mod record;
+mod remove;
+mod request;
+mod roster;
+mod template;
+mod verdict;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use self::orders::Orders;
+use self::request::{Failure, Requests};
+use self::watch::Watch;
+use super::{
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
+    UploadedFile,
+};
+use crate::config::{HostAlias, Quantities};
+use crate::grant::Grants;
+use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
+
+pub use self::connect::{ConnectError, connect};
+pub use self::instance::{InstanceMaterial, load_or_create};
+
+/// How long orders wait for the watches after a start of Peitho.
+const LISTED_WITHIN: Duration = Duration::from_secs(60);
+/// How old an answer of the API server may be to count as a sign of life.
+const LATELY: Duration = Duration::from_secs(15);
+
+/// What pods are made with: sections of the configuration, put together by `serve`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Namespace of records and pods.
+    pub namespace: String,
+    /// Which Peitho the objects belong to.
+    pub instance: InstanceName,
+    /// Lines added to `/etc/hosts` of pods.
+    pub host_aliases: Vec<HostAlias>,
+    /// Names of Secrets with which the node pulls images.
+    pub image_pull_secrets: Vec<String>,
+    /// How long a pod may stay without a node.
+    pub scheduling_grace: Duration,
+    /// The image that holds Peitho's program, as the node pulls it.
+    pub agent_image: String,
+    /// `https://host:port` of the delivery listener as pods reach it.
+    pub delivery_address: String,
+    /// The certificate authority of the delivery listener.
+    pub delivery_ca_pem: String,
+    /// Resource requests of compile pods.
+    pub compile_requests: Quantities,
+    /// Resource limits of compile pods.
+    pub compile_limits: Quantities,
+    /// Environment added to each compile: wins over the request's.
+    pub compile_env: BTreeMap<String, String>,
+    /// User and group of compile pods whose image names none by number.
+    pub compile_run_as_user: i64,
+    /// After how long a compile is ended.
+    pub compile_timeout: Duration,
+    /// Resource requests of chaincode pods, and of init containers.
+    pub chaincode_requests: Quantities,
+    /// User and group of chaincode pods whose image names none by number.
+    pub chaincode_run_as_user: i64,
+}
+
+/// The runtime that runs containers as pods of one namespace.
+pub struct Kubernetes {
+    pods: Api<Pod>,
+    secrets: Api<Secret>,
+    settings: Settings,
+    grants: Grants,
+    requests: Arc<Requests>,
+    watch: Watch,
+    containers: Orders<ContainerKey>,
+    compiles: Orders<CompileKey>,
+}
+
+impl Kubernetes {
+    /// Begins to watch the namespace. It waits for nothing: [`Runtime::ready`] says when all is known.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the settings cannot serve.
+    pub async fn start(
+        client: Client,
+        settings: Settings,
+        grants: Grants,
+    ) -> Result<Arc<Self>, Error> {
+        if settings.namespace.is_empty() {
+            return Err(Error::Refused(
+                "no namespace for chaincode is known; set kubernetes.namespace".to_owned(),
+            ));
+        }
+        let requests = Arc::new(Requests::default());
+        let watch = Watch::start(&client, &settings, Arc::clone(&requests));
+        Ok(Arc::new(Self {
+            pods: Api::namespaced(client.clone(), &settings.namespace),
+            secrets: Api::namespaced(client, &settings.namespace),
+            settings,
+            grants,
+            requests,
+            watch,
+            containers: Orders::default(),
+            compiles: Orders::default(),
+        }))
+    }
+
+    /// Orders need to know what runs: after a start they wait for the first lists.
+    async fn listed(&self) -> Result<(), Error> {
+        self.watch
+            .listed(LISTED_WITHIN)
+            .await
+            .map_err(Error::Unavailable)
+    }
+
+    /// The pod called `name`, asked from the API server.
+    async fn read_pod(&self, name: &str) -> Result<Option<Pod>, Error> {
+        self.requests
+            .call(|| self.pods.get_opt(name))
+            .await
+            .map_err(|failure| failure.into_error(&format!("reading pod {name}")))
+    }
+}
+
+#[async_trait]
+impl Runtime for Kubernetes {
+    async fn create(&self, spec: &ChaincodeSpec) -> Result<(), Error> {
+        let _turn = self.containers.turn(&spec.key).await;
+        self.create_record(spec).await
+    }
+
+    async fn find(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
+        self.listed().await?;
+        self.find_container(key).await
+    }
+
+    async fn find_id(
+        &self,
+        tenant: &Tenant,
+        id: &ContainerId,
+    ) -> Result<Option<ContainerKey>, Error> {
+        self.find_container_id(tenant, id).await
+    }
+
+    async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error> {
+        let _turn = self.containers.turn(key).await;
+        self.add_files(key, &files).await
+    }
+
+    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+        self.listed().await?;
+        let _turn = self.containers.turn(key).await;
+        self.launch(key).await
+    }
+
+    async fn wait_running(&self, key: &ContainerKey) -> Result<State, Error> {
+        self.listed().await?;
+        self.until_running(key).await
+    }
+
+    async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error> {
+        self.listed().await?;
+        self.until_exit(key).await
+    }
+
+    async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+        self.listed().await?;
+        let _turn = self.containers.turn(key).await;
+        self.end_launch(key).await
+    }
+
+    async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
+        self.listed().await?;
+        let _turn = self.containers.turn(key).await;
+        self.remove_container(key).await
+    }
+
+    async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
+        self.listed().await?;
+        self.follow_logs(key).await
+    }
+
+    async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
+        self.listed().await?;
+        self.run_compile(spec).await
+    }
+
+    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+        let _turn = self.compiles.turn(key).await;
+        self.discard_compile(key).await
+    }
+
+    async fn ready(&self) -> Result<(), Error> {
+        if let Some(trouble) = self.watch.trouble() {
+            return Err(Error::Unavailable(trouble));
+        }
+        if self.requests.answered_within(LATELY) {
+            return Ok(());
+        }
+        let one = ListParams::default().limit(1);
+        match self.requests.once(self.pods.list_metadata(&one)).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Away(cause)) => Err(Error::Unavailable(cause)),
+            Err(failure) => Err(failure.into_error("listing pods")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

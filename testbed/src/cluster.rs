@@ -4,6 +4,7 @@
 
 mod config;
 mod ports;
+mod start;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -23,6 +24,7 @@ use crate::registry::Registry;
 use crate::run::Run;
 use crate::{http, program};
 use config::Layout;
+use start::Start;
 
 const NODE: &str = "node1";
 const SERVICE_NETWORK: &str = "10.96.0.0/16";
@@ -45,15 +47,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it, and returns when the node is ready and pods can be made.
+    /// Starts it, once in a run, and returns when the node is ready and pods can be made.
     pub fn start(assets: &Assets, run: &Run) -> Result<Cluster> {
-        if Leftovers::foreign_kubernetes()? {
+        let claim = run.places().firewall_claim();
+        if !claim.exists() && Leftovers::foreign_kubernetes()? {
             bail!(
                 "another Kubernetes has its firewall chains (KUBE-*) on this machine\n\
                  hint: use a machine of its own, the two would delete each other's rules"
             );
         }
-        fs::write(run.places().firewall_claim(), "")?;
+        fs::write(claim, "")?;
         Leftovers::save_settings(run.places())?;
         let kube = assets.kube()?;
         let pause = assets.images()?.pause;
@@ -275,7 +278,9 @@ fn kubectl(kube: &Path, layout: &Layout, arguments: &[&str]) -> Result<String> {
 
 fn kubectl_command(kube: &Path, layout: &Layout) -> Command {
     let mut command = Command::new(kube);
+    // What it remembers of a cluster must not outlive it.
     command
+        .env("KUBECACHEDIR", layout.file("kubectl-cache"))
         .arg("kubectl")
         .arg("--kubeconfig")
         .arg(layout.file("admin.kubeconfig"));
@@ -288,162 +293,4 @@ fn is_open(port: u16) -> bool {
 
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
-}
-
-/// How each program is started.
-struct Start<'a> {
-    run: &'a Run,
-    kube: &'a Path,
-    layout: &'a Layout,
-}
-
-impl Start<'_> {
-    fn component(&self, name: &str) -> Command {
-        let mut command = Command::new(self.kube);
-        command.arg(name);
-        command
-    }
-
-    fn etcd(&self) -> Result<Process> {
-        let client = format!("http://127.0.0.1:{}", ports::ETCD);
-        let peer = format!("http://127.0.0.1:{}", ports::ETCD_PEER);
-        let mut command = Assets::command("etcd");
-        command.arg("--data-dir").arg(self.layout.data.join("etcd"));
-        command.args([
-            "--listen-client-urls",
-            &client,
-            "--advertise-client-urls",
-            &client,
-        ]);
-        command.args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ]);
-        command.args([
-            "--initial-cluster",
-            &format!("default={peer}"),
-            "--unsafe-no-fsync",
-        ]);
-        let etcd = Process::spawn(self.run, "etcd", command)?;
-        let address = local(ports::ETCD);
-        etcd.wait_until("is healthy", START, || {
-            Ok(http::is_healthy(address, "/health"))
-        })?;
-        Ok(etcd)
-    }
-
-    fn containerd(&self) -> Result<Process> {
-        let mut command = Assets::command("containerd");
-        command
-            .arg("--config")
-            .arg(self.layout.file("containerd.toml"));
-        let containerd = Process::spawn(self.run, "containerd", command)?;
-        containerd.wait_until("answers", START, || {
-            Ok(self.layout.socket().exists()
-                && program::output(ctr(self.layout).arg("version")).is_ok())
-        })?;
-        Ok(containerd)
-    }
-
-    fn api_server(&self, authority: &Authority) -> Result<Process> {
-        let mut command = self.component("apiserver");
-        let port = ports::API_SERVER;
-        command.arg(format!("--etcd-servers=http://127.0.0.1:{}", ports::ETCD));
-        command.args([
-            format!("--secure-port={port}"),
-            "--bind-address=0.0.0.0".to_owned(),
-        ]);
-        command.arg(format!("--advertise-address={HOST_ADDRESS}"));
-        command.arg(format!("--service-cluster-ip-range={SERVICE_NETWORK}"));
-        for (flag, name, kind) in [
-            ("tls-cert-file", "apiserver", "crt"),
-            ("tls-private-key-file", "apiserver", "key"),
-            ("client-ca-file", "ca", "crt"),
-            ("kubelet-certificate-authority", "ca", "crt"),
-            ("kubelet-client-certificate", "admin", "crt"),
-            ("kubelet-client-key", "admin", "key"),
-            ("service-account-key-file", "service-accounts", "pub"),
-            (
-                "service-account-signing-key-file",
-                "service-accounts",
-                "key",
-            ),
-        ] {
-            if flag != "kubelet-certificate-authority" {
-                command.arg(format!("--{flag}={}", authority.file(name, kind).display()));
-            }
-        }
-        command.args([
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction",
-            "--allow-privileged=true",
-            // The host's name need not resolve; logs and exec go by address.
-            "--kubelet-preferred-address-types=InternalIP",
-        ]);
-        Process::spawn(self.run, "apiserver", command)
-    }
-
-    fn controllers(&self, authority: &Authority) -> Result<Process> {
-        let mut command = self.component("controller-manager");
-        self.as_admin(&mut command);
-        command.arg(format!("--secure-port={}", ports::CONTROLLERS));
-        let key = authority.file("service-accounts", "key");
-        command.arg(format!(
-            "--service-account-private-key-file={}",
-            key.display()
-        ));
-        command.arg(format!(
-            "--root-ca-file={}",
-            authority.file("ca", "crt").display()
-        ));
-        command.args(["--leader-elect=false", "--controllers=*"]);
-        Process::spawn(self.run, "controller-manager", command)
-    }
-
-    fn scheduler(&self) -> Result<Process> {
-        let mut command = self.component("scheduler");
-        self.as_admin(&mut command);
-        command.arg(format!("--secure-port={}", ports::SCHEDULER));
-        command.arg("--leader-elect=false");
-        Process::spawn(self.run, "scheduler", command)
-    }
-
-    fn kubelet(&self) -> Result<Process> {
-        let mut command = self.component("kubelet");
-        self.as_admin(&mut command);
-        command.arg(format!(
-            "--config={}",
-            self.layout.file("kubelet.yaml").display()
-        ));
-        command.arg(format!(
-            "--root-dir={}",
-            self.layout.data.join("kubelet").display()
-        ));
-        command.arg(format!(
-            "--cert-dir={}",
-            self.layout.file("kubelet-pki").display()
-        ));
-        command.args([
-            &format!("--hostname-override={NODE}"),
-            &format!("--node-ip={HOST_ADDRESS}"),
-        ]);
-        Process::spawn(self.run, "kubelet", command)
-    }
-
-    fn proxy(&self) -> Result<Process> {
-        let mut command = self.component("proxy");
-        command.arg(format!(
-            "--config={}",
-            self.layout.file("proxy.yaml").display()
-        ));
-        Process::spawn(self.run, "kube-proxy", command)
-    }
-
-    fn as_admin(&self, command: &mut Command) {
-        let kubeconfig = self.layout.file("admin.kubeconfig");
-        command.arg(format!("--kubeconfig={}", kubeconfig.display()));
-    }
 }

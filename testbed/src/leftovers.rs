@@ -8,7 +8,10 @@ mod processes;
 mod settings;
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -58,9 +61,10 @@ impl Leftovers {
         found
     }
 
-    /// Waits for its turn like a run and removes what an earlier one left.
+    /// Removes what an earlier run left. A run that is still going on is not ended: that is for whoever started it.
     pub fn clean() -> Result<()> {
-        let lock = run::lock()?;
+        // As long as the reaper of a run that just ended may take.
+        let lock = run::lock(Duration::from_secs(60))?;
         let result = Self::remove(&Places::from_env());
         drop(lock);
         result
@@ -76,7 +80,8 @@ impl Leftovers {
         firewall::remove(places)?;
         settings::restore(places)?;
         remove_links(Path::new("/var/log/containers"), places);
-        remove_results(Path::new("/var/lib/cni/results"));
+        remove_results(Path::new("/var/lib/cni/results"), places);
+        remove_dead_sockets(Path::new("/run/containerd/s"));
         for dir in [&places.run, &places.data] {
             remove_state(dir, places)?;
         }
@@ -116,14 +121,23 @@ fn remove_links(dir: &Path, places: &Places) {
     }
 }
 
-/// The network plugins' notes about pods that were killed without their knowledge.
-fn remove_results(dir: &Path) {
+/// The network plugins' notes about pods that were killed without their knowledge; each names the pod's network namespace.
+fn remove_results(dir: &Path, places: &Places) {
+    let run = places.run.to_string_lossy().into_owned();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if name
-            .to_string_lossy()
-            .starts_with(crate::places::NETWORK_NAME)
-        {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        if text.contains(&run) {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
+/// containerd's shims keep their sockets in one directory for all. One that nobody listens on is of no use to any containerd.
+fn remove_dead_sockets(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let refused = UnixStream::connect(entry.path())
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if refused {
             fs::remove_file(entry.path()).ok();
         }
     }

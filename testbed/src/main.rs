@@ -1,10 +1,16 @@
 //! The testbed by hand: build everything, bring it up to play with, take it down. The library does the work.
 
+mod demo;
+mod foreground;
+mod up;
+
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use testbed::{Assets, Cluster, Leftovers, Registry, Run, say};
+use testbed::{Assets, Leftovers, say};
+
+use foreground::Ending;
 
 /// Real counterparts for Peitho's tests: Kubernetes, a registry, dockerd and a Fabric network on this machine
 #[derive(Parser)]
@@ -13,6 +19,8 @@ Examples:
   testbed prepare              build everything once (minutes; later runs take it from the cache)
   testbed up                   start everything, stay until Ctrl-C
   testbed up --without-fabric  only the cluster and the registry
+  testbed up --vm-endpoint tcp://127.0.0.1:8080
+                               peer0 uses the server there, peer1 the reference dockerd
   testbed down                 remove what a killed run left
   testbed leftovers            say what is still there")]
 struct Arguments {
@@ -29,6 +37,15 @@ enum Subcommands {
         /// Only the cluster and the registry
         #[arg(long)]
         without_fabric: bool,
+        /// Docker endpoint of peer0, for instance Peitho's; the reference dockerd when not given
+        #[arg(long, value_name = "URL", conflicts_with = "without_fabric")]
+        vm_endpoint: Option<String>,
+    },
+    /// Show the main job: a stock peer installs, runs and queries chaincode through Peitho on Kubernetes
+    Demo {
+        /// End after the last step instead of staying until Ctrl-C
+        #[arg(long)]
+        once: bool,
     },
     /// Remove what an earlier run left
     Down,
@@ -36,11 +53,27 @@ enum Subcommands {
     Leftovers,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     testbed::reaper::become_reaper_if_asked();
-    match Arguments::parse().command {
+    match act(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Subcommands) -> Result<()> {
+    match command {
         Subcommands::Prepare => Assets::open()?.prepare(),
-        Subcommands::Up { without_fabric } => up(without_fabric),
+        Subcommands::Up {
+            without_fabric: true,
+            ..
+        } => up::up(&up::Extent::WithoutFabric),
+        Subcommands::Up { vm_endpoint, .. } => up::up(&up::Extent::WithFabric { vm_endpoint }),
+        Subcommands::Demo { once: true } => demo::demo(Ending::Once),
+        Subcommands::Demo { once: false } => demo::demo(Ending::Stay),
         Subcommands::Down => Leftovers::clean(),
         Subcommands::Leftovers => {
             let left = Leftovers::find();
@@ -49,24 +82,4 @@ fn main() -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn up(_without_fabric: bool) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let assets = Assets::open()?;
-    let run = Run::start()?;
-    say("starting the registry");
-    let registry = Registry::start(&assets, &run)?;
-    say("starting kubernetes");
-    let cluster = Cluster::start(&assets, &run)?;
-    say(format!("registry     {}", registry.address()));
-    say(format!(
-        "kubernetes   export KUBECONFIG={}",
-        cluster.kubeconfig().display()
-    ));
-    say("Ctrl-C stops everything");
-    signals.forever().next();
-    say("stopping ...");
-    drop((cluster, registry));
-    run.finish()
 }

@@ -86,6 +86,15 @@ pub fn project() -> &'static Path {
         .expect("the crate lies in the project")
 }
 
+/// How much the server logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// As its users have it.
+    Info,
+    /// Everything: tests look for keys in it.
+    Trace,
+}
+
 /// Peitho as a process of this machine, with the rights of the committed Role and no others.
 #[derive(Debug)]
 pub struct Peitho {
@@ -101,7 +110,12 @@ impl Peitho {
         cluster: &Cluster,
         registry: &Registry,
         build: &Build,
+        log: Log,
     ) -> Result<Peitho> {
+        let level = match log {
+            Log::Info => "info",
+            Log::Trace => "info,peitho=trace,kube=trace,hyper=debug,tower=debug,rustls=debug",
+        };
         for manifest in ["namespace.yaml", "serviceaccount.yaml", "role.yaml"] {
             let path = project().join("deploy").join(manifest);
             cluster.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
@@ -115,8 +129,7 @@ impl Peitho {
             "delivery": {"address": format!("https://{HOST_ADDRESS}:{DELIVERY_PORT}")},
             "kubernetes": {"kubeconfig": kubeconfig, "namespace": CHAINCODE_NAMESPACE, "schedulingGraceSeconds": 3},
             "agent": {"image": build.image},
-            // At trace level, since tests look for keys in the log.
-            "log": {"level": "info,peitho=trace,kube=trace,hyper=debug,tower=debug,rustls=debug", "color": "never"},
+            "log": {"level": level, "color": "never"},
         });
         let file = run.dir().join("peitho.yml");
         fs::write(&file, serde_json::to_string_pretty(&config)?)?;

@@ -15,6 +15,9 @@ pub(crate) const POD_NETWORK: &str = "10.88.0.0/16";
 /// The cgroup below which kubelet and dockerd put theirs, in each hierarchy.
 pub(crate) const CGROUP: &str = "peitho-testbed";
 
+/// The same as programs are told: one that runs containers by itself and is given this parent is cleaned up after too.
+pub const CGROUP_PARENT: &str = "/peitho-testbed";
+
 /// The name of the pods' network, and the comment in each firewall rule that the testbed makes.
 pub(crate) const NETWORK_NAME: &str = "peitho-testbed";
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::assets::Assets;
 use crate::http;
-use crate::images::Image;
+use crate::images::{Image, Images};
 use crate::places::HOST_ADDRESS;
 use crate::process::Process;
 use crate::program;
@@ -117,6 +118,12 @@ impl Registry {
             "{reference}@{}",
             digest.context("no digest in the layout")?
         ))
+    }
+
+    /// Makes an image of a static program, uploads it, and returns its name with tag and digest.
+    pub fn push_program(&self, run: &Run, name: &str, binary: &Path) -> Result<String> {
+        let dir = tempfile::tempdir_in(run.data())?;
+        self.push(&Images::program(name, binary, dir.path())?)
     }
 
     /// The server itself, to stop it, pause it or read its log.

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -20,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 #[derive(Debug)]
 pub struct Run {
     places: Places,
-    reaper: Option<Reaper>,
+    /// None once everything has ended.
+    reaper: Mutex<Option<Reaper>>,
 }
 
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Run {
             );
         }
         let places = Places::from_env();
-        let lock = lock()?;
+        let lock = lock(PATIENCE)?;
         Leftovers::remove(&places).context("cannot remove what an earlier run left")?;
         for dir in [&places.run, &places.data] {
             empty(dir)?;
@@ -50,7 +52,7 @@ impl Run {
         make_cgroups()?;
         let run = Run {
             places,
-            reaper: Some(reaper),
+            reaper: Mutex::new(Some(reaper)),
         };
         network::create_bridge()?;
         Ok(run)
@@ -76,12 +78,14 @@ impl Run {
     }
 
     /// Ends everything now and says what could not be removed.
-    pub fn finish(mut self) -> Result<()> {
-        self.end()
+    pub fn finish(self) -> Result<()> {
+        self.stop()
     }
 
-    fn end(&mut self) -> Result<()> {
-        let Some(Reaper { mut child, alive }) = self.reaper.take() else {
+    /// The same while others still use it: their components go away under them.
+    pub fn stop(&self) -> Result<()> {
+        let mut reaper = self.reaper.lock().expect("no holder of this lock panics");
+        let Some(Reaper { mut child, alive }) = reaper.take() else {
             return Ok(());
         };
         drop(alive);
@@ -96,7 +100,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        if let Err(error) = self.stop() {
             progress::say(format!("{error:#}"));
         }
     }
@@ -123,7 +127,7 @@ impl Reaper {
 }
 
 /// The machine's lock, with this process' id inside for those who wait.
-pub(crate) fn lock() -> Result<File> {
+pub(crate) fn lock(patience: Duration) -> Result<File> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -139,7 +143,7 @@ pub(crate) fn lock() -> Result<File> {
             holder.trim()
         ));
         let what = format!("{LOCK} is held by process {}", holder.trim());
-        wait::until(&what, PATIENCE, None, || {
+        wait::until(&what, patience, None, || {
             Ok(file.try_lock().is_ok().then_some(()))
         })?;
     }

@@ -84,6 +84,28 @@ pub fn crash_and_invoke(fabric: &Fabric, peer: usize, name: &str) -> Result<Cras
     Ok(Crash { told, value, steps })
 }
 
+/// What [`peer_restart`] saw.
+#[derive(Debug)]
+pub struct PeerRestart {
+    /// What `Get` answered after the restart to a `Put` from before it.
+    pub value: String,
+    /// The times.
+    pub steps: Steps,
+}
+
+/// A peer that is killed and started again: its chaincode is launched anew from the image that was built before. `name` must be
+/// deployed.
+pub fn peer_restart(fabric: &Fabric, peer: usize, name: &str) -> Result<PeerRestart> {
+    let mut steps = Steps::new();
+    let put = ["Put", "restart", "kept"];
+    steps.time("invoke", || fabric.invoke(peer, name, &put))?;
+    steps.time("kill peer", || fabric.kill_peer(peer))?;
+    steps.time("start peer", || fabric.start_peer(peer))?;
+    let get = ["Get", "restart"];
+    let value = steps.time("first query", || fabric.query(peer, name, &get))?;
+    Ok(PeerRestart { value, steps })
+}
+
 /// What [`compile_error`] saw.
 #[derive(Debug)]
 pub struct CompileError {

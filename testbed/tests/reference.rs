@@ -2,10 +2,14 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use testbed::{Assets, Dockerd, Fabric, Leftovers, PeerConfig, Registry, Run, scenario};
+use testbed::{
+    Assets, Chaincode, Definition, Dockerd, Fabric, Greetings, Leftovers, PeerConfig, Registry,
+    Run, scenario,
+};
 
 /// Everything the cases need; the fields end in this order.
 struct Network {
@@ -13,6 +17,7 @@ struct Network {
     _dockerd: Dockerd,
     _registry: Registry,
     run: Run,
+    greetings: Greetings,
     assets: Assets,
 }
 
@@ -20,6 +25,7 @@ impl Network {
     fn start() -> Result<Network> {
         let assets = Assets::open()?;
         let run = Run::start()?;
+        let greetings = Greetings::listen(&run)?;
         let registry = Registry::start(&assets, &run)?;
         let dockerd = Dockerd::start(&assets, &run, &registry)?;
         let peer = |index| PeerConfig::new(index, &dockerd.endpoint(), &assets, &registry);
@@ -30,6 +36,7 @@ impl Network {
             _dockerd: dockerd,
             _registry: registry,
             run,
+            greetings,
             assets,
         })
     }
@@ -64,14 +71,14 @@ fn main() -> ExitCode {
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
     let started = Arc::into_inner(shared).and_then(OnceLock::into_inner);
-    if let Some(Network {
-        fabric,
-        _dockerd,
-        _registry,
-        run,
-        assets: _,
-    }) = started
-    {
+    if let Some(network) = started {
+        let Network {
+            fabric,
+            _dockerd,
+            _registry,
+            run,
+            ..
+        } = network;
         drop((fabric, _dockerd, _registry));
         if let Err(error) = run.finish() {
             testbed::say(format!("{error:#}"));
@@ -103,26 +110,52 @@ fn main_job(network: &Network) -> Result<()> {
     Ok(())
 }
 
-fn crash(network: &Network) -> Result<()> {
-    let name = "crash";
-    let package = testbed::Chaincode::basic()
-        .label("crash_1")
-        .package(&network.assets)?;
-    let definition = testbed::Definition::new(name, "1", 1);
+/// The label and name of the chaincode that the cases share which need any; compiling is what takes time.
+const SHARED: (&str, &str) = ("shared_1", "shared");
+
+fn deploy_shared(network: &Network) -> Result<()> {
+    let (label, name) = SHARED;
+    let installed = network.fabric.query_installed(0)?;
+    if installed.iter().any(|id| id.as_str().starts_with(label)) {
+        return Ok(());
+    }
+    let package = Chaincode::basic().label(label).package(&network.assets)?;
     network
         .fabric
-        .deploy(0, &definition, &package)
+        .deploy(0, &Definition::new(name, "1", 1), &package)
         .context("cannot deploy")?;
+    Ok(())
+}
+
+fn crash(network: &Network) -> Result<()> {
+    deploy_shared(network)?;
+    let (label, name) = SHARED;
     let seen = scenario::crash_and_invoke(&network.fabric, 0, name)?;
-    testbed::say(format!("crash\n{}\n{}", seen.steps, seen.told));
+    testbed::say(format!("crash\n{}", seen.steps));
     ensure!(seen.value == "the crash", "Get answered {:?}", seen.value);
+    // The peer launches at the first invoke, which is the one that exits.
+    let what = "processes that ended, and one that lives";
+    network
+        .greetings
+        .wait_until(what, label, Duration::from_secs(5), |processes| {
+            let living = processes.iter().filter(|process| process.ended.is_none());
+            processes.len() > 1 && living.count() == 1
+        })?;
+    Ok(())
+}
+
+fn restart(network: &Network) -> Result<()> {
+    deploy_shared(network)?;
+    let seen = scenario::peer_restart(&network.fabric, 0, SHARED.1)?;
+    testbed::say(format!("peer restart\n{}", seen.steps));
+    ensure!(seen.value == "kept", "Get answered {:?}", seen.value);
     Ok(())
 }
 
 fn compile_error(network: &Network) -> Result<()> {
     let before = network.fabric.query_installed(0)?.len();
     let seen = scenario::compile_error(&network.assets, &network.fabric, 0, "broken_1")?;
-    testbed::say(format!("compile error\n{}\n{}", seen.steps, seen.told));
+    testbed::say(format!("compile error\n{}", seen.steps));
     ensure!(seen.told.says("undefined: undefinedThing"), "{}", seen.told);
     ensure!(
         seen.installed_then == before,

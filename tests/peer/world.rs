@@ -118,7 +118,7 @@ impl Counterparts {
         dockerd.pull(&registry, &images.copybuilder)?;
         let build = Build::make(&run, &cluster, &registry)?;
         say("starting Peitho");
-        let peitho = Peitho::start(&run, &cluster, &registry, &build)?;
+        let peitho = Peitho::start(&run, &cluster, &registry, &build, peitho::Log::Trace)?;
         let foreign = foreign_objects(&cluster, &registry.reference(&images.runtime))?;
         let engine: SocketAddr = peitho::ENGINE.parse()?;
         let proxy = Proxy::start(engine)?;

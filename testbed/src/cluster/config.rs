@@ -79,9 +79,12 @@ state = "{state}"
     conf_dir = "{cni}"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      Root = "{runc}"
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "{certs}"
 "#,
+            runc = self.file("runc").display(),
             root = self.in_data("containerd").display(),
             state = self.file("containerd").display(),
             opt = self.in_data("opt").display(),

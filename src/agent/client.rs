@@ -1,0 +1,394 @@
+//! The agent's HTTP client: TLS with the CA from the pod's credentials and no other, http/1.1, one token. Its
+//! errors say whether trying again can help.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::time::{Instant, timeout};
+use tokio_util::io::ReaderStream;
+
+/// How long a connection may take to be made, and a lost one to be noticed.
+const CONNECTION: Duration = Duration::from_secs(10);
+
+/// How long the head of an answer may take, once the request is sent.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Bytes of an error's body that are read.
+const ERROR_BODY: usize = 16 << 10;
+
+/// What goes out with a request.
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is not one of an https server.
+    #[error("address {0:?}: expected https://host:port")]
+    Address(String),
+    /// Token or CA certificate cannot be used.
+    #[error("credentials {path:?}: {reason}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never its content.
+        reason: String,
+    },
+    /// No connection, or one that broke.
+    #[error("{request}: {reason}")]
+    Unreachable {
+        /// Method and URL.
+        request: String,
+        /// The chain of causes.
+        reason: String,
+    },
+    /// Whoever answers is not the Peitho that made this pod.
+    #[error("{request}: the server's certificate is not trusted: {reason}")]
+    Untrusted {
+        /// Method and URL.
+        request: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
+    /// Peitho said no.
+    #[error("{request}: {status}: {message}")]
+    Refused {
+        /// Method and URL.
+        request: String,
+        /// Its status.
+        status: StatusCode,
+        /// Its words.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Whether the same request may succeed later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => {
+                *status == StatusCode::TOO_MANY_REQUESTS
+                    || status.is_server_error() && *status != StatusCode::INSUFFICIENT_STORAGE
+            }
+            Self::Address(_) | Self::Credentials { .. } | Self::Untrusted { .. } => false,
+        }
+    }
+
+    /// Whether Peitho does not know what the request is about.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+}
+
+/// Does `operation` until it succeeds, its error is not `passing`, or `patience` is over.
+pub(super) async fn patiently<T, E, A>(
+    patience: Duration,
+    passing: impl Fn(&E) -> bool,
+    operation: impl FnMut() -> A,
+) -> Result<T, E>
+where
+    A: Future<Output = Result<T, E>>,
+    E: std::fmt::Display,
+{
+    let started = Instant::now();
+    operation
+        .retry(
+            ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(100))
+                .with_max_delay(Duration::from_secs(5))
+                .without_max_times(),
+        )
+        .when(|error| passing(error) && started.elapsed() < patience)
+        .notify(|error, delay| tracing::info!(error = %error, delay_ms = delay.as_millis() as u64, "tries again"))
+        .await
+}
+
+/// Talks to one Peitho with one token; clones share connections.
+#[derive(Clone)]
+pub(super) struct Client {
+    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Body>,
+    authority: Authority,
+    authorization: HeaderValue,
+}
+
+impl Client {
+    /// A client for `address`, `https://host:port`, with `token` and `ca.crt` of the directory `credentials`.
+    pub(super) fn new(address: &str, credentials: &Path) -> Result<Self, Error> {
+        let authority = address
+            .parse::<Uri>()
+            .ok()
+            .filter(|uri| uri.scheme() == Some(&Scheme::HTTPS))
+            .and_then(|uri| uri.authority().cloned())
+            .ok_or_else(|| Error::Address(address.to_owned()))?;
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECTION));
+        connector.set_keepalive(Some(CONNECTION));
+        connector.set_tcp_user_timeout(Some(CONNECTION * 3));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(&credentials.join("ca.crt"))?)
+            .https_only()
+            .enable_http1()
+            .wrap_connector(connector);
+        Ok(Self {
+            http: hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+                .build(connector),
+            authority,
+            authorization: authorization(&credentials.join("token"))?,
+        })
+    }
+
+    /// Gets `path`; the answer is a success.
+    pub(super) async fn get(&self, path: &str) -> Result<Response<Incoming>, Error> {
+        let response = self.send(Method::GET, path, None, empty()).await?;
+        self.successful(&Method::GET, path, response).await
+    }
+
+    /// Puts `body` to `path`; the answer is a success.
+    pub(super) async fn put(&self, path: &str, body: Body) -> Result<(), Error> {
+        let response = self.send(Method::PUT, path, None, body).await?;
+        self.successful(&Method::PUT, path, response).await?;
+        Ok(())
+    }
+
+    /// Puts the whole of `file` to `path`, from its first byte.
+    pub(super) async fn put_file(&self, path: &str, file: &std::fs::File) -> Result<(), Error> {
+        let opened = async {
+            let mut file = tokio::fs::File::from_std(file.try_clone()?);
+            tokio::io::AsyncSeekExt::rewind(&mut file).await?;
+            let length = file.metadata().await?.len();
+            Ok((file, length))
+        };
+        let (file, length) = opened
+            .await
+            .map_err(|error: io::Error| self.unreachable(&Method::PUT, path, &error))?;
+        let stream = ReaderStream::with_capacity(file, 128 << 10).map_ok(Frame::data);
+        let body = StreamBody::new(stream).boxed_unsync();
+        let response = self.send(Method::PUT, path, Some(length), body).await?;
+        self.successful(&Method::PUT, path, response).await?;
+        Ok(())
+    }
+
+    /// Puts `body` to `path` and gives `status` and body of the answer where `expected` holds that status.
+    pub(super) async fn exchange(
+        &self,
+        path: &str,
+        body: Body,
+        expected: &[StatusCode],
+    ) -> Result<Bytes, Error> {
+        let response = self.send(Method::PUT, path, None, body).await?;
+        let response = if expected.contains(&response.status()) {
+            response
+        } else {
+            self.successful(&Method::PUT, path, response).await?
+        };
+        match Limited::new(response.into_body(), ERROR_BODY)
+            .collect()
+            .await
+        {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) => Err(self.unreachable(&Method::PUT, path, error.as_ref())),
+        }
+    }
+
+    /// The error for a body that broke off.
+    pub(super) fn broken(&self, path: &str, reason: impl Into<String>) -> Error {
+        Error::Unreachable {
+            request: self.request(&Method::GET, path),
+            reason: reason.into(),
+        }
+    }
+
+    /// Sends a request. With a body from a file there is no limit in time: a connection that is lost is
+    /// noticed by TCP.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        length: Option<u64>,
+        body: Body,
+    ) -> Result<Response<Incoming>, Error> {
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTPS)
+            .authority(self.authority.clone())
+            .path_and_query(
+                path.parse::<PathAndQuery>()
+                    .expect("paths are digests, keys and numbers"),
+            )
+            .build()
+            .expect("scheme, authority and path make a URI");
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(uri)
+            .header(header::AUTHORIZATION, self.authorization.clone());
+        if let Some(length) = length {
+            request = request.header(header::CONTENT_LENGTH, length);
+        }
+        let request = request
+            .body(body)
+            .expect("all parts of the request are valid");
+        let answer = self.http.request(request);
+        let answer = if length.is_some() {
+            answer.await
+        } else {
+            timeout(ANSWER, answer)
+                .await
+                .map_err(|_| Error::Unreachable {
+                    request: self.request(&method, path),
+                    reason: format!("no answer for {} s", ANSWER.as_secs()),
+                })?
+        };
+        answer.map_err(|error| self.unreachable(&method, path, &error))
+    }
+
+    async fn successful(
+        &self,
+        method: &Method,
+        path: &str,
+        response: Response<Incoming>,
+    ) -> Result<Response<Incoming>, Error> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = Limited::new(response.into_body(), ERROR_BODY)
+            .collect()
+            .await;
+        Err(Error::Refused {
+            request: self.request(method, path),
+            status,
+            message: body.map_or_else(|_| String::new(), |body| message(&body.to_bytes())),
+        })
+    }
+
+    fn unreachable(
+        &self,
+        method: &Method,
+        path: &str,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Error {
+        let request = self.request(method, path);
+        match certificate_error(error) {
+            Some(reason) => Error::Untrusted { request, reason },
+            None => Error::Unreachable {
+                request,
+                reason: causes(error),
+            },
+        }
+    }
+
+    fn request(&self, method: &Method, path: &str) -> String {
+        format!("{method} https://{}{path}", self.authority)
+    }
+}
+
+/// A body of nothing.
+pub(super) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body of `bytes`.
+pub(super) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+fn authorization(path: &Path) -> Result<HeaderValue, Error> {
+    let unusable = |reason: String| Error::Credentials {
+        path: path.to_owned(),
+        reason,
+    };
+    let token = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+        .map_err(|_| unusable("not a token".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn tls(ca: &Path) -> Result<rustls::ClientConfig, Error> {
+    let unusable = |reason: String| Error::Credentials {
+        path: ca.to_owned(),
+        reason,
+    };
+    let pem = std::fs::read(ca).map_err(|error| unusable(error.to_string()))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()))
+            .map_err(unusable)?;
+    }
+    if roots.is_empty() {
+        return Err(unusable("no certificate in it".to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// The words of `{"errors":[{"message"}]}`, or the text as it is.
+fn message(body: &[u8]) -> String {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|json| {
+            json.pointer("/errors/0/message")?
+                .as_str()
+                .map(str::to_owned)
+        })
+        .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned())
+}
+
+/// An error with its causes, those left out that the one before has in its text already.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What rustls has against the server's certificate, if that is the cause of `error`.
+fn certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // An `io::Error` gives the cause of what it wraps, not what it wraps.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let found = match wrapped {
+            Some(wrapped) => wrapped.downcast_ref::<rustls::Error>(),
+            None => error.downcast_ref::<rustls::Error>(),
+        };
+        if let Some(rustls::Error::InvalidCertificate(reason)) = found {
+            return Some(format!("{reason:?}"));
+        }
+        cause = error.source();
+    }
+    None
+}

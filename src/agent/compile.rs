@@ -1,0 +1,322 @@
+//! `peitho agent compile`: the main process of a compile pod, in the peer's own builder image (design D6). It
+//! brings the input, runs the command as its child, sends what that prints while it runs, and in the end the
+//! output and the exit code. The command is not trusted: the token here is good for this one compile.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, PipeReader};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::TryStreamExt as _;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{self, Client, patiently};
+use super::log::Log;
+use super::process::Process;
+use super::report::{self, End, PATIENCE, Report, is_passing};
+use crate::archive::{self, Limits};
+use crate::names::CompileKey;
+
+/// How long a descendant of the command may hold the pipe after the command's end.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// Bytes that are read from the pipe at once.
+const READ: usize = 64 << 10;
+
+/// A shell's codes for a program that is not there, and one that cannot be executed.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+/// 128 + SIGTERM.
+const TERMINATED: u8 = 143;
+
+/// Arguments of `peitho agent compile`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The delivery address of Peitho, https://host:port
+    #[arg(long)]
+    pub address: String,
+    /// The key of the compile, 64 hexadecimal digits
+    #[arg(long)]
+    pub key: CompileKey,
+    /// The directory with `token` and `ca.crt`
+    #[arg(long)]
+    pub credentials: PathBuf,
+    /// A directory for the log and the packed output
+    #[arg(long)]
+    pub spool: PathBuf,
+    /// Where the command finds its input
+    #[arg(skip = PathBuf::from("/chaincode/input"))]
+    pub input: PathBuf,
+    /// Where the command leaves its output
+    #[arg(skip = PathBuf::from("/chaincode/output"))]
+    pub output: PathBuf,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Why a compile could not be reported.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Wrong address or credentials.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// Peitho did not take the report.
+    #[error("reporting the compile: {0}")]
+    Report(#[from] report::Error),
+    /// There is no room for the log.
+    #[error("the spool directory {path:?}: {source}")]
+    Spool {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("waiting for signals: {0}")]
+    Signals(#[source] io::Error),
+}
+
+/// What keeps the agent from carrying out its part: a line for the compile's log.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("the input: {0}")]
+    Fetch(#[from] client::Error),
+    #[error("the input in {path:?}: {source}")]
+    Input {
+        path: PathBuf,
+        source: archive::Error,
+    },
+    #[error("{command:?} cannot be run: {source}")]
+    Command {
+        command: OsString,
+        source: io::Error,
+    },
+    #[error("the output in {path:?}: {source}")]
+    Output {
+        path: PathBuf,
+        source: archive::Error,
+    },
+    #[error("{path:?}: {source}")]
+    Disk { path: PathBuf, source: io::Error },
+}
+
+impl Trouble {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
+            Self::Command { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                NOT_EXECUTABLE
+            }
+            _ => super::FAILED,
+        }
+    }
+}
+
+/// Runs the compile and reports it; gives the exit code that was reported.
+///
+/// When `terminated` is cancelled the command is told with SIGTERM, and nothing is reported after its end:
+/// whoever ends the pod knows, and the state of the pod says so to all others.
+///
+/// # Errors
+/// When the report did not reach Peitho: the state of the pod has to tell.
+pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error> {
+    let client = Client::new(&args.address, &args.credentials)?;
+    let log = Log::create(&args.spool).map_err(|source| Error::Spool {
+        path: args.spool.clone(),
+        source,
+    })?;
+    let report = Report::new(client.clone(), &args.key, log.clone());
+    let working = async {
+        let end = work(&args, &client, &log, &terminated).await;
+        log.close();
+        match end {
+            Some(end) => Ok(end),
+            None => Err(None),
+        }
+    };
+    let following = async { report.follow().await.map_err(Some) };
+    let end = match tokio::try_join!(working, following) {
+        Ok((end, ())) => end,
+        // The command, if it still runs, is killed with the future that waited for it.
+        Err(Some(error)) => return Err(error.into()),
+        Err(None) => return Ok(TERMINATED),
+    };
+    match terminated.run_until_cancelled(report.finish(end)).await {
+        Some(code) => Ok(code?),
+        None => Ok(TERMINATED),
+    }
+}
+
+/// Input, command, output; what fails of it is told in the log. `None` when the pod was told to end.
+async fn work(
+    args: &Args,
+    client: &Client,
+    log: &Log,
+    terminated: &CancellationToken,
+) -> Option<End> {
+    let done = async {
+        let input = fetch_input(args, client);
+        match terminated.run_until_cancelled(input).await {
+            Some(fetched) => fetched?,
+            None => return Ok(None),
+        }
+        let code = execute(args, log, terminated).await?;
+        if terminated.is_cancelled() {
+            return Ok(None);
+        }
+        let packed = async {
+            match code {
+                0 => Ok(Some(pack(args).await?)),
+                _ => Ok::<_, Trouble>(None),
+            }
+        };
+        match terminated.run_until_cancelled(packed).await {
+            Some(output) => Ok(Some(End {
+                code,
+                output: output?,
+            })),
+            None => Ok(None),
+        }
+    };
+    done.await.unwrap_or_else(|trouble: Trouble| {
+        log.note(&trouble.to_string());
+        Some(End {
+            code: trouble.code(),
+            output: None,
+        })
+    })
+}
+
+async fn fetch_input(args: &Args, client: &Client) -> Result<(), Trouble> {
+    let path = format!("/compile/{}/input", args.key);
+    patiently(
+        PATIENCE,
+        |trouble| matches!(trouble, Trouble::Fetch(error) if is_passing(error)),
+        || async {
+            // An attempt that broke off may have left something.
+            empty(&args.input).await?;
+            let response = client.get(&path).await?;
+            if response.status() == StatusCode::NO_CONTENT {
+                return Ok(());
+            }
+            let broken = Arc::new(OnceLock::new());
+            let told = Arc::clone(&broken);
+            let bytes = response
+                .into_body()
+                .into_data_stream()
+                .map_err(move |error| {
+                    let _ = told.set(error.to_string());
+                    io::Error::other(error)
+                });
+            let reader = SyncIoBridge::new(StreamReader::new(bytes));
+            let into = args.input.clone();
+            let unpacked = blocking(move || archive::unpack(reader, Limits::default(), &into));
+            unpacked.await.map_err(|source| match broken.get() {
+                Some(reason) => client.broken(&path, reason).into(),
+                None => Trouble::Input {
+                    path: args.input.clone(),
+                    source,
+                },
+            })
+        },
+    )
+    .await
+}
+
+/// Runs the command to its end, its output into `log`.
+async fn execute(args: &Args, log: &Log, terminated: &CancellationToken) -> Result<u8, Trouble> {
+    let failed = |source| Trouble::Command {
+        command: args.command.first().cloned().unwrap_or_default(),
+        source,
+    };
+    let spooled = |source| Trouble::Disk {
+        path: args.spool.clone(),
+        source,
+    };
+    let (mut process, output) = Process::spawn(&args.command).map_err(failed)?;
+    let mut copying = std::pin::pin!(copy(output, log));
+    let mut is_copied = false;
+    let mut is_told = false;
+    let code = loop {
+        tokio::select! {
+            code = process.wait() => break code.map_err(failed)?,
+            copied = &mut copying, if !is_copied => {
+                copied.map_err(spooled)?;
+                is_copied = true;
+            }
+            () = terminated.cancelled(), if !is_told => {
+                process.terminate();
+                is_told = true;
+            }
+        }
+    };
+    if !is_copied && let Ok(copied) = timeout(LAST_OUTPUT, copying).await {
+        copied.map_err(spooled)?;
+    }
+    Ok(code)
+}
+
+/// Copies what comes through the pipe to `log`, until nobody holds its other end.
+async fn copy(output: PipeReader, log: &Log) -> io::Result<()> {
+    let mut output = pipe::Receiver::from_owned_fd(OwnedFd::from(output))?;
+    loop {
+        let mut bytes = BytesMut::with_capacity(READ);
+        if output.read_buf(&mut bytes).await? == 0 {
+            return Ok(());
+        }
+        log.append(bytes.freeze()).await?;
+    }
+}
+
+/// The output as a tar, in a file without a name.
+async fn pack(args: &Args) -> Result<File, Trouble> {
+    let (from, spool) = (args.output.clone(), args.spool.clone());
+    blocking(move || {
+        let file = tempfile::tempfile_in(&spool).map_err(|source| Trouble::Disk {
+            path: spool,
+            source,
+        })?;
+        archive::pack(&from, &file).map_err(|source| Trouble::Output { path: from, source })?;
+        Ok(file)
+    })
+    .await
+}
+
+/// Removes all that lies in `directory`.
+async fn empty(directory: &Path) -> Result<(), Trouble> {
+    let path = directory.to_owned();
+    blocking(move || {
+        let emptied = || {
+            for entry in std::fs::read_dir(&path)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    std::fs::remove_dir_all(entry.path())?;
+                } else {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        let emptied: io::Result<()> = emptied();
+        emptied.map_err(|source| Trouble::Disk { path, source })
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("work on files does not panic")
+}

@@ -1,0 +1,192 @@
+//! The orders for compiles: a Secret and a Pod, both named by the key, so that a second replica or a
+//! restarted Peitho joins the run (design D7). Called through the trait in `kubernetes`.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use tokio::time::Instant;
+
+use super::Kubernetes;
+use super::compile_pod;
+use super::evidence::Evidence;
+use super::follow::Follow;
+use super::remove::{Grace, Ours, Until, delete};
+use super::verdict::Verdict;
+use crate::grant::Grant;
+use crate::names::CompileKey;
+use crate::names::kubernetes as names;
+use crate::runtime::{CompileSpec, Error, Exit};
+use crate::store::spool::Spool;
+
+/// After how long without a start the log says what is waited for.
+const NOTICE_AFTER: Duration = Duration::from_secs(3);
+/// How often a run is begun anew when what was there under its names goes away.
+const ATTEMPTS: usize = 3;
+
+impl Kubernetes {
+    pub(super) async fn run_compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
+        let pod = {
+            let _turn = self.compiles.turn(&spec.key).await;
+            match self.compile_begun(spec).await {
+                Ok(pod) => pod,
+                Err(error) => {
+                    self.clean_up(&spec.key).await;
+                    return Err(error);
+                }
+            }
+        };
+        let mut follow = Follow::new(self.watch.follow(&pod), self.settings.scheduling_grace);
+        let verdict = self.end_with_notices(&mut follow, &spec.log).await;
+        self.clean_up(&spec.key).await;
+        match verdict {
+            Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),
+            Verdict::Exited(exit) => Ok(exit),
+            Verdict::Starting { .. } | Verdict::Running { .. } => {
+                unreachable!("the loop ends with final verdicts only")
+            }
+        }
+    }
+
+    pub(super) async fn discard_compile(&self, key: &CompileKey) -> Result<(), Error> {
+        let name = names::compile(&self.settings.instance, key);
+        // The pod first: the Secret's end would take it along, but without waiting for its process.
+        if let Some(pod) = self.read_pod(&name).await? {
+            self.end(&pod, Until::Gone).await?;
+        }
+        let secret = self
+            .requests
+            .call(|| self.secrets.get_metadata_opt(&name))
+            .await
+            .map_err(|failure| failure.into_error(&format!("reading secret {name}")))?;
+        if let Some(secret) = secret {
+            let ours = Ours::of(&secret.metadata, &self.settings.instance)?;
+            delete(&self.requests, &self.secrets, &ours, Grace::Own).await?;
+        }
+        Ok(())
+    }
+
+    /// The result is known: that something stays behind must not spoil it.
+    async fn clean_up(&self, key: &CompileKey) {
+        let _turn = self.compiles.turn(key).await;
+        if let Err(error) = self.discard_compile(key).await {
+            tracing::warn!(compile = %key, %error, "a compile's pod was not removed");
+        }
+    }
+
+    /// The pod of the run, new or joined.
+    async fn compile_begun(&self, spec: &CompileSpec) -> Result<Pod, Error> {
+        for _ in 0..ATTEMPTS {
+            let Some(owner) = self.compile_secret(spec).await? else {
+                continue;
+            };
+            let pod = compile_pod::pod(&spec.into(), &self.settings, &owner);
+            let name = pod.name_any();
+            match self.requests.create(&self.pods, &pod).await {
+                Ok(created) => return Ok(created),
+                Err(failure) if failure.is_taken() => {}
+                Err(failure) => return Err(failure.into_error(&format!("creating pod {name}"))),
+            }
+            if let Some(there) = self.read_pod(&name).await? {
+                let shown = Evidence::of(&there, None, Instant::now());
+                let joinable =
+                    shown.owner == owner.uid && shown.deleting.is_none() && !shown.is_over();
+                if joinable {
+                    return Ok(there);
+                }
+                // Left by a Peitho that ended before it could clean up.
+                self.end(&there, Until::Gone).await?;
+            }
+        }
+        Err(Error::Refused(format!(
+            "the pod of compile {} was made and deleted {ATTEMPTS} times by others; see whether two \
+             Peithos have the instance name {}",
+            spec.key, self.settings.instance
+        )))
+    }
+
+    /// The Secret of the run, new or found; `None` when it went just now.
+    async fn compile_secret(&self, spec: &CompileSpec) -> Result<Option<ObjectMeta>, Error> {
+        let token = self.grants.issue(&Grant::Compile { key: spec.key });
+        let secret = compile_pod::secret(&spec.into(), &self.settings, &token);
+        let name = names::compile(&self.settings.instance, &spec.key);
+        match self.requests.create(&self.secrets, &secret).await {
+            Ok(created) => Ok(Some(created.metadata)),
+            Err(failure) if failure.is_taken() => {
+                let found = self
+                    .requests
+                    .call(|| self.secrets.get_metadata_opt(&name))
+                    .await
+                    .map_err(|failure| failure.into_error(&format!("reading secret {name}")))?;
+                Ok(found
+                    .map(|it| it.metadata)
+                    .filter(|metadata| metadata.deletion_timestamp.is_none()))
+            }
+            Err(failure) => Err(failure.into_error(&format!("creating secret {name}"))),
+        }
+    }
+
+    /// Waits for the end; what it waits for before the start goes into the log, each thing once.
+    async fn end_with_notices(&self, follow: &mut Follow, log: &Spool) -> Verdict {
+        let mut notice_at = Some(Instant::now() + NOTICE_AFTER);
+        let mut said: Vec<&'static str> = Vec::new();
+        loop {
+            let verdict = follow.verdict();
+            if verdict.is_final() {
+                self.explain_kill(&verdict, &follow.evidence(), log).await;
+                return verdict;
+            }
+            let starting = matches!(verdict, Verdict::Starting { .. });
+            if starting
+                && notice_at.is_none_or(|at| Instant::now() >= at)
+                && let Some((what, text)) = awaited(&follow.evidence())
+                && !said.contains(&what)
+            {
+                said.push(what);
+                write_notice(log, &text).await;
+            }
+            notice_at = notice_at.filter(|at| starting && Instant::now() < *at);
+            follow.news(&verdict, notice_at).await;
+        }
+    }
+
+    /// A peer sees 137 and the log: here the log says by whom.
+    async fn explain_kill(&self, verdict: &Verdict, evidence: &Evidence, log: &Spool) {
+        if *verdict != Verdict::Exited(Exit { code: 137 }) {
+            return;
+        }
+        let text = match &evidence.status {
+            Some((reason, _)) if reason == "DeadlineExceeded" => format!(
+                "the compile was ended after {} s, see compile.timeoutSeconds",
+                self.settings.compile_timeout.as_secs()
+            ),
+            Some((reason, message)) => format!("the compile was ended: {reason}: {message}"),
+            None if evidence.main.is_out_of_memory() => {
+                "the compile ran out of memory, see compile.limits".to_owned()
+            }
+            None => return,
+        };
+        write_notice(log, &text).await;
+    }
+}
+
+/// What a pod that does not run yet waits for, and how to say it.
+fn awaited(evidence: &Evidence) -> Option<(&'static str, String)> {
+    if let Some((_, message)) = &evidence.unschedulable {
+        return Some(("node", format!("waiting for a node: {message}")));
+    }
+    let latest = evidence
+        .events
+        .values()
+        .filter(|it| matches!(it.reason.as_str(), "Pulling" | "Pulled" | "Started"))
+        .max_by_key(|it| it.last)?;
+    (latest.reason == "Pulling").then(|| ("image", format!("waiting: {}", latest.message)))
+}
+
+async fn write_notice(log: &Spool, text: &str) {
+    let line = format!("peitho: {text}\n");
+    if let Err(error) = log.append(line.as_bytes()).await {
+        tracing::warn!(%error, "a notice for a compile's log was lost");
+    }
+}

@@ -1,0 +1,251 @@
+//! Secret and pod of one compile (design D6): the builder image runs Peitho's static program, which an init
+//! container has put there, and that runs the command. Pure; `compile` sends them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Container, Pod, Secret, VolumeMount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Settings;
+use super::template::{
+    self, CA, ReadOnlyRoot, TOKEN, agent_container, credentials_mount, credentials_volume,
+    empty_dir, environment, literal_all, mount, resources,
+};
+use crate::names::kubernetes as names;
+use crate::names::{CompileKey, ImageName, Tenant};
+use crate::runtime::CompileSpec;
+
+const MAIN: &str = "compile";
+const INIT: &str = "agent";
+const PROGRAM_VOLUME: &str = "program";
+const PROGRAM: &str = "/peitho/bin";
+const SPOOL: &str = "/peitho/spool";
+const HOME: &str = "/peitho/home";
+const TMP: &str = "/peitho/tmp";
+
+/// Volumes that the command may write, and where they are. The program's is not one of them.
+const WRITABLE: [(&str, &str); 5] = [
+    ("input", "/chaincode/input"),
+    ("output", "/chaincode/output"),
+    ("spool", SPOOL),
+    ("home", HOME),
+    ("tmp", TMP),
+];
+
+/// Where the tools of each language keep their caches; the builder images' own places are root's
+/// (k8s-measurements §3). The request and `compile.env` may say otherwise.
+const PLACES: [(&str, &str); 9] = [
+    ("HOME", HOME),
+    ("TMPDIR", TMP),
+    ("XDG_CACHE_HOME", "/peitho/home/.cache"),
+    ("GOCACHE", "/peitho/home/.cache/go-build"),
+    ("GOMODCACHE", "/peitho/home/go/pkg/mod"),
+    ("npm_config_cache", "/peitho/home/.npm"),
+    ("GRADLE_USER_HOME", "/peitho/home/.gradle"),
+    ("MAVEN_CONFIG", "/peitho/home/.m2"),
+    // Java asks the user database, not HOME, and the pod's user is in none.
+    ("MAVEN_OPTS", "-Duser.home=/peitho/home"),
+];
+
+/// What of a [`CompileSpec`] makes its pod.
+pub(super) struct Order<'a> {
+    key: &'a CompileKey,
+    tenant: &'a Tenant,
+    image: &'a ImageName,
+    command: &'a [String],
+    env: &'a [(String, String)],
+    working_dir: Option<&'a str>,
+    user: Option<i64>,
+}
+
+impl<'a> From<&'a CompileSpec> for Order<'a> {
+    fn from(spec: &'a CompileSpec) -> Self {
+        Self {
+            key: &spec.key,
+            tenant: &spec.tenant,
+            image: &spec.image,
+            command: &spec.command,
+            env: &spec.env,
+            working_dir: spec.working_dir.as_deref(),
+            user: spec.user,
+        }
+    }
+}
+
+/// The Secret that owns the pod of `spec` and holds the agent's token.
+pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString) -> Secret {
+    let annotations = BTreeMap::from([
+        (names::IMAGE.to_owned(), spec.image.to_string()),
+        (
+            names::DESCRIPTION.to_owned(),
+            "A compile of chaincode and its pod's access to Peitho; gone when the compile is over"
+                .to_owned(),
+        ),
+    ]);
+    let data = BTreeMap::from([
+        (
+            TOKEN.to_owned(),
+            ByteString(token.expose_secret().as_bytes().to_vec()),
+        ),
+        (
+            CA.to_owned(),
+            ByteString(settings.delivery_ca_pem.clone().into_bytes()),
+        ),
+    ]);
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(names::compile(&settings.instance, spec.key)),
+            labels: Some(names::compile_labels(
+                &settings.instance,
+                spec.tenant,
+                spec.key,
+            )),
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        },
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+/// The pod of `spec`, owned by the Secret `owner`.
+pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Pod {
+    let install = agent_container(
+        INIT,
+        settings,
+        ["agent", "install", PROGRAM].map(str::to_owned).into(),
+        &settings.chaincode_requests,
+        vec![mount(PROGRAM_VOLUME, PROGRAM)],
+    );
+    let mut mounts: Vec<VolumeMount> = WRITABLE
+        .iter()
+        .map(|(volume, path)| mount(volume, path))
+        .collect();
+    mounts.push(VolumeMount {
+        read_only: Some(true),
+        ..mount(PROGRAM_VOLUME, PROGRAM)
+    });
+    mounts.push(credentials_mount());
+    let request = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let configured = settings.compile_env.iter();
+    let main = Container {
+        name: MAIN.to_owned(),
+        image: Some(spec.image.full()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(literal_all(&command(spec, settings))),
+        env: environment(
+            PLACES
+                .into_iter()
+                .chain(request)
+                .chain(configured.map(|(n, v)| (n.as_str(), v.as_str()))),
+        ),
+        working_dir: spec.working_dir.map(str::to_owned),
+        resources: Some(resources(
+            &settings.compile_requests,
+            &settings.compile_limits,
+        )),
+        security_context: Some(template::security_context(ReadOnlyRoot::No)),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
+    let user = template::user(spec.user, settings.compile_run_as_user);
+    let mut pod_spec = template::pod_spec(settings, user);
+    pod_spec.init_containers = Some(vec![install]);
+    pod_spec.containers = vec![main];
+    pod_spec.host_aliases = template::host_aliases(settings, &[]);
+    pod_spec.active_deadline_seconds = i64::try_from(settings.compile_timeout.as_secs()).ok();
+    let mut volumes: Vec<_> = WRITABLE
+        .iter()
+        .map(|(volume, _)| empty_dir(volume))
+        .collect();
+    volumes.push(empty_dir(PROGRAM_VOLUME));
+    volumes.push(credentials_volume(owner));
+    pod_spec.volumes = Some(volumes);
+    Pod {
+        metadata: template::pod_metadata(owner.name.clone().unwrap_or_default(), owner),
+        spec: Some(pod_spec),
+        status: None,
+    }
+}
+
+fn command(spec: &Order<'_>, settings: &Settings) -> Vec<String> {
+    let program = format!("{PROGRAM}/peitho");
+    let key = spec.key.to_string();
+    let mut command: Vec<String> = [
+        program.as_str(),
+        "agent",
+        "compile",
+        "--address",
+        &settings.delivery_address,
+        "--key",
+        &key,
+        "--credentials",
+        template::CREDENTIALS,
+        "--spool",
+        SPOOL,
+        "--",
+    ]
+    .map(str::to_owned)
+    .into();
+    command.extend(spec.command.iter().cloned());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::settings;
+    use super::*;
+    use crate::names::Digest;
+
+    fn pod_of(change: impl FnOnce(&mut Order<'_>)) -> (Secret, Pod) {
+        let key = CompileKey::new(Digest::of(b"compile"));
+        let tenant = Tenant::default_tenant();
+        let image = "hyperledger/fabric-ccenv:2.5".parse().unwrap();
+        let command = ["/bin/sh", "-c", "go build -o $OUT $(pwd)"].map(str::to_owned);
+        let env = [("GOPROXY", "direct"), ("TMPDIR", "/elsewhere")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut order = Order {
+            key: &key,
+            tenant: &tenant,
+            image: &image,
+            command: &command,
+            env: &env,
+            working_dir: None,
+            user: Some(0),
+        };
+        change(&mut order);
+        let mut secret = secret(&order, &settings(), &"the-token".into());
+        secret.metadata.uid = Some("0b5f5a5c-1111-2222-3333-444455556666".to_owned());
+        let pod = pod(&order, &settings(), &secret.metadata);
+        (secret, pod)
+    }
+
+    #[test]
+    fn a_compile_in_the_builders_own_image() {
+        insta::assert_yaml_snapshot!(pod_of(|_| {}).1);
+    }
+
+    #[test]
+    fn the_command_cannot_write_the_program_that_runs_it() {
+        let spec = pod_of(|_| {}).1.spec.unwrap();
+        let mounts = spec.containers[0].volume_mounts.clone().unwrap();
+        let program = mounts.iter().find(|it| it.mount_path == PROGRAM).unwrap();
+        assert_eq!(program.read_only, Some(true));
+        let inside =
+            |it: &VolumeMount| it.mount_path != PROGRAM && PROGRAM.starts_with(&it.mount_path);
+        assert!(!mounts.iter().any(inside));
+    }
+
+    #[test]
+    fn a_working_directory_and_a_user_are_taken_over() {
+        let (_, pod) = pod_of(|order| {
+            order.working_dir = Some("/root");
+            order.user = Some(1000);
+        });
+        let spec = pod.spec.unwrap();
+        assert_eq!(spec.containers[0].working_dir.as_deref(), Some("/root"));
+        assert_eq!(spec.security_context.unwrap().run_as_user, Some(1000));
+    }
+}

@@ -1,0 +1,321 @@
+//! What of a pod and its events a verdict needs, and nothing more: a watch of a thousand pods keeps these
+//! few hundred bytes of each. Made from what the API server sends by `watch`, read by `verdict`. Times are
+//! those of this process, taken when it first saw a thing: the clocks of nodes and schedulers do not agree.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, PodCondition};
+use tokio::time::Instant;
+
+use crate::names::kubernetes::CONTAINER;
+
+/// How many different events of one pod are kept.
+const EVENTS_KEPT: usize = 16;
+/// Bytes of a message that are kept: a verdict's text goes into a peer's error.
+const MESSAGE_KEPT: usize = 2_048;
+
+/// A pod as a verdict sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// The pod's name.
+    pub(super) name: String,
+    /// The pod's UID: a pod of the same name with another UID is another pod.
+    pub(super) uid: String,
+    /// UID of the Secret that owns it.
+    pub(super) owner: Option<String>,
+    /// The label that says of which container it is.
+    pub(super) container: Option<String>,
+    /// The main container.
+    pub(super) main: Container,
+    /// The init container.
+    pub(super) init: Container,
+    /// Whether the main container was ever seen running, or says that it ran.
+    pub(super) ran: bool,
+    /// `phase` is `Succeeded` or `Failed`.
+    pub(super) over: bool,
+    /// `status.reason` and `status.message`, for example `Evicted`.
+    pub(super) status: Option<(String, String)>,
+    /// Since when the scheduler finds no node, and its words.
+    pub(super) unschedulable: Option<(Instant, String)>,
+    /// Since when something is wrong with a waiting container.
+    pub(super) trouble: Option<Instant>,
+    /// Since when a `deletionTimestamp` stands on it.
+    pub(super) deleting: Option<Instant>,
+    /// Whether it was being deleted or evicted before its process ended: then the end was an order.
+    pub(super) killed: bool,
+    /// Whether the object is gone.
+    pub(super) gone: bool,
+    /// By name of the event object.
+    pub(super) events: BTreeMap<String, Incident>,
+}
+
+/// One container of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Container {
+    /// Its name.
+    pub(super) name: String,
+    /// Its image as ordered.
+    pub(super) image: String,
+    /// What it does.
+    pub(super) state: ContainerState,
+}
+
+/// What a container does: Kubernetes' `state`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum ContainerState {
+    /// The kubelet said nothing yet.
+    #[default]
+    Unknown,
+    /// `waiting`.
+    Waiting {
+        /// For example `ContainerCreating`.
+        reason: String,
+        /// The kubelet's words.
+        message: String,
+    },
+    /// `running`.
+    Running,
+    /// `terminated`.
+    Terminated {
+        /// The exit code.
+        code: i64,
+        /// For example `OOMKilled`.
+        reason: String,
+        /// The container's last words.
+        message: String,
+    },
+}
+
+/// An event about a pod, of those that were seen the same several times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Incident {
+    /// For example `FailedMount`.
+    pub(super) reason: String,
+    /// The words of who reports it.
+    pub(super) message: String,
+    /// How often it happened.
+    pub(super) count: i32,
+    /// When it was first seen here.
+    pub(super) since: Instant,
+    /// When it was last seen to happen again.
+    pub(super) last: Instant,
+}
+
+impl Evidence {
+    /// What `pod` shows at `now`, after what was known of it before.
+    pub(super) fn of(pod: &Pod, before: Option<&Self>, now: Instant) -> Self {
+        let before = before.filter(|old| Some(old.uid.as_str()) == pod.metadata.uid.as_deref());
+        let spec = pod.spec.as_ref();
+        let status = pod.status.as_ref();
+        let statuses = |of_init| {
+            status.and_then(|status| match of_init {
+                Role::Init => status.init_container_statuses.as_deref(),
+                Role::Main => status.container_statuses.as_deref(),
+            })
+        };
+        let main = container(
+            spec.and_then(|spec| spec.containers.first()),
+            statuses(Role::Main),
+        );
+        let init = container(
+            spec.and_then(|spec| spec.init_containers.as_ref()?.first()),
+            statuses(Role::Init),
+        );
+        let deleting = pod
+            .metadata
+            .deletion_timestamp
+            .as_ref()
+            .map(|_| before.and_then(|old| old.deleting).unwrap_or(now));
+        let ended_before = before.filter(|old| old.main.has_ended());
+        let ran = before.is_some_and(|old| old.ran)
+            || main.state == ContainerState::Running
+            || statuses(Role::Main).is_some_and(|statuses| statuses.iter().any(says_it_ran));
+        let troubled = main.is_troubled() || init.is_troubled();
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            owner: pod
+                .metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .find(|owner| owner.kind == "Secret")
+                .map(|owner| owner.uid.clone()),
+            container: pod
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(CONTAINER).cloned()),
+            killed: match ended_before {
+                Some(old) => old.killed,
+                None => deleting.is_some() || condition(pod, "DisruptionTarget", "True").is_some(),
+            },
+            main: ended_before.map_or(main, |old| old.main.clone()),
+            init,
+            ran,
+            over: status
+                .and_then(|status| status.phase.as_deref())
+                .is_some_and(|phase| matches!(phase, "Succeeded" | "Failed")),
+            status: status.and_then(|status| {
+                let reason = status.reason.clone()?;
+                Some((reason, cut(status.message.as_deref())))
+            }),
+            unschedulable: unschedulable(pod).map(|message| {
+                let since = before.and_then(|old| Some(old.unschedulable.as_ref()?.0));
+                (since.unwrap_or(now), message)
+            }),
+            trouble: troubled.then(|| before.and_then(|old| old.trouble).unwrap_or(now)),
+            deleting,
+            gone: false,
+            events: before.map(|old| old.events.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Adds what `event`, an event about this pod, says.
+    pub(super) fn note(&mut self, name: String, incident: Incident) {
+        let known = self.events.get(&name).cloned();
+        if known.is_none() && self.events.len() >= EVENTS_KEPT {
+            let oldest = self.events.iter().min_by_key(|(_, known)| known.since);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.events.remove(&oldest);
+            }
+        }
+        let incident = match known {
+            // A list after a gap repeats what is known: that is no news.
+            Some(known) if known.count >= incident.count => known,
+            Some(known) => Incident {
+                since: known.since,
+                ..incident
+            },
+            None => incident,
+        };
+        self.events.insert(name, incident);
+    }
+
+    /// Whether nothing of it runs or will run.
+    pub(super) fn is_over(&self) -> bool {
+        self.gone || self.over || self.main.has_ended()
+    }
+}
+
+impl Incident {
+    /// What `event` says, seen first at `now`.
+    pub(super) fn of(event: &Event, now: Instant) -> Self {
+        let series = event.series.as_ref().and_then(|series| series.count);
+        Self {
+            reason: event.reason.clone().unwrap_or_default(),
+            message: cut(event.message.as_deref()),
+            count: event.count.or(series).unwrap_or(1),
+            since: now,
+            last: now,
+        }
+    }
+}
+
+impl Container {
+    fn has_ended(&self) -> bool {
+        matches!(self.state, ContainerState::Terminated { .. })
+    }
+
+    /// Whether it was killed for want of memory.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(&self.state, ContainerState::Terminated { reason, .. } if reason == "OOMKilled")
+    }
+
+    /// Whether it waits for anything but its turn.
+    fn is_troubled(&self) -> bool {
+        match &self.state {
+            ContainerState::Waiting { reason, .. } => !matches!(
+                reason.as_str(),
+                "" | "ContainerCreating" | "PodInitializing"
+            ),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    Init,
+    Main,
+}
+
+fn container(
+    spec: Option<&k8s_openapi::api::core::v1::Container>,
+    statuses: Option<&[ContainerStatus]>,
+) -> Container {
+    let Some(spec) = spec else {
+        return Container::default();
+    };
+    let status = statuses
+        .into_iter()
+        .flatten()
+        .find(|status| status.name == spec.name);
+    Container {
+        name: spec.name.clone(),
+        image: spec.image.clone().unwrap_or_default(),
+        state: status.map(state).unwrap_or_default(),
+    }
+}
+
+fn state(status: &ContainerStatus) -> ContainerState {
+    let Some(state) = &status.state else {
+        return ContainerState::Unknown;
+    };
+    if let Some(terminated) = &state.terminated {
+        let by_signal = terminated.signal.filter(|signal| *signal > 0);
+        ContainerState::Terminated {
+            code: match (terminated.exit_code, by_signal) {
+                (0, Some(signal)) => i64::from(signal) + 128,
+                (code, _) => i64::from(code),
+            },
+            reason: terminated.reason.clone().unwrap_or_default(),
+            message: cut(terminated.message.as_deref()),
+        }
+    } else if state.running.is_some() {
+        ContainerState::Running
+    } else if let Some(waiting) = &state.waiting {
+        ContainerState::Waiting {
+            reason: waiting.reason.clone().unwrap_or_default(),
+            message: cut(waiting.message.as_deref()),
+        }
+    } else {
+        ContainerState::Unknown
+    }
+}
+
+/// A container that ended says when it started, and with which id: one that never was has neither.
+fn says_it_ran(status: &ContainerStatus) -> bool {
+    let ended = status
+        .state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    ended.is_some_and(|ended| {
+        ended
+            .started_at
+            .as_ref()
+            .is_some_and(|at| at.0.as_second() > 0)
+            && !matches!(
+                ended.reason.as_deref(),
+                Some("StartError" | "ContainerCannotRun")
+            )
+    })
+}
+
+fn unschedulable(pod: &Pod) -> Option<String> {
+    condition(pod, "PodScheduled", "False")
+        .filter(|condition| condition.reason.as_deref() == Some("Unschedulable"))
+        .map(|condition| cut(condition.message.as_deref()))
+}
+
+fn condition<'a>(pod: &'a Pod, type_: &str, status: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == status)
+}
+
+fn cut(text: Option<&str>) -> String {
+    let text = text.unwrap_or_default().trim();
+    text[..text.floor_char_boundary(MESSAGE_KEPT)].to_owned()
+}

@@ -1,0 +1,125 @@
+//! The output of a chaincode's process, followed through the API server from the start of the process
+//! (k8s-measurements §3). An end of the stream is not the end of the process: API servers restart.
+
+use futures::io::{AsyncRead, AsyncReadExt as _};
+use futures::stream;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::LogParams;
+use tokio::time::{Duration, Instant};
+
+use super::Kubernetes;
+use super::chaincode::Launch;
+use super::follow::Follow;
+use super::pod::MAIN;
+use super::record::Outcome as Ending;
+use super::request::describe;
+use super::verdict::Verdict;
+use crate::names::ContainerKey;
+use crate::runtime::{Error, LogStream};
+
+/// How much later than the end of its output the end of a process may be seen.
+const END_SEEN_WITHIN: Duration = Duration::from_secs(3);
+/// How often a stream that broke is opened again before it is given up.
+const ATTEMPTS: u32 = 5;
+const CHUNK: usize = 16 * 1024;
+
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
+
+/// An output being read.
+struct Output {
+    pods: Api<Pod>,
+    pod: String,
+    follow: Follow,
+    reader: Option<Reader>,
+    /// When the last bytes came; the next stream begins there.
+    last: Option<Timestamp>,
+    failures: u32,
+}
+
+impl Kubernetes {
+    pub(super) async fn follow_logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
+        let mut follow = match self.until_launched(key).await? {
+            Launch::Pod(follow, _) => follow,
+            Launch::Ended(Ending::Exited(_)) => return Ok(Box::pin(stream::empty())),
+            Launch::Ended(Ending::NeverStarted(reason)) => return Err(Error::NeverStarted(reason)),
+        };
+        if let Verdict::NeverStarted { reason } = follow.running().await {
+            return Err(Error::NeverStarted(reason));
+        }
+        let output = Output {
+            pods: self.pods.clone(),
+            pod: follow.evidence().name,
+            follow,
+            reader: None,
+            last: None,
+            failures: 0,
+        };
+        Ok(Box::pin(stream::unfold(output, |mut output| async {
+            let chunk = output.chunk().await?;
+            Some((chunk, output))
+        })))
+    }
+}
+
+impl Output {
+    /// The next bytes; `None` when the process is over and all was read.
+    async fn chunk(&mut self) -> Option<std::io::Result<bytes::Bytes>> {
+        loop {
+            let fault = match self.read().await {
+                Ok(bytes) if !bytes.is_empty() => {
+                    self.failures = 0;
+                    self.last = Some(Timestamp::now());
+                    return Some(Ok(bytes));
+                }
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
+            self.reader = None;
+            if self.is_over().await {
+                return None;
+            }
+            self.failures += 1;
+            if self.failures >= ATTEMPTS {
+                return fault.map(Err);
+            }
+        }
+    }
+
+    async fn read(&mut self) -> std::io::Result<bytes::Bytes> {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            None => {
+                let params = LogParams {
+                    container: Some(MAIN.to_owned()),
+                    follow: true,
+                    since_time: self.last,
+                    ..LogParams::default()
+                };
+                let opened = self.pods.log_stream(&self.pod, &params).await;
+                let opened = opened.map_err(|error| std::io::Error::other(describe(&error)))?;
+                self.reader.insert(Box::new(Box::pin(opened)))
+            }
+        };
+        let mut chunk = vec![0; CHUNK];
+        let length = reader.read(&mut chunk).await?;
+        chunk.truncate(length);
+        Ok(chunk.into())
+    }
+
+    /// Whether the process is over: its end may be seen a little after the end of its output.
+    async fn is_over(&mut self) -> bool {
+        let until = Instant::now() + END_SEEN_WITHIN;
+        loop {
+            let verdict = self.follow.verdict();
+            if verdict.is_final() {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            self.follow.news(&verdict, Some(until)).await;
+        }
+    }
+}

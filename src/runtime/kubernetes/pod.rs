@@ -1,0 +1,286 @@
+//! The pod of one launch of a chaincode container (design D5, D8, D15): a record and the settings go in, a
+//! Pod comes out. Pure; `chaincode` sends it.
+//!
+//! The pod runs the base image untouched. An init container fetches the one new layer from Peitho into a
+//! volume, which is mounted where the layer's `ADD` went: entry by entry while they are few, so that
+//! nothing of the base is hidden, else as a whole. Two differences from Docker remain: what is mounted is
+//! read-only and belongs to the pod's user, and its directories carry the setgid bit.
+
+use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, PodDNSConfig, Volume, VolumeMount};
+
+use super::Settings;
+use super::record::Record;
+use super::template::{
+    self, ReadOnlyRoot, agent_container, credentials_mount, credentials_volume, empty_dir,
+    environment, literal_all, mount, parse_ip, resources, secret_volume, some_unless_empty,
+};
+use crate::config::Quantities;
+use crate::image_spec::{Layer, TopKind};
+use crate::names::kubernetes as names;
+use crate::runtime::{Error, HostSpec};
+
+/// The main container of a chaincode pod.
+pub(super) const MAIN: &str = "chaincode";
+
+const INIT: &str = "fetch";
+const LAYER_VOLUME: &str = "layer";
+const LAYER: &str = "/peitho/layer";
+const FILES_VOLUME: &str = "files";
+/// Up to how many entries are mounted one by one: 20 cost 0.1 s (k8s-measurements §5).
+const SINGLE_MOUNTS: usize = 20;
+/// How many name servers a pod may have in all.
+const NAMESERVERS: usize = 3;
+
+/// The pod that launches `record`.
+///
+/// # Errors
+/// [`Error::Refused`] when the layer cannot be mounted.
+pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
+    let spec = &record.spec;
+    let owner = &record.metadata;
+    let requests = &settings.chaincode_requests;
+    let mut mounts = layer_mounts(&spec.layer)?;
+    let mut volumes = vec![empty_dir(LAYER_VOLUME), credentials_volume(owner)];
+    mounts.extend(record.files.iter().map(|file| VolumeMount {
+        sub_path: Some(file.key.clone()),
+        read_only: Some(true),
+        ..mount(FILES_VOLUME, &file.path)
+    }));
+    volumes.extend(files_volume(record));
+    let main = Container {
+        name: MAIN.to_owned(),
+        image: Some(spec.base.full()),
+        // As in Docker: what is on the node is taken.
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: spec.entrypoint.as_deref().map(literal_all),
+        args: some_unless_empty(literal_all(&spec.args)),
+        env: environment(spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()))),
+        working_dir: spec.working_dir.clone(),
+        resources: Some(resources(requests, &limits(&spec.host))),
+        security_context: Some(template::security_context(if spec.host.read_only_root {
+            ReadOnlyRoot::Yes
+        } else {
+            ReadOnlyRoot::No
+        })),
+        volume_mounts: some_unless_empty(mounts),
+        ..Container::default()
+    };
+    let fetch = agent_container(
+        INIT,
+        settings,
+        fetch_args(&spec.layer, settings),
+        requests,
+        vec![mount(LAYER_VOLUME, LAYER), credentials_mount()],
+    );
+    let user = template::user(spec.user, settings.chaincode_run_as_user);
+    let mut pod_spec = template::pod_spec(settings, user);
+    pod_spec.init_containers = Some(vec![fetch]);
+    pod_spec.containers = vec![main];
+    pod_spec.volumes = Some(volumes);
+    pod_spec.host_aliases = template::host_aliases(settings, &spec.host.extra_hosts);
+    pod_spec.dns_config = dns_config(&spec.host);
+    let name = names::pod(&record.name, &record.uid);
+    Ok(Pod {
+        metadata: template::pod_metadata(name, owner),
+        spec: Some(pod_spec),
+        status: None,
+    })
+}
+
+fn fetch_args(layer: &Layer, settings: &Settings) -> Vec<String> {
+    let digest = layer.blob.digest.to_string();
+    let destination = match layer.destination.as_str() {
+        "" => "/",
+        destination => destination,
+    };
+    let mut args: Vec<String> = [
+        "agent",
+        "fetch",
+        "--address",
+        &settings.delivery_address,
+        "--digest",
+        &digest,
+        "--strip",
+        destination,
+        "--into",
+        LAYER,
+        "--credentials",
+        template::CREDENTIALS,
+    ]
+    .map(str::to_owned)
+    .into();
+    // In one argument: a name may begin with a dash.
+    args.extend(
+        layer
+            .entries
+            .iter()
+            .map(|entry| format!("--expect={}", entry.name)),
+    );
+    args
+}
+
+/// Symbolic links cannot be mounted by `subPath`: those that are absolute or lead nowhere fail.
+fn layer_mounts(layer: &Layer) -> Result<Vec<VolumeMount>, Error> {
+    let single = layer.entries.len() <= SINGLE_MOUNTS
+        && layer
+            .entries
+            .iter()
+            .all(|entry| entry.kind != TopKind::Symlink);
+    if single {
+        return Ok(layer
+            .entries
+            .iter()
+            .map(|entry| VolumeMount {
+                sub_path: Some(entry.name.clone()),
+                read_only: Some(true),
+                ..mount(
+                    LAYER_VOLUME,
+                    &format!("{}/{}", layer.destination, entry.name),
+                )
+            })
+            .collect());
+    }
+    if layer.destination.is_empty() {
+        return Err(Error::Refused(format!(
+            "the image's layer adds {} entries to /: in delivery mode more than {SINGLE_MOUNTS}, or \
+             symbolic links, need a directory of their own as the destination of ADD",
+            layer.entries.len()
+        )));
+    }
+    Ok(vec![VolumeMount {
+        read_only: Some(true),
+        ..mount(LAYER_VOLUME, &layer.destination)
+    }])
+}
+
+/// The uploaded files, readable at least for the pod's group: they belong to root (protocol §7.3).
+fn files_volume(record: &Record) -> Option<Volume> {
+    let items: Vec<KeyToPath> = record
+        .files
+        .iter()
+        .map(|file| KeyToPath {
+            key: file.key.clone(),
+            path: file.key.clone(),
+            mode: Some(i32::try_from(file.mode & 0o777 | 0o440).unwrap_or(0o440)),
+        })
+        .collect();
+    (!items.is_empty()).then(|| secret_volume(FILES_VOLUME, &record.metadata, items))
+}
+
+fn limits(host: &HostSpec) -> Quantities {
+    let memory = host.memory.filter(|bytes| *bytes > 0);
+    let cpu = host.cpu_millis.filter(|millis| *millis > 0);
+    [
+        memory.map(|bytes| ("memory".to_owned(), bytes.to_string())),
+        cpu.map(|millis| ("cpu".to_owned(), format!("{millis}m"))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Docker's `Dns` replaces the resolvers, which in a cluster would take away the names of Services, the
+/// peer's among them. So the cluster's stay first and these come after.
+fn dns_config(host: &HostSpec) -> Option<PodDNSConfig> {
+    let mut nameservers: Vec<String> = host
+        .dns
+        .iter()
+        .filter_map(|address| Some(parse_ip(address)?.to_string()))
+        .collect();
+    nameservers.dedup();
+    nameservers.truncate(NAMESERVERS - 1);
+    let searches = host.dns_search.clone();
+    (!nameservers.is_empty() || !searches.is_empty()).then(|| PodDNSConfig {
+        nameservers: some_unless_empty(nameservers),
+        searches: some_unless_empty(searches),
+        ..PodDNSConfig::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{record, settings};
+    use super::*;
+    use crate::image_spec::TopEntry;
+
+    fn entries(names: &[(&str, TopKind)]) -> Vec<TopEntry> {
+        names
+            .iter()
+            .map(|(name, kind)| TopEntry {
+                name: (*name).to_owned(),
+                kind: *kind,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_go_chaincode_with_tls() {
+        insta::assert_yaml_snapshot!(pod(&record(), &settings()).unwrap());
+    }
+
+    #[test]
+    fn host_config_has_its_meaning() {
+        let mut record = record();
+        record.spec.entrypoint = Some(vec!["/start".to_owned(), "$HOME".to_owned()]);
+        record.spec.working_dir = Some("/usr/local/src".to_owned());
+        record.spec.user = Some(1000);
+        record.files.clear();
+        record.spec.host = HostSpec {
+            memory: Some(32 << 20),
+            cpu_millis: Some(5),
+            dns: ["10.1.1.1", "fd00::53", "10.1.1.2"]
+                .map(str::to_owned)
+                .into(),
+            dns_search: vec!["example.com".to_owned()],
+            extra_hosts: vec![("peer0".to_owned(), "[fd00::1]".to_owned())],
+            read_only_root: true,
+            cap_drop: vec!["NET_RAW".to_owned()],
+        };
+        let pod = pod(&record, &settings()).unwrap();
+        let spec = pod.spec.unwrap();
+        insta::assert_yaml_snapshot!(serde_json::json!({
+            "main": spec.containers[0],
+            "dnsConfig": spec.dns_config,
+            "dnsPolicy": spec.dns_policy,
+            "hostAliases": spec.host_aliases,
+            "securityContext": spec.security_context,
+            "volumes": spec.volumes.unwrap().len(),
+        }));
+    }
+
+    #[test]
+    fn entries_are_mounted_one_by_one_unless_a_link_or_their_number_forbids() {
+        let mut layer = record().spec.layer;
+        layer.entries = entries(&[("a b", TopKind::File), ("META-INF", TopKind::Directory)]);
+        let paths = |layer: &Layer| -> Vec<_> {
+            layer_mounts(layer)
+                .unwrap()
+                .into_iter()
+                .map(|mount| (mount.mount_path, mount.sub_path))
+                .collect()
+        };
+        assert_eq!(
+            paths(&layer),
+            [
+                ("/usr/local/bin/a b".to_owned(), Some("a b".to_owned())),
+                (
+                    "/usr/local/bin/META-INF".to_owned(),
+                    Some("META-INF".to_owned())
+                ),
+            ]
+        );
+        layer.entries = entries(&[("a", TopKind::File), ("l", TopKind::Symlink)]);
+        assert_eq!(paths(&layer), [("/usr/local/bin".to_owned(), None)]);
+        layer.entries = entries(&[("x", TopKind::File); 21]);
+        assert_eq!(paths(&layer), [("/usr/local/bin".to_owned(), None)]);
+        layer.destination.clear();
+        assert!(matches!(layer_mounts(&layer), Err(Error::Refused(_))));
+    }
+
+    #[test]
+    fn the_token_is_mounted_in_the_init_container_only() {
+        let spec = pod(&record(), &settings()).unwrap().spec.unwrap();
+        let main = serde_json::to_string(&spec.containers).unwrap();
+        assert!(!main.contains("credentials"), "{main}");
+    }
+}

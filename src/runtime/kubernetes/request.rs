@@ -1,0 +1,278 @@
+//! Requests to the API server: each with a bound, and passing faults repeated (design D18, failure table
+//! "API server away 60 s"). The other files of the runtime hand it what to send; nothing else retries.
+//!
+//! kube's client has no read timeout, which watches need, so each attempt is bounded here; its own retries
+//! are switched off in `connect`, so that there is one place that waits.
+
+use std::error::Error as _;
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use kube::Api;
+use kube::api::PostParams;
+use kube::core::Status;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::runtime::Error;
+
+/// The longest a single attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long passing faults are repeated.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a request failed for good.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The API server answered, and will answer the same again.
+    Status(Box<Status>),
+    /// It did not answer, or only with passing faults: the last one.
+    Away(String),
+}
+
+impl Failure {
+    /// The object is not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status(status) if status.is_not_found())
+    }
+
+    /// The name is taken.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, Self::Status(status) if status.is_already_exists())
+    }
+
+    /// The object is not the one that was meant, or has changed: a precondition or a resourceVersion.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Status(status) if status.is_conflict())
+    }
+
+    /// The error for the caller, where `what` says what was attempted on which object.
+    pub(super) fn into_error(self, what: &str) -> Error {
+        match self {
+            Self::Away(cause) => Error::Unavailable(format!("{what}: {cause}")),
+            Self::Status(status) => {
+                let hint = match status.code {
+                    401 => "; see whether the service account's token is valid",
+                    403 if status.message.contains("cannot ") => {
+                        "; bind the Role of the deployment to Peitho's service account"
+                    }
+                    404 => "; see whether the namespace exists",
+                    _ => "",
+                };
+                Error::Refused(format!("{what}: {}{hint}", words(&status)))
+            }
+        }
+    }
+}
+
+/// Sends requests, and remembers when the API server last answered.
+#[derive(Debug)]
+pub(super) struct Requests {
+    patience: Duration,
+    answered: Mutex<Option<Instant>>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+}
+
+impl Requests {
+    /// Repeats passing faults for `patience`.
+    pub(super) fn with_patience(patience: Duration) -> Self {
+        Self {
+            patience,
+            answered: Mutex::new(None),
+        }
+    }
+
+    /// What `send` gives, repeated while it fails for a passing reason. `send` must be harmless when its
+    /// first reply was lost: a read, a delete of one UID, a create whose name arbitrates.
+    pub(super) async fn call<T, F, Fut>(&self, mut send: F) -> Result<T, Failure>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = kube::Result<T>>,
+    {
+        let until = Instant::now() + self.patience;
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(5))
+            .without_max_times()
+            .with_jitter();
+        (|| self.once(send()))
+            .retry(backoff)
+            .when(|failure| matches!(failure, Failure::Away(_)) && Instant::now() < until)
+            .notify(|failure, after| {
+                if let Failure::Away(cause) = failure {
+                    tracing::debug!(cause, ?after, "asking the API server again");
+                }
+            })
+            .await
+    }
+
+    /// Creates `object`: its name arbitrates between attempts, and between askers.
+    pub(super) async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<K, Failure>
+    where
+        K: Clone + DeserializeOwned + Debug + Serialize,
+    {
+        let params = PostParams::default();
+        self.call(|| api.create(&params, object)).await
+    }
+
+    /// One attempt, for what asks again by itself.
+    pub(super) async fn once<T>(
+        &self,
+        sent: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Failure> {
+        let result = match tokio::time::timeout(ATTEMPT, sent).await {
+            Ok(result) => result.map_err(failure),
+            Err(_) => Err(Failure::Away(format!(
+                "no answer within {} s",
+                ATTEMPT.as_secs()
+            ))),
+        };
+        if !matches!(result, Err(Failure::Away(_))) {
+            self.note_answer();
+        }
+        result
+    }
+
+    /// The API server was heard of now.
+    pub(super) fn note_answer(&self) {
+        *self.lock() = Some(Instant::now());
+    }
+
+    /// Whether it was heard of within `lately`.
+    pub(super) fn answered_within(&self, lately: Duration) -> bool {
+        self.lock().is_some_and(|at| at.elapsed() <= lately)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.answered
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn failure(error: kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) if !is_passing(&status) => Failure::Status(status),
+        error @ (kube::Error::SerdeError(_)
+        | kube::Error::BuildRequest(_)
+        | kube::Error::HttpError(_)) => {
+            Failure::Status(Status::failure(&describe(&error), "").boxed())
+        }
+        other => Failure::Away(describe(&other)),
+    }
+}
+
+/// 409 is no fault, 403 a decision: only overload and breakdown pass by themselves.
+fn is_passing(status: &Status) -> bool {
+    status.code == 429 || status.code >= 500
+}
+
+/// `error` in one line, without the repetitions of kube's own text.
+pub(super) fn describe(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return words(status);
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = source.source();
+    }
+    text.replace('\n', " ")
+}
+
+fn words(status: &Status) -> String {
+    if status.message.is_empty() {
+        format!("{} {}", status.code, status.reason)
+    } else {
+        status.message.replace('\n', " ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn api(code: u16, reason: &str) -> kube::Error {
+        kube::Error::Api(Status::failure("words", reason).with_code(code).boxed())
+    }
+
+    async fn calls_until_end(errors: &[fn() -> kube::Error]) -> (usize, Result<(), Failure>) {
+        let calls = AtomicUsize::new(0);
+        let result = Requests::with_patience(Duration::from_millis(350))
+            .call(|| {
+                let n = calls.fetch_add(1, Ordering::Relaxed);
+                let error = errors.get(n.min(errors.len())).map(|error| error());
+                async move { error.map_or(Ok(()), Err) }
+            })
+            .await;
+        (calls.load(Ordering::Relaxed), result)
+    }
+
+    #[tokio::test]
+    async fn passing_faults_are_repeated_and_decisions_are_not() {
+        let (calls, result) = calls_until_end(&[
+            || api(503, "ServiceUnavailable"),
+            || kube::Error::Service("connection refused".into()),
+        ])
+        .await;
+        assert!(result.is_ok());
+        assert_eq!(calls, 3);
+
+        for (code, reason) in [
+            (403, "Forbidden"),
+            (404, "NotFound"),
+            (409, "AlreadyExists"),
+        ] {
+            let requests = Requests::default();
+            let result: Result<(), _> = requests.call(|| async { Err(api(code, reason)) }).await;
+            assert!(matches!(result, Err(Failure::Status(_))), "{code}");
+            assert!(requests.answered_within(Duration::from_secs(1)), "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_lasts_is_told_with_its_cause() {
+        let requests = Requests::with_patience(Duration::from_millis(250));
+        let result: Result<(), _> = requests
+            .call(|| async { Err(kube::Error::Service("connection refused".into())) })
+            .await;
+        let error = result.unwrap_err().into_error("reading secret cc-x");
+        assert_eq!(
+            error.to_string(),
+            "the Kubernetes API server does not answer: reading secret cc-x: \
+             ServiceError: connection refused"
+        );
+        assert!(!requests.answered_within(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_missing_right_says_what_to_do() {
+        let status = Status::failure(
+            "pods is forbidden: User \"x\" cannot create resource \"pods\"",
+            "Forbidden",
+        )
+        .with_code(403);
+        let text = Failure::Status(status.boxed())
+            .into_error("creating pod p")
+            .to_string();
+        assert!(
+            text.contains("cannot create") && text.contains("Role"),
+            "{text}"
+        );
+    }
+}

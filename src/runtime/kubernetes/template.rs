@@ -1,0 +1,393 @@
+//! What chaincode pods and compile pods have in common: the security context that PSA `restricted` wants
+//! (design D16), values that Kubernetes must not expand, resources, host entries. Pure; used by `pod` and
+//! `compile_pod`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, HostAlias, KeyToPath,
+    LocalObjectReference, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile,
+    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::Settings;
+use super::quantity;
+use crate::config::Quantities;
+
+/// Where the agent finds [`TOKEN`] and [`CA`].
+pub(super) const CREDENTIALS: &str = "/peitho/credentials";
+/// The key, and the file, of the token for the delivery listener.
+pub(super) const TOKEN: &str = "token";
+/// The key, and the file, of the certificate authority of the delivery listener.
+pub(super) const CA: &str = "ca.crt";
+
+const CREDENTIALS_VOLUME: &str = "credentials";
+/// What an init container of ours may use: it copies one file or unpacks one stream.
+const AGENT_MEMORY_LIMIT: &str = "256Mi";
+
+/// The pod that both roles start from, with the containers left out. `user` is user and group of all
+/// containers: they share volumes.
+pub(super) fn pod_spec(settings: &Settings, user: i64) -> PodSpec {
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        termination_grace_period_seconds: Some(1),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        image_pull_secrets: some_unless_empty(
+            settings
+                .image_pull_secrets
+                .iter()
+                .map(|name| LocalObjectReference { name: name.clone() })
+                .collect(),
+        ),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(user),
+            run_as_group: Some(user),
+            fs_group: Some(user),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        ..PodSpec::default()
+    }
+}
+
+/// The user of a pod: that of the image where it is known by number and not root, else the configured
+/// one. Most images that name no user, or root, run as any.
+pub(super) fn user(of_image: Option<i64>, configured: i64) -> i64 {
+    of_image.filter(|user| *user > 0).unwrap_or(configured)
+}
+
+/// Metadata of a pod that the Secret `owner` owns: its labels and annotations, and the opt-outs of service
+/// meshes, in whose pods init containers have no network (design D15). No `blockOwnerDeletion`: that would
+/// need a right on finalizers.
+pub(super) fn pod_metadata(name: String, owner: &ObjectMeta) -> ObjectMeta {
+    let mut labels = owner.labels.clone().unwrap_or_default();
+    labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+    let mut annotations = owner.annotations.clone().unwrap_or_default();
+    annotations.remove(crate::names::kubernetes::OUTCOME);
+    annotations.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+    annotations.insert("linkerd.io/inject".to_owned(), "disabled".to_owned());
+    ObjectMeta {
+        name: Some(name),
+        labels: Some(labels),
+        annotations: Some(annotations),
+        owner_references: Some(vec![OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Secret".to_owned(),
+            name: owner.name.clone().unwrap_or_default(),
+            uid: owner.uid.clone().unwrap_or_default(),
+            ..OwnerReference::default()
+        }]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// What a container may do: nothing that PSA `restricted` refuses. `CapDrop` of Docker is in it: all are.
+pub(super) fn security_context(read_only_root: ReadOnlyRoot) -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            ..Capabilities::default()
+        }),
+        read_only_root_filesystem: Some(read_only_root == ReadOnlyRoot::Yes),
+        ..SecurityContext::default()
+    }
+}
+
+/// Whether a container's own file system can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadOnlyRoot {
+    /// It cannot.
+    Yes,
+    /// It can.
+    No,
+}
+
+/// A container that runs Peitho's own image with `args`. Its last log lines become its status message, and
+/// so the reason that a peer sees when it fails.
+pub(super) fn agent_container(
+    name: &str,
+    settings: &Settings,
+    args: Vec<String>,
+    requests: &Quantities,
+    mounts: Vec<VolumeMount>,
+) -> Container {
+    let limits = [("memory".to_owned(), AGENT_MEMORY_LIMIT.to_owned())].into();
+    Container {
+        name: name.to_owned(),
+        image: Some(settings.agent_image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(literal_all(&args)),
+        resources: Some(resources(requests, &limits)),
+        security_context: Some(security_context(ReadOnlyRoot::Yes)),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+/// The volume with the agent's token and CA out of the Secret `owner`; only what is mounted by
+/// [`credentials_mount`] sees it.
+pub(super) fn credentials_volume(owner: &ObjectMeta) -> Volume {
+    let item = |key: &str| KeyToPath {
+        key: key.to_owned(),
+        path: key.to_owned(),
+        mode: Some(0o440),
+    };
+    secret_volume(CREDENTIALS_VOLUME, owner, vec![item(CA), item(TOKEN)])
+}
+
+/// Where the agent reads them.
+pub(super) fn credentials_mount() -> VolumeMount {
+    VolumeMount {
+        read_only: Some(true),
+        ..mount(CREDENTIALS_VOLUME, CREDENTIALS)
+    }
+}
+
+/// A volume with `items` of the Secret `owner`.
+pub(super) fn secret_volume(name: &str, owner: &ObjectMeta, items: Vec<KeyToPath>) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: owner.name.clone(),
+            items: Some(items),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+/// A directory that lives as long as its pod.
+pub(super) fn empty_dir(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    }
+}
+
+/// `volume` at `path`, whole and writable.
+pub(super) fn mount(volume: &str, path: &str) -> VolumeMount {
+    VolumeMount {
+        name: volume.to_owned(),
+        mount_path: path.to_owned(),
+        ..VolumeMount::default()
+    }
+}
+
+/// `value` such that a container sees it byte for byte. Kubernetes expands `$(NAME)` in command, args and
+/// env and turns `$$` into `$` wherever it stands; also before anything else a lone `$` is no safe
+/// neighbour, since the expansion works on bytes. So every `$` is doubled.
+pub(super) fn literal(value: &str) -> String {
+    value.replace('$', "$$")
+}
+
+/// [`literal`] of all.
+pub(super) fn literal_all(values: &[String]) -> Vec<String> {
+    values.iter().map(|value| literal(value)).collect()
+}
+
+/// `pairs` as environment: a later one replaces an earlier one of the same name, at the earlier one's
+/// place, as in Docker.
+pub(super) fn environment<'a>(
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Option<Vec<EnvVar>> {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut variables: Vec<EnvVar> = Vec::new();
+    for (name, value) in pairs {
+        let variable = EnvVar {
+            name: name.to_owned(),
+            value: Some(literal(value)),
+            ..EnvVar::default()
+        };
+        match places.get(name) {
+            Some(place) => variables[*place] = variable,
+            None => {
+                places.insert(name, variables.len());
+                variables.push(variable);
+            }
+        }
+    }
+    some_unless_empty(variables)
+}
+
+/// Requests and limits; a request above its limit, which the API server refuses, becomes the limit.
+pub(super) fn resources(requests: &Quantities, limits: &Quantities) -> ResourceRequirements {
+    let quantities = |map: BTreeMap<String, String>| {
+        (!map.is_empty()).then(|| {
+            map.into_iter()
+                .map(|(name, value)| (name, Quantity(value)))
+                .collect()
+        })
+    };
+    let mut fitting = requests.clone();
+    for (name, request) in &mut fitting {
+        if let Some(limit) = limits.get(name)
+            && quantity::is_greater(request, limit)
+        {
+            request.clone_from(limit);
+        }
+    }
+    ResourceRequirements {
+        requests: quantities(fitting),
+        limits: quantities(limits.clone()),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// Lines for `/etc/hosts`: the configured ones, then Docker's `ExtraHosts`, one entry per address. What is
+/// no address (`host-gateway`) has no meaning in a cluster and is left out; `doctor` and the log of
+/// `create` name it.
+pub(super) fn host_aliases(
+    settings: &Settings,
+    extra: &[(String, String)],
+) -> Option<Vec<HostAlias>> {
+    let mut names: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    let configured = settings.host_aliases.iter().flat_map(|alias| {
+        alias
+            .hostnames
+            .iter()
+            .map(move |name| (alias.ip, name.as_str()))
+    });
+    let extra = extra
+        .iter()
+        .filter_map(|(name, address)| Some((parse_ip(address)?, name.as_str())));
+    for (address, name) in configured.chain(extra) {
+        let known = names.entry(address).or_default();
+        // The API server takes lower case only; resolvers know no case.
+        let name = name.to_ascii_lowercase();
+        if !known.contains(&name) {
+            known.push(name);
+        }
+    }
+    some_unless_empty(
+        names
+            .into_iter()
+            .map(|(address, names)| HostAlias {
+                ip: address.to_string(),
+                hostnames: Some(names),
+            })
+            .collect(),
+    )
+}
+
+/// An address as Docker takes it: IPv6 with or without brackets.
+pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
+    text.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
+}
+
+pub(super) fn some_unless_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the kubelet does with a value in which no `$(NAME)` names a variable that exists.
+    fn expand(value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut rest = value;
+        while let Some((first, after)) = rest.split_first() {
+            match (first, after.first()) {
+                (b'$', Some(b'$')) => {
+                    out.push(b'$');
+                    rest = &after[1..];
+                }
+                (b'$', Some(b'(')) if after.contains(&b')') => {
+                    // A reference: to nothing good.
+                    out.extend_from_slice(b"<expanded>");
+                    let end = after.iter().position(|b| *b == b')').unwrap();
+                    rest = &after[end + 1..];
+                }
+                _ => {
+                    out.push(*first);
+                    rest = after;
+                }
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_literal_survives_the_kubelet(value in "[$()A-Z é]{0,24}") {
+            prop_assert_eq!(expand(literal(&value).as_bytes()), value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_later_variable_replaces_an_earlier_one_in_place() {
+        let pairs = [("PATH", "/a"), ("A", "$(PATH)=x"), ("PATH", "/b")];
+        let variables = environment(pairs).unwrap();
+        let seen: Vec<_> = variables
+            .iter()
+            .map(|it| (it.name.as_str(), it.value.as_deref().unwrap()))
+            .collect();
+        assert_eq!(seen, [("PATH", "/b"), ("A", "$$(PATH)=x")]);
+    }
+
+    #[test]
+    fn a_request_never_exceeds_its_limit() {
+        let map = |pairs: &[(&str, &str)]| -> Quantities {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        let fitted = resources(
+            &map(&[("cpu", "200m"), ("memory", "64Mi")]),
+            &map(&[("cpu", "0.1"), ("memory", "2147483648")]),
+        );
+        let requests = fitted.requests.unwrap();
+        assert_eq!(requests["cpu"].0, "0.1");
+        assert_eq!(requests["memory"].0, "64Mi");
+    }
+
+    #[test]
+    fn hosts_of_one_address_share_a_line_and_names_that_are_no_address_are_left_out() {
+        let settings = Settings {
+            host_aliases: vec![crate::config::HostAlias {
+                ip: "10.0.0.1".parse().unwrap(),
+                hostnames: vec!["peer0.example.com".to_owned()],
+            }],
+            ..super::super::tests::settings()
+        };
+        let extra = [
+            ("Orderer.example.com", "10.0.0.1"),
+            ("six", "[fd00::1]"),
+            ("gate", "host-gateway"),
+        ]
+        .map(|(name, address)| (name.to_owned(), address.to_owned()));
+        let lines: Vec<_> = host_aliases(&settings, &extra)
+            .unwrap()
+            .into_iter()
+            .map(|alias| (alias.ip, alias.hostnames.unwrap().join(" ")))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                (
+                    "10.0.0.1".to_owned(),
+                    "peer0.example.com orderer.example.com".to_owned()
+                ),
+                ("fd00::1".to_owned(), "six".to_owned()),
+            ]
+        );
+    }
+}

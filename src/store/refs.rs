@@ -1,0 +1,163 @@
+//! Refs: small JSON documents under names of any text. The file is named by the name's digest, since
+//! names may be long and hold anything; the name itself stands in the document.
+
+use futures::TryStreamExt as _;
+use object_store::path::Path as Key;
+use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Store, volume};
+use crate::names::{Digest, Tenant};
+
+/// The kind of a ref: the first part of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefKind {
+    /// Images by name.
+    Image,
+    /// Results of compiles by key.
+    Compile,
+}
+
+impl RefKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Compile => "compile",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'a, T> {
+    name: &'a str,
+    value: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Record<T> {
+    name: String,
+    value: T,
+}
+
+/// Just the name: the value is skipped, whatever it is.
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+impl Store {
+    /// Writes the ref `name` of `tenant`, replacing what was there. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Full`] or [`Error::Io`]; the ref is as before.
+    pub async fn put_ref<T: Serialize>(
+        &self,
+        kind: RefKind,
+        tenant: &Tenant,
+        name: &str,
+        value: &T,
+    ) -> Result<(), Error> {
+        let key = key(kind, tenant, name);
+        let document = serde_json::to_vec(&Written { name, value })
+            .map_err(|e| self.io("writing", &key, 0, e.into()))?;
+        let bytes = document.len() as u64;
+        (self.0.objects.put(&key, document.into()).await)
+            .map_err(|e| self.failed("writing", &key, bytes, e))?;
+        Ok(())
+    }
+
+    /// Reads the ref `name` of `tenant`, or `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Io`].
+    pub async fn get_ref<T: DeserializeOwned>(
+        &self,
+        kind: RefKind,
+        tenant: &Tenant,
+        name: &str,
+    ) -> Result<Option<T>, Error> {
+        let Some(document) = self.document(&key(kind, tenant, name)).await? else {
+            return Ok(None);
+        };
+        let corrupt = |reason| Error::Corrupt {
+            name: format!("{}/{tenant}/{name}", kind.as_str()),
+            reason,
+        };
+        let record: Record<T> =
+            serde_json::from_slice(&document).map_err(|e| corrupt(e.to_string()))?;
+        if record.name != name {
+            return Err(corrupt(format!("it is the record of {:?}", record.name)));
+        }
+        Ok(Some(record.value))
+    }
+
+    /// Removes the ref `name` of `tenant`; returns whether there was one. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the ref may be there or not.
+    pub async fn remove_ref(
+        &self,
+        kind: RefKind,
+        tenant: &Tenant,
+        name: &str,
+    ) -> Result<bool, Error> {
+        let key = key(kind, tenant, name);
+        match self.0.objects.delete(&key).await {
+            Ok(()) => {
+                let directory = self.0.directory.join(prefix(kind, tenant).as_ref());
+                let synced = volume::blocking(move || volume::sync_directory(&directory));
+                (synced.await).map_err(|e| self.io("removing", &key, 0, e))?;
+                Ok(true)
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.failed("removing", &key, 0, e)),
+        }
+    }
+
+    /// The names of all refs of a kind that `tenant` has, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; and [`Error::Corrupt`] for any one that is unreadable, since who removes what no ref
+    /// names must not go by an incomplete list.
+    pub async fn list_refs(&self, kind: RefKind, tenant: &Tenant) -> Result<Vec<String>, Error> {
+        let prefix = prefix(kind, tenant);
+        let found: Vec<ObjectMeta> = (self.0.objects.list(Some(&prefix)).try_collect().await)
+            .map_err(|e| self.failed("listing", &prefix, 0, e))?;
+        let mut names = Vec::with_capacity(found.len());
+        for key in found.into_iter().map(|object| object.location) {
+            // One that was removed in the meantime is no fault.
+            let Some(document) = self.document(&key).await? else {
+                continue;
+            };
+            let named: Named = serde_json::from_slice(&document).map_err(|e| Error::Corrupt {
+                name: key.to_string(),
+                reason: e.to_string(),
+            })?;
+            names.push(named.name);
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn document(&self, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
+        let found = match self.0.objects.get(key).await {
+            Ok(found) => found.bytes().await,
+            Err(e) => Err(e),
+        };
+        match found {
+            Ok(document) => Ok(Some(document)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.failed("reading", key, 0, e)),
+        }
+    }
+}
+
+fn prefix(kind: RefKind, tenant: &Tenant) -> Key {
+    Key::from_iter(["refs", "v1", kind.as_str(), tenant.as_str()])
+}
+
+fn key(kind: RefKind, tenant: &Tenant, name: &str) -> Key {
+    let file = format!("{}.json", Digest::of(name.as_bytes()).hex());
+    prefix(kind, tenant).join(file)
+}

@@ -1,0 +1,154 @@
+//! Owns the demonstration: from nothing to a stock peer whose chaincode Kubernetes compiles and runs through Peitho, before the
+//! eyes of a person, with the times. Ctrl-C at any moment ends it and leaves nothing.
+
+use std::path::Path;
+
+use anyhow::Result;
+use testbed::peitho::{Build, CHAINCODE_NAMESPACE, InCluster, NAMESPACE};
+use testbed::{
+    Assets, Chaincode, Cluster, Definition, FABRIC_VERSION, Fabric, PeerConfig, Registry, Run,
+    Steps, say,
+};
+
+use crate::foreground::{Ending, foreground};
+
+const NAME: &str = "asset";
+
+/// Shows the main job.
+pub(crate) fn demo(ending: Ending) -> Result<()> {
+    let mut steps = Steps::new();
+    let assets = steps.time("install and build the counterparts", || {
+        let assets = Assets::open()?;
+        assets.prepare()?;
+        anyhow::Ok(assets)
+    })?;
+    steps.time("build peitho", testbed::peitho::program)?;
+    let package = Chaincode::asset().label("asset_1").package(&assets)?;
+    let run = Run::start()?;
+    foreground(&run, ending, || {
+        let shown = Components::start(&assets, &run, &mut steps)?;
+        shown.main_job(&package, &mut steps)?;
+        shown.explain(&steps)?;
+        if ending == Ending::Stay {
+            shown.play_on();
+        }
+        Ok(shown)
+    })
+}
+
+/// What runs; in the order in which it ends.
+struct Components {
+    fabric: Fabric,
+    _server: InCluster,
+    cluster: Cluster,
+    _registry: Registry,
+}
+
+impl Components {
+    fn start(assets: &Assets, run: &Run, steps: &mut Steps) -> Result<Self> {
+        say("starting a registry and Kubernetes");
+        let (registry, cluster) = steps.time("start a registry and Kubernetes", || {
+            let registry = Registry::start(assets, run)?;
+            let cluster = Cluster::start(assets, run)?;
+            let images = assets.images()?;
+            for image in [&images.builder, &images.runtime] {
+                cluster.pull(&registry, image)?;
+            }
+            anyhow::Ok((registry, cluster))
+        })?;
+        say("starting Peitho as a pod, from deploy/");
+        let server = steps.time("start Peitho as a pod", || {
+            let build = Build::make(run, &cluster, &registry)?;
+            InCluster::start(run, &cluster, &build)
+        })?;
+        let endpoint = server.endpoint();
+        say(format!(
+            "starting a stock Fabric {FABRIC_VERSION} network; its peers have CORE_VM_ENDPOINT={endpoint}"
+        ));
+        let fabric = steps.time("start the Fabric network", || {
+            let peer = |index| PeerConfig::new(index, &endpoint, assets, &registry);
+            Fabric::start(assets, run, [peer(0)?, peer(1)?])
+        })?;
+        Ok(Self {
+            fabric,
+            _server: server,
+            cluster,
+            _registry: registry,
+        })
+    }
+
+    fn main_job(&self, package: &Path, steps: &mut Steps) -> Result<()> {
+        main_job(&self.fabric, package, steps).map_err(|error| {
+            let log = [
+                "logs",
+                "--namespace",
+                NAMESPACE,
+                "deployment/peitho",
+                "--tail=40",
+            ];
+            let log = self.cluster.kubectl(&log).unwrap_or_default();
+            error.context(format!("the end of Peitho's log:\n{log}"))
+        })
+    }
+
+    fn explain(&self, steps: &Steps) -> Result<()> {
+        say("the chaincode as Kubernetes shows it:");
+        let pods = [
+            "get",
+            "pods",
+            "--namespace",
+            CHAINCODE_NAMESPACE,
+            "--output",
+            "wide",
+        ];
+        for line in self.cluster.kubectl(&pods)?.lines() {
+            say(format!("    {line}"));
+        }
+        say("how long each step took:");
+        steps.to_string().lines().for_each(say);
+        Ok(())
+    }
+
+    fn play_on(&self) {
+        say("to play on, paste this into another shell:");
+        for line in self.fabric.admin_env(0).lines() {
+            say(format!("    {line}"));
+        }
+        say(format!(
+            "    export KUBECONFIG={}",
+            self.cluster.kubeconfig().display()
+        ));
+        say("and then, for example:");
+        for line in [
+            r#"peer chaincode query -C ch1 -n asset -c '{"Args":["Get","colour"]}'"#,
+            r#"peer chaincode invoke $ORDERER -C ch1 -n asset -c '{"Args":["Put","colour","green"]}'"#,
+            "kubectl --namespace chaincode get pods --watch",
+            "kubectl --namespace peitho logs deployment/peitho --follow",
+        ] {
+            say(format!("    {line}"));
+        }
+        say("Ctrl-C stops everything and leaves nothing behind");
+    }
+}
+
+fn main_job(fabric: &Fabric, package: &Path, steps: &mut Steps) -> Result<()> {
+    let definition = Definition::new(NAME, "1", 1);
+    say("$ peer lifecycle chaincode install asset_1.tar.gz      (Kubernetes compiles it)");
+    let id = steps.time("install", || fabric.install(0, package))?;
+    say(format!("    {id}"));
+    say("$ peer lifecycle chaincode approveformyorg ...");
+    steps.time("approve", || fabric.approve(0, &definition, &id))?;
+    say(
+        "$ peer lifecycle chaincode commit ...                  (the peer launches it: a pod starts)",
+    );
+    steps.time("commit", || fabric.commit(0, &definition))?;
+    say("$ peer chaincode invoke ... '{\"Args\":[\"Put\",\"colour\",\"blue\"]}'");
+    steps.time("first invoke, committed in a block", || {
+        fabric.invoke(0, NAME, &["Put", "colour", "blue"])
+    })?;
+    say("$ peer chaincode query ... '{\"Args\":[\"Get\",\"colour\"]}'");
+    let answer = steps.time("query", || fabric.query(0, NAME, &["Get", "colour"]))?;
+    say(format!("    {answer}"));
+    anyhow::ensure!(answer == "blue", "the query answered {answer:?}");
+    Ok(())
+}

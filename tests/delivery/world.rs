@@ -1,0 +1,377 @@
+//! What the tests stand on: a store, compiles, containers, a CA, a listener that can be torn down, and a
+//! cluster in which nothing runs.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use peitho::compile::{Compiles, Input, Request, Run, Settings};
+use peitho::container::Containers;
+use peitho::delivery::{self, Counters, Delivery};
+use peitho::grant::{Grant, Grants};
+use peitho::image::Images;
+use peitho::image_spec::Layer;
+use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, Tenant};
+use peitho::registry::Registries;
+use peitho::runtime::{
+    self, ChaincodeSpec, CompileSpec, Exit, Found, LogStream, Outcome, Runtime, State, UploadedFile,
+};
+use peitho::store::{Blob, Store};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use secrecy::{ExposeSecret as _, SecretString};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+/// One instance of Peitho, as far as pods see it.
+pub(crate) struct World {
+    pub(crate) directory: Arc<TempDir>,
+    pub(crate) store: Store,
+    pub(crate) compiles: Compiles,
+    pub(crate) grants: Grants,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) cluster: Arc<Cluster>,
+    started: mpsc::UnboundedReceiver<CompileKey>,
+    authority: Arc<Authority>,
+}
+
+/// The CA of an instance, as PEM.
+struct Authority {
+    certificate: String,
+    key: SecretString,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::of(
+            Arc::new(TempDir::new().unwrap()),
+            Arc::new(Authority::new()),
+        )
+        .await
+    }
+
+    /// The same instance started anew: what was in its memory is gone.
+    pub(crate) async fn restarted(&self) -> Self {
+        Self::of(Arc::clone(&self.directory), Arc::clone(&self.authority)).await
+    }
+
+    async fn of(directory: Arc<TempDir>, authority: Arc<Authority>) -> Self {
+        let store = Store::open(&directory.path().join("store")).await.unwrap();
+        let (sender, started) = mpsc::unbounded_channel();
+        let cluster = Arc::new(Cluster {
+            containers: Mutex::default(),
+            started: sender,
+        });
+        let settings = Settings {
+            parallel: 4,
+            timeout: Duration::from_secs(600),
+            install_timeout: Duration::from_secs(600),
+            abandon_grace: Duration::from_secs(600),
+            env: std::collections::BTreeMap::new(),
+        };
+        let compiles = Compiles::new(
+            settings,
+            Arc::clone(&cluster) as Arc<dyn Runtime>,
+            store.clone(),
+            TaskTracker::new(),
+        );
+        Self {
+            directory,
+            store,
+            compiles,
+            grants: Grants::new([7; 32]),
+            counters: Arc::default(),
+            cluster,
+            started,
+            authority,
+        }
+    }
+
+    pub(crate) async fn router(&self) -> Router {
+        let images = Images::new(
+            self.store.clone(),
+            Registries::new(&[]).await.expect("no registry is needed"),
+        );
+        let containers = Containers::new(
+            images,
+            self.compiles.clone(),
+            Arc::clone(&self.cluster) as Arc<dyn Runtime>,
+            self.store.clone(),
+        );
+        delivery::router(Delivery {
+            store: self.store.clone(),
+            compiles: self.compiles.clone(),
+            grants: self.grants.clone(),
+            containers,
+            counters: Arc::clone(&self.counters),
+        })
+    }
+
+    /// Serves pods at `address` until the returned server is dropped.
+    pub(crate) async fn serve(&self, address: SocketAddr) -> Server {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = format!("https://{address}");
+        let tls =
+            delivery::tls::server_config(&self.authority.certificate, &self.authority.key, &url)
+                .unwrap();
+        let router = self.router().await;
+        let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(tls), router));
+        Server {
+            address,
+            url,
+            accepting,
+        }
+    }
+
+    /// A new directory for a test's files.
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// The directory that a pod gets from its Secret.
+    pub(crate) fn credentials(&self, grant: &Grant) -> PathBuf {
+        let path = self.scratch("credentials");
+        let token = self.grants.issue(grant);
+        std::fs::write(path.join("token"), token.expose_secret()).unwrap();
+        std::fs::write(path.join("ca.crt"), &self.authority.certificate).unwrap();
+        path
+    }
+
+    pub(crate) async fn blob(&self, content: &[u8]) -> Blob {
+        let mut ingest = self.store.ingest().await.unwrap();
+        ingest.append(content).await.unwrap();
+        self.store.commit(ingest).await.unwrap()
+    }
+
+    /// A container whose image has the layer `blob`, and what its pod may do.
+    pub(crate) fn container(&self, blob: Blob) -> Grant {
+        let container = ContainerKey {
+            tenant: Tenant::default_tenant(),
+            name: "dev-peer0-basic_1".parse().unwrap(),
+        };
+        let spec = ChaincodeSpec {
+            key: container.clone(),
+            id: ContainerId::random(),
+            image: "dev-peer0-basic_1".parse().unwrap(),
+            package_id: None,
+            base: "busybox".parse().unwrap(),
+            layer: Layer {
+                blob,
+                diff_id: Digest::of(b"diff"),
+                destination: "/usr/local/bin".to_owned(),
+                entries: Vec::new(),
+            },
+            entrypoint: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            user: None,
+            host: runtime::HostSpec::default(),
+        };
+        self.cluster
+            .containers
+            .lock()
+            .unwrap()
+            .insert(container.clone(), spec);
+        Grant::Layer {
+            container,
+            digest: blob.digest,
+        }
+    }
+
+    /// Asks for a compile of `input`; gives its key once the cluster was told to run it.
+    pub(crate) async fn compile(&mut self, input: Option<Blob>) -> (CompileKey, Run) {
+        let request = Request {
+            tenant: Tenant::default_tenant(),
+            image: "busybox".parse().unwrap(),
+            builder: None,
+            command: vec!["sh".to_owned()],
+            env: Vec::new(),
+            working_dir: None,
+            user: None,
+            input: input.map(|blob| Input {
+                blob,
+                content: blob.digest,
+            }),
+        };
+        let run = self.compiles.run(request).await.unwrap();
+        let key = self.started.recv().await.unwrap();
+        (key, run)
+    }
+}
+
+/// A listener of the delivery API; dropped, it and its connections are gone.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) url: String,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    /// Ends it; its address is free when this returns.
+    pub(crate) async fn stop(mut self) -> SocketAddr {
+        self.accepting.abort();
+        let ended = (&mut self.accepting).await;
+        assert!(ended.unwrap_err().is_cancelled());
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Any port of this machine.
+pub(crate) fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+async fn accept(listener: TcpListener, tls: TlsAcceptor, router: Router) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (tls, service) = (tls.clone(), TowerToHyperService::new(router.clone()));
+        connections.spawn(async move {
+            // A client that does not trust us ends the handshake.
+            if let Ok(stream) = tls.accept(stream).await {
+                let http = hyper::server::conn::http1::Builder::new();
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            }
+        });
+    }
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = parameters.self_signed(&key).unwrap().pem();
+        let key_pem = key.serialize_pem();
+        // What is handed over must be enough to sign with.
+        Issuer::from_ca_cert_pem(&certificate, key).unwrap();
+        Self {
+            certificate,
+            key: key_pem.into(),
+        }
+    }
+}
+
+/// A cluster in which nothing runs: containers are what the test says, compiles never end by themselves.
+pub(crate) struct Cluster {
+    pub(crate) containers: Mutex<HashMap<ContainerKey, ChaincodeSpec>>,
+    started: mpsc::UnboundedSender<CompileKey>,
+}
+
+#[async_trait]
+impl Runtime for Cluster {
+    async fn create(&self, spec: &ChaincodeSpec) -> Result<(), runtime::Error> {
+        Err(runtime::Error::Exists(spec.key.clone()))
+    }
+
+    async fn find(&self, key: &ContainerKey) -> Result<Option<Found>, runtime::Error> {
+        let spec = self.containers.lock().unwrap().get(key).cloned();
+        Ok(spec.map(|spec| Found {
+            spec,
+            state: State::Running,
+        }))
+    }
+
+    async fn find_id(
+        &self,
+        _: &Tenant,
+        _: &ContainerId,
+    ) -> Result<Option<ContainerKey>, runtime::Error> {
+        Ok(None)
+    }
+
+    async fn put_files(
+        &self,
+        key: &ContainerKey,
+        _: Vec<UploadedFile>,
+    ) -> Result<(), runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
+    async fn start(&self, key: &ContainerKey) -> Result<Outcome, runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
+    async fn wait_running(&self, key: &ContainerKey) -> Result<State, runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
+    async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
+    async fn stop(&self, key: &ContainerKey) -> Result<Outcome, runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
+    async fn remove(&self, key: &ContainerKey) -> Result<(), runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
+    async fn logs(&self, key: &ContainerKey) -> Result<LogStream, runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
+    async fn compile(&self, spec: &CompileSpec) -> Result<Exit, runtime::Error> {
+        // Nobody listens any more in a test that is over.
+        let _ = self.started.send(spec.key);
+        std::future::pending().await
+    }
+
+    async fn discard(&self, _: &CompileKey) -> Result<(), runtime::Error> {
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<(), runtime::Error> {
+        Ok(())
+    }
+}
+
+/// A tar with `members`: path, mode, content.
+pub(crate) fn tar(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, mode, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(*mode);
+        archive.append_data(&mut header, path, *content).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The names in `directory`, sorted.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
