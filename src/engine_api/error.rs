@@ -178,7 +178,9 @@ fn of_archive(error: &archive::Error) -> (StatusCode, &'static str) {
         archive::Error::Unreadable(_)
         | archive::Error::Member { .. }
         | archive::Error::TooLarge { .. } => (StatusCode::BAD_REQUEST, "archive"),
-        archive::Error::Write { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "store"),
+        archive::Error::Write { .. } | archive::Error::Read { .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "store")
+        }
     }
 }
 
