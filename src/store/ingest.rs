@@ -29,25 +29,26 @@ struct Sink {
     file: File,
     hasher: Hasher,
     buffer: Vec<u8>,
-    /// Whether a write failed: what is in the file then is unknown.
-    failed: bool,
+    /// How a write failed: what is in the file then is unknown.
+    failed: Option<io::ErrorKind>,
 }
 
 impl Sink {
     fn spill(&mut self) -> io::Result<()> {
-        if self.failed {
-            return Err(io::Error::other("an earlier write failed"));
+        if let Some(kind) = self.failed {
+            return Err(io::Error::new(kind, "an earlier write failed"));
         }
-        self.failed = true;
-        self.file.write_all(&self.buffer)?;
-        self.failed = false;
+        if let Err(e) = self.file.write_all(&self.buffer) {
+            self.failed = Some(e.kind());
+            return Err(e);
+        }
         self.hasher.update(&self.buffer);
         self.buffer.clear();
         Ok(())
     }
 }
 
-/// What a panic left in there is still in order: `failed` says whether it can be used.
+/// Nothing panics while it is locked.
 fn locked(sink: &Mutex<Sink>) -> MutexGuard<'_, Sink> {
     sink.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -80,7 +81,7 @@ impl Ingest {
                 file,
                 hasher: Hasher::default(),
                 buffer: Vec::new(),
-                failed: false,
+                failed: None,
             })),
         })
     }
