@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 # The commands of this project; `make` lists them.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -52,7 +51,3 @@ clean: ## remove what was built
 
 $(CARGO_DENY):
 	cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION) --root $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
-=======
-build:
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(shell uname -m)-unknown-linux-gnu
->>>>>>> main

@@ -1,24 +1,34 @@
-<<<<<<< HEAD
 //! What operators and probes ask (design D17): liveness, readiness, metrics, and a page that lists them. `serve`
-//! puts the router on a listener of its own and hands in checks and metrics. It knows no other part of Peitho.
-=======
-//! Health and metrics for operators.
->>>>>>> main
+//! puts the router on a listener of its own and hands in the checks. Of the other parts it knows what they count,
+//! and nothing else.
 
 use std::sync::Arc;
 
 use axum::Router;
-<<<<<<< HEAD
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 
-pub mod health;
-pub mod metrics;
+mod health;
+mod metrics;
 
-use health::Checks;
+use crate::delivery::Counters;
+use crate::engine_api::metrics::Requests;
+
+pub use health::Check;
 use metrics::Metrics;
+
+/// What the listener shows.
+#[derive(Debug)]
+pub struct Admin {
+    /// What readiness depends on, in the order of the answer.
+    pub checks: Vec<Check>,
+    /// Counts of the Engine API.
+    pub requests: Requests,
+    /// Counts of the delivery API.
+    pub counters: Arc<Counters>,
+}
 
 const INDEX: &str = concat!(
     "<!doctype html>\n<html lang=\"en\">\n<title>Peitho</title>\n<h1>Peitho ",
@@ -31,12 +41,14 @@ const INDEX: &str = concat!(
 );
 
 /// The router of the admin listener.
-pub fn router(checks: Checks, metrics: Metrics) -> Router {
+pub fn router(admin: Admin) -> Router {
+    let mut metrics = Metrics::new();
+    metrics.add(&admin.requests, admin.counters);
     Router::new()
         .route("/", get(async || Html(INDEX)))
         // Depends on nothing: a pod is not cured of an absent API server by a restart (design D10).
         .route("/livez", get(async || "ok\n"))
-        .route("/readyz", health::route(checks))
+        .route("/readyz", health::route(admin.checks))
         .route("/metrics", get(exposition).with_state(Arc::new(metrics)))
 }
 
@@ -59,15 +71,17 @@ mod tests {
 
     use super::*;
 
-    async fn fetch(checks: Checks, path: &str, accept: &str) -> (StatusCode, String, String) {
+    async fn fetch(checks: Vec<Check>, path: &str, accept: &str) -> (StatusCode, String, String) {
         let request = Request::get(path)
             .header(header::ACCEPT, accept)
             .body(Body::empty())
             .unwrap();
-        let response = router(checks, Metrics::new())
-            .oneshot(request)
-            .await
-            .unwrap();
+        let admin = Admin {
+            checks,
+            requests: Requests::default(),
+            counters: Arc::default(),
+        };
+        let response = router(admin).oneshot(request).await.unwrap();
         let kind = response.headers()[header::CONTENT_TYPE]
             .to_str()
             .unwrap()
@@ -77,13 +91,14 @@ mod tests {
         (status, kind, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    fn checks(runtime: Result<(), &'static str>) -> Checks {
-        Checks::default()
-            .with("store", async || Ok(()))
-            .with(
+    fn checks(runtime: Result<(), &'static str>) -> Vec<Check> {
+        vec![
+            Check::new("store", async || Ok(())),
+            Check::new(
                 "runtime",
                 move || async move { runtime.map_err(str::to_owned) },
-            )
+            ),
+        ]
     }
 
     #[tokio::test]
@@ -142,64 +157,24 @@ mod tests {
             assert!(body.contains(path));
         }
     }
-=======
-use futures::future::BoxFuture;
 
-use crate::delivery::Counters;
-use crate::engine_api::metrics::Requests;
-
-type Probe = dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync;
-
-/// One thing that readiness depends on.
-#[derive(Clone)]
-pub struct Check {
-    name: &'static str,
-    probe: Arc<Probe>,
-}
-
-impl Check {
-    /// A check called `name`.
-    pub fn new<F, A>(name: &'static str, probe: F) -> Self
-    where
-        F: Fn() -> A + Send + Sync + 'static,
-        A: Future<Output = Result<(), String>> + Send + 'static,
-    {
-        Self {
-            name,
-            probe: Arc::new(move || Box::pin(probe())),
+    #[tokio::test]
+    async fn every_metric_has_a_row_in_the_documentation() {
+        let page = include_str!("../docs/metrics.md");
+        let (_, _, body) = fetch(checks(Ok(())), "/metrics", "*/*").await;
+        let metrics = body.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut seen = 0;
+        for line in metrics {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let row = format!("| `{name}{suffix}` | {kind} |");
+            assert!(page.contains(&row), "docs/metrics.md has no row {row}");
+            seen += 1;
         }
+        assert!(seen > 6, "{body}");
     }
-}
-
-/// What the listener shows.
-#[derive(Clone)]
-pub struct Admin {
-    /// Readiness.
-    pub checks: Vec<Check>,
-    /// Counts of the Engine API.
-    pub requests: Requests,
-    /// Counts of the delivery API.
-    pub counters: Arc<Counters>,
-}
-
-/// The router.
-pub fn router(admin: Admin) -> Router {
-    let ready = move || {
-        let checks = admin.checks.clone();
-        async move {
-            for check in checks {
-                if let Err(error) = (check.probe)().await {
-                    return (
-                        http::StatusCode::SERVICE_UNAVAILABLE,
-                        format!("{}: {error}", check.name),
-                    );
-                }
-            }
-            (http::StatusCode::OK, "ok".to_owned())
-        }
-    };
-    Router::new()
-        .route("/readyz", axum::routing::get(ready))
-        .route("/livez", axum::routing::get(async || "ok"))
->>>>>>> main
 }

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use crate::config::{self, Config, Origin, Origins, Setting};
+use crate::config::{self, Config, Log, Origin, Origins, Setting};
 use crate::{agent, serve, telemetry};
 
 const EXAMPLES: &str = "\
@@ -190,6 +190,8 @@ impl Command {
                 runtime.block_on(serve::run(config))?;
             }
             Self::Agent(job) => {
+                // On stderr, which is the pod's own log; what the compile prints goes elsewhere.
+                telemetry::init(&Log::default()).map_err(anyhow::Error::from)?;
                 let runtime = Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(anyhow::Error::from)?;
                 return Ok(ExitCode::from(runtime.block_on(agent::run(job))));

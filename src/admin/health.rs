@@ -1,5 +1,6 @@
 //! Readiness: named checks, asked anew at each request, all at once.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,53 +20,39 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A question and its answer: nothing, or the reason in one line.
 type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// What must hold for Peitho to be of use, in the order of the answer.
-pub struct Checks {
-    all: Vec<Check>,
-    patience: Duration,
-}
-
-impl Default for Checks {
-    fn default() -> Self {
-        Self {
-            all: Vec::new(),
-            patience: PATIENCE,
-        }
-    }
-}
-
-struct Check {
+/// One thing that must hold for Peitho to be of use.
+pub struct Check {
     name: &'static str,
     probe: Probe,
+    patience: Duration,
     /// Of the last answer: the log tells changes only.
     ready: AtomicBool,
 }
 
-impl Checks {
-    /// These, and `probe` as `name`. A probe that takes more than 3 s has failed.
-    #[must_use]
-    pub fn with<F>(
-        mut self,
-        name: &'static str,
-        probe: impl Fn() -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        F: Future<Output = Result<(), String>> + Send + 'static,
-    {
-        self.all.push(Check {
-            name,
-            probe: Box::new(move || probe().boxed()),
-            ready: AtomicBool::new(true),
-        });
-        self
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Check").field(&self.name).finish()
     }
 }
 
 impl Check {
-    async fn answer(&self, patience: Duration) -> Answer {
-        let result = match tokio::time::timeout(patience, (self.probe)()).await {
+    /// A check called `name`. A probe that takes more than 3 s has failed.
+    pub fn new<F>(name: &'static str, probe: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Self {
+            name,
+            probe: Box::new(move || probe().boxed()),
+            patience: PATIENCE,
+            ready: AtomicBool::new(true),
+        }
+    }
+
+    async fn answer(&self) -> Answer {
+        let result = match tokio::time::timeout(self.patience, (self.probe)()).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
+            Err(_) => Err(format!("no answer within {} s", self.patience.as_secs())),
         };
         let ready = result.is_ok();
         let reason = result.err();
@@ -99,12 +86,12 @@ struct Answers {
     checks: Vec<Answer>,
 }
 
-pub(super) fn route<S: Clone + Send + Sync + 'static>(checks: Checks) -> MethodRouter<S> {
+pub(super) fn route<S: Clone + Send + Sync + 'static>(checks: Vec<Check>) -> MethodRouter<S> {
     get(readiness).with_state(Arc::new(checks))
 }
 
-async fn readiness(State(checks): State<Arc<Checks>>, headers: HeaderMap) -> Response {
-    let checks = join_all(checks.all.iter().map(|check| check.answer(checks.patience))).await;
+async fn readiness(State(checks): State<Arc<Vec<Check>>>, headers: HeaderMap) -> Response {
+    let checks = join_all(checks.iter().map(Check::answer)).await;
     let ready = checks.iter().all(|answer| answer.ready);
     let status = match ready {
         true => StatusCode::OK,
@@ -132,11 +119,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_that_hangs_is_a_reason() {
-        let mut checks = Checks::default().with("runtime", std::future::pending);
-        checks.patience = Duration::ZERO;
-        let response = readiness(State(Arc::new(checks)), HeaderMap::new()).await;
+        let mut check = Check::new("runtime", std::future::pending);
+        check.patience = Duration::ZERO;
+        let response = readiness(State(Arc::new(vec![check])), HeaderMap::new()).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 1000)
+            .await
+            .unwrap();
         assert_eq!(body, "runtime: no answer within 0 s\n");
     }
 }

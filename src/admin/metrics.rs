@@ -2,34 +2,33 @@
 //! its own before the server starts.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, text};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::delivery::Counters;
+use crate::engine_api::metrics::Requests;
+
 /// What [`Metrics::encode`] writes.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics.
 #[derive(Debug)]
-pub struct Metrics {
+pub(super) struct Metrics {
     registry: Registry,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl Metrics {
     /// Those of the process. Uptime counts from here.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut registry = Registry::default();
         registry.register(
             "peitho_build",
@@ -51,17 +50,19 @@ impl Metrics {
         Self { registry }
     }
 
-    /// Where a part of Peitho registers its own: names begin with `peitho_` and end with the unit, label values are
-    /// a closed set, and each has a row in `docs/metrics.md`.
-    pub fn registry(&mut self) -> &mut Registry {
-        &mut self.registry
+    /// And those of the two listeners: names begin with `peitho_` and end with the unit, label values are a closed
+    /// set, and each has a row in `docs/metrics.md`.
+    pub(super) fn add(&mut self, requests: &Requests, counters: Arc<Counters>) {
+        let registry = self.registry.sub_registry_with_prefix("peitho");
+        requests.register(registry);
+        registry.register_collector(Box::new(Delivered(counters)));
     }
 
     /// All of them as they are now, in the OpenMetrics text format.
     ///
     /// # Errors
     /// When a collector fails.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    pub(super) fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)
@@ -91,6 +92,64 @@ impl Collector for Process {
                 "Resident memory of the process",
                 Some(&Unit::Bytes),
                 MetricType::Gauge,
+            )?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the delivery listener has counted.
+#[derive(Debug)]
+struct Delivered(Arc<Counters>);
+
+impl Collector for Delivered {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counters = &self.0;
+        for (name, help, unit, value) in [
+            (
+                "layers",
+                "Downloads of layers that were begun",
+                None,
+                counters.layers(),
+            ),
+            (
+                "layer",
+                "Layers sent to pods",
+                Some(Unit::Bytes),
+                counters.layer_bytes(),
+            ),
+            (
+                "inputs",
+                "Downloads of compile inputs that were begun",
+                None,
+                counters.inputs(),
+            ),
+            (
+                "input",
+                "Compile inputs sent to pods",
+                Some(Unit::Bytes),
+                counters.input_bytes(),
+            ),
+            (
+                "log",
+                "Compile logs received, repetitions included",
+                Some(Unit::Bytes),
+                counters.log_bytes(),
+            ),
+            (
+                "output",
+                "Compile outputs received, repetitions included",
+                Some(Unit::Bytes),
+                counters.output_bytes(),
+            ),
+        ] {
+            let name = format!("delivery_{name}");
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                &name,
+                help,
+                unit.as_ref(),
+                MetricType::Counter,
             )?)?;
         }
         Ok(())
