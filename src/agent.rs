@@ -82,3 +82,50 @@ fn last_words(message: &str) {
         let _ = file.write_all(line.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Agent {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        Agent::try_parse_from(line.split(' ')).map(|agent| agent.command)
+    }
+
+    /// The lines that `runtime` writes into pods.
+    #[test]
+    fn the_command_lines_of_pods_are_understood() {
+        let hex = "ab".repeat(32);
+        assert!(matches!(
+            parsed("agent install /peitho"),
+            Ok(Command::Install(_))
+        ));
+        let fetch = format!(
+            "agent fetch --address https://peitho:8081 --digest sha256:{hex} --into /layer \
+             --strip /usr/local/bin --expect chaincode --expect=-x --credentials /credentials"
+        );
+        let Command::Fetch(args) = parsed(&fetch).unwrap() else {
+            panic!("{fetch}");
+        };
+        assert_eq!(args.expect, ["chaincode", "-x"]);
+        let compile = format!(
+            "agent compile --address https://peitho:8081 --key {hex} --credentials /credentials \
+             --spool /spool -- /bin/sh -c exit --key"
+        );
+        let Command::Compile(args) = parsed(&compile).unwrap() else {
+            panic!("{compile}");
+        };
+        assert_eq!(args.command, ["/bin/sh", "-c", "exit", "--key"]);
+        assert_eq!(args.input.to_str(), Some("/chaincode/input"));
+        assert_eq!(args.output.to_str(), Some("/chaincode/output"));
+        assert!(parsed(&compile.replace(" -- /bin/sh -c exit --key", "")).is_err());
+        assert!(parsed(&fetch.replace("sha256:", "sha512:")).is_err());
+    }
+}

@@ -1,1 +1,324 @@
-//! TODO
+//! The command line: what can be asked of the program, and how its answers and failures are written. `main`
+//! calls it. It knows where the work is done, and does none of it.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Builder;
+
+use crate::config::{self, Config, Log, Origin, Origins, Setting};
+use crate::{agent, serve, telemetry};
+
+const EXAMPLES: &str = "\
+Examples:
+  peitho serve                               with ./peitho.yml or /etc/peitho/peitho.yml, or with the defaults
+  peitho serve --config my.yml --set log.level=debug
+  PEITHO_LOG__LEVEL=debug peitho serve       every key has a variable: PEITHO_SECTION__KEY
+  peitho config check my.yml                 is the file good?
+  peitho config show                         what is in force, and where it comes from
+  peitho config schema > peitho.schema.json  for editors";
+
+/// Gives Hyperledger Fabric peers the Docker daemon they expect and lets Kubernetes run the chaincode
+#[derive(Debug, Parser)]
+#[command(name = "peitho", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What the program is asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(Sources),
+    /// The jobs of this program inside pods; Peitho itself orders them
+    #[command(subcommand)]
+    Agent(agent::Command),
+    /// Check, show and describe the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the version
+    Version,
+}
+
+/// What can be asked about the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether the configuration is good, and what it consists of
+    Check {
+        /// The file, instead of --config
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// What to check.
+        #[command(flatten)]
+        sources: Sources,
+    },
+    /// Print the configuration in force as YAML, without values that may be secrets
+    Show(Sources),
+    /// Print the JSON schema of the file
+    Schema,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub struct Sources {
+    /// The configuration file [default: ./peitho.yml, else /etc/peitho/peitho.yml, else none]
+    #[arg(short, long, value_name = "FILE", env = "PEITHO_CONFIG")]
+    config: Option<PathBuf>,
+    /// Set one key, over file and variables; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<Setting>,
+}
+
+/// Why the program ends with another code than 0.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    hint: Option<String>,
+    code: u8,
+}
+
+/// The exit code for wrong arguments and wrong configuration.
+const MISUSED: u8 = 2;
+
+impl Failure {
+    /// Tells it on stderr, `error: …` and `hint: …`, and gives the exit code.
+    pub fn report(self) -> ExitCode {
+        let mut stderr = std::io::stderr().lock();
+        // Nobody is left to hear that this fails.
+        for line in self.message.lines() {
+            let _ = writeln!(stderr, "error: {line}");
+        }
+        if let Some(hint) = self.hint {
+            let _ = writeln!(stderr, "hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        let hint = match error {
+            config::Error::Read { .. } => "name the file with --config or PEITHO_CONFIG",
+            _ => {
+                "`peitho config schema` describes all keys, `peitho config show` prints the defaults"
+            }
+        };
+        Self {
+            message: error.to_string(),
+            hint: Some(hint.to_owned()),
+            code: MISUSED,
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self {
+            message: format!("{error:#}"),
+            hint: None,
+            code: 1,
+        }
+    }
+}
+
+/// Reads the arguments; the first is the program's name.
+///
+/// # Errors
+/// When they are not understood, in one line. A wish for help or the version is granted at once.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
+    match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => Ok(arguments.command),
+        // These carry pages to be printed, not an error.
+        Err(error)
+            if !error.use_stderr()
+                || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            error.exit()
+        }
+        Err(error) => Err(misunderstood(&error)),
+    }
+}
+
+/// Clap's first line; its advice, where it has any, instead of the usage.
+fn misunderstood(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let missing = text
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with("  <"));
+    let message = missing.fold(first.to_owned(), |message, line| {
+        format!("{message} {}", line.trim())
+    });
+    let advice = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("tip: "));
+    Failure {
+        message: message.trim_start_matches("error: ").to_owned(),
+        hint: Some(
+            advice
+                .unwrap_or("`peitho --help` shows what there is")
+                .to_owned(),
+        ),
+        code: MISUSED,
+    }
+}
+
+impl Command {
+    /// Does what was asked; returns when it is done, for `serve` after an order to stop.
+    ///
+    /// # Errors
+    /// What to tell the user.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Serve(sources) => {
+                let (config, origins) = sources.load()?;
+                telemetry::init(&config.log).map_err(anyhow::Error::from)?;
+                tracing::info!(
+                    version = env!("CARGO_PKG_VERSION"),
+                    file = origins.file().map(tracing::field::debug),
+                    settings = origins.settings().count(),
+                    "configuration read"
+                );
+                let runtime = Builder::new_multi_thread().enable_all().build();
+                let runtime = runtime.map_err(anyhow::Error::from)?;
+                runtime.block_on(serve::run(config))?;
+            }
+            Self::Agent(job) => {
+                // On stderr, which is the pod's own log; what the compile prints goes elsewhere.
+                telemetry::init(&Log::default()).map_err(anyhow::Error::from)?;
+                let runtime = Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(anyhow::Error::from)?;
+                return Ok(ExitCode::from(runtime.block_on(agent::run(job))));
+            }
+            Self::Config(ConfigCommand::Check { file, sources }) => {
+                let config = file.or(sources.config);
+                let (_, origins) = Sources { config, ..sources }.load()?;
+                print(&found(&origins));
+            }
+            Self::Config(ConfigCommand::Show(sources)) => {
+                let (config, origins) = sources.load()?;
+                print(&format!("{}{}", comments(&origins), config.to_yaml()));
+            }
+            Self::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", Config::schema())),
+            Self::Version => print(&format!("peitho {}\n", env!("CARGO_PKG_VERSION"))),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Sources {
+    fn load(&self) -> Result<(Config, Origins), config::Error> {
+        // An empty PEITHO_CONFIG is none.
+        let file = self
+            .config
+            .as_deref()
+            .filter(|path| !path.as_os_str().is_empty());
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Config::load_with_origins(file, std::env::vars_os().filter_map(text), &self.set)
+    }
+}
+
+fn found(origins: &Origins) -> String {
+    let file = match origins.file() {
+        Some(file) => file.display().to_string(),
+        None => "none; all values are defaults unless set below".to_owned(),
+    };
+    let names = |wanted: fn(&Origin) -> bool| {
+        let names: Vec<String> = origins
+            .settings()
+            .filter(|(_, origin)| wanted(origin))
+            .map(|(key, origin)| match origin {
+                Origin::File { .. } => key.to_owned(),
+                other => other.to_string(),
+            })
+            .collect();
+        match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        }
+    };
+    format!(
+        "ok\nfile: {file}\nkeys of the file: {}\nvariables: {}\nflags: {}\n",
+        names(|origin| matches!(origin, Origin::File { .. })),
+        names(|origin| matches!(origin, Origin::Environment(_))),
+        names(|origin| matches!(origin, Origin::Flag(_))),
+    )
+}
+
+fn comments(origins: &Origins) -> String {
+    let line = |(key, origin): (&str, &Origin)| format!("# {key}: {origin}\n");
+    origins.settings().map(line).collect()
+}
+
+/// A reader that went away, such as `head`, has seen enough.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse_words(line: &str) -> Result<Command, Failure> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_and_code_2() {
+        for (line, message) in [
+            ("peitho serv", "unrecognized subcommand 'serv'"),
+            (
+                "peitho serve --port 1",
+                "unexpected argument '--port' found",
+            ),
+            (
+                "peitho serve --set level=debug",
+                "invalid value 'level=debug' for '--set <SECTION.KEY=VALUE>': expected section.key=value, for example log.level=debug",
+            ),
+        ] {
+            let failure = parse_words(line).expect_err(line);
+            assert_eq!(failure.message, message);
+            assert_eq!(failure.code, MISUSED);
+            assert!(failure.hint.is_some());
+        }
+    }
+
+    #[test]
+    fn serve_takes_a_file_and_settings() {
+        let command =
+            parse_words("peitho serve -c a.yml --set log.level=debug --set store.directory=/s");
+        let Ok(Command::Serve(sources)) = command else {
+            panic!("{command:?}");
+        };
+        assert_eq!(sources.config, Some(PathBuf::from("a.yml")));
+        assert_eq!(sources.set.len(), 2);
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_code_2() {
+        let failure = parse_words("peitho config check /nowhere/peitho.yml")
+            .and_then(Command::run)
+            .expect_err("the file does not exist");
+        assert_eq!(failure.code, MISUSED);
+        assert!(
+            failure.message.contains("/nowhere/peitho.yml"),
+            "{}",
+            failure.message
+        );
+    }
+}

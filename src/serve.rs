@@ -1,1 +1,245 @@
-//! The composition root.
+//! The composition root: configuration → store → runtime → images, compiles, containers → listeners → drain.
+//! `cli` calls it; nothing else knows all the parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Admin, Check};
+use crate::compile::{self, Compiles};
+use crate::config::Config;
+use crate::container::Containers;
+use crate::delivery::{self, Counters, Delivery};
+use crate::engine_api::{self, Tenants};
+use crate::grant::Grants;
+use crate::image::Images;
+use crate::listener::{self, Bound, Drain};
+use crate::names::InstanceName;
+use crate::registry::Registries;
+use crate::runtime::Runtime;
+use crate::runtime::kubernetes::{self, InstanceMaterial, Kubernetes};
+use crate::store::Store;
+
+/// How long a compile that nobody waits for any more goes on: a peer that was restarted asks again within it.
+const ABANDON_GRACE: Duration = Duration::from_secs(30);
+
+/// Requests in flight get this long at the end, `wait` and `attach` among them; Kubernetes allows a pod 30 s.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// When the server cannot start: what is wrong and what to do, in one line.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a second TLS library is at work"))?;
+    let stop = stop_signal()?;
+
+    // The addresses first: the quickest mistakes to tell.
+    let bound = Listeners::bind(&config).await?;
+
+    let store = Store::open(&config.store.directory).await?;
+    let registries = Registries::new(&config.images.registries).await?;
+    let images = Images::new(store.clone(), registries);
+
+    let instance: InstanceName = config.kubernetes.instance.parse()?;
+    let (client, namespace) = kubernetes::connect(&config.kubernetes).await?;
+    let material = kubernetes::load_or_create(client.clone(), &namespace, &instance).await?;
+    let tls = delivery::tls::server_config(
+        &material.ca_cert_pem,
+        &material.ca_key_pem,
+        &config.delivery.address,
+    )?;
+    let grants = Grants::new(*material.token_key.expose_secret());
+    let settings = settings(&config, instance, namespace.clone(), &material);
+    let runtime: Arc<dyn Runtime> = Kubernetes::start(client, settings, grants.clone()).await?;
+
+    let tasks = TaskTracker::new();
+    let compiles = Compiles::new(
+        compile_settings(&config),
+        Arc::clone(&runtime),
+        store.clone(),
+        tasks.clone(),
+    );
+    let containers = Containers::new(
+        images.clone(),
+        compiles.clone(),
+        Arc::clone(&runtime),
+        store.clone(),
+    );
+
+    let closing = CancellationToken::new();
+    let requests = engine_api::metrics::Requests::default();
+    let counters = Arc::<Counters>::default();
+    let admin = admin::router(Admin {
+        checks: checks(&store, &runtime),
+        requests: requests.clone(),
+        counters: Arc::clone(&counters),
+    });
+    let state = engine_api::State {
+        images,
+        containers: containers.clone(),
+        store: store.clone(),
+        tasks: tasks.clone(),
+        closing: closing.clone(),
+    };
+    let engine_api = engine_api::router(state, Tenants::default(), requests);
+    let delivery = delivery::router(Delivery {
+        store,
+        compiles,
+        grants,
+        containers,
+        counters,
+    });
+
+    tracing::info!(
+        engine_api = %bound.engine_api.addr, delivery = %bound.delivery.addr, admin = %bound.admin.addr,
+        namespace, store = %config.store.directory.display(), version = env!("CARGO_PKG_VERSION"),
+        "serving; peers reach it with CORE_VM_ENDPOINT=tcp://<this host>:{}", bound.engine_api.addr.port()
+    );
+    let mut listeners = JoinSet::new();
+    let drain = |grace| Drain {
+        stop: stop.clone(),
+        grace,
+    };
+    listeners.spawn(listener::serve(
+        bound.engine_api,
+        None,
+        engine_api,
+        drain(DRAIN),
+    ));
+    listeners.spawn(listener::serve(
+        bound.delivery,
+        Some(tls),
+        delivery,
+        drain(DRAIN),
+    ));
+    listeners.spawn(listener::serve(
+        bound.admin,
+        None,
+        admin,
+        drain(Duration::ZERO),
+    ));
+    stop.cancelled().await;
+    tracing::info!(
+        "stopping: running chaincode goes on, and compiles are joined by the next server"
+    );
+    closing.cancel();
+    while listeners.join_next().await.is_some() {}
+    // What must be written is written; a compile's pod outlives this process, so nobody waits for it.
+    tasks.close();
+    let _ = tokio::time::timeout(DRAIN, tasks.wait()).await;
+    Ok(())
+}
+
+struct Listeners {
+    engine_api: Bound,
+    delivery: Bound,
+    admin: Bound,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let listen = &config.listen;
+        Ok(Self {
+            engine_api: listener::bind(listen.engine_api)
+                .await
+                .context("listen.engineApi")?,
+            delivery: listener::bind(listen.delivery)
+                .await
+                .context("listen.delivery")?,
+            admin: listener::bind(listen.admin).await.context("listen.admin")?,
+        })
+    }
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let first = stop.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first.is_cancelled() {
+                std::process::abort();
+            }
+            first.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+fn settings(
+    config: &Config,
+    instance: InstanceName,
+    namespace: String,
+    material: &InstanceMaterial,
+) -> kubernetes::Settings {
+    let Config {
+        kubernetes,
+        compile,
+        chaincode,
+        agent,
+        delivery,
+        ..
+    } = config.clone();
+    kubernetes::Settings {
+        namespace,
+        instance,
+        host_aliases: kubernetes.host_aliases,
+        image_pull_secrets: kubernetes.image_pull_secrets,
+        scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
+        agent_image: agent.image,
+        delivery_address: delivery.address,
+        delivery_ca_pem: material.ca_cert_pem.clone(),
+        compile_requests: compile.requests,
+        compile_limits: compile.limits,
+        compile_env: compile.env,
+        compile_run_as_user: compile.run_as_user,
+        compile_timeout: Duration::from_secs(compile.timeout_seconds),
+        chaincode_requests: chaincode.requests,
+        chaincode_run_as_user: chaincode.run_as_user,
+    }
+}
+
+fn compile_settings(config: &Config) -> compile::Settings {
+    compile::Settings {
+        parallel: config.compile.parallel,
+        timeout: Duration::from_secs(config.compile.timeout_seconds),
+        install_timeout: Duration::from_secs(config.compile.install_timeout_seconds),
+        abandon_grace: ABANDON_GRACE,
+        env: config.compile.env.clone(),
+    }
+}
+
+/// What readiness depends on; liveness depends on nothing (design D10).
+fn checks(store: &Store, runtime: &Arc<dyn Runtime>) -> Vec<Check> {
+    let (store, runtime) = (store.clone(), Arc::clone(runtime));
+    vec![
+        Check::new("store", move || {
+            let store = store.clone();
+            async move {
+                store
+                    .check_writable()
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+        }),
+        Check::new("kubernetes", move || {
+            let runtime = Arc::clone(&runtime);
+            async move { runtime.ready().await.map_err(|error| error.to_string()) }
+        }),
+    ]
+}

@@ -377,18 +377,14 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 fn certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        // An `io::Error` gives the cause of what it wraps, not what it wraps.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        let found = match wrapped {
-            Some(wrapped) => wrapped.downcast_ref::<rustls::Error>(),
-            None => error.downcast_ref::<rustls::Error>(),
-        };
-        if let Some(rustls::Error::InvalidCertificate(reason)) = found {
+        if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
             return Some(format!("{reason:?}"));
         }
-        cause = error.source();
+        cause = match error.downcast_ref::<io::Error>() {
+            // Its `source` is the cause of what it wraps, not what it wraps.
+            Some(error) => error.get_ref().map(|wrapped| wrapped as _),
+            None => error.source(),
+        };
     }
     None
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use peitho::agent::Command;
 use peitho::agent::compile::{Args, Error, run};
 use peitho::compile::{End, Run};
 use peitho::grant::Grant;
@@ -259,11 +260,13 @@ async fn sigterm_goes_to_the_command_and_nothing_is_reported() {
         "trap 'touch {}/term; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
         told.display()
     );
-    let terminated = CancellationToken::new();
-    let agent = tokio::spawn(run(args(&world, &server, key, &script), terminated.clone()));
+    let command = Command::Compile(args(&world, &server, key, &script));
+    let agent = tokio::spawn(peitho::agent::run(command));
     asked.log.reader().next().await.unwrap();
-    terminated.cancel();
-    assert_eq!(agent.await.unwrap().unwrap(), 143);
+    // All tests of this process get it; only this one listens.
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+        .unwrap();
+    assert_eq!(agent.await.unwrap(), 143);
     assert_eq!(names(&told), ["term"]);
     assert!(asked.end.borrow().is_none());
 }

@@ -97,10 +97,7 @@ impl World {
     }
 
     pub(crate) async fn router(&self) -> Router {
-        let images = Images::new(
-            self.store.clone(),
-            Registries::new(&[]).await.expect("no registry is needed"),
-        );
+        let images = Images::new(self.store.clone(), Registries {});
         let containers = Containers::new(
             images,
             self.compiles.clone(),

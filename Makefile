@@ -1,0 +1,53 @@
+# The commands of this project; `make` lists them.
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+TARGET  := $(shell uname -m)-unknown-linux-gnu
+# The same folder as cargo's.
+OUT     := $(or $(CARGO_TARGET_DIR),target)
+PROGRAM := $(OUT)/$(TARGET)/release/peitho
+IMAGE   := $(OUT)/peitho-image.tar
+
+# Tools of the checks, at fixed versions, beside the other products: nothing is installed for the user.
+TOOLS              := $(OUT)/tools
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY         := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+.DEFAULT_GOAL := help
+.PHONY: help build image check docs test bench demo clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## the static release program
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --package peitho --target $(TARGET)
+	@echo $(PROGRAM)
+
+image: build ## the OCI image of the program and CA certificates, without a daemon
+	cargo run --quiet --locked --package testbed -- image --program $(PROGRAM) --output $(IMAGE) --tag peitho:$(VERSION)
+	@echo $(IMAGE)
+
+check: $(CARGO_DENY) ## all that needs no counterpart: format, lints, documentation, dependencies, unit tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	$(CARGO_DENY) --locked check bans licenses sources
+	cargo test --workspace --lib --bins --locked
+	cargo test --locked --test house
+
+docs: ## renew the generated pages
+	UPDATE_DOCS=1 cargo test --quiet --locked --test house the_configuration_page
+
+test: build ## everything, with real peers, Kubernetes and dockerd; as root
+	cargo test --workspace --locked
+
+bench: build ## the performance budget: Peitho beside dockerd; as root
+	cargo bench --locked --bench report
+
+demo: build ## a peer installs, runs and queries chaincode on Kubernetes; stays until Ctrl-C (ONCE=1 ends); as root
+	cargo run --quiet --locked --package testbed -- demo $(if $(filter-out 0,$(ONCE)),--once)
+
+clean: ## remove what was built
+	cargo clean
+
+$(CARGO_DENY):
+	cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION) --root $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)

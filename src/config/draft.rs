@@ -1,0 +1,321 @@
+//! Lays the sources over one another and turns the result into a [`Config`]: once, so that a value has one
+//! way of being wrong wherever it comes from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::document::{self, Content, Node};
+use super::environment::{self, Meaning, Setting};
+use super::keys::{Keys, Leaf, Shape};
+use super::{Config, Error, Origin, Problem};
+
+/// Where each value that is set comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    file: Option<PathBuf>,
+    by_path: BTreeMap<String, Origin>,
+}
+
+impl Origins {
+    /// The file that was read.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// `section.key` and where it was set, for each one that is.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &Origin)> {
+        let leaf = |path: &str| !path.contains('[') && path.matches('.').count() == 1;
+        self.by_path
+            .iter()
+            .map(|(path, origin)| (path.as_str(), origin))
+            .filter(move |(path, _)| leaf(path))
+    }
+
+    /// Where `path`, or the nearest thing around it, was set.
+    fn of(&self, path: &str) -> Option<&Origin> {
+        let mut path = path;
+        loop {
+            if let Some(origin) = self.by_path.get(path) {
+                return Some(origin);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+
+    /// `path` is set anew: what was known of its parts is over.
+    fn set(&mut self, path: String, origin: Origin) {
+        let inner = |other: &String| {
+            other
+                .strip_prefix(&path)
+                .is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        self.by_path.retain(|other, _| !inner(other));
+        self.by_path.insert(path, origin);
+    }
+}
+
+/// A configuration that is being put together.
+pub(super) struct Draft<'a> {
+    keys: &'a Keys,
+    value: Map<String, Value>,
+    origins: Origins,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(keys: &'a Keys) -> Self {
+        Self {
+            keys,
+            value: Map::new(),
+            origins: Origins::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Lays a file over what is there.
+    pub(super) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        let node = document::parse(path, text)?;
+        self.origins.file = Some(path.to_owned());
+        let at = |node: &Node| Origin::File {
+            path: path.to_owned(),
+            line: node.line,
+            column: node.column,
+        };
+        if let Some(Value::Object(value)) = self.section("", &node, &self.keys.root, &at) {
+            self.value = value;
+        }
+        Ok(())
+    }
+
+    /// Lays the variables that are ours over what is there.
+    pub(super) fn add_environment(
+        &mut self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) {
+        let keys = self.keys;
+        let mut set: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in variables {
+            let origin = Origin::Environment(name.clone());
+            match environment::meaning(keys, &name) {
+                Meaning::Foreign => {}
+                Meaning::Unknown(message) => self.problem(None, message),
+                Meaning::Sets(leaf) => match set.insert(leaf.path(), name.clone()) {
+                    Some(other) => {
+                        let message = format!("{} is set by {other} too", leaf.path());
+                        self.problem(Some(origin), message);
+                    }
+                    None => self.assign(&leaf, &value, &origin),
+                },
+            }
+        }
+    }
+
+    /// Lays flags over what is there, the later ones over the earlier.
+    pub(super) fn add_settings(&mut self, settings: &[Setting]) {
+        let keys = self.keys;
+        for Setting {
+            section,
+            key,
+            value,
+        } in settings
+        {
+            let path = format!("{section}.{key}");
+            let origin = Origin::Flag(format!("--set {path}"));
+            match keys.leaf(section, key) {
+                Some(leaf) => self.assign(&leaf, value, &origin),
+                None => {
+                    let nearest = keys.nearest_leaf(&path).map(|leaf| leaf.path());
+                    self.problem(Some(origin), unknown(&path, nearest));
+                }
+            }
+        }
+    }
+
+    /// The whole as a [`Config`], or all that is wrong with it.
+    pub(super) fn finish(mut self) -> Result<(Config, Origins), Error> {
+        if !self.problems.is_empty() {
+            return Err(Error::Invalid(self.problems));
+        }
+        let config: Config = match serde_path_to_error::deserialize(Value::Object(self.value)) {
+            Ok(config) => config,
+            Err(error) => {
+                let path = error.path().to_string();
+                return Err(Error::Invalid(vec![Problem {
+                    origin: self.origins.of(&path).cloned(),
+                    message: format!("{path}: {}", error.inner()),
+                }]));
+            }
+        };
+        for (path, message) in config.check().iter() {
+            self.problems.push(Problem {
+                origin: self.origins.of(path).cloned(),
+                message: message.to_owned(),
+            });
+        }
+        if self.problems.is_empty() {
+            Ok((config, self.origins))
+        } else {
+            Err(Error::Invalid(self.problems))
+        }
+    }
+
+    /// Sets one key from a text. Lists and maps are written as YAML; text stands for itself.
+    fn assign(&mut self, leaf: &Leaf<'_>, text: &str, origin: &Origin) {
+        let path = leaf.path();
+        let node = match leaf.shape {
+            Shape::Text => Node {
+                line: 1,
+                column: 1,
+                content: Content::Text(text.to_owned()),
+            },
+            _ => match document::parse_value(text) {
+                Ok(node) => node,
+                Err((_, column, message)) => {
+                    let message = format!("{path}: {message} (at character {column})");
+                    return self.problem(Some(origin.clone()), message);
+                }
+            },
+        };
+        self.origins.set(path.clone(), origin.clone());
+        if let Some(value) = self.convert(&path, &node, leaf.shape, &|_| origin.clone()) {
+            let section = self
+                .value
+                .entry(leaf.section)
+                .or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(section) = section {
+                section.insert(leaf.key.to_owned(), value);
+            }
+        }
+    }
+
+    /// `node` as the JSON value that `shape` reads; `None` when it says nothing.
+    fn convert(
+        &mut self,
+        path: &str,
+        node: &Node,
+        shape: &Shape,
+        at: &dyn Fn(&Node) -> Origin,
+    ) -> Option<Value> {
+        match (shape, &node.content) {
+            // A key with nothing behind it, often because all below it is commented out.
+            (_, Content::Null) => None,
+            (Shape::Section(keys), _) => self.section(path, node, keys, at),
+            (Shape::List(item), Content::List(nodes)) => {
+                let convert = |(index, node): (usize, &Node)| {
+                    let path = format!("{path}[{index}]");
+                    self.origins.set(path.clone(), at(node));
+                    self.convert(&path, node, item, at)
+                };
+                Some(Value::Array(
+                    nodes.iter().enumerate().filter_map(convert).collect(),
+                ))
+            }
+            (Shape::Map, Content::Map(entries)) => {
+                let mut map = Map::new();
+                for (key, node) in entries {
+                    let path = format!("{path}.{}", key.value);
+                    self.origins.set(path.clone(), at(node));
+                    let value = self.convert(&path, node, &Shape::Text, at);
+                    map.insert(key.value.clone(), value.unwrap_or_else(|| Value::from("")));
+                }
+                Some(Value::Object(map))
+            }
+            // `cpu: 4` is how everybody writes it. Other scalars do not keep their spelling: 1.10 would become 1.1.
+            (Shape::Text, Content::Number(number)) if number.is_i64() || number.is_u64() => {
+                Some(Value::from(number.to_string()))
+            }
+            (Shape::Text, Content::Number(_) | Content::Bool(_)) => {
+                self.problem(
+                    Some(at(node)),
+                    format!("{path} is text: write the value in quotes"),
+                );
+                None
+            }
+            (Shape::Text | Shape::Scalar, Content::Text(text)) => Some(Value::from(text.clone())),
+            (Shape::Scalar, Content::Number(number)) => Some(Value::Number(number.clone())),
+            (Shape::Scalar, Content::Bool(truth)) => Some(Value::Bool(*truth)),
+            (shape, content) => {
+                let message = format!("{path} is {}; accepted: {}", kind(content), accepted(shape));
+                self.problem(Some(at(node)), message);
+                None
+            }
+        }
+    }
+
+    fn section(
+        &mut self,
+        path: &str,
+        node: &Node,
+        keys: &BTreeMap<String, Shape>,
+        at: &dyn Fn(&Node) -> Origin,
+    ) -> Option<Value> {
+        let entries = match &node.content {
+            Content::Map(entries) => entries.as_slice(),
+            Content::Null => return None,
+            content => {
+                let names: Vec<&str> = keys.keys().map(String::as_str).collect();
+                let accepted = format!("a mapping with {}", names.join(", "));
+                let message = format!("{path} is {}; accepted: {accepted}", kind(content));
+                self.problem(Some(at(node)), message);
+                return None;
+            }
+        };
+        let mut section = Map::new();
+        for (key, node) in entries {
+            let name = &key.value;
+            let below = match path {
+                "" => name.clone(),
+                path => format!("{path}.{name}"),
+            };
+            let place = Node {
+                line: key.referenced.line(),
+                column: key.referenced.column(),
+                content: Content::Null,
+            };
+            let Some(shape) = keys.get(name) else {
+                let nearest = self.keys.nearest(path, name, keys);
+                self.problem(Some(at(&place)), unknown(&below, nearest));
+                continue;
+            };
+            self.origins.set(below.clone(), at(&place));
+            if let Some(value) = self.convert(&below, node, shape, at) {
+                section.insert(name.clone(), value);
+            }
+        }
+        Some(Value::Object(section))
+    }
+
+    fn problem(&mut self, origin: Option<Origin>, message: String) {
+        self.problems.push(Problem { origin, message });
+    }
+}
+
+fn unknown(key: &str, nearest: Option<String>) -> String {
+    match nearest {
+        Some(nearest) => format!("{key} is not a key; did you mean {nearest}?"),
+        None => format!("{key} is not a key"),
+    }
+}
+
+fn kind(content: &Content) -> &'static str {
+    match content {
+        Content::Null => "nothing",
+        Content::Bool(_) => "a truth value",
+        Content::Number(_) => "a number",
+        Content::Text(_) => "text",
+        Content::List(_) => "a list",
+        Content::Map(_) => "a mapping",
+    }
+}
+
+fn accepted(shape: &Shape) -> &'static str {
+    match shape {
+        Shape::Section(_) => "a mapping",
+        Shape::List(_) => "a list",
+        Shape::Map => "a mapping of names to text",
+        Shape::Text => "text",
+        Shape::Scalar => "a number",
+    }
+}

@@ -1,0 +1,84 @@
+//! Archives on the wire: the input of a builder or the TLS files of a chaincode in, the output of a builder
+//! out. Bodies stream through the disk both ways.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio_util::io::ReaderStream;
+
+use super::body::spool;
+use super::error::ApiError;
+use super::types::{Container, Params, path_stat};
+use crate::container::Containers;
+use crate::names::Tenant;
+use crate::store::Store;
+
+/// One read of the file that is sent: each is a trip to a thread that may block.
+const CHUNK: usize = 256 << 10;
+
+/// Without it moby takes nothing.
+const PATH_STAT: HeaderName = HeaderName::from_static("x-docker-container-path-stat");
+
+/// The query of both directions.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ArchiveQuery {
+    path: String,
+}
+
+impl ArchiveQuery {
+    fn absolute(&self) -> Result<&str, ApiError> {
+        if self.path.starts_with('/') {
+            Ok(&self.path)
+        } else {
+            Err(ApiError::bad_request(format!(
+                "path: an absolute path is needed, not {:?}",
+                self.path
+            )))
+        }
+    }
+}
+
+/// `PUT /containers/{id}/archive?path=`: tar or tar.gz.
+pub(super) async fn put(
+    State(containers): State<Containers>,
+    State(store): State<Store>,
+    Extension(tenant): Extension<Tenant>,
+    Container(container): Container,
+    Params(query): Params<ArchiveQuery>,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let path = query.absolute()?;
+    let archive = spool(body, &store).await?;
+    containers
+        .put_archive(&tenant, &container, path, archive)
+        .await?;
+    Ok(StatusCode::OK)
+}
+
+/// `GET` and `HEAD /containers/{id}/archive?path=`. The length is told, so that a client can see when the
+/// connection broke (protocol rule 16).
+pub(super) async fn get(
+    State(containers): State<Containers>,
+    Extension(tenant): Extension<Tenant>,
+    Container(container): Container,
+    Params(query): Params<ArchiveQuery>,
+) -> Result<Response, ApiError> {
+    let path = query.absolute()?;
+    let (blob, file) = containers.get_archive(&tenant, &container, path).await?;
+    let content = tokio::fs::File::from_std(file).take(blob.size);
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-tar"),
+        ),
+        (header::CONTENT_LENGTH, blob.size.into()),
+        (PATH_STAT, path_stat(jiff::Timestamp::now())),
+    ];
+    let body = Body::from_stream(ReaderStream::with_capacity(content, CHUNK));
+    Ok((headers, body).into_response())
+}

@@ -1,0 +1,160 @@
+//! Bodies of requests: taken to the disk, read as JSON, and never left unread.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use crate::store::{self, Ingest, Store};
+
+/// A peer's create request has some kilobytes.
+const JSON_LIMIT: usize = 1 << 20;
+
+/// How long the rest of a body that nobody wanted is read before the connection is given up instead.
+const REST: Duration = Duration::from_secs(5);
+
+/// Why a body did not get to the disk.
+#[derive(Debug)]
+pub(super) enum SpoolError {
+    /// It ended before its end: the client is gone, or gave up (protocol rule 8).
+    Cut(axum::Error),
+    /// The store failed.
+    Store(store::Error),
+}
+
+impl From<SpoolError> for ApiError {
+    fn from(error: SpoolError) -> Self {
+        match error {
+            SpoolError::Cut(cause) => Self::caused_by(
+                StatusCode::BAD_REQUEST,
+                "body_cut",
+                "the request's body ended before its end",
+                &cause,
+            ),
+            SpoolError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Takes `body` to the disk, to its very end: no limit of time, since `/build` is silent for a whole compile
+/// (protocol rule 6).
+pub(super) async fn spool(mut body: Body, store: &Store) -> Result<Ingest, SpoolError> {
+    let mut ingest = store.ingest().await.map_err(SpoolError::Store)?;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(SpoolError::Cut)?;
+        if let Ok(bytes) = frame.into_data() {
+            ingest.append(&bytes).await.map_err(SpoolError::Store)?;
+        }
+    }
+    Ok(ingest)
+}
+
+/// Reads `body` as JSON, whatever its Content-Type; an error names the field.
+pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+    let bytes = to_bytes(body, JSON_LIMIT).await.map_err(|cause| {
+        ApiError::caused_by(
+            StatusCode::BAD_REQUEST,
+            "request",
+            format!("the request's body cannot be read, or is longer than {JSON_LIMIT} bytes"),
+            &cause,
+        )
+    })?;
+    if bytes.is_empty() {
+        return Err(ApiError::bad_request(
+            "the request has no body; JSON is needed",
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| ApiError::bad_request(format!("the request's JSON: {error}")))
+}
+
+/// A layer: what a handler left unread of its request's body is read before the answer goes out. A client that
+/// is still sending would otherwise meet a closed connection instead of the answer, and moby would send its
+/// next request into it. What does not end soon costs the connection.
+pub(super) async fn leave_no_rest(request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let rest = Rest::default();
+    let request = request.map(|body| {
+        Body::new(Lent {
+            body: Some(body),
+            rest: rest.clone(),
+        })
+    });
+    let mut response = next.run(request).await;
+    if let Some(mut body) = rest.take() {
+        let read = async { while let Some(Ok(_)) = body.frame().await {} };
+        if tokio::time::timeout(REST, read).await.is_err() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+    }
+    response
+}
+
+/// Where a handler's body goes when it is dropped before its end.
+#[derive(Clone, Default)]
+struct Rest(Arc<Mutex<Option<Body>>>);
+
+impl Rest {
+    fn take(&self) -> Option<Body> {
+        self.slot().take()
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Body>> {
+        self.0.lock().expect("nothing panics while it holds a body")
+    }
+}
+
+/// A body that comes back when it is dropped before its end.
+struct Lent {
+    body: Option<Body>,
+    rest: Rest,
+}
+
+impl http_body::Body for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
+            *self.rest.slot() = Some(body);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! One count, one duration and, for a failure, one log line for each request. `admin` registers [`Requests`];
+//! labels come from the router and from fixed texts, so that there are only so many of them.
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderValue, Method, StatusCode};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::error::Failure;
+use crate::listener::Remote;
+use crate::names::Tenant;
+
+/// Of every path and method that is not in the router.
+const UNKNOWN: &str = "unknown";
+
+/// From a millisecond to more than an hour: a ping, and a build.
+fn buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 4.0, 12))
+}
+
+/// What the Engine API counts; clones share the counts.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    total: Family<TotalLabels, Counter>,
+    seconds: Family<SecondsLabels, Histogram>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TotalLabels {
+    /// Method and path as the router has it: `POST /containers/{id}/start`, or `unknown`.
+    endpoint: Arc<str>,
+    /// `2xx`, `4xx` …
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SecondsLabels {
+    endpoint: Arc<str>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            total: Family::default(),
+            seconds: Family::new_with_constructor(buckets as fn() -> Histogram),
+        }
+    }
+}
+
+impl Requests {
+    /// Puts `engine_api_requests_total` and `engine_api_request_duration_seconds` into `registry`. A duration
+    /// is that from a request's head to its answer's: attach and the heartbeats of wait go on after it.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "engine_api_requests",
+            "Requests of the Docker Engine API by endpoint and class of status",
+            self.total.clone(),
+        );
+        registry.register(
+            "engine_api_request_duration_seconds",
+            "Time from the head of a request to the head of its answer",
+            self.seconds.clone(),
+        );
+    }
+
+    fn record(&self, endpoint: Arc<str>, status: StatusCode, started: Instant) {
+        let labels = SecondsLabels {
+            endpoint: Arc::clone(&endpoint),
+        };
+        self.seconds
+            .get_or_create(&labels)
+            .observe(started.elapsed().as_secs_f64());
+        let status = class(status);
+        self.total
+            .get_or_create(&TotalLabels { endpoint, status })
+            .inc();
+    }
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// The layer around all handlers: counts, gives the request an id, and logs a failure once.
+pub(super) async fn observe(
+    State(requests): State<Requests>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let id = format!("{:016x}", rand::random::<u64>());
+    let span = span(&request, &id);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let status = response.status();
+    requests.record(endpoint(&method, route.as_ref(), status), status, started);
+    let _entered = span.entered();
+    log(&response, started);
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
+}
+
+/// Not the query: what it holds is in the lines of those who understand it.
+fn span(request: &Request, id: &str) -> tracing::Span {
+    let extensions = request.extensions();
+    let tenant = extensions.get::<Tenant>().map(tracing::field::display);
+    let remote = extensions
+        .get::<Remote>()
+        .map(|remote| tracing::field::display(remote.0));
+    tracing::info_span!(
+        "request", %id, method = %request.method(), path = request.uri().path(), tenant, remote
+    )
+}
+
+fn endpoint(method: &Method, route: Option<&MatchedPath>, status: StatusCode) -> Arc<str> {
+    match route {
+        Some(route) if status != StatusCode::METHOD_NOT_ALLOWED => {
+            format!("{method} {}", route.as_str()).into()
+        }
+        _ => UNKNOWN.into(),
+    }
+}
+
+fn log(response: &Response, started: Instant) {
+    let status = response.status().as_u16();
+    let duration_ms = started.elapsed().as_millis() as u64;
+    match response.extensions().get::<Failure>() {
+        None => tracing::debug!(status, duration_ms, "engine api: answered"),
+        // Each launch begins with stop, kill and rm of what is not there (protocol §3.5).
+        Some(Failure { kind, chain }) if status == 404 => {
+            tracing::debug!(status, duration_ms, error.kind = kind, error = %chain, "engine api: not found");
+        }
+        Some(Failure { kind, chain }) if status < 500 => {
+            tracing::info!(status, duration_ms, error.kind = kind, error = %chain, "engine api: refused");
+        }
+        Some(Failure { kind, chain }) => {
+            tracing::warn!(status, duration_ms, error.kind = kind, error = %chain, "engine api: failed");
+        }
+    }
+}
