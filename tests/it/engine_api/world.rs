@@ -50,6 +50,8 @@ impl World {
     }
 
     pub(crate) async fn with(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        // One for the process; another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().unwrap();
         let store = Store::open(directory.path()).await.unwrap();
         let (cluster, process) = Cluster::new();
@@ -63,7 +65,7 @@ impl World {
             abandon_grace: Duration::from_secs(600),
             env: std::collections::BTreeMap::new(),
         };
-        let images = Images::new(store.clone(), Registries {});
+        let images = Images::new(store.clone(), Registries::new(&[]).await.unwrap());
         let compiles = Compiles::new(
             settings,
             Arc::clone(&runtime),
