@@ -62,7 +62,7 @@ const IMAGE: &str =
 /// Nothing listens at its registry: the image is then a partial one.
 const DOCKERFILE: &[u8] = b"FROM 127.0.0.1:1/fabric-baseos:2.5\nADD binpackage.tar /usr/local/bin";
 
-fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (path, content) in members {
         let mut header = tar::Header::new_gnu();

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) cluster: Arc<Cluster>,
     /// What the process of `cc` writes.
     pub(crate) process: Option<mpsc::UnboundedSender<Bytes>>,
+    pub(crate) compiles: Compiles,
+    pub(crate) store: Store,
     pub(crate) requests: Requests,
     pub(crate) stop: CancellationToken,
     pub(crate) closing: CancellationToken,
@@ -75,8 +77,8 @@ impl World {
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let state = State {
             images: images.clone(),
-            containers: Containers::new(images, compiles, runtime, store.clone()),
-            store,
+            containers: Containers::new(images, compiles.clone(), runtime, store.clone()),
+            store: store.clone(),
             tasks: tasks.clone(),
             closing: closing.clone(),
         };
@@ -91,6 +93,8 @@ impl World {
             address: bound.addr,
             cluster,
             process: Some(process),
+            compiles,
+            store: store.clone(),
             requests: requests.clone(),
             stop,
             closing,
