@@ -1,5 +1,6 @@
 mod attach;
 mod build;
+mod builder;
 mod cluster;
 mod drain;
 mod shapes;

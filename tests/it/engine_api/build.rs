@@ -1,11 +1,15 @@
-//! `POST /build` as far as no image is made: when it answers, and what a cut body leaves.
+//! `POST /build`: when it answers, what it says, and what a cut body leaves.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::Write as _;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
-use super::world::{Answer, World, is_silent};
+use super::world::{Answer, SOON, World, is_silent};
 
 const HEAD: &str = "POST /v1.25/build?networkmode=host&t=net-peer-simple HTTP/1.1\r\nHost: x\r\n\
     Content-Type: application/tar\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -49,4 +53,86 @@ fn ingest(world: &World) -> BTreeSet<OsString> {
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect()
+}
+
+/// The name of an image as a peer forms it.
+const IMAGE: &str =
+    "net-peer-simple-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Nothing listens at its registry: the image is then a partial one.
+const DOCKERFILE: &[u8] = b"FROM 127.0.0.1:1/fabric-baseos:2.5\nADD binpackage.tar /usr/local/bin";
+
+pub(crate) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o100_644);
+        archive.append_data(&mut header, path, *content).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+fn context(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&tar(members)).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn complete() -> Vec<u8> {
+    let package = tar(&[("chaincode", b"program")]);
+    context(&[("Dockerfile", DOCKERFILE), ("binpackage.tar", &package)])
+}
+
+#[tokio::test]
+async fn a_complete_body_becomes_an_image() {
+    let world = World::new().await;
+    let inspect = format!("/v1.44/images/{IMAGE}/json");
+    let missing = world.ask("GET", &inspect).await;
+    assert_eq!(missing.status, 404);
+    assert_eq!(missing.message(), format!("No such image: {IMAGE}:latest"));
+    let target = format!("/v1.44/build?networkmode=host&rm=0&t={IMAGE}");
+    let built = world.send("POST", &target, &complete()).await;
+    assert_eq!(built.status, 200, "{built:?}");
+    assert_eq!(built.header("content-type"), Some("application/json"));
+    let lines: Vec<serde_json::Value> = serde_json::Deserializer::from_str(&built.body)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let id = lines.iter().find_map(|line| line["aux"]["ID"].as_str());
+    let inspected = world.ask("GET", &inspect).await;
+    assert_eq!(inspected.status, 200);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected.body).unwrap();
+    assert_eq!(inspected["Id"].as_str(), id);
+}
+
+/// The gzip and the tar of a failed compile are whole; only the program is missing.
+#[tokio::test]
+async fn a_body_without_a_program_is_refused() {
+    let world = World::new().await;
+    let body = context(&[("Dockerfile", DOCKERFILE)]);
+    let refused = world
+        .send("POST", &format!("/build?t={IMAGE}"), &body)
+        .await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.message().contains("binpackage.tar"), "{refused:?}");
+    let inspected = world.ask("GET", &format!("/images/{IMAGE}/json")).await;
+    assert_eq!(inspected.status, 404);
+}
+
+/// What was sent completely is built, whether or not the peer waits for it (design D19).
+#[tokio::test]
+async fn a_client_that_leaves_after_its_body_has_its_image() {
+    let world = World::new().await;
+    let body = complete();
+    let head = format!(
+        "POST /build?t={IMAGE} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = world.open(&head).await;
+    stream.write_all(&body).await.unwrap();
+    drop(stream);
+    let inspect = format!("/images/{IMAGE}/json");
+    let built = async { while world.ask("GET", &inspect).await.status != 200 {} };
+    timeout(SOON, built).await.expect("the image is built");
 }

@@ -17,6 +17,8 @@ pub(crate) struct Cluster {
     pub(crate) state: watch::Sender<State>,
     log: Mutex<Option<mpsc::UnboundedReceiver<Bytes>>>,
     pub(crate) files: Mutex<Vec<UploadedFile>>,
+    /// The compile that was asked for; it ends as the test reports.
+    pub(crate) compile: watch::Sender<Option<CompileKey>>,
 }
 
 impl Cluster {
@@ -27,6 +29,7 @@ impl Cluster {
             state: watch::Sender::new(State::Created),
             log: Mutex::new(Some(log)),
             files: Mutex::default(),
+            compile: watch::Sender::new(None),
         };
         (cluster, process)
     }
@@ -110,7 +113,8 @@ impl Runtime for Cluster {
         Ok(UnboundedReceiverStream::new(log).map(Ok).boxed())
     }
 
-    async fn compile(&self, _: &CompileSpec) -> Result<Exit, Error> {
+    async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
+        self.compile.send_replace(Some(spec.key));
         std::future::pending().await
     }
 

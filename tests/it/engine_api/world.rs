@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) cluster: Arc<Cluster>,
     /// What the process of `cc` writes.
     pub(crate) process: Option<mpsc::UnboundedSender<Bytes>>,
+    pub(crate) compiles: Compiles,
+    pub(crate) store: Store,
     pub(crate) requests: Requests,
     pub(crate) stop: CancellationToken,
     pub(crate) closing: CancellationToken,
@@ -50,6 +52,8 @@ impl World {
     }
 
     pub(crate) async fn with(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        // One for the process; another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().unwrap();
         let store = Store::open(directory.path()).await.unwrap();
         let (cluster, process) = Cluster::new();
@@ -63,7 +67,7 @@ impl World {
             abandon_grace: Duration::from_secs(600),
             env: std::collections::BTreeMap::new(),
         };
-        let images = Images::new(store.clone(), Registries {});
+        let images = Images::new(store.clone(), Registries::new(&[]).await.unwrap());
         let compiles = Compiles::new(
             settings,
             Arc::clone(&runtime),
@@ -73,8 +77,8 @@ impl World {
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let state = State {
             images: images.clone(),
-            containers: Containers::new(images, compiles, runtime, store.clone()),
-            store,
+            containers: Containers::new(images, compiles.clone(), runtime, store.clone()),
+            store: store.clone(),
             tasks: tasks.clone(),
             closing: closing.clone(),
         };
@@ -89,6 +93,8 @@ impl World {
             address: bound.addr,
             cluster,
             process: Some(process),
+            compiles,
+            store: store.clone(),
             requests: requests.clone(),
             stop,
             closing,

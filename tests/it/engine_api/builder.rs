@@ -1,0 +1,114 @@
+//! A builder's way on the wire: create, input, attach, start, wait, output, delete.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use peitho::names::CompileKey;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+use super::build::tar;
+use super::world::{SOON, World, read_head};
+
+impl World {
+    /// Creates a builder whose image no registry can be asked for; gives its id.
+    async fn builder(&self) -> String {
+        let body =
+            r#"{"Image":"127.0.0.1:1/fabric-ccenv:2.5","Cmd":["/bin/sh","-c","true"],"Env":null}"#;
+        let created = self
+            .send("POST", "/v1.44/containers/create", body.as_bytes())
+            .await;
+        assert_eq!(created.status, 201, "{created:?}");
+        assert_eq!(created.header("content-type"), Some("application/json"));
+        let created: serde_json::Value = serde_json::from_str(&created.body).unwrap();
+        assert_eq!(created["Warnings"], serde_json::json!([]));
+        created["Id"].as_str().unwrap().to_owned()
+    }
+
+    /// The compile that the cluster was asked for.
+    async fn compile(&self) -> CompileKey {
+        let mut compile = self.cluster.compile.subscribe();
+        let asked = timeout(SOON, compile.wait_for(Option::is_some)).await;
+        asked.unwrap().unwrap().unwrap()
+    }
+
+    /// What the agent in the compile's pod would report of a success.
+    async fn report(&self, key: &CompileKey, output: &[u8]) {
+        let mut ingest = self.store.ingest().await.unwrap();
+        ingest.append(output).await.unwrap();
+        self.compiles.put_output(key, ingest).await.unwrap();
+        self.compiles.exited(key, 0).await.unwrap();
+    }
+}
+
+/// Protocol rule 13: a character cut in two is whole, and what is no character cannot spoil the peer's error.
+#[tokio::test]
+async fn a_compiles_output_is_utf8_and_its_code_is_true() {
+    let world = World::new().await;
+    let id = world.builder().await;
+    let attach = format!(
+        "POST /v1.44/containers/{id}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: x\r\n\
+         Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+    );
+    let mut attached = world.open(&attach).await;
+    let (head, mut output) = read_head(&mut attached).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let start = format!("/v1.44/containers/{id}/start");
+    assert_eq!(world.ask("POST", &start).await.status, 204);
+    let key = world.compile().await;
+    world.compiles.append_log(&key, 0, b"f\xc3").await.unwrap();
+    world
+        .compiles
+        .append_log(&key, 2, b"\xbcr \xff\n")
+        .await
+        .unwrap();
+    world.compiles.exited(&key, 2).await.unwrap();
+    let waited = world
+        .ask("POST", &format!("/v1.44/containers/{id}/wait"))
+        .await;
+    assert_eq!(waited.body, r#"{"StatusCode":2,"Error":null}"#);
+    timeout(SOON, attached.read_to_end(&mut output))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(String::from_utf8(output).unwrap(), "für \u{FFFD}\n");
+    let delete = format!("/v1.44/containers/{id}");
+    assert_eq!(world.ask("DELETE", &delete).await.status, 204);
+    assert_eq!(world.ask("DELETE", &delete).await.status, 404);
+}
+
+#[tokio::test]
+async fn input_goes_in_and_output_comes_out() {
+    let world = World::new().await;
+    let id = world.builder().await;
+    let input = format!("/containers/{id}/archive?path=%2Fchaincode%2Finput");
+    let source = tar(&[("src/main.go", b"package main")]);
+    let put = world.send("PUT", &input, &source).await;
+    assert_eq!((put.status, put.body.as_str()), (200, ""));
+    let output = format!("/containers/{id}/archive?path=%2Fchaincode%2Foutput%2F.");
+    assert_eq!(world.ask("GET", &output).await.status, 404);
+    assert_eq!(
+        world
+            .ask("POST", &format!("/containers/{id}/start"))
+            .await
+            .status,
+        204
+    );
+    let key = world.compile().await;
+    let package = tar(&[("chaincode", b"program")]);
+    world.report(&key, &package).await;
+    let waited = world.ask("POST", &format!("/containers/{id}/wait")).await;
+    assert_eq!(waited.body, r#"{"StatusCode":0,"Error":null}"#);
+    for (method, length) in [("GET", package.len()), ("HEAD", 0)] {
+        let got = world.ask(method, &output).await;
+        assert_eq!((got.status, got.body.len()), (200, length), "{method}");
+        assert_eq!(got.header("content-type"), Some("application/x-tar"));
+        let told = got.header("content-length").unwrap();
+        assert_eq!(told, package.len().to_string(), "{method}");
+        let stat = got.header("x-docker-container-path-stat").unwrap();
+        let stat = BASE64_STANDARD.decode(stat).unwrap();
+        let stat: serde_json::Value = serde_json::from_slice(&stat).unwrap();
+        assert_eq!(stat["mode"], 2_147_484_159_u32);
+    }
+    let got = world.ask("GET", &output).await;
+    assert_eq!(got.body.as_bytes(), package);
+}
