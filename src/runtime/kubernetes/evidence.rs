@@ -91,6 +91,8 @@ pub(super) enum ContainerState {
 pub(super) struct Incident {
     /// For example `FailedMount`.
     pub(super) reason: String,
+    /// The name of the container that it is about, where it is about one.
+    pub(super) container: String,
     /// The words of who reports it.
     pub(super) message: String,
     /// How often it happened.
@@ -201,9 +203,15 @@ impl Evidence {
 impl Incident {
     /// What `event` says, seen first at `now`.
     pub(super) fn of(event: &Event, now: Instant) -> Self {
+        // `spec.initContainers{fetch}`
+        let field = event.involved_object.field_path.as_deref();
+        let container = field
+            .and_then(|field| field.split_once('{')?.1.strip_suffix('}'))
+            .unwrap_or_default();
         let series = event.series.as_ref().and_then(|series| series.count);
         Self {
             reason: event.reason.clone().unwrap_or_default(),
+            container: container.to_owned(),
             message: cut(event.message.as_deref()),
             count: event.count.or(series).unwrap_or(1),
             since: now,

@@ -163,6 +163,22 @@ fn not_running(pod: &Evidence, now: Instant, grace: Duration) -> Verdict {
             hindrances.push((believed, about(container, pod, reason, text)));
         }
     }
+    // The kubelet looks at a pod again 10 to 15 s after a fault, and tells it in the status only then,
+    // where an init container ran before: its event is there at once.
+    let made: &[&str] = &["Pulled", "Created", "Started"];
+    let told = pod
+        .events
+        .values()
+        .find(|it| is_final(it) && !is_followed(pod, it, made));
+    if let Some(Incident {
+        container, message, ..
+    }) = told
+    {
+        return never(format!(
+            "container {container} of pod {}: {message}",
+            pod.name
+        ));
+    }
     for incident in pod.events.values().filter(|it| stands(pod, it)) {
         // These live as events only, and no one says when they are over: they count while they repeat.
         let repeated = incident.count >= 2 && incident.last >= incident.since + SETTLED;
@@ -205,6 +221,23 @@ enum Class {
     Passing,
 }
 
+/// What registries and runtimes say of an image that will not be there in a minute either, in lower case.
+const NO_SUCH_IMAGE: &[&str] = &[
+    "not found",
+    "manifest unknown",
+    "name unknown",
+    "repository does not exist",
+    "access denied",
+    "is denied",
+    "authorization failed",
+    "unauthorized",
+    "403 forbidden",
+    "no basic auth",
+];
+
+/// What the kubelet says of an image that it does not run without root, in lower case.
+const NEEDS_ROOT: &[&str] = &["image will run as root", "non-numeric user", "runasnonroot"];
+
 /// The kind of fault that a waiting container reports, or `None` when it only waits for its turn.
 fn class(reason: &str, message: &str) -> Option<Class> {
     let message = message.to_ascii_lowercase();
@@ -218,30 +251,35 @@ fn class(reason: &str, message: &str) -> Option<Class> {
         | "SignatureValidationFailed" => Class::Final,
         // Only the words tell a missing image from a registry that is away (k8s-measurements §4).
         "ErrImagePull" | "ImagePullBackOff" => {
-            if says(&[
-                "not found",
-                "manifest unknown",
-                "name unknown",
-                "repository does not exist",
-                "access denied",
-                "is denied",
-                "authorization failed",
-                "unauthorized",
-                "403 forbidden",
-                "no basic auth",
-            ]) {
+            if says(NO_SUCH_IMAGE) {
                 Class::Final
             } else {
                 Class::Passing
             }
         }
-        "CreateContainerConfigError"
-            if says(&["image will run as root", "non-numeric user", "runasnonroot"]) =>
-        {
-            Class::Final
-        }
+        "CreateContainerConfigError" if says(NEEDS_ROOT) => Class::Final,
         _ => Class::Passing,
     })
+}
+
+/// Whether `incident` tells of a fault of a container that cannot pass.
+fn is_final(incident: &Incident) -> bool {
+    let message = incident.message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    match incident.reason.as_str() {
+        "InspectFailed" => says(&["invalid", "parse"]),
+        "ErrImageNeverPull" => true,
+        "Failed" if message.starts_with("failed to pull image") => says(NO_SUCH_IMAGE),
+        "Failed" => says(NEEDS_ROOT),
+        _ => false,
+    }
+}
+
+/// Whether something with one of `reasons` happened after `incident`.
+fn is_followed(pod: &Evidence, incident: &Incident, reasons: &[&str]) -> bool {
+    pod.events
+        .values()
+        .any(|other| reasons.contains(&other.reason.as_str()) && other.last > incident.last)
 }
 
 /// Whether `incident` is a fault before any container was made, and nothing later was heard of.
@@ -250,12 +288,7 @@ fn stands(pod: &Evidence, incident: &Incident) -> bool {
         incident.reason.as_str(),
         "FailedMount" | "FailedAttachVolume" | "FailedCreatePodSandBox"
     );
-    let went_on = pod.events.values().any(|other| {
-        matches!(
-            other.reason.as_str(),
-            "Pulling" | "Pulled" | "Created" | "Started"
-        ) && other.last > incident.last
-    });
+    let went_on = is_followed(pod, incident, &["Pulling", "Pulled", "Created", "Started"]);
     let was_made = [&pod.init, &pod.main].iter().any(|container| {
         matches!(
             container.state,

@@ -94,7 +94,7 @@ impl Story {
     fn event(mut self, seconds: f64, reason: &str, message: &str, count: i32) -> Self {
         let event: Event = serde_json::from_value(json!({
             "metadata": {"name": format!("{reason}.{message}")},
-            "involvedObject": {}, "reason": reason, "message": message, "count": count,
+            "involvedObject": {"fieldPath": "spec.containers{chaincode}"}, "reason": reason, "message": message, "count": count,
         }))
         .unwrap();
         let incident = Incident::of(&event, self.at(seconds));
@@ -232,6 +232,52 @@ fn backing_off_is_no_attempt_and_a_fault_without_events_ends_too() {
         .event(2.0, "Failed", "Error: ImagePullBackOff", 5);
     assert!(story.is_starting(20.0));
     story.never(31.5);
+}
+
+#[test]
+fn after_an_init_container_the_event_tells_at_once_what_the_status_tells_15_s_later() {
+    let pulling = || story().shows(2.0, &main_is(&waiting("PodInitializing", "")));
+    for (reason, message) in [
+        (
+            "Failed",
+            "Failed to pull image \"x/y:1\": rpc error: failed to resolve reference: x/y:1: not found",
+        ),
+        (
+            "Failed",
+            "Error: container has runAsNonRoot and image will run as root",
+        ),
+        (
+            "ErrImageNeverPull",
+            "Container image \"x/y:1\" is not present",
+        ),
+        (
+            "InspectFailed",
+            "Failed to apply default image tag \"x:Y:\": couldn't parse image",
+        ),
+    ] {
+        let text = pulling().event(2.1, reason, message, 1).never(2.1);
+        assert_eq!(
+            text,
+            format!("container chaincode of pod cc-basic: {message}")
+        );
+        let got_over = pulling().event(2.1, reason, message, 1).event(
+            14.0,
+            "Pulled",
+            "Successfully pulled image",
+            1,
+        );
+        assert!(got_over.is_starting(14.0), "{reason}");
+    }
+    for message in [
+        "Failed to pull image \"x/y:1\": dial tcp: lookup x: no such host",
+        "Error: secret \"x\" not found",
+        "Error: ErrImagePull",
+    ] {
+        assert!(
+            pulling().event(2.1, "Failed", message, 1).is_starting(2.1),
+            "{message}"
+        );
+    }
 }
 
 #[test]
