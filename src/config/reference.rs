@@ -125,6 +125,17 @@ fn text(property: &Value, definition: &Value) -> String {
         .replace('|', "\\|")
 }
 
+/// References to the design are for readers of the code.
+fn without_sources(about: &str) -> String {
+    match about.split_once(" (design ") {
+        Some((front, rest)) => match rest.split_once(')') {
+            Some((_, back)) => format!("{front}{back}"),
+            None => about.to_owned(),
+        },
+        None => about.to_owned(),
+    }
+}
+
 fn kind(property: &Value, definitions: &Value) -> String {
     let definition = resolved(property, definitions);
     if !choices(property, definitions).is_empty() {
