@@ -1,15 +1,41 @@
 //! Images: what peers inspect, pull and build (`engine_api`), and what `container` looks up to launch.
 //! Built images are assembled natively, one normalised layer over a base that need not be at hand
 //! (design D3). This module knows nothing of HTTP and nothing of containers.
+//!
+//! A build goes: `context` (the body's two members) → `dockerfile` (what is ordered) and `tree` (what the
+//! compile left) → `layer` (its bytes) → `assemble` (with the base's own JSON, where that is at hand).
 
-use std::collections::BTreeMap;
+mod assemble;
+mod context;
+mod dockerfile;
+#[cfg(test)]
+mod fixtures;
+mod layer;
+#[cfg(test)]
+mod tests;
+mod tree;
 
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use self::assemble::Delta;
+use self::context::Context;
+use self::dockerfile::Dockerfile;
 use crate::image_spec::{ImageConfig, Layer};
 use crate::names::{Digest, ImageName, Tenant};
-use crate::registry::Registries;
-use crate::store::{self, Blob, Ingest, Store};
+use crate::registry::{Found, Lookup, Registries};
+use crate::store::{self, Blob, Ingest, RefKind, Store};
+
+/// How long an inspect goes on when the store's volume fails for a moment (design D18).
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Names are told of once, up to so many.
+const MOST_TOLD: usize = 1024;
 
 /// What can go wrong with an image.
 #[derive(Debug, thiserror::Error)]
@@ -94,12 +120,18 @@ pub struct Inspected {
 pub struct Images {
     store: Store,
     registries: Registries,
+    /// Images whose registry is out of reach, and of which the log tells already.
+    told: Arc<Mutex<HashSet<ImageName>>>,
 }
 
 impl Images {
     /// Images in `store`, bases from `registries`.
     pub fn new(store: Store, registries: Registries) -> Self {
-        Self { store, registries }
+        Self {
+            store,
+            registries,
+            told: Arc::default(),
+        }
     }
 
     /// What is known of `name`. A chaincode image exists when `tenant` built it, and this waits rather than
@@ -109,8 +141,44 @@ impl Images {
     /// # Errors
     /// [`Error::NotFound`], or [`Error::Store`].
     pub async fn inspect(&self, tenant: &Tenant, name: &ImageName) -> Result<Inspected, Error> {
-        let _ = (tenant, name, &self.store, &self.registries);
-        todo!()
+        let look = || self.built(tenant, name);
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(5))
+            .without_max_times()
+            .with_total_delay(Some(PATIENCE));
+        let built = look
+            .retry(backoff)
+            .when(|error| matches!(error, Error::Store(store::Error::Io { .. })))
+            .notify(|error, pause| {
+                tracing::warn!(%tenant, image = %name, %error, ?pause, "image: inspect waits for the store");
+            })
+            .await?;
+        if let Some(image) = built {
+            return Ok(Inspected {
+                id: image.id,
+                name: name.clone(),
+                config: image.config(),
+                size: image.layer.blob.size,
+            });
+        }
+        if name.is_chaincode() {
+            return Err(Error::NotFound(name.clone()));
+        }
+        let (id, config) = match self.registries.look_up(name).await {
+            Lookup::Found(found) => (found.id, Some(found.config)),
+            Lookup::Missing(_) => return Err(Error::NotFound(name.clone())),
+            Lookup::Unknown(cause) => {
+                self.tell_unknown(name, &cause);
+                (Digest::of(name.full().as_bytes()), None)
+            }
+        };
+        Ok(Inspected {
+            id,
+            name: name.clone(),
+            config,
+            size: 0,
+        })
     }
 
     /// Makes sure that `name` can be used by pods: a second look at its registry. Nothing is copied; the
@@ -119,8 +187,14 @@ impl Images {
     /// # Errors
     /// [`Error::Refused`] with the registry's reason.
     pub async fn pull(&self, name: &ImageName) -> Result<(), Error> {
-        let _ = name;
-        todo!()
+        match self.registries.look_up(name).await {
+            Lookup::Found(_) => Ok(()),
+            Lookup::Missing(reason) => Err(refused(name, reason)),
+            Lookup::Unknown(cause) => {
+                self.tell_unknown(name, &cause);
+                Ok(())
+            }
+        }
     }
 
     /// The image `name` that `tenant` built, or `None`.
@@ -128,8 +202,8 @@ impl Images {
     /// # Errors
     /// [`Error::Store`].
     pub async fn built(&self, tenant: &Tenant, name: &ImageName) -> Result<Option<Image>, Error> {
-        let _ = (tenant, name);
-        todo!()
+        let name = name.full();
+        Ok(self.store.get_ref(RefKind::Image, tenant, &name).await?)
     }
 
     /// The configuration of any image by its registry: `None` when that is out of reach.
@@ -137,23 +211,158 @@ impl Images {
     /// # Errors
     /// [`Error::NotFound`] when the registry says so.
     pub async fn config(&self, name: &ImageName) -> Result<Option<ImageConfig>, Error> {
-        let _ = name;
-        todo!()
+        match self.registries.look_up(name).await {
+            Lookup::Found(found) => Ok(Some(found.config)),
+            Lookup::Missing(_) => Err(Error::NotFound(name.clone())),
+            Lookup::Unknown(cause) => {
+                self.tell_unknown(name, &cause);
+                Ok(None)
+            }
+        }
     }
 
     /// Builds `name` for `tenant` from a complete `/build` body: gzip(tar) with `Dockerfile` and
     /// `binpackage.tar`. Equal input gives an equal digest. Stored durably when this returns.
     ///
     /// # Errors
-    /// [`Error::Context`], [`Error::Dockerfile`], [`Error::Archive`] for bad input, [`Error::Store`]; nothing
-    /// is stored then.
+    /// [`Error::Context`], [`Error::Dockerfile`], [`Error::Archive`] for bad input, [`Error::Refused`] for a
+    /// base that its registry does not have, [`Error::Store`]; no image is stored then.
     pub async fn build(
         &self,
         tenant: &Tenant,
         name: &ImageName,
         body: Ingest,
     ) -> Result<Image, Error> {
-        let _ = (tenant, name, body);
-        todo!()
+        let started = Instant::now();
+        let contents = self.store.ingest().await?;
+        let Context { dockerfile, tree } = blocking(move || context::read(&body, contents)).await?;
+        let Dockerfile {
+            from,
+            destination,
+            env,
+            labels,
+        } = dockerfile;
+        let to = self.store.ingest().await?;
+        let (written, lookup) = tokio::join!(
+            blocking(move || layer::write(&tree, destination, to)),
+            self.registries.look_up(&from),
+        );
+        let (draft, layer) = written?;
+        let base = match lookup {
+            Lookup::Found(found) => Some(found),
+            Lookup::Missing(reason) => return Err(refused(&from, reason)),
+            Lookup::Unknown(cause) => {
+                self.tell_unknown(&from, &cause);
+                None
+            }
+        };
+        let layer = draft.stored(self.store.commit(layer).await?);
+        let delta = Delta {
+            layer: &layer,
+            env: &env,
+            labels: &labels,
+        };
+        let (id, manifest) = match &base {
+            Some(found) => {
+                let (id, manifest) = self.assemble(&from, found, delta).await?;
+                (id, Some(manifest))
+            }
+            None => (assemble::partial_id(&from, delta), None),
+        };
+        let image = Image {
+            name: name.clone(),
+            id,
+            base: Base {
+                name: from,
+                config: base.map(|found| found.config),
+            },
+            layer,
+            env,
+            labels,
+            manifest,
+        };
+        // Last: an image exists when its ref does, and everything it names is durable by then.
+        self.store
+            .put_ref(RefKind::Image, tenant, &name.full(), &image)
+            .await?;
+        tracing::info!(
+            %tenant, image = %name, image.digest = %image.id, base = %image.base.name,
+            partial = image.manifest.is_none(), layer.size = image.layer.blob.size,
+            duration_ms = started.elapsed().as_millis() as u64,
+            "image: built {name}"
+        );
+        Ok(image)
+    }
+
+    /// Stores configuration and manifest; gives the image's id and the manifest.
+    async fn assemble(
+        &self,
+        from: &ImageName,
+        base: &Found,
+        delta: Delta<'_>,
+    ) -> Result<(Digest, Blob), Error> {
+        let assembled =
+            assemble::complete(base, delta).map_err(|e| refused(from, e.to_string()))?;
+        let config = self.put(&assembled.config).await?;
+        let manifest = self.put(&assembled.manifest).await?;
+        Ok((config.digest, manifest))
+    }
+
+    async fn put(&self, bytes: &[u8]) -> Result<Blob, Error> {
+        let mut ingest = self.store.ingest().await?;
+        ingest.append(bytes).await?;
+        Ok(self.store.commit(ingest).await?)
+    }
+
+    /// Says once per image why its registry is out of reach: every install asks for it again.
+    fn tell_unknown(&self, name: &ImageName, cause: &str) {
+        let is_new = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.len() >= MOST_TOLD {
+                told.clear();
+            }
+            told.insert(name.clone())
+        };
+        if is_new {
+            tracing::info!(
+                image = %name, cause,
+                "image: the registry of {name} cannot tell; it is taken to exist, and the nodes pull it themselves"
+            );
+        }
+    }
+}
+
+impl Image {
+    /// The configuration of a container of this image: the base's with this image's `ENV`. `None` where the
+    /// base's is not known.
+    pub fn config(&self) -> Option<ImageConfig> {
+        let mut config = self.base.config.clone()?;
+        for pair in &self.env {
+            dockerfile::set(&mut config.env, pair.clone());
+        }
+        Some(config)
+    }
+}
+
+fn refused(name: &ImageName, reason: String) -> Error {
+    Error::Refused {
+        name: name.clone(),
+        reason,
+    }
+}
+
+/// Runs `work` beside the async runtime. It goes on when the caller is gone; its files are then removed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        // A panic goes on where it would be without the thread.
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Err(Error::Context(format!(
+                "the build was given up: {cancelled}"
+            ))),
+        },
     }
 }

@@ -23,9 +23,13 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
-    /// `USER` where it is a number: a pod cannot use a name (k8s: `runAsUser`).
+    /// `USER` where it is a number, with or without group: a pod cannot use a name (k8s: `runAsUser`).
     pub fn numeric_user(&self) -> Option<i64> {
-        self.user.split(':').next()?.parse().ok()
+        let user = self.user.split(':').next()?;
+        if !user.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        user.parse::<u32>().ok().map(i64::from)
     }
 }
 
@@ -63,4 +67,31 @@ pub enum TopKind {
     Directory,
     /// A symbolic link.
     Symlink,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_number_is_a_numeric_user() {
+        for (user, expected) in [
+            ("500", Some(500)),
+            ("500:500", Some(500)),
+            ("0:wheel", Some(0)),
+            ("chaincode", None),
+            ("chaincode:500", None),
+            ("", None),
+            (":500", None),
+            ("-1", None),
+            ("+1", None),
+            ("4294967296", None),
+        ] {
+            let config = ImageConfig {
+                user: user.to_owned(),
+                ..ImageConfig::default()
+            };
+            assert_eq!(config.numeric_user(), expected, "{user:?}");
+        }
+    }
 }

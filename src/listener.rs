@@ -179,6 +179,8 @@ async fn secured(
     };
     match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => return Some(Either::Right(stream)),
+        // A probe that only connects.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
         Ok(Err(error)) => {
             tracing::info!(remote = %remote.0, %error, "listener: TLS handshake failed");
         }

@@ -1,8 +1,38 @@
-//! Clients of other registries: manifest and configuration of base images. `image` uses it.
+//! Clients of other registries: manifest and configuration of base images. `image` uses it. What a registry
+//! says is kept apart from what nobody can tell ([`Lookup`]), because a node pulls by mirrors and secrets of
+//! its own: only a registry's clear "no" may end a build.
 
-use crate::config;
+mod answer;
+mod known;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+use oci_client::client::{ClientConfig, ClientProtocol, LayerDescriptor};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference, RegistryOperation};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
+
+use crate::config::{self, Scheme};
 use crate::image_spec::ImageConfig;
 use crate::names::{Digest, ImageName};
+
+pub(crate) use answer::split_env;
+use answer::{Descriptor, Manifest, Refusal};
+use known::Known;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For all requests of one look-up together.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A configuration has a few kilobytes.
+const LARGEST_CONFIG: usize = 4 << 20;
+/// How image names spell Docker Hub. It answers at [`DOCKER_HUB_HOST`].
+const DOCKER_HUB: &str = "docker.io";
+const DOCKER_HUB_HOST: &str = "index.docker.io";
 
 /// What a registry answered.
 #[derive(Clone, Debug)]
@@ -33,22 +63,202 @@ pub struct Found {
 
 /// All registries; clones share connections and what was learned.
 #[derive(Clone)]
-pub struct Registries {}
+pub struct Registries(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    /// By the host that image names carry.
+    logins: HashMap<String, Login>,
+    timeout: Duration,
+    /// Held for a look at the map only, never across a request.
+    known: Mutex<Known>,
+}
+
+struct Login {
+    username: String,
+    password: SecretString,
+}
 
 impl Registries {
     /// Clients for the registries that `config` describes; any other host is asked anonymously over https.
     ///
+    /// A rustls crypto provider must be installed in the process.
+    ///
     /// # Errors
     /// When a password file cannot be read: says which.
     pub async fn new(config: &[config::Registry]) -> anyhow::Result<Self> {
-        let _ = config;
-        todo!()
+        Self::with_timeout(config, TIMEOUT).await
     }
 
-    /// Manifest and configuration of `name` for linux on this machine's architecture; bounded to a few
-    /// seconds, and remembered by digest.
+    async fn with_timeout(config: &[config::Registry], timeout: Duration) -> anyhow::Result<Self> {
+        let mut logins = HashMap::new();
+        let mut plain = Vec::new();
+        for registry in config {
+            let host = match registry.host.as_str() {
+                DOCKER_HUB_HOST => DOCKER_HUB,
+                host => host,
+            };
+            if registry.scheme == Scheme::Http {
+                plain.push(match host {
+                    DOCKER_HUB => DOCKER_HUB_HOST.to_owned(),
+                    host => host.to_owned(),
+                });
+            }
+            if let Some(login) = login(registry).await? {
+                logins.insert(host.to_owned(), login);
+            }
+        }
+        let client = Client::try_from(ClientConfig {
+            protocol: ClientProtocol::HttpsExcept(plain),
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            read_timeout: Some(timeout),
+            user_agent: concat!("peitho/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        })
+        .context("cannot make a client for registries")?;
+        Ok(Self(Arc::new(Inner {
+            client,
+            logins,
+            timeout,
+            known: Mutex::default(),
+        })))
+    }
+
+    /// Manifest and configuration of `name` for linux on this machine's architecture; bounded to ten
+    /// seconds. A found image is remembered for five minutes, an unknown one for half a minute.
     pub async fn look_up(&self, name: &ImageName) -> Lookup {
-        let _ = name;
-        todo!()
+        let known = |act: &mut dyn FnMut(&mut Known)| {
+            act(&mut self.0.known.lock().unwrap_or_else(PoisonError::into_inner));
+        };
+        let mut remembered = None;
+        known(&mut |known| remembered = known.get(name, Instant::now()));
+        if let Some(lookup) = remembered {
+            return lookup;
+        }
+        let lookup = match tokio::time::timeout(self.0.timeout, self.ask(name)).await {
+            Ok(Ok(found)) => Lookup::Found(Box::new(found)),
+            Ok(Err(Refusal::Missing(words))) => Lookup::Missing(words),
+            Ok(Err(Refusal::Unknown(cause))) => Lookup::Unknown(cause),
+            Err(_) => {
+                let (host, limit) = (name.registry(), self.0.timeout.as_secs());
+                Lookup::Unknown(format!("{host} gave no answer within {limit} s"))
+            }
+        };
+        known(&mut |known| known.put(name, &lookup, Instant::now()));
+        lookup
+    }
+
+    async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {
+        let client = &self.0.client;
+        let auth = self.auth(name);
+        let reference = reference(name);
+        // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
+        client
+            .auth(&reference, &auth, RegistryOperation::Pull)
+            .await?;
+        let mut answer = self.manifest(&reference, &auth).await?;
+        if let Manifest::Index(index) = Manifest::parse(&answer.0)? {
+            let of_platform = reference.clone_with_digest(index.for_this_machine()?);
+            answer = self.manifest(&of_platform, &auth).await?;
+        }
+        let (bytes, digest) = answer;
+        let Manifest::Image(descriptor) = Manifest::parse(&bytes)? else {
+            return Err(Refusal::unusable("an index of indexes"));
+        };
+        let raw_config = self.config(&reference, &descriptor).await?;
+        let config = answer::config(&raw_config, &descriptor)?;
+        Ok(Found {
+            id: Digest::of(&raw_config),
+            digest: digest
+                .parse()
+                .map_err(|_| Refusal::unusable("no sha256 digest"))?,
+            manifest: bytes,
+            raw_config,
+            config,
+        })
+    }
+
+    async fn manifest(
+        &self,
+        reference: &Reference,
+        auth: &RegistryAuth,
+    ) -> Result<(Vec<u8>, String), Refusal> {
+        let client = &self.0.client;
+        let (bytes, digest) = client
+            .pull_manifest_raw(reference, auth, answer::MEDIA_TYPES)
+            .await?;
+        Ok((bytes.into(), digest))
+    }
+
+    async fn config(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, Refusal> {
+        let blob = LayerDescriptor {
+            digest: &descriptor.digest,
+            urls: &None,
+        };
+        // The image is there, its manifest says so: a missing configuration is damage.
+        let unreadable = |e: &dyn std::error::Error| {
+            Refusal::Unknown(format!(
+                "its configuration cannot be read: {}",
+                answer::chain(e)
+            ))
+        };
+        let mut stream = (self.0.client.pull_blob_stream(reference, &blob).await)
+            .map_err(|e| unreadable(&e))?
+            .stream;
+        let mut config = Vec::new();
+        while let Some(part) = stream.try_next().await.map_err(|e| unreadable(&e))? {
+            if config.len() + part.len() > LARGEST_CONFIG {
+                return Err(Refusal::unusable("a configuration of more than 4 MiB"));
+            }
+            config.extend_from_slice(&part);
+        }
+        Ok(config)
+    }
+
+    fn auth(&self, name: &ImageName) -> RegistryAuth {
+        match self.0.logins.get(name.registry()) {
+            Some(login) => RegistryAuth::Basic(
+                login.username.clone(),
+                login.password.expose_secret().to_owned(),
+            ),
+            None => RegistryAuth::Anonymous,
+        }
     }
 }
+
+fn reference(name: &ImageName) -> Reference {
+    let (registry, repository) = (name.registry().to_owned(), name.repository().to_owned());
+    match (name.digest(), name.tag()) {
+        (Some(digest), _) => Reference::with_digest(registry, repository, digest.to_string()),
+        (None, tag) => {
+            let tag = tag.unwrap_or("latest").to_owned();
+            Reference::with_tag(registry, repository, tag)
+        }
+    }
+}
+
+async fn login(registry: &config::Registry) -> anyhow::Result<Option<Login>> {
+    let host = &registry.host;
+    let (username, file) = match (&registry.username, &registry.password_file) {
+        (None, None) => return Ok(None),
+        (Some(username), Some(file)) => (username.clone(), file),
+        _ => anyhow::bail!("registry {host}: username and passwordFile belong together; set both"),
+    };
+    let password = tokio::fs::read_to_string(file).await.with_context(|| {
+        let file = file.display();
+        format!("registry {host}: the password file {file} cannot be read")
+    })?;
+    let password = password.strip_suffix('\n').unwrap_or(&password);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    Ok(Some(Login {
+        username,
+        password: SecretString::from(password),
+    }))
+}
+
+#[cfg(test)]
+mod tests;

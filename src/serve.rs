@@ -20,7 +20,7 @@ use crate::engine_api::{self, Tenants};
 use crate::grant::Grants;
 use crate::image::Images;
 use crate::listener::{self, Bound, Drain};
-use crate::names::{InstanceName, Tenant};
+use crate::names::InstanceName;
 use crate::registry::Registries;
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::{self, InstanceMaterial, Kubernetes};
@@ -90,11 +90,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tasks: tasks.clone(),
         closing: closing.clone(),
     };
-    let engine_api = engine_api::router(
-        state,
-        Tenants::from_iter([Tenant::default_tenant()]),
-        requests,
-    );
+    let engine_api = engine_api::router(state, Tenants::default(), requests);
     let delivery = delivery::router(Delivery {
         store,
         compiles,

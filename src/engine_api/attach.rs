@@ -8,12 +8,9 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use super::error::ApiError;
-use super::hijack;
+use super::hijack::Hijacks;
 use super::prefix::ApiVersion;
 use super::stdcopy::Framing;
 use super::types::{Container, Params, switch};
@@ -43,8 +40,7 @@ pub(super) struct AttachQuery {
 /// `POST /containers/{id}/attach`.
 pub(super) async fn attach(
     State(containers): State<Containers>,
-    State(tasks): State<TaskTracker>,
-    State(closing): State<CancellationToken>,
+    State(hijacks): State<Hijacks>,
     Extension(tenant): Extension<Tenant>,
     Extension(version): Extension<ApiVersion>,
     Container(container): Container,
@@ -64,14 +60,7 @@ pub(super) async fn attach(
         let body = Body::from_stream(pieces);
         return Ok(([(header::CONTENT_TYPE, RAW_STREAM)], body).into_response());
     }
-    let upgrade = hyper::upgrade::on(&mut request);
-    let attached = async move {
-        tokio::select! {
-            () = closing.cancelled() => {}
-            () = hijack::attached(upgrade, feed) => {}
-        }
-    };
-    tasks.spawn(attached.in_current_span());
+    hijacks.carry(hyper::upgrade::on(&mut request), feed);
     let headers = [
         (header::CONNECTION, "Upgrade"),
         (header::UPGRADE, "tcp"),

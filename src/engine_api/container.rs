@@ -138,7 +138,7 @@ pub(super) async fn wait(
                     .expect("a number and a text are JSON")
                     .into()
             };
-            let body = Body::from_stream(with_heartbeats(end));
+            let body = Body::from_stream(with_heartbeats(end, HEARTBEAT));
             Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
         }
     }
@@ -166,9 +166,10 @@ fn waited(end: Result<Exit, container::Error>, container: &ContainerRef) -> Wait
 /// skip it (protocol §3.4).
 fn with_heartbeats(
     end: impl Future<Output = Bytes> + Send + 'static,
+    period: Duration,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     type Going = (Pin<Box<dyn Future<Output = Bytes> + Send>>, Interval);
-    let beats = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    let beats = interval_at(Instant::now() + period, period);
     let going: Option<Going> = Some((Box::pin(end), beats));
     stream::unfold(going, |going| async move {
         let (mut end, mut beats) = going?;
@@ -177,4 +178,40 @@ fn with_heartbeats(
             _ = beats.tick() => Some((Ok(Bytes::from_static(b" ")), Some((end, beats)))),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn spaces_come_until_the_end_does() {
+        let (ends, end) = oneshot::channel();
+        let end = async { end.await.unwrap() };
+        let mut body = Box::pin(with_heartbeats(end, Duration::from_millis(1)));
+        for _ in 0..2 {
+            assert_eq!(body.next().await.unwrap().unwrap(), " ");
+        }
+        ends.send(Bytes::from_static(b"{}")).unwrap();
+        let rest: Vec<_> = body.map(Result::unwrap).collect().await;
+        assert_eq!(rest.concat().trim_ascii_start(), b"{}");
+    }
+
+    #[test]
+    fn after_the_head_a_failure_is_a_code() {
+        let container: ContainerRef = "cc".parse().unwrap();
+        let removed = waited(
+            Err(container::Error::NotFound(container.clone())),
+            &container,
+        );
+        assert_eq!(removed.status_code, 137);
+        assert!(removed.error.is_none());
+        let lost = container::Error::NeverStarted("gone".into());
+        let lost = waited(Err(lost), &container);
+        assert_eq!(lost.status_code, 125);
+        assert_eq!(lost.error.unwrap().message, "gone");
+    }
 }

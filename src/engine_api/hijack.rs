@@ -8,14 +8,35 @@ use std::pin::pin;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::attach::Feed;
 
-/// Sends `feed` once the connection is `upgrade`d; without one, closes it at once.
-pub(super) async fn attached(upgrade: OnUpgrade, feed: Option<Feed>) {
-    match upgrade.await {
-        Ok(connection) => carry(TokioIo::new(connection), feed).await,
-        Err(error) => tracing::debug!(%error, "attach: the client left before the output began"),
+/// The connections that were taken over.
+#[derive(Clone)]
+pub(super) struct Hijacks {
+    /// They belong to none of the listener's requests any more.
+    pub(super) tasks: TaskTracker,
+    /// When cancelled, they are dropped.
+    pub(super) closing: CancellationToken,
+}
+
+impl Hijacks {
+    /// Sends `feed` once the connection is `upgrade`d; without one, closes it at once.
+    pub(super) fn carry(self, upgrade: OnUpgrade, feed: Option<Feed>) {
+        let Self { tasks, closing } = self;
+        let carried = async move {
+            match upgrade.await {
+                Ok(connection) => carry(TokioIo::new(connection), feed).await,
+                Err(error) => {
+                    tracing::debug!(%error, "attach: the client left before the output began");
+                }
+            }
+        };
+        let carried = async move { closing.run_until_cancelled(carried).await };
+        tasks.spawn(carried.in_current_span());
     }
 }
 

@@ -1,11 +1,11 @@
 //! Images on the wire: inspect, pull, build.
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, http::Method};
-use http::{StatusCode, Uri, header};
+use http::{Extensions, Method, StatusCode, Uri, header};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -28,7 +28,7 @@ pub(super) async fn inspect(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let Some(name) = path.strip_suffix("/json") else {
-        return Err(unknown_path(method, uri, http::Extensions::new()).await);
+        return Err(unknown_path(method, uri, Extensions::new()).await);
     };
     let name: ImageName = name.parse()?;
     let image = images.inspect(&tenant, &name).await?;
@@ -36,9 +36,8 @@ pub(super) async fn inspect(
 }
 
 /// The query of `POST /images/create`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
 pub(super) struct PullQuery {
     /// With or without a tag of its own.
     from_image: String,
@@ -170,4 +169,51 @@ fn stream(progress: &[Progress]) -> Response {
         lines.extend_from_slice(b"\r\n");
     }
     ([(header::CONTENT_TYPE, "application/json")], lines).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Base;
+    use crate::image_spec::Layer;
+    use crate::names::Digest;
+    use crate::store::Blob;
+
+    #[test]
+    fn a_build_is_told_step_by_step() {
+        let digest = Digest::of(b"");
+        let image = Image {
+            name: "net-peer-simple".parse().unwrap(),
+            id: digest,
+            base: Base {
+                name: "hyperledger/fabric-baseos:2.5".parse().unwrap(),
+                config: None,
+            },
+            layer: Layer {
+                blob: Blob { digest, size: 0 },
+                diff_id: digest,
+                destination: "/usr/local/bin".into(),
+                entries: vec![],
+            },
+            env: vec![("CORE_CHAINCODE_BUILDLEVEL".into(), "2.5.16".into())],
+            labels: [("type".into(), "GOLANG".into())].into(),
+            manifest: None,
+        };
+        let lines: Vec<_> = steps(&image)
+            .iter()
+            .map(|line| serde_json::to_string(line).unwrap())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                r#"{"stream":"Step 1/4 : FROM hyperledger/fabric-baseos:2.5\n"}"#,
+                r#"{"stream":"Step 2/4 : ADD binpackage.tar /usr/local/bin\n"}"#,
+                r#"{"stream":"Step 3/4 : LABEL type=\"GOLANG\"\n"}"#,
+                r#"{"stream":"Step 4/4 : ENV CORE_CHAINCODE_BUILDLEVEL=2.5.16\n"}"#,
+                r#"{"aux":{"ID":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}"#,
+                r#"{"stream":"Successfully built e3b0c44298fc\n"}"#,
+                r#"{"stream":"Successfully tagged net-peer-simple:latest\n"}"#,
+            ]
+        );
+    }
 }

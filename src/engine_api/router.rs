@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
+use super::hijack::Hijacks;
 use super::metrics::{self, Requests};
 use super::prefix::{Prefixed, Tenants, UnknownTenant};
 use super::{archive, attach, body, container, image, system};
@@ -111,8 +112,11 @@ impl FromRef<State> for TaskTracker {
     }
 }
 
-impl FromRef<State> for CancellationToken {
+impl FromRef<State> for Hijacks {
     fn from_ref(state: &State) -> Self {
-        state.closing.clone()
+        Self {
+            tasks: state.tasks.clone(),
+            closing: state.closing.clone(),
+        }
     }
 }

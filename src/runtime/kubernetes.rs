@@ -2,8 +2,8 @@
 //! a Secret and a Pod. `container` and `compile` call it through [`Runtime`]; it knows neither, nor the
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
-//! `record`, `pod`, `compile_pod`, `template`, `verdict` and `evidence` are pure. `chaincode` and `compile`
-//! carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits.
+//! `record`, `pod`, `compile_pod`, `template`, `verdict` and `evidence` are pure. `chaincode`, `wait`, `logs` and
+//! `compile` carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits.
 
 mod chaincode;
 mod compile;
@@ -22,6 +22,7 @@ mod request;
 mod roster;
 mod template;
 mod verdict;
+mod wait;
 mod watch;
 
 use std::collections::BTreeMap;

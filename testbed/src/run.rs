@@ -30,6 +30,8 @@ struct Reaper {
     child: Child,
     /// Its other end is the reaper's standard input, which ends when this process does, however it ends.
     alive: ChildStdin,
+    /// Held here as well, so that the machine is not free either when the reaper alone is killed.
+    lock: File,
 }
 
 impl Run {
@@ -85,12 +87,18 @@ impl Run {
     /// The same while others still use it: their components go away under them.
     pub fn stop(&self) -> Result<()> {
         let mut reaper = self.reaper.lock().expect("no holder of this lock panics");
-        let Some(Reaper { mut child, alive }) = reaper.take() else {
+        let Some(Reaper {
+            mut child,
+            alive,
+            lock,
+        }) = reaper.take()
+        else {
             return Ok(());
         };
         drop(alive);
         child.wait().context("cannot wait for the reaper")?;
         let left = Leftovers::find();
+        drop(lock);
         if !left.is_empty() {
             bail!("the run left things behind:\n{}", left.join("\n"));
         }
@@ -116,13 +124,13 @@ impl Reaper {
             .env(reaper::ASKED, &places.run)
             .current_dir("/")
             .stdin(Stdio::piped())
-            .stdout(lock)
+            .stdout(lock.try_clone()?)
             .stderr(log)
             .process_group(0)
             .spawn()
             .context("cannot start the reaper")?;
         let alive = child.stdin.take().expect("standard input is a pipe");
-        Ok(Reaper { child, alive })
+        Ok(Reaper { child, alive, lock })
     }
 }
 

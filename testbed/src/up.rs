@@ -14,7 +14,8 @@ pub(crate) enum Extent {
     WithFabric { vm_endpoint: Option<String> },
 }
 
-/// Builds first, when Ctrl-C may simply end the program; from the first started component on it means: stop, and wait for the end.
+/// While it builds or waits for another run, Ctrl-C simply ends the program; from the first component on it means: stop, and wait
+/// for the end.
 pub(crate) fn up(extent: &Extent) -> Result<()> {
     let assets = Assets::open()?;
     assets.prepare()?;

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("dockerd: install to query, and upgrade", main_job),
         trial("dockerd: a crash is told and the next invoke works", crash),
+        trial("dockerd: a killed peer finds its chaincode again", restart),
         trial(
             "dockerd: a compile error reaches the operator",
             compile_error,

@@ -309,4 +309,37 @@ mod tests {
         assert_eq!(host_spec.memory, Some(1024));
         assert_eq!(ignored, ["CapAdd", "CpuShares", "NetworkMode", "Unheard"]);
     }
+
+    /// Bodies of real peers from 1.4 to 3.1: build, launch, and the question for the version of Go.
+    #[test]
+    fn recorded_bodies_are_understood() {
+        let recorded = include_str!("../../../tests/fixtures/create-bodies.json");
+        let recorded: Map<String, Value> = serde_json::from_str(recorded).unwrap();
+        // name, first word of Cmd, number of variables, Memory
+        let expected = [
+            ("create.launch.01", "chaincode", 8, Some(2 << 30)),
+            ("create.build.05", "/bin/sh", 0, Some(2 << 30)),
+            ("create.build.08", "/bin/sh", 1, None),
+            ("create.launch.12", "chaincode", 11, Some(2 << 30)),
+            ("create.build.16", "/bin/sh", 1, None),
+            ("create.launch.20", "chaincode", 11, Some(2 << 30)),
+            ("create.goversion.21", "go", 0, None),
+        ];
+        assert_eq!(recorded.len(), expected.len());
+        for (name, command, variables, memory) in expected {
+            let spec = parse(recorded[name].clone()).unwrap();
+            assert_eq!(spec.cmd[0], command, "{name}");
+            assert_eq!(spec.env.len(), variables, "{name}");
+            let host = HostSpec {
+                memory,
+                ..HostSpec::default()
+            };
+            assert_eq!(spec.host, host, "{name}");
+            assert_eq!(spec.ignored, Vec::<String>::new(), "{name}");
+            assert_eq!(
+                (spec.entrypoint, spec.working_dir, spec.user),
+                (None, None, None)
+            );
+        }
+    }
 }

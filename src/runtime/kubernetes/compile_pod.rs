@@ -20,10 +20,10 @@ use crate::runtime::CompileSpec;
 const MAIN: &str = "compile";
 const INIT: &str = "agent";
 const PROGRAM_VOLUME: &str = "program";
-const PROGRAM: &str = "/peitho/bin";
-const SPOOL: &str = "/peitho/spool";
-const HOME: &str = "/peitho/home";
-const TMP: &str = "/peitho/tmp";
+const PROGRAM: &str = "/run/peitho/bin";
+const SPOOL: &str = "/run/peitho/spool";
+const HOME: &str = "/run/peitho/home";
+const TMP: &str = "/run/peitho/tmp";
 
 /// Volumes that the command may write, and where they are. The program's is not one of them.
 const WRITABLE: [(&str, &str); 5] = [
@@ -39,14 +39,14 @@ const WRITABLE: [(&str, &str); 5] = [
 const PLACES: [(&str, &str); 9] = [
     ("HOME", HOME),
     ("TMPDIR", TMP),
-    ("XDG_CACHE_HOME", "/peitho/home/.cache"),
-    ("GOCACHE", "/peitho/home/.cache/go-build"),
-    ("GOMODCACHE", "/peitho/home/go/pkg/mod"),
-    ("npm_config_cache", "/peitho/home/.npm"),
-    ("GRADLE_USER_HOME", "/peitho/home/.gradle"),
-    ("MAVEN_CONFIG", "/peitho/home/.m2"),
+    ("XDG_CACHE_HOME", "/run/peitho/home/.cache"),
+    ("GOCACHE", "/run/peitho/home/.cache/go-build"),
+    ("GOMODCACHE", "/run/peitho/home/go/pkg/mod"),
+    ("npm_config_cache", "/run/peitho/home/.npm"),
+    ("GRADLE_USER_HOME", "/run/peitho/home/.gradle"),
+    ("MAVEN_CONFIG", "/run/peitho/home/.m2"),
     // Java asks the user database, not HOME, and the pod's user is in none.
-    ("MAVEN_OPTS", "-Duser.home=/peitho/home"),
+    ("MAVEN_OPTS", "-Duser.home=/run/peitho/home"),
 ];
 
 /// What of a [`CompileSpec`] makes its pod.

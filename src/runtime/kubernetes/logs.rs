@@ -10,12 +10,12 @@ use kube::api::LogParams;
 use tokio::time::{Duration, Instant};
 
 use super::Kubernetes;
-use super::chaincode::Launch;
 use super::follow::Follow;
 use super::pod::MAIN;
 use super::record::Outcome as Ending;
 use super::request::describe;
 use super::verdict::Verdict;
+use super::wait::Launch;
 use crate::names::ContainerKey;
 use crate::runtime::{Error, LogStream};
 

@@ -24,7 +24,7 @@ pub(super) const MAIN: &str = "chaincode";
 
 const INIT: &str = "fetch";
 const LAYER_VOLUME: &str = "layer";
-const LAYER: &str = "/peitho/layer";
+const LAYER: &str = "/run/peitho/layer";
 const FILES_VOLUME: &str = "files";
 /// Up to how many entries are mounted one by one: 20 cost 0.1 s (k8s-measurements §5).
 const SINGLE_MOUNTS: usize = 20;

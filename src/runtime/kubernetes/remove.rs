@@ -107,20 +107,22 @@ pub(super) async fn end_pod(
     let ours = Ours::of(&pod.metadata, instance)?;
     let mut evidence = watch.follow(pod);
     // Followed before it is asked for: the end cannot be missed.
-    if !evidence.borrow().is_over() {
+    let is_over = evidence.borrow().is_over();
+    let ended = if is_over {
+        true
+    } else {
         delete(requests, api, &ours, Grace::Own).await?;
+        // That the sender is gone, an error, says that the object is.
         let over = evidence.wait_for(Evidence::is_over);
-        // An error says that the sender is gone, and with it the object.
-        if let Ok(Ok(_) | Err(_)) = tokio::time::timeout(FORCED_AFTER, over).await
-            && until == Until::Over
-        {
-            return Ok(());
-        }
+        tokio::time::timeout(FORCED_AFTER, over).await.is_ok()
+    };
+    if ended && until == Until::Over {
+        return Ok(());
     }
     // What is over needs no grace; what is not, does not deserve more.
     delete(requests, api, &ours, Grace::None).await?;
     let gone = evidence.wait_for(|evidence| evidence.gone);
-    if let Ok(Ok(_) | Err(_)) = tokio::time::timeout(FORCED_AFTER, gone).await {
+    if tokio::time::timeout(FORCED_AFTER, gone).await.is_ok() {
         return Ok(());
     }
     Err(Error::Refused(format!(

@@ -17,8 +17,9 @@ use super::Settings;
 use super::quantity;
 use crate::config::Quantities;
 
-/// Where the agent finds [`TOKEN`] and [`CA`].
-pub(super) const CREDENTIALS: &str = "/peitho/credentials";
+/// Where the agent finds [`TOKEN`] and [`CA`]. All of ours in a container lies below `/run/peitho`: in the
+/// agent's own image `/peitho` is the program.
+pub(super) const CREDENTIALS: &str = "/run/peitho/credentials";
 /// The key, and the file, of the token for the delivery listener.
 pub(super) const TOKEN: &str = "token";
 /// The key, and the file, of the certificate authority of the delivery listener.

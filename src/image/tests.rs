@@ -1,0 +1,97 @@
+//! Images over a real store. No registry answers here (nobody listens on port 1); with one, see
+//! `registry/tests.rs` and the cluster suite.
+
+use super::fixtures::{Scratch, tar};
+use super::*;
+
+const DOCKERFILE: &str = "FROM 127.0.0.1:1/hyperledger/fabric-baseos:2.5\n\
+    ADD binpackage.tar /usr/local/bin\n\
+    LABEL org.hyperledger.fabric.chaincode.type=\"GOLANG\"\n\
+    ENV CORE_CHAINCODE_BUILDLEVEL=2.5.16";
+
+async fn images() -> (Scratch, Images) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let scratch = Scratch::new().await;
+    let registries = Registries::new(&[]).await.unwrap();
+    let images = Images::new(scratch.store.clone(), registries);
+    (scratch, images)
+}
+
+fn chaincode_name() -> ImageName {
+    let text = format!("dev-peer0-basic_1-{0}-{0}", "ab".repeat(32));
+    text.parse().unwrap()
+}
+
+fn body(dockerfile: &str) -> Vec<u8> {
+    let binpackage = tar(&[("chaincode", b"program")]);
+    tar(&[
+        ("Dockerfile", dockerfile.as_bytes()),
+        ("binpackage.tar", &binpackage),
+    ])
+}
+
+#[tokio::test]
+async fn a_build_without_its_registry_is_partial_and_the_same_each_time() {
+    let (scratch, images) = images().await;
+    let (tenant, name) = (Tenant::default_tenant(), chaincode_name());
+    let missing = images.inspect(&tenant, &name).await.unwrap_err();
+    assert_eq!(missing.to_string(), format!("No such image: {name}"));
+
+    let ingest = scratch.filled(&body(DOCKERFILE)).await;
+    let image = images.build(&tenant, &name, ingest).await.unwrap();
+    assert_eq!(image.manifest, None);
+    assert_eq!(image.base.config, None);
+    assert_eq!(image.layer.destination, "/usr/local/bin");
+    assert_eq!(image.env.len() + image.labels.len(), 2);
+    let blob = scratch
+        .store
+        .open_blob(&image.layer.blob.digest)
+        .await
+        .unwrap();
+    assert_eq!(blob.unwrap().1, image.layer.blob);
+
+    let inspected = images.inspect(&tenant, &name).await.unwrap();
+    assert_eq!(
+        (inspected.id, inspected.size),
+        (image.id, image.layer.blob.size)
+    );
+    assert_eq!(images.built(&tenant, &name).await.unwrap().unwrap(), image);
+    let other: Tenant = "other".parse().unwrap();
+    assert!(images.built(&other, &name).await.unwrap().is_none());
+    assert!(images.inspect(&other, &name).await.is_err());
+
+    let ingest = scratch.filled(&body(DOCKERFILE)).await;
+    assert_eq!(images.build(&tenant, &name, ingest).await.unwrap(), image);
+}
+
+#[tokio::test]
+async fn nothing_is_stored_when_a_build_fails() {
+    let (scratch, images) = images().await;
+    for bytes in [
+        tar(&[("Dockerfile", DOCKERFILE.as_bytes())]),
+        body("FROM a\nRUN x"),
+        b"junk".to_vec(),
+        tar(&[
+            ("Dockerfile", DOCKERFILE.as_bytes()),
+            ("binpackage.tar", &[0; 1024]),
+        ]),
+    ] {
+        let ingest = scratch.filled(&bytes).await;
+        let tenant = Tenant::default_tenant();
+        let built = images.build(&tenant, &chaincode_name(), ingest).await;
+        assert!(built.is_err(), "{built:?}");
+        assert_eq!(scratch.objects(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_builder_image_whose_registry_is_out_of_reach_exists_with_a_stable_id() {
+    let (_scratch, images) = images().await;
+    let tenant = Tenant::default_tenant();
+    let name: ImageName = "127.0.0.1:1/hyperledger/fabric-ccenv:2.5".parse().unwrap();
+    let inspected = images.inspect(&tenant, &name).await.unwrap();
+    assert_eq!(inspected.id, Digest::of(name.full().as_bytes()));
+    assert_eq!(inspected.config, None);
+    images.pull(&name).await.unwrap();
+    assert_eq!(images.config(&name).await.unwrap(), None);
+}

@@ -1,0 +1,124 @@
+//! A cluster that does what a test says. It has one container, `cc`.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use peitho::names::{CompileKey, ContainerId, ContainerKey, Tenant};
+use peitho::runtime::{
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
+    UploadedFile,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+pub(crate) struct Cluster {
+    pub(crate) state: watch::Sender<State>,
+    log: Mutex<Option<mpsc::UnboundedReceiver<Bytes>>>,
+    pub(crate) files: Mutex<Vec<UploadedFile>>,
+}
+
+impl Cluster {
+    /// The cluster, and what the process of `cc` writes; its output ends when that is dropped.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedSender<Bytes>) {
+        let (process, log) = mpsc::unbounded_channel();
+        let cluster = Self {
+            state: watch::Sender::new(State::Created),
+            log: Mutex::new(Some(log)),
+            files: Mutex::default(),
+        };
+        (cluster, process)
+    }
+
+    async fn reaches(&self, wanted: fn(&State) -> bool) -> State {
+        let mut state = self.state.subscribe();
+        state.wait_for(wanted).await.unwrap().clone()
+    }
+}
+
+fn known(key: &ContainerKey) -> Result<(), Error> {
+    if key.name.as_str() == "cc" {
+        Ok(())
+    } else {
+        Err(Error::NotFound(key.clone()))
+    }
+}
+
+#[async_trait]
+impl Runtime for Cluster {
+    async fn create(&self, spec: &ChaincodeSpec) -> Result<(), Error> {
+        Err(Error::Exists(spec.key.clone()))
+    }
+
+    async fn find(&self, _: &ContainerKey) -> Result<Option<Found>, Error> {
+        Ok(None)
+    }
+
+    async fn find_id(&self, _: &Tenant, _: &ContainerId) -> Result<Option<ContainerKey>, Error> {
+        Ok(None)
+    }
+
+    async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error> {
+        known(key)?;
+        self.files.lock().unwrap().extend(files);
+        Ok(())
+    }
+
+    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+        known(key)?;
+        let was = self.state.send_replace(State::Running);
+        Ok(match was {
+            State::Created => Outcome::Done,
+            _ => Outcome::Already,
+        })
+    }
+
+    async fn wait_running(&self, key: &ContainerKey) -> Result<State, Error> {
+        known(key)?;
+        Ok(self
+            .reaches(|state| !matches!(state, State::Created | State::Starting))
+            .await)
+    }
+
+    async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error> {
+        known(key)?;
+        let over = |state: &State| matches!(state, State::Exited(_) | State::NeverStarted(_));
+        match self.reaches(over).await {
+            State::Exited(exit) => Ok(exit),
+            State::NeverStarted(reason) => Err(Error::NeverStarted(reason)),
+            other => unreachable!("{other:?} is not over"),
+        }
+    }
+
+    async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+        known(key)?;
+        let was = self.state.send_replace(State::Exited(Exit { code: 137 }));
+        Ok(match was {
+            State::Running => Outcome::Done,
+            _ => Outcome::Already,
+        })
+    }
+
+    async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
+        self.stop(key).await.map(drop)
+    }
+
+    async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
+        known(key)?;
+        let log = self.log.lock().unwrap().take().expect("asked for once");
+        Ok(UnboundedReceiverStream::new(log).map(Ok).boxed())
+    }
+
+    async fn compile(&self, _: &CompileSpec) -> Result<Exit, Error> {
+        std::future::pending().await
+    }
+
+    async fn discard(&self, _: &CompileKey) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
