@@ -118,11 +118,8 @@ fn text(property: &Value, definition: &Value) -> String {
     let about = about
         .or(definition["description"].as_str())
         .unwrap_or_default();
-    about
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .replace('|', "\\|")
+    let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+    without_sources(&about).replace('|', "\\|")
 }
 
 /// References to the design are for readers of the code.
