@@ -32,7 +32,7 @@ check: $(CARGO_DENY) ## all that needs no counterpart: format, lints, documentat
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	$(CARGO_DENY) --locked check bans licenses sources
 	cargo test --workspace --lib --bins --locked
-	cargo test --locked --test house
+	cargo test --locked --test house --test it --test delivery
 
 docs: ## renew the generated pages
 	UPDATE_DOCS=1 cargo test --quiet --locked --test house the_configuration_page

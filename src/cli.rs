@@ -148,10 +148,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
 fn misunderstood(error: &clap::Error) -> Failure {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
+    // Missing arguments stand on lines of their own.
     let missing = text
         .lines()
         .skip(1)
-        .take_while(|line| line.starts_with("  <"));
+        .take_while(|line| line.starts_with("  "));
     let message = missing.fold(first.to_owned(), |message, line| {
         format!("{message} {}", line.trim())
     });
@@ -281,6 +282,10 @@ mod tests {
     #[test]
     fn a_mistake_is_one_line_and_code_2() {
         for (line, message) in [
+            (
+                "peitho agent install",
+                "the following required arguments were not provided: <DIRECTORY>",
+            ),
             ("peitho serv", "unrecognized subcommand 'serv'"),
             (
                 "peitho serve --port 1",

@@ -118,11 +118,19 @@ fn text(property: &Value, definition: &Value) -> String {
     let about = about
         .or(definition["description"].as_str())
         .unwrap_or_default();
-    about
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .replace('|', "\\|")
+    let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+    without_sources(&about).replace('|', "\\|")
+}
+
+/// References to the design are for readers of the code.
+fn without_sources(about: &str) -> String {
+    match about.split_once(" (design ") {
+        Some((front, rest)) => match rest.split_once(')') {
+            Some((_, back)) => format!("{front}{back}"),
+            None => about.to_owned(),
+        },
+        None => about.to_owned(),
+    }
 }
 
 fn kind(property: &Value, definitions: &Value) -> String {

@@ -1,0 +1,121 @@
+//! The manifests fit the program, and ask for no more than it needs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use peitho::config::Config;
+use serde_json::{Value, json};
+
+use super::{read, root};
+
+fn manifests(file: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&read(&format!("deploy/{file}")))
+        .unwrap_or_else(|error| panic!("deploy/{file}: {error}"))
+}
+
+fn manifest(file: &str, kind: &str) -> Value {
+    let of_kind = manifests(file)
+        .into_iter()
+        .find(|object| object["kind"] == kind);
+    of_kind.unwrap_or_else(|| panic!("deploy/{file} has no {kind}"))
+}
+
+#[test]
+fn the_kustomization_lists_every_manifest() {
+    let listed: BTreeSet<String> = serde_json::from_value(
+        manifest("kustomization.yaml", "Kustomization")["resources"].clone(),
+    )
+    .unwrap();
+    let present = fs::read_dir(root().join("deploy")).unwrap();
+    let present: BTreeSet<String> = present
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "kustomization.yaml")
+        .collect();
+    assert_eq!(listed, present);
+}
+
+#[test]
+fn both_namespaces_enforce_the_strictest_standard() {
+    for namespace in manifests("namespace.yaml") {
+        let level = &namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"];
+        assert_eq!(level, "restricted", "{namespace}");
+    }
+}
+
+/// The whole of Peitho's rights. More of them is a decision, not an edit.
+#[test]
+fn the_role_is_no_wider_than_this() {
+    assert_eq!(
+        manifest("role.yaml", "Role")["rules"],
+        json!([
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "create", "delete"]},
+            {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
+            {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
+        ])
+    );
+    for file in fs::read_dir(root().join("deploy")).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        assert!(
+            !text.contains("kind: ClusterRole"),
+            "no right beyond a namespace"
+        );
+    }
+}
+
+#[test]
+fn the_deployment_fits_the_program() {
+    let deployment = manifest("deployment.yaml", "Deployment");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let image = concat!("peitho:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(container["image"], image);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    let security = &container["securityContext"];
+    assert_eq!(
+        security,
+        &json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+    );
+
+    let yaml = &manifest("configmap.yaml", "ConfigMap")["data"]["peitho.yml"];
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), yaml.as_str().unwrap()).unwrap();
+    let config = Config::load(Some(file.path()), [], &[]).unwrap();
+    assert_eq!(
+        config.agent.image, image,
+        "pods must run the image of the server"
+    );
+    assert_eq!(config.kubernetes.namespace, "chaincode");
+
+    let ports = |list: &Value, key: &str| -> Vec<(String, u64)> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|port| {
+            (
+                port["name"].as_str().unwrap().to_owned(),
+                port[key].as_u64().unwrap(),
+            )
+        })
+        .collect()
+    };
+    let listen = [
+        ("engine".to_owned(), config.listen.engine_api.port().into()),
+        ("delivery".to_owned(), config.listen.delivery.port().into()),
+        ("admin".to_owned(), config.listen.admin.port().into()),
+    ];
+    assert_eq!(ports(&container["ports"], "containerPort"), listen);
+    assert_eq!(
+        ports(
+            &manifest("service.yaml", "Service")["spec"]["ports"],
+            "port"
+        ),
+        listen
+    );
+    let store = container["volumeMounts"].as_array().unwrap().iter();
+    let mut paths = store.map(|mount| mount["mountPath"].as_str().unwrap());
+    assert!(paths.any(|path| Path::new(path) == config.store.directory));
+}
