@@ -103,7 +103,8 @@ fn pause(cache: &Cache, go: &Go) -> Result<Image> {
     })
 }
 
-/// Only what a compile needs of the tool chain: without documentation and tests it is a third smaller.
+/// Only what a compile needs of the tool chain, without documentation, tests and the compiler's own source: every engine unpacks these
+/// files at the start of a run, and the reaper deletes them.
 fn builder(cache: &Cache, go: &Go, busybox: &Busybox) -> Result<Image> {
     let config = json!({
         "Env": [
@@ -140,7 +141,7 @@ fn builder(cache: &Cache, go: &Go, busybox: &Busybox) -> Result<Image> {
             for dir in ["pkg/tool", "pkg/include", "src"] {
                 let name = format!("usr/local/go/{dir}");
                 layer.tree(&name, &root.join(dir), |file| {
-                    file == "testdata" || file.ends_with("_test.go")
+                    ["cmd", "testdata"].contains(&file) || file.ends_with("_test.go")
                 })?;
             }
             Ok(())

@@ -11,13 +11,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::network;
 use crate::places::Places;
-use crate::run;
+use crate::{network, progress, run};
 
 /// What a run leaves when nobody cleans up.
 #[derive(Debug)]
@@ -73,17 +72,17 @@ impl Leftovers {
     /// Ends and removes. State is thrown away, so no program is asked to end in peace: components first, that nothing is started
     /// anew, then what ran in containers, then what they held.
     pub(crate) fn remove(places: &Places) -> Result<()> {
-        processes::end_marked(places)?;
-        cgroups::remove()?;
-        mounts::detach(places)?;
-        network::delete_interfaces()?;
-        firewall::remove(places)?;
+        slow("ending processes", || processes::end_marked(places))?;
+        slow("ending containers", cgroups::remove)?;
+        slow("unmounting", || mounts::detach(places))?;
+        slow("removing interfaces", network::delete_interfaces)?;
+        slow("removing firewall rules", || firewall::remove(places))?;
         settings::restore(places)?;
         remove_links(Path::new("/var/log/containers"), places);
         remove_results(Path::new("/var/lib/cni/results"), places);
         remove_dead_sockets(Path::new("/run/containerd/s"));
         for dir in [&places.run, &places.data] {
-            remove_state(dir, places)?;
+            slow("deleting state", || remove_state(dir, places))?;
         }
         Ok(())
     }
@@ -95,6 +94,17 @@ impl Leftovers {
     pub(crate) fn foreign_kubernetes() -> Result<bool> {
         firewall::has_kube_chains()
     }
+}
+
+/// Says what took long: a clean-up is expected to take a second.
+fn slow(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let begun = Instant::now();
+    let result = work();
+    let taken = begun.elapsed();
+    if taken > Duration::from_secs(2) {
+        progress::say(format!("{what} took {:.1} s", taken.as_secs_f64()));
+    }
+    result
 }
 
 fn remove_state(dir: &Path, places: &Places) -> Result<()> {
