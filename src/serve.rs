@@ -131,8 +131,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(
         "stopping: running chaincode goes on, and compiles are joined by the next server"
     );
-    closing.cancel();
     while listeners.join_next().await.is_some() {}
+    // Attached connections last: a peer reads the end of a compile's log there.
+    closing.cancel();
     // What must be written is written; a compile's pod outlives this process, so nobody waits for it.
     tasks.close();
     let _ = tokio::time::timeout(DRAIN, tasks.wait()).await;

@@ -97,7 +97,10 @@ impl World {
     }
 
     pub(crate) async fn router(&self) -> Router {
-        let images = Images::new(self.store.clone(), Registries {});
+        // The registries' client takes the process's TLS library; another case may have set it before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let registries = Registries::new(&[]).await.expect("no file is named");
+        let images = Images::new(self.store.clone(), registries);
         let containers = Containers::new(
             images,
             self.compiles.clone(),

@@ -18,7 +18,6 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -218,5 +217,5 @@ pub(crate) fn read_answer(mut reader: impl BufRead) -> Result<Answer> {
     } else {
         reader.read_to_end(&mut body)?;
     }
-    Ok(Answer { status, head, body })
+    Ok(Answer { status, body })
 }

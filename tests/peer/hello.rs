@@ -59,16 +59,6 @@ impl Hello {
         result
     }
 
-    /// The lives of the processes whose hello contains `part`.
-    pub(crate) fn lives(&self, part: &str) -> Vec<Life> {
-        let lives = self.0.0.lock().expect("no panic");
-        lives
-            .iter()
-            .filter(|life| life.line.contains(part))
-            .cloned()
-            .collect()
-    }
-
     /// Waits until the lives of `part` are as `wanted` says.
     pub(crate) fn wait_until(
         &self,
