@@ -29,7 +29,7 @@ image: build ## the OCI image of the program and CA certificates, without a daem
 check: $(CARGO_DENY) ## all that needs no counterpart: format, lints, documentation, dependencies, unit tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 	$(CARGO_DENY) --locked check bans licenses sources
 	cargo test --workspace --lib --bins --locked
 	cargo test --locked --test house --test it --test delivery

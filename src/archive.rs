@@ -148,7 +148,7 @@ pub fn plain(reader: impl Read) -> Result<impl Read, Error> {
 /// tree could be neither read nor removed.
 ///
 /// # Errors
-/// As [`read`]; what was written stays.
+/// As [`read()`]; what was written stays.
 pub fn unpack(reader: impl Read, limits: Limits, into: &Path) -> Result<(), Error> {
     unpack::unpack(reader, limits, into)
 }

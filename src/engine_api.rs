@@ -1,6 +1,6 @@
 //! The part of the Docker Engine API that Fabric peers use. Requests pass `prefix` (tenant and API version
 //! leave the path), `metrics` (one count, one log line for each failure), `body` (an answered request leaves
-//! no unread body on its connection), and end in a handler: [`router`] shows all of them on one page. Handlers
+//! no unread body on its connection), and end in a handler: [`mod@router`] shows all of them on one page. Handlers
 //! parse the wire into types, ask `image` or `container`, and put the answer back on the wire. Nothing
 //! below knows HTTP: `error` alone turns the errors of the domain into Docker's.
 //!

@@ -106,7 +106,7 @@ pub fn peer_restart(fabric: &Fabric, peer: usize, name: &str) -> Result<PeerRest
     Ok(PeerRestart { value, steps })
 }
 
-/// What [`compile_error`] saw.
+/// What [`compile_error()`] saw.
 #[derive(Debug)]
 pub struct CompileError {
     /// What the operator was told.
