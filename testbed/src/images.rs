@@ -94,6 +94,29 @@ impl Images {
     }
 }
 
+impl Image {
+    /// Writes the image as one file, an OCI archive: what `skopeo copy oci-archive:FILE …` and `ctr images import` take.
+    pub fn save(&self, file: &Path) -> Result<()> {
+        let mut index: Value =
+            serde_json::from_slice(&std::fs::read(self.layout.join("index.json"))?)?;
+        index["manifests"][0]["annotations"] = json!({
+            "io.containerd.image.name": self.name,
+            "org.opencontainers.image.ref.name": self.name.rsplit_once(':').map_or("latest", |(_, tag)| tag),
+        });
+        std::fs::write(self.layout.join("index.json"), index.to_string())?;
+        let unfinished = file.with_extension("part");
+        let mut archive = tar::Builder::new(std::fs::File::create(&unfinished)?);
+        archive.mode(tar::HeaderMode::Deterministic);
+        for entry in ["oci-layout", "index.json"] {
+            archive.append_path_with_name(self.layout.join(entry), entry)?;
+        }
+        archive.append_dir_all("blobs", self.layout.join("blobs"))?;
+        archive.into_inner()?.sync_all()?;
+        std::fs::rename(&unfinished, file)
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
 fn pause(cache: &Cache, go: &Go) -> Result<Image> {
     let program = go.pause(cache)?;
     let config = json!({ "Entrypoint": ["/pause"], "User": "65535" });

@@ -6,9 +6,11 @@ mod up;
 
 use std::process::ExitCode;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use testbed::{Assets, Leftovers, say};
+use testbed::{Assets, Images, Leftovers, say};
 
 use foreground::Ending;
 
@@ -47,6 +49,18 @@ enum Subcommands {
         #[arg(long)]
         once: bool,
     },
+    /// Write the image of a static program and this machine's CA certificates as an OCI archive, without a daemon
+    Image {
+        /// The program
+        #[arg(long, value_name = "FILE")]
+        program: PathBuf,
+        /// The archive
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Name and tag in the archive, for example peitho:0.1.0
+        #[arg(long, value_name = "NAME:TAG")]
+        tag: String,
+    },
     /// Remove what an earlier run left
     Down,
     /// Print what an earlier run left; exit with 1 if there is anything
@@ -74,6 +88,14 @@ fn act(command: Subcommands) -> Result<()> {
         Subcommands::Up { vm_endpoint, .. } => up::up(&up::Extent::WithFabric { vm_endpoint }),
         Subcommands::Demo { once: true } => demo::demo(Ending::Once),
         Subcommands::Demo { once: false } => demo::demo(Ending::Stay),
+        Subcommands::Image {
+            program,
+            output,
+            tag,
+        } => {
+            let layout = tempfile::tempdir()?;
+            Images::program(&tag, &program, layout.path())?.save(&output)
+        }
         Subcommands::Down => Leftovers::clean(),
         Subcommands::Leftovers => {
             let left = Leftovers::find();
