@@ -38,7 +38,7 @@ pub use images::{ImageMode, Images, Registry, Scheme};
 pub use kubernetes::{HostAlias, Kubernetes};
 pub use listen::Listen;
 pub use log::{Log, LogColor, LogFormat};
-pub use quantity::Quantities;
+pub use quantity::{Quantities, Quantity};
 pub use reference::reference;
 pub use store::Store;
 

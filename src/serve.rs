@@ -207,7 +207,6 @@ fn settings(
         delivery_ca_pem: material.ca_cert_pem.clone(),
         compile_requests: compile.requests,
         compile_limits: compile.limits,
-        compile_env: compile.env,
         compile_run_as_user: compile.run_as_user,
         compile_timeout: Duration::from_secs(compile.timeout_seconds),
         chaincode_requests: chaincode.requests,

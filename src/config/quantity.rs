@@ -15,11 +15,12 @@ pub(super) fn quantities<const N: usize>(pairs: [(&str, &str); N]) -> Quantities
 
 /// A quantity as a number: exact enough to compare two of them.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub(super) struct Quantity(f64);
+pub struct Quantity(f64);
 
 /// Not a quantity, or a negative one.
-#[derive(Debug)]
-pub(super) struct NotAQuantity;
+#[derive(Debug, thiserror::Error)]
+#[error("not a quantity")]
+pub struct NotAQuantity;
 
 /// Suffix and factor, the longer ones first.
 const SUFFIXES: [(&str, f64); 15] = [

@@ -15,7 +15,6 @@ mod instance;
 mod logs;
 mod orders;
 mod pod;
-mod quantity;
 mod record;
 mod remove;
 mod request;
@@ -25,7 +24,6 @@ mod verdict;
 mod wait;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,8 +74,6 @@ pub struct Settings {
     pub compile_requests: Quantities,
     /// Resource limits of compile pods.
     pub compile_limits: Quantities,
-    /// Environment added to each compile: wins over the request's.
-    pub compile_env: BTreeMap<String, String>,
     /// User and group of compile pods whose image names none by number.
     pub compile_run_as_user: i64,
     /// After how long a compile is ended.

@@ -129,18 +129,12 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     });
     mounts.push(credentials_mount());
     let request = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    let configured = settings.compile_env.iter();
     let main = Container {
         name: MAIN.to_owned(),
         image: Some(spec.image.full()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(literal_all(&command(spec, settings))),
-        env: environment(
-            PLACES
-                .into_iter()
-                .chain(request)
-                .chain(configured.map(|(n, v)| (n.as_str(), v.as_str()))),
-        ),
+        env: environment(PLACES.into_iter().chain(request)),
         working_dir: spec.working_dir.map(str::to_owned),
         resources: Some(resources(
             &settings.compile_requests,

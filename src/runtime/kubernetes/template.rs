@@ -14,8 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::Settings;
-use super::quantity;
-use crate::config::Quantities;
+use crate::config::{self, Quantities};
 
 /// Where the agent finds [`TOKEN`] and [`CA`]. All of ours in a container lies below `/run/peitho`: in the
 /// agent's own image `/peitho` is the program.
@@ -234,7 +233,7 @@ pub(super) fn resources(requests: &Quantities, limits: &Quantities) -> ResourceR
     let mut fitting = requests.clone();
     for (name, request) in &mut fitting {
         if let Some(limit) = limits.get(name)
-            && quantity::is_greater(request, limit)
+            && is_greater(request, limit)
         {
             request.clone_from(limit);
         }
@@ -292,6 +291,12 @@ pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
 
 pub(super) fn some_unless_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
+}
+
+/// Whether `left` is more than `right`; no, where either cannot be read: the API server then says so.
+fn is_greater(left: &str, right: &str) -> bool {
+    let number = |text: &str| text.parse::<config::Quantity>().ok();
+    matches!((number(left), number(right)), (Some(left), Some(right)) if left > right)
 }
 
 #[cfg(test)]

@@ -27,7 +27,6 @@ pub(super) fn settings() -> Settings {
         delivery_ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         compile_requests: quantities(&[("cpu", "200m"), ("memory", "512Mi")]),
         compile_limits: quantities(&[("cpu", "4"), ("memory", "4Gi")]),
-        compile_env: [("GOPROXY".to_owned(), "https://proxy.example.com".to_owned())].into(),
         compile_run_as_user: 500,
         compile_timeout: Duration::from_secs(1800),
         chaincode_requests: quantities(&[("cpu", "10m"), ("memory", "64Mi")]),
