@@ -7,8 +7,8 @@ OUT     := $(or $(CARGO_TARGET_DIR),target)
 PROGRAM := $(OUT)/$(TARGET)/release/peitho
 IMAGE   := $(OUT)/peitho-image.tar
 
-# Tools of the checks, at fixed versions, beside the other products: nothing is installed for the user.
-TOOLS              := $(OUT)/tools
+# Tools of the checks, at fixed versions, in the user's cache: a fresh clone need not build them again.
+TOOLS              := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/peitho-tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY         := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 

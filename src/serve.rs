@@ -24,7 +24,7 @@ use crate::names::InstanceName;
 use crate::registry::Registries;
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::{self, InstanceMaterial, Kubernetes};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// How long a compile that nobody waits for any more goes on: a peer that was restarted asks again within it.
 const ABANDON_GRACE: Duration = Duration::from_secs(30);
@@ -231,10 +231,11 @@ fn checks(store: &Store, runtime: &Arc<dyn Runtime>) -> Vec<Check> {
         Check::new("store", move || {
             let store = store.clone();
             async move {
-                store
-                    .check_writable()
-                    .await
-                    .map_err(|error| error.to_string())
+                match store.check_writable().await {
+                    // A full store refuses builds and says so; launches go on, so peers must still get here.
+                    Ok(()) | Err(store::Error::Full { .. }) => Ok(()),
+                    Err(error) => Err(error.to_string()),
+                }
             }
         }),
         Check::new("kubernetes", move || {
