@@ -6,7 +6,6 @@
 
 mod cases;
 mod engine;
-mod hello;
 mod proxy;
 mod world;
 

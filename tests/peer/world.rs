@@ -6,20 +6,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE, Peitho};
-use testbed::{Assets, Cluster, Dockerd, Fabric, Leftovers, PeerConfig, Registry, Run, Steps, say};
+use testbed::{
+    Assets, Cluster, Dockerd, Fabric, Greetings, Leftovers, PeerConfig, Registry, Run, Steps, say,
+};
 
 use crate::cases::Case;
 use crate::engine::Engine;
-use crate::hello::Hello;
 use crate::proxy::Proxy;
 
 /// The peer whose engine is dockerd.
 pub(crate) const REFERENCE: usize = 0;
 /// The peer whose engine is Peitho.
 pub(crate) const PEER: usize = 1;
-
-/// The address at which the testbed's chaincode says hello.
-const HELLO: &str = "10.88.0.1:7999";
 
 #[derive(Default)]
 pub(crate) struct World {
@@ -38,7 +36,7 @@ pub(crate) struct Counterparts {
     pub(crate) run: Run,
     pub(crate) assets: Assets,
     pub(crate) proxy: Proxy,
-    pub(crate) hello: Hello,
+    pub(crate) greetings: Greetings,
     pub(crate) engine: Engine,
     /// What `kubectl` says of the foreign objects before any case.
     pub(crate) foreign: String,
@@ -134,7 +132,7 @@ impl Counterparts {
         Ok(Self {
             fabric: Mutex::new(Some(fabric)),
             peitho: Mutex::new(Some(peitho)),
-            hello: Hello::start(HELLO)?,
+            greetings: Greetings::listen(&run)?,
             engine: Engine::new(engine),
             dockerd,
             build,

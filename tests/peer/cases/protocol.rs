@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::net::SocketAddr;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use testbed::Steps;
+use testbed::{Greeting, Greetings, Steps};
 
 use crate::engine::{Engine, chaincode_body, read_answer};
-use crate::hello::{Hello, overlap};
 use crate::world::Counterparts;
 
 /// As many lines as one measurement of the kubelet's rotation lost of: 41 MB.
@@ -17,7 +17,7 @@ const LINES: usize = 40_201;
 
 /// A process that says hello and is deaf to SIGTERM: the hardest to be rid of.
 const DEAF: &str = "#!/bin/sh\ntrap '' TERM\n\
-    (echo \"hello $CORE_CHAINCODE_ID_NAME $HOSTNAME\"; while :; do sleep 1000; done) | nc 10.88.0.1 7999\n";
+    (echo \"hello $CORE_CHAINCODE_ID_NAME $HOSTNAME $$\"; while :; do sleep 1000; done) | nc 10.88.0.1 7999\n";
 
 pub(super) fn dockerd_log_of_41_mb_is_complete_for_a_slow_client(
     c: &Counterparts,
@@ -132,8 +132,9 @@ pub(super) fn relaunch_after_removal_never_runs_two_processes(
         c.engine
             .order("POST", &format!("/containers/{name}/start"), &[204])?;
         steps.time("start to hello", || {
-            c.hello
-                .wait_until(id, "a process starts", |lives| lives.len() == round)
+            wait_for(&c.greetings, id, "a process starts", |lives| {
+                lives.len() == round
+            })
         })?;
         let wait = c.engine.open(
             "POST",
@@ -152,8 +153,8 @@ pub(super) fn relaunch_after_removal_never_runs_two_processes(
             answer.text()
         );
     }
-    let lives = c.hello.wait_until(id, "all have ended", |lives| {
-        lives.iter().all(|life| life.to.is_some())
+    let lives = wait_for(&c.greetings, id, "all have ended", |lives| {
+        lives.iter().all(|life| life.ended.is_some())
     })?;
     ensure!(
         !overlap(&lives),
@@ -191,11 +192,11 @@ pub(super) fn two_launches_at_once_never_run_two_processes(
         });
     }
     launch(&c.engine, name, image, id);
-    one_alive(&c.hello, id)?;
+    one_alive(&c.greetings, id)?;
     c.engine
         .order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
-    let lives = c.hello.wait_until(id, "all have ended", |lives| {
-        lives.iter().all(|life| life.to.is_some())
+    let lives = wait_for(&c.greetings, id, "all have ended", |lives| {
+        lives.iter().all(|life| life.ended.is_some())
     })?;
     ensure!(
         !overlap(&lives),
@@ -204,9 +205,28 @@ pub(super) fn two_launches_at_once_never_run_two_processes(
     Ok(Some(steps))
 }
 
-fn one_alive(hello: &Hello, id: &str) -> Result<()> {
-    hello.wait_until(id, "one process lives", |lives| {
-        lives.iter().filter(|life| life.to.is_none()).count() == 1
+/// The processes of the package `id`, once they are as `wanted` says.
+fn wait_for(
+    greetings: &Greetings,
+    id: &str,
+    what: &str,
+    wanted: impl Fn(&[Greeting]) -> bool,
+) -> Result<Vec<Greeting>> {
+    let label = id.split(':').next().unwrap_or(id);
+    greetings.wait_until(what, label, Duration::from_secs(60), wanted)
+}
+
+/// Whether two of these lived at the same time.
+fn overlap(lives: &[Greeting]) -> bool {
+    lives.windows(2).any(|pair| {
+        let (first, second) = (&pair[0], &pair[1]);
+        first.ended.is_none_or(|end| end > second.began)
+    })
+}
+
+fn one_alive(greetings: &Greetings, id: &str) -> Result<()> {
+    wait_for(greetings, id, "one process lives", |lives| {
+        lives.iter().filter(|life| life.ended.is_none()).count() == 1
     })?;
     Ok(())
 }
