@@ -9,9 +9,17 @@ use crate::assets::Assets;
 use crate::places::{BRIDGE, HOST_ADDRESS, NETWORK_NAME, POD_NETWORK};
 use crate::program;
 
+/// Locally administered.
+const BRIDGE_ADDRESS: &str = "0a:58:0a:58:00:01";
+
 pub(crate) fn create_bridge() -> Result<()> {
     let ip = |arguments: &str| program::output(Assets::command("ip").args(arguments.split(' ')));
-    ip(&format!("link add {BRIDGE} type bridge")).context("cannot create the bridge for pods")?;
+    // An address of its own: the bridge would else take that of a port, and when that pod goes, all others have stale neighbours
+    // and lose the host for ten seconds.
+    ip(&format!(
+        "link add {BRIDGE} address {BRIDGE_ADDRESS} type bridge"
+    ))
+    .context("cannot create the bridge for pods")?;
     ip(&format!("addr add {HOST_ADDRESS}/16 dev {BRIDGE}"))?;
     ip(&format!("link set {BRIDGE} up"))?;
 

@@ -150,7 +150,10 @@ impl Evidence {
                 .and_then(|labels| labels.get(CONTAINER).cloned()),
             killed: match ended_before {
                 Some(old) => old.killed,
-                None => deleting.is_some() || condition(pod, "DisruptionTarget", "True").is_some(),
+                None => {
+                    (deleting.is_some() && !ended_by_itself(pod))
+                        || condition(pod, "DisruptionTarget", "True").is_some()
+                }
             },
             main: ended_before.map_or(main, |old| old.main.clone()),
             init,
@@ -314,6 +317,38 @@ fn unschedulable(pod: &Pod) -> Option<String> {
     condition(pod, "PodScheduled", "False")
         .filter(|condition| condition.reason.as_deref() == Some("Unschedulable"))
         .map(|condition| cut(condition.message.as_deref()))
+}
+
+/// What a process that is told to end exits with: by SIGKILL, by SIGTERM, and by SIGTERM in Go.
+const ORDERED_CODES: [i32; 3] = [137, 143, 2];
+
+/// Whether the main container of a pod under deletion had ended before that was ordered: peers relaunch within
+/// milliseconds of a crash, and the kubelet tells of the crash up to a second later. Kubernetes keeps whole
+/// seconds; within the same one the code decides.
+fn ended_by_itself(pod: &Pod) -> bool {
+    let metadata = &pod.metadata;
+    let ordered = metadata
+        .deletion_timestamp
+        .as_ref()
+        .map(|at| at.0.as_second() - metadata.deletion_grace_period_seconds.unwrap_or_default());
+    let ended = pod.status.as_ref().and_then(|status| {
+        status
+            .container_statuses
+            .as_ref()?
+            .first()?
+            .state
+            .as_ref()?
+            .terminated
+            .as_ref()
+    });
+    let (Some(ordered), Some(ended)) = (ordered, ended) else {
+        return false;
+    };
+    match ended.finished_at.as_ref().map(|at| at.0.as_second()) {
+        Some(finished) if finished < ordered => true,
+        Some(finished) if finished == ordered => !ORDERED_CODES.contains(&ended.exit_code),
+        _ => false,
+    }
 }
 
 fn condition<'a>(pod: &'a Pod, type_: &str, status: &str) -> Option<&'a PodCondition> {

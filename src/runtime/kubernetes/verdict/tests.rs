@@ -87,7 +87,9 @@ impl Story {
     }
 
     fn deleting(mut self) -> Self {
-        self.meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        // Ordered at second 0, with the grace of our pods.
+        self.meta["deletionTimestamp"] = json!("2026-01-01T00:00:01Z");
+        self.meta["deletionGracePeriodSeconds"] = json!(1);
         self
     }
 
@@ -406,6 +408,21 @@ fn an_exit_before_the_order_to_end_keeps_its_code() {
         .shows(3.0, &ended)
         .gone();
     assert_eq!(story.code(), 7);
+}
+
+#[test]
+fn a_crash_just_before_the_order_to_end_keeps_its_code() {
+    let at = |finished: &str, code: i32| {
+        let mut ended = main_is(&terminated(code, "Error", ""));
+        ended["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = json!(finished);
+        let story = story().shows(1.0, &running()).deleting();
+        story.shows(2.0, &ended).code()
+    };
+    // The order is of 00:00:00.
+    assert_eq!(at("2025-12-31T23:59:59Z", 2), 2);
+    assert_eq!(at("2026-01-01T00:00:00Z", 3), 3);
+    assert_eq!(at("2026-01-01T00:00:00Z", 143), 137);
+    assert_eq!(at("2026-01-01T00:00:01Z", 3), 137);
 }
 
 #[test]
