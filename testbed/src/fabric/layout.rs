@@ -36,8 +36,14 @@ impl Layout {
             programs,
         };
         let config = layout.dir.join("config");
+        // A network of the same run may have been here: its ledger is not this one's.
+        for dir in [&layout.dir, &layout.data] {
+            if dir.exists() {
+                fs::remove_dir_all(dir)?;
+            }
+            fs::create_dir_all(dir)?;
+        }
         fs::create_dir_all(&config)?;
-        fs::create_dir_all(&layout.data)?;
         for name in ["core.yaml", "orderer.yaml"] {
             fs::copy(layout.programs.sampleconfig.join(name), config.join(name))?;
         }

@@ -236,6 +236,7 @@ pub(super) fn chaincode_slow_to_connect_launches(c: &Counterparts) -> Result<Opt
 
 pub(super) fn server_killed_while_chaincode_runs(c: &Counterparts) -> Result<Option<Steps>> {
     let mut steps = Steps::new();
+    invoke_and_query(c, "before")?;
     let names = c.container_names("basic_v2");
     let name = names.last().context("the peer created no container")?;
     c.with_peitho(|peitho| peitho.process().kill_hard().map(drop))?;
