@@ -26,18 +26,22 @@ image: build ## the OCI image of the program and CA certificates, without a daem
 	cargo run --quiet --locked --package testbed -- image --program $(PROGRAM) --output $(IMAGE) --tag peitho:$(VERSION)
 	@echo $(IMAGE)
 
+# These start a real registry, which `make test` installs and `make check` cannot: it works without root.
+NEEDS_REGISTRY := --skip registry::tests --skip image::tests
+
 check: $(CARGO_DENY) ## all that needs no counterpart: format, lints, documentation, dependencies, unit tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 	$(CARGO_DENY) --locked check bans licenses sources
-	cargo test --workspace --lib --bins --locked
+	cargo test --workspace --lib --bins --locked -- $(NEEDS_REGISTRY)
 	cargo test --locked --test house --test it --test delivery
 
 docs: ## renew the generated pages
 	UPDATE_DOCS=1 cargo test --quiet --locked --test house the_configuration_page
 
 test: build ## everything, with real peers, Kubernetes and dockerd; as root
+	cargo run --quiet --locked --package testbed -- prepare
 	cargo test --workspace --locked
 
 bench: build ## the performance budget: Peitho beside dockerd; as root

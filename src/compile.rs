@@ -89,11 +89,12 @@ pub struct Request {
     pub input: Option<Input>,
 }
 
-/// The archive that a peer uploaded for a compile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The archive that a peer uploaded for a compile. It goes with the last who holds it: a peer that asks again,
+/// after a restart of Peitho too, uploads it again.
+#[derive(Clone, Debug)]
 pub struct Input {
-    /// As stored: tar or tar.gz, verbatim.
-    pub blob: Blob,
+    /// As uploaded: tar or tar.gz, verbatim.
+    pub archive: Arc<Ingest>,
     /// Digest of the uncompressed bytes: the same code packed twice is one compile.
     pub content: Digest,
 }
@@ -163,7 +164,10 @@ impl Compiles {
         loop {
             let fresh = Job::new(
                 Spool::create(&self.0.store).await?,
-                request.input.map(|input| input.blob),
+                request
+                    .input
+                    .as_ref()
+                    .map(|input| Arc::clone(&input.archive)),
             );
             let (job, is_new) = {
                 let mut jobs = self.jobs();
@@ -196,7 +200,7 @@ impl Compiles {
                 env: request.env,
                 working_dir: request.working_dir,
                 user: request.user,
-                input: request.input.map(|input| input.blob),
+                input: request.input.map(|input| input.archive),
                 log: job.log.clone(),
             };
             let started = tokio::time::Instant::now();
@@ -232,8 +236,8 @@ impl Compiles {
     ///
     /// # Errors
     /// [`ReportError::Unknown`].
-    pub fn input(&self, key: &CompileKey) -> Result<Option<Blob>, ReportError> {
-        Ok(self.job(key)?.input)
+    pub fn input(&self, key: &CompileKey) -> Result<Option<Arc<Ingest>>, ReportError> {
+        Ok(self.job(key)?.input.clone())
     }
 
     /// Adds to the log of `key` what the agent read at `offset`; gives the log's new length.
@@ -249,7 +253,8 @@ impl Compiles {
         self.job(key)?.append_log(offset, bytes).await
     }
 
-    /// Takes the output of `key`: hostile input, checked before it is kept.
+    /// Takes the output of `key`: hostile input, checked before it is held, and kept when the command's success
+    /// is reported. A later one replaces it: an agent whose report was not answered sends it again.
     ///
     /// # Errors
     /// [`ReportError::Output`].
@@ -263,7 +268,7 @@ impl Compiles {
         })
         .await
         .expect("reading an archive does not panic")?;
-        job.set_output(self.0.store.commit(output).await?);
+        job.set_output(output);
         Ok(())
     }
 
@@ -272,8 +277,7 @@ impl Compiles {
     /// # Errors
     /// [`ReportError::Unknown`].
     pub async fn exited(&self, key: &CompileKey, code: i64) -> Result<(), ReportError> {
-        self.job(key)?.report_exit(code);
-        Ok(())
+        self.job(key)?.report_exit(code, &self.0.store).await
     }
 
     fn job(&self, key: &CompileKey) -> Result<Arc<Job>, ReportError> {

@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret as _, SecretBox};
+
 use crate::compile::Compiles;
 use crate::image::Images;
 use crate::names::{
@@ -92,6 +94,50 @@ pub struct CreateSpec {
     pub ignored: Vec<String>,
 }
 
+/// Who takes an upload.
+pub enum Upload {
+    /// A builder: its source, through the disk.
+    Input(BuilderInput),
+    /// A chaincode: files that may be keys, so they never touch the disk.
+    Files(ChaincodeFiles),
+}
+
+/// Takes the source of a builder.
+pub struct BuilderInput(Arc<builder::Builder>);
+
+/// Takes files for a chaincode that was not started.
+pub struct ChaincodeFiles {
+    runtime: Arc<dyn Runtime>,
+    key: ContainerKey,
+}
+
+impl BuilderInput {
+    /// Puts a complete archive (tar or tar.gz) at `path`, which is `/chaincode/input`.
+    ///
+    /// # Errors
+    /// [`Error::Archive`], [`Error::Invalid`].
+    pub async fn put(self, path: &str, archive: Ingest) -> Result<(), Error> {
+        self.0.put_input(path, archive).await
+    }
+}
+
+impl ChaincodeFiles {
+    /// More than a record can hold.
+    pub const LIMIT: usize = 2 << 20;
+
+    /// Puts the regular files of a complete archive (tar or tar.gz) below `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Archive`], [`Error::Invalid`].
+    pub async fn put(self, path: &str, archive: SecretBox<Vec<u8>>) -> Result<(), Error> {
+        let files = chaincode::files(path, archive.expose_secret())?;
+        self.runtime
+            .put_files(&self.key, files)
+            .await
+            .map_err(Error::from_runtime)
+    }
+}
+
 /// What `wait` has to say, in two steps: whether heartbeats are allowed, and the end (design D19).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
@@ -173,28 +219,18 @@ impl Containers {
         Ok(id)
     }
 
-    /// Puts an archive (tar or tar.gz, complete) below `path` of a container that was not started.
+    /// What takes an upload for `container`: decided before its body is read.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Archive`], [`Error::Invalid`] for a path that the container does not take.
-    pub async fn put_archive(
-        &self,
-        tenant: &Tenant,
-        container: &ContainerRef,
-        path: &str,
-        body: Ingest,
-    ) -> Result<(), Error> {
-        match self.find(tenant, container).await? {
-            Found::Builder(builder) => builder.put_input(&self.0.store, path, body).await,
-            Found::Chaincode(key) => {
-                let files = chaincode::files(path, body).await?;
-                self.0
-                    .runtime
-                    .put_files(&key, files)
-                    .await
-                    .map_err(Error::from_runtime)
-            }
-        }
+    /// [`Error::NotFound`].
+    pub async fn upload(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Upload, Error> {
+        Ok(match self.find(tenant, container).await? {
+            Found::Builder(builder) => Upload::Input(BuilderInput(builder)),
+            Found::Chaincode(key) => Upload::Files(ChaincodeFiles {
+                runtime: Arc::clone(&self.0.runtime),
+                key,
+            }),
+        })
     }
 
     /// The tar of a finished builder's `/chaincode/output/.`.
@@ -273,6 +309,8 @@ impl Containers {
                 .map_err(Error::from_runtime)?
             {
                 runtime::State::Running => Ok(Waiting::Running),
+                runtime::State::Exited(exit) => Ok(Waiting::Over(exit)),
+                runtime::State::NeverStarted(reason) => Err(Error::NeverStarted(reason)),
                 _ => self
                     .0
                     .runtime

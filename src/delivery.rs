@@ -3,6 +3,7 @@
 //! puts the router behind the TLS of [`tls`]; below are `container`, `compile` and `store`. It does not know
 //! what a compile does or how an image is built.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use futures::TryStreamExt as _;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio_util::io::ReaderStream;
 
 use crate::compile::Compiles;
@@ -27,7 +28,7 @@ pub mod tls;
 mod upload;
 
 /// The header that names the content of a blob.
-const CONTENT_DIGEST: &str = "docker-content-digest";
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Bytes that are read from disk at once for one download.
 const CHUNK: usize = 128 << 10;
@@ -161,10 +162,18 @@ impl Delivery {
     }
 
     /// The blob `digest` as a response that streams from disk, or `None` where the store has none.
-    async fn download(&self, digest: &Digest, kind: Kind) -> Result<Option<Response>, Failure> {
+    async fn layer(&self, digest: &Digest) -> Result<Option<Response>, Failure> {
         let Some((file, Blob { digest, size })) = self.store.open_blob(digest).await? else {
             return Ok(None);
         };
+        let mut response = self.download(file, size, Kind::Layer);
+        let digest = HeaderValue::try_from(digest.to_string()).expect("a digest is a valid value");
+        response.headers_mut().insert(CONTENT_DIGEST, digest);
+        Ok(Some(response))
+    }
+
+    /// The `size` bytes of `file` as a response that streams from disk.
+    fn download(&self, file: File, size: u64, kind: Kind) -> Response {
         let counters = Arc::clone(&self.counters);
         let mut begun = false;
         let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK).inspect_ok(
@@ -176,13 +185,11 @@ impl Delivery {
                 counters.sent(kind, bytes.len());
             },
         );
-        let response = Response::builder()
+        Response::builder()
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, size)
-            .header(CONTENT_DIGEST, digest.to_string())
             .body(Body::from_stream(bytes))
-            .expect("digests and numbers are valid header values");
-        Ok(Some(response))
+            .expect("numbers are valid header values")
     }
 }
 

@@ -2,13 +2,15 @@
 //! takes. `compile` hands it compiles, `container` hands it chaincode. It knows neither of them, nor the
 //! wire, nor how an image was built.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use secrecy::SecretBox;
 use serde::{Deserialize, Serialize};
 
 use crate::image_spec::Layer;
 use crate::names::{CompileKey, ContainerId, ContainerKey, ImageName, Tenant};
-use crate::store::Blob;
+use crate::store::Ingest;
 use crate::store::spool::Spool;
 
 pub mod kubernetes;
@@ -120,8 +122,6 @@ pub struct HostSpec {
     pub extra_hosts: Vec<(String, String)>,
     /// `ReadonlyRootfs`.
     pub read_only_root: bool,
-    /// `CapDrop`, without `CAP_`.
-    pub cap_drop: Vec<String>,
 }
 
 /// A file put into a container before its start. `Debug` does not show the content: it may be a key.
@@ -153,7 +153,7 @@ pub struct CompileSpec {
     /// `USER` of the image, where it is known by number.
     pub user: Option<i64>,
     /// What goes to `/chaincode/input`: tar or tar.gz.
-    pub input: Option<Blob>,
+    pub input: Option<Arc<Ingest>>,
     /// The compile's log; the runtime may add notices of its own.
     pub log: Spool,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use crate::compile::{self, Compiles};
 use crate::config::Config;
 use crate::container::Containers;
 use crate::delivery::{self, Counters, Delivery};
-use crate::engine_api::{self, Tenants};
+use crate::engine_api::{self, Prefixed, Tenants};
 use crate::grant::Grants;
 use crate::image::Images;
 use crate::listener::{self, Bound, Drain};
@@ -41,9 +42,28 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .install_default()
         .map_err(|_| anyhow::anyhow!("a second TLS library is at work"))?;
     let stop = stop_signal()?;
+    // Start may wait for the API server: an order to stop ends that too.
+    if let Some(server) = stop.run_until_cancelled(start(&config)).await {
+        server?.serve(&stop).await;
+    }
+    Ok(())
+}
 
+/// A server that is ready to serve.
+struct Server {
+    bound: Listeners,
+    tls: Arc<rustls::ServerConfig>,
+    engine_api: Prefixed<Router>,
+    delivery: Router,
+    admin: Router,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// Puts the parts together, from the bottom to the top.
+async fn start(config: &Config) -> anyhow::Result<Server> {
     // The addresses first: the quickest mistakes to tell.
-    let bound = Listeners::bind(&config).await?;
+    let bound = Listeners::bind(config).await?;
 
     let store = Store::open(&config.store.directory).await?;
     let registries = Registries::new(&config.images.registries).await?;
@@ -58,15 +78,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         &config.delivery.address,
     )?;
     let grants = Grants::new(*material.token_key.expose_secret());
-    let settings = settings(&config, instance, namespace.clone(), &material);
+    let settings = settings(config, instance, namespace.clone(), &material);
     let runtime: Arc<dyn Runtime> = Kubernetes::start(client, settings, grants.clone()).await?;
 
     let tasks = TaskTracker::new();
     let compiles = Compiles::new(
-        compile_settings(&config),
+        compile_settings(config),
         Arc::clone(&runtime),
         store.clone(),
-        tasks.clone(),
+        TaskTracker::new(),
     );
     let containers = Containers::new(
         images.clone(),
@@ -104,40 +124,59 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         namespace, store = %config.store.directory.display(), version = env!("CARGO_PKG_VERSION"),
         "serving; peers reach it with CORE_VM_ENDPOINT=tcp://<this host>:{}", bound.engine_api.addr.port()
     );
-    let mut listeners = JoinSet::new();
-    let drain = |grace| Drain {
-        stop: stop.clone(),
-        grace,
-    };
-    listeners.spawn(listener::serve(
-        bound.engine_api,
-        None,
+    Ok(Server {
+        bound,
+        tls,
         engine_api,
-        drain(DRAIN),
-    ));
-    listeners.spawn(listener::serve(
-        bound.delivery,
-        Some(tls),
         delivery,
-        drain(DRAIN),
-    ));
-    listeners.spawn(listener::serve(
-        bound.admin,
-        None,
         admin,
-        drain(Duration::ZERO),
-    ));
-    stop.cancelled().await;
-    tracing::info!(
-        "stopping: running chaincode goes on, and compiles are joined by the next server"
-    );
-    while listeners.join_next().await.is_some() {}
-    // Attached connections last: a peer reads the end of a compile's log there.
-    closing.cancel();
-    // What must be written is written; a compile's pod outlives this process, so nobody waits for it.
-    tasks.close();
-    let _ = tokio::time::timeout(DRAIN, tasks.wait()).await;
-    Ok(())
+        tasks,
+        closing,
+    })
+}
+
+impl Server {
+    /// Serves until `stop`, then drains.
+    async fn serve(self, stop: &CancellationToken) {
+        let Listeners {
+            engine_api,
+            delivery,
+            admin,
+        } = self.bound;
+        let drain = |grace| Drain {
+            stop: stop.clone(),
+            grace,
+        };
+        let mut listeners = JoinSet::new();
+        listeners.spawn(listener::serve(
+            engine_api,
+            None,
+            self.engine_api,
+            drain(DRAIN),
+        ));
+        listeners.spawn(listener::serve(
+            delivery,
+            Some(self.tls),
+            self.delivery,
+            drain(DRAIN),
+        ));
+        listeners.spawn(listener::serve(
+            admin,
+            None,
+            self.admin,
+            drain(Duration::ZERO),
+        ));
+        stop.cancelled().await;
+        tracing::info!(
+            "stopping: running chaincode goes on, and compiles are joined by the next server"
+        );
+        while listeners.join_next().await.is_some() {}
+        // Attached connections last: a peer reads the end of a compile's log there.
+        self.closing.cancel();
+        // Builds whose body is complete. A compile's pod outlives this process, so nobody waits for that.
+        self.tasks.close();
+        let _ = tokio::time::timeout(DRAIN, self.tasks.wait()).await;
+    }
 }
 
 struct Listeners {

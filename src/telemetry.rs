@@ -26,7 +26,9 @@ pub enum Error {
 /// # Errors
 /// [`Error::Level`], or [`Error::Second`] when it was called before.
 pub fn init(config: &Log) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&config.level)?;
+    // What cannot be read of an answer is logged whole there, and an answer may be a Secret.
+    let silent = "kube_client::client=off".parse().expect("a constant");
+    let filter = EnvFilter::try_new(&config.level)?.add_directive(silent);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {

@@ -1,7 +1,7 @@
 //! One run of a compile: its log, its askers, what the agent reported, and the task that sees it through.
 //! Only `compile` uses it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,17 +10,22 @@ use tokio::time::{sleep_until, timeout};
 use super::queue::Queue;
 use super::{End, ReportError, Run, Settings};
 use crate::runtime::{self, CompileSpec, Exit, Runtime};
-use crate::store::Blob;
 use crate::store::spool::Spool;
+use crate::store::{Blob, Ingest, Store};
 
 /// The agent reports before its container ends; a report still on the wire then gets this long.
 const LAST_REPORT: Duration = Duration::from_secs(2);
 
+/// More of a log is no help to anybody, and an untrusted compile must not fill the store with it.
+const LOG_LIMIT: u64 = 1 << 30;
+
 pub(super) struct Job {
     pub(super) log: Spool,
-    pub(super) input: Option<Blob>,
+    pub(super) input: Option<Arc<Ingest>>,
     /// How many bytes of the log the agent has delivered: notices of Peitho's own do not count.
     delivered: tokio::sync::Mutex<u64>,
+    /// What the agent sent, and what was kept of it.
+    sent: Mutex<Option<Ingest>>,
     output: Mutex<Option<Blob>>,
     reported: watch::Sender<Option<i64>>,
     end: watch::Sender<Option<End>>,
@@ -32,11 +37,12 @@ pub(super) struct Job {
 pub(super) struct Asker(Arc<Job>);
 
 impl Job {
-    pub(super) fn new(log: Spool, input: Option<Blob>) -> Arc<Self> {
+    pub(super) fn new(log: Spool, input: Option<Arc<Ingest>>) -> Arc<Self> {
         Arc::new(Self {
             log,
             input,
             delivered: tokio::sync::Mutex::new(0),
+            sent: Mutex::new(None),
             output: Mutex::new(None),
             reported: watch::Sender::new(None),
             end: watch::Sender::new(None),
@@ -66,20 +72,40 @@ impl Job {
                 expected: *delivered,
             });
         }
-        self.log.append(bytes).await?;
+        let room = LOG_LIMIT.saturating_sub(*delivered);
+        if room > 0 {
+            let fitting = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+            self.log.append(&bytes[..fitting]).await?;
+            if fitting < bytes.len() {
+                self.log
+                    .append(b"\npeitho: the rest of this log is left out\n")
+                    .await?;
+            }
+        }
         *delivered += bytes.len() as u64;
         Ok(*delivered)
     }
 
-    pub(super) fn set_output(&self, output: Blob) {
-        *self
-            .output
-            .lock()
-            .expect("nothing panics while it holds the output") = Some(output);
+    pub(super) fn set_output(&self, output: Ingest) {
+        *locked(&self.sent) = Some(output);
     }
 
-    pub(super) fn report_exit(&self, code: i64) {
-        self.reported.send_replace(Some(code));
+    /// The last report: the first one counts. What was sent is kept with a success only.
+    pub(super) async fn report_exit(&self, code: i64, store: &Store) -> Result<(), ReportError> {
+        let sent = locked(&self.sent).take();
+        if self.reported.borrow().is_some() {
+            return Ok(());
+        }
+        if let Some(sent) = sent.filter(|_| code == 0) {
+            let output = store.commit(sent).await?;
+            *locked(&self.output) = Some(output);
+        }
+        self.reported.send_if_modified(|reported| {
+            let is_first = reported.is_none();
+            reported.get_or_insert(code);
+            is_first
+        });
+        Ok(())
     }
 
     /// Sees the run through: queue, pod, report; until it is over or nobody waits any more.
@@ -93,7 +119,14 @@ impl Job {
         let started = tokio::time::Instant::now();
         let warning = started + settings.install_timeout * 4 / 5;
         let work = async {
-            let _place = queue.enter(&spec.tenant, &self.log).await;
+            let abandoned =
+                || End::Failed("the compile was ended: nobody waits for it any more".into());
+            let _place = tokio::select! {
+                place = queue.enter(&spec.tenant, &self.log) => place,
+                () = self.abandoned(settings.abandon_grace) => return abandoned(),
+            };
+            // Time in the queue is not the compile's.
+            let started = tokio::time::Instant::now();
             tokio::select! {
                 biased;
                 code = self.exit_report() => self.exited(code),
@@ -101,9 +134,7 @@ impl Job {
                 () = sleep_until(started + settings.timeout) => End::Failed(
                     format!("the compile was ended after {} s (compile.timeoutSeconds)", settings.timeout.as_secs()).into(),
                 ),
-                () = self.abandoned(settings.abandon_grace) => End::Failed(
-                    "the compile was ended: nobody waits for it any more".into(),
-                ),
+                () = self.abandoned(settings.abandon_grace) => abandoned(),
             }
         };
         tokio::pin!(work);
@@ -131,10 +162,7 @@ impl Job {
     }
 
     fn exited(&self, code: i64) -> End {
-        let output = *self
-            .output
-            .lock()
-            .expect("nothing panics while it holds the output");
+        let output = *locked(&self.output);
         End::Exited {
             code,
             output: output.filter(|_| code == 0),
@@ -191,6 +219,12 @@ impl Job {
     pub(super) fn set_discarded(&self) {
         self.discarded.send_replace(true);
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .expect("nothing panics while it holds a job's parts")
 }
 
 impl Clone for Asker {

@@ -15,7 +15,7 @@ use crate::compile::{Compiles, End, Input, Request, Run};
 use crate::image::Images;
 use crate::names::{ContainerId, Hasher, ImageName, Tenant};
 use crate::runtime::{Exit, Outcome};
-use crate::store::{Blob, Ingest, Store};
+use crate::store::{Blob, Ingest};
 
 /// Where peers put the source and fetch the result (protocol §4.3); the pod has volumes there and only there.
 const INPUT: &str = "/chaincode/input";
@@ -97,12 +97,7 @@ pub(super) async fn order(
 }
 
 impl Builder {
-    pub(super) async fn put_input(
-        &self,
-        store: &Store,
-        path: &str,
-        body: Ingest,
-    ) -> Result<(), Error> {
+    pub(super) async fn put_input(&self, path: &str, body: Ingest) -> Result<(), Error> {
         if path.trim_end_matches('/') != INPUT {
             return Err(Error::Invalid(format!(
                 "a builder takes its input at {INPUT}, not at {path}"
@@ -112,12 +107,14 @@ impl Builder {
         let content = tokio::task::spawn_blocking(move || content_digest(reader))
             .await
             .expect("hashing does not panic")?;
-        let blob = store.commit(body).await?;
         match &mut *self.state() {
             State::Created {
                 input: input @ None,
             } => {
-                *input = Some(Input { blob, content });
+                *input = Some(Input {
+                    archive: Arc::new(body),
+                    content,
+                });
                 Ok(())
             }
             State::Created { input: Some(_) } => Err(Error::Invalid(format!(
@@ -253,10 +250,21 @@ fn content_digest(reader: impl Read) -> Result<crate::names::Digest, Error> {
     let mut content = crate::archive::plain(reader).map_err(Error::Archive)?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 64 << 10];
+    let (limit, mut read) = (crate::archive::Limits::default().bytes, 0);
     loop {
         match content.read(&mut buffer) {
             Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => hasher.update(&buffer[..count]),
+            Ok(count) => {
+                read += count as u64;
+                if read > limit {
+                    let what = "bytes";
+                    return Err(Error::Archive(crate::archive::Error::TooLarge {
+                        what,
+                        limit,
+                    }));
+                }
+                hasher.update(&buffer[..count]);
+            }
             Err(error) => return Err(Error::Archive(crate::archive::Error::Unreadable(error))),
         }
     }

@@ -11,7 +11,6 @@ use crate::archive::{self, Kind, Limits};
 use crate::image::Images;
 use crate::names::{ContainerId, ContainerKey, ImageName};
 use crate::runtime::{ChaincodeSpec, Runtime, UploadedFile};
-use crate::store::Ingest;
 
 /// The peer's TLS files are five, some kilobytes in all (protocol §7.3). The runtime has a limit of its own;
 /// this one bounds memory.
@@ -71,7 +70,8 @@ pub(super) async fn order(
 
 /// `User` of a create request: pods need it by number (design D16).
 pub(super) fn numeric_user(user: &str) -> Result<i64, Error> {
-    user.split(':').next().unwrap_or(user).parse().map_err(|_| {
+    let number = user.split(':').next().unwrap_or(user).parse::<u32>();
+    number.map(i64::from).map_err(|_| {
         Error::Invalid(format!(
             "User {user:?} is not a number: a pod needs the numeric user, for example 500"
         ))
@@ -79,46 +79,36 @@ pub(super) fn numeric_user(user: &str) -> Result<i64, Error> {
 }
 
 /// The regular files of an uploaded archive, by their absolute paths below `path`.
-pub(super) async fn files(path: &str, body: Ingest) -> Result<Vec<UploadedFile>, Error> {
-    if !path.starts_with('/') {
-        return Err(Error::Invalid(format!("path {path:?} is not absolute")));
-    }
-    let below = path.trim_end_matches('/').to_owned();
-    let reader = body.reader()?;
-    tokio::task::spawn_blocking(move || {
-        let mut files = Vec::new();
-        archive::read(reader, UPLOAD, |member, content| {
-            match &member.kind {
-                Kind::Directory => return Ok(()),
-                Kind::File { .. } => {}
-                Kind::Symlink { .. } | Kind::Hardlink { .. } => {
-                    return Err(Error::Archive(archive::Error::Member {
-                        path: member.path.clone(),
-                        reason: "only regular files can be put into a chaincode container",
-                    }));
-                }
+pub(super) fn files(path: &str, archive: &[u8]) -> Result<Vec<UploadedFile>, Error> {
+    let below = path.trim_end_matches('/');
+    let mut files = Vec::new();
+    archive::read(archive, UPLOAD, |member, content| {
+        let refused = |reason| {
+            let path = member.path.clone();
+            Error::Archive(archive::Error::Member { path, reason })
+        };
+        match &member.kind {
+            Kind::Directory => return Ok(()),
+            Kind::File { .. } => {}
+            Kind::Symlink { .. } | Kind::Hardlink { .. } => {
+                return Err(refused(
+                    "only regular files can be put into a chaincode container",
+                ));
             }
-            let mut bytes = Vec::new();
-            content
-                .read_to_end(&mut bytes)
-                .map_err(|error| Error::Archive(archive::Error::Unreadable(error)))?;
-            let path = member.path.to_str().ok_or_else(|| {
-                Error::Archive(archive::Error::Member {
-                    path: member.path.clone(),
-                    reason: "not UTF-8",
-                })
-            })?;
-            files.push(UploadedFile {
-                path: format!("{below}/{path}"),
-                mode: member.mode,
-                content: SecretBox::new(Box::new(bytes)),
-            });
-            Ok(())
-        })?;
-        Ok(files)
-    })
-    .await
-    .expect("reading an archive does not panic")
+        }
+        let mut bytes = Vec::new();
+        content
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::Archive(archive::Error::Unreadable(error)))?;
+        let path = member.path.to_str().ok_or_else(|| refused("not UTF-8"))?;
+        files.push(UploadedFile {
+            path: format!("{below}/{path}"),
+            mode: member.mode,
+            content: SecretBox::new(Box::new(bytes)),
+        });
+        Ok(())
+    })?;
+    Ok(files)
 }
 
 /// The output of the container's process. The runtime is asked when the client first reads: the client has

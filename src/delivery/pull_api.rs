@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, StatusCode};
 
+use super::Delivery;
 use super::failure::Failure;
-use super::{Delivery, Kind};
 use crate::names::Digest;
 
 /// `GET` also answers `HEAD`, without the body.
@@ -89,16 +89,13 @@ async fn blob(delivery: &Delivery, headers: &HeaderMap, digest: &str) -> Result<
         )
     })?;
     delivery.may_fetch(headers, &digest).await?;
-    delivery
-        .download(&digest, Kind::Layer)
-        .await?
-        .ok_or_else(|| {
-            Failure::new(
-                StatusCode::NOT_FOUND,
-                "BLOB_UNKNOWN",
-                format!("the store has no blob {digest}; install the chaincode again"),
-            )
-        })
+    delivery.layer(&digest).await?.ok_or_else(|| {
+        Failure::new(
+            StatusCode::NOT_FOUND,
+            "BLOB_UNKNOWN",
+            format!("the store has no blob {digest}; install the chaincode again"),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -64,22 +64,10 @@ async fn input(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let key = authorized(&delivery, &headers, &key)?;
-    let Some(blob) = delivery.compiles.input(&key)? else {
+    let Some(archive) = delivery.compiles.input(&key)? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    delivery
-        .download(&blob.digest, Kind::Input)
-        .await?
-        .ok_or_else(|| {
-            Failure::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "BLOB_UNKNOWN",
-                format!(
-                    "the input {} of compile {key} is not in the store",
-                    blob.digest
-                ),
-            )
-        })
+    Ok(delivery.download(archive.reader()?, archive.len(), Kind::Input))
 }
 
 async fn log(

@@ -1,5 +1,5 @@
 //! Archives on the wire: the input of a builder or the TLS files of a chaincode in, the output of a builder
-//! out. Bodies stream through the disk both ways.
+//! out. Bodies stream through the disk both ways, but for files that may be keys.
 
 use axum::Extension;
 use axum::body::Body;
@@ -10,10 +10,10 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
-use super::body::spool;
+use super::body::{secret, spool};
 use super::error::ApiError;
 use super::types::{Container, Params, path_stat};
-use crate::container::Containers;
+use crate::container::{ChaincodeFiles, Containers, Upload};
 use crate::names::Tenant;
 use crate::store::Store;
 
@@ -53,10 +53,13 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     let path = query.absolute()?;
-    let archive = spool(body, &store).await?;
-    containers
-        .put_archive(&tenant, &container, path, archive)
-        .await?;
+    match containers.upload(&tenant, &container).await? {
+        Upload::Input(builder) => builder.put(path, spool(body, &store).await?).await?,
+        Upload::Files(chaincode) => {
+            let archive = secret(body, ChaincodeFiles::LIMIT).await?;
+            chaincode.put(path, archive).await?;
+        }
+    }
     Ok(StatusCode::OK)
 }
 

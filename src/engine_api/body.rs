@@ -12,6 +12,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
+use secrecy::SecretBox;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
@@ -59,16 +60,26 @@ pub(super) async fn spool(mut body: Body, store: &Store) -> Result<Ingest, Spool
     Ok(ingest)
 }
 
-/// Reads `body` as JSON, whatever its Content-Type; an error names the field.
-pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let bytes = to_bytes(body, JSON_LIMIT).await.map_err(|cause| {
+/// Reads `body` into memory, where it may hold keys.
+pub(super) async fn secret(body: Body, limit: usize) -> Result<SecretBox<Vec<u8>>, ApiError> {
+    let bytes = whole(body, limit).await?;
+    Ok(SecretBox::new(Box::new(bytes.into())))
+}
+
+async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    to_bytes(body, limit).await.map_err(|cause| {
         ApiError::caused_by(
             StatusCode::BAD_REQUEST,
             "request",
-            format!("the request's body cannot be read, or is longer than {JSON_LIMIT} bytes"),
+            format!("the request's body cannot be read, or is longer than {limit} bytes"),
             &cause,
         )
-    })?;
+    })
+}
+
+/// Reads `body` as JSON, whatever its Content-Type; an error names the field.
+pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+    let bytes = whole(body, JSON_LIMIT).await?;
     if bytes.is_empty() {
         return Err(ApiError::bad_request(
             "the request has no body; JSON is needed",

@@ -249,31 +249,6 @@ mod tests {
         assert_eq!(layer(&one, "/d").await.0, layer(&other, "/d").await.0);
     }
 
-    /// What a program of the usual size costs; `cargo test --release -- --ignored` prints nothing but fails
-    /// when it is slow.
-    #[tokio::test]
-    #[ignore = "a measurement, for release builds"]
-    async fn a_program_of_18_mb_takes_less_than_300_ms() {
-        let mut state = 1_u64;
-        let program: Vec<u8> = (0..18 << 20)
-            .map(|i| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                if i % 3 == 0 {
-                    (state >> 56) as u8
-                } else {
-                    b'x'
-                }
-            })
-            .collect();
-        let archive = entries(&[Entry::File("chaincode", &program)]);
-        let started = std::time::Instant::now();
-        layer(&archive, "/usr/local/bin").await;
-        let taken = started.elapsed();
-        assert!(taken.as_millis() < 300, "{taken:?}");
-    }
-
     fn files() -> impl Strategy<Value = BTreeMap<String, (Vec<u8>, u32)>> {
         let content = prop::collection::vec(any::<u8>(), 0..200);
         let mode = prop::sample::select(vec![0o644, 0o755, 0o600]);

@@ -47,10 +47,6 @@ async fn end(run: &Run) -> End {
 async fn compile(input: Option<&[u8]>, script: &str) -> (u8, String, End, World) {
     let mut world = World::new().await;
     let server = world.serve(any_port()).await;
-    let input = match input {
-        Some(input) => Some(world.blob(input).await),
-        None => None,
-    };
     let (key, asked) = world.compile(input).await;
     let script = script
         .replace("INPUT", world.scratch("input").to_str().unwrap())

@@ -192,7 +192,18 @@ impl World {
     }
 
     /// Asks for a compile of `input`; gives its key once the cluster was told to run it.
-    pub(crate) async fn compile(&mut self, input: Option<Blob>) -> (CompileKey, Run) {
+    pub(crate) async fn compile(&mut self, input: Option<&[u8]>) -> (CompileKey, Run) {
+        let input = match input {
+            Some(content) => {
+                let mut archive = self.store.ingest().await.unwrap();
+                archive.append(content).await.unwrap();
+                Some(Input {
+                    archive: archive.into(),
+                    content: Digest::of(content),
+                })
+            }
+            None => None,
+        };
         let request = Request {
             tenant: Tenant::default_tenant(),
             image: "busybox".parse().unwrap(),
@@ -201,10 +212,7 @@ impl World {
             env: Vec::new(),
             working_dir: None,
             user: None,
-            input: input.map(|blob| Input {
-                blob,
-                content: blob.digest,
-            }),
+            input,
         };
         let run = self.compiles.run(request).await.unwrap();
         let key = self.started.recv().await.unwrap();

@@ -119,16 +119,16 @@ fn host(settings: Map<String, Value>) -> Result<(HostSpec, Vec<String>), ApiErro
             "DnsSearch" => host.dns_search = read(&key, value)?,
             "ExtraHosts" => {
                 let lines: Vec<String> = read(&key, value)?;
-                host.extra_hosts = lines
-                    .iter()
-                    .map(|line| extra_host(line))
-                    .collect::<Result<_, _>>()?;
+                for line in lines {
+                    match extra_host(&line)? {
+                        Some(pair) => host.extra_hosts.push(pair),
+                        None => ignored.push(format!("ExtraHosts {line}")),
+                    }
+                }
             }
             "ReadonlyRootfs" => host.read_only_root = read(&key, value)?,
-            "CapDrop" => {
-                let names: Vec<String> = read(&key, value)?;
-                host.cap_drop = names.iter().map(|name| capability(name)).collect();
-            }
+            // Granted in advance: pods drop all capabilities.
+            "CapDrop" => {}
             _ if is_peers_default(&key, &value) => {}
             _ => ignored.push(key),
         }
@@ -173,8 +173,9 @@ fn cpu_millis(
     }
 }
 
-/// `host:ip`, split at the first `:`, so that IPv6 addresses survive; Docker also takes them in brackets.
-fn extra_host(line: &str) -> Result<(String, String), ApiError> {
+/// `host:ip`, split at the first `:`, so that IPv6 addresses survive; Docker also takes them in brackets. `None`
+/// for what is no address, such as `host-gateway`: it has no meaning in a cluster.
+fn extra_host(line: &str) -> Result<Option<(String, String)>, ApiError> {
     let parts = line.split_once(':').filter(|(name, _)| !name.is_empty());
     let address = |text: &str| {
         let bare = text
@@ -182,18 +183,12 @@ fn extra_host(line: &str) -> Result<(String, String), ApiError> {
             .and_then(|text| text.strip_suffix(']'));
         bare.unwrap_or(text).parse::<IpAddr>().ok()
     };
-    match parts.and_then(|(name, ip)| Some((name, address(ip)?))) {
-        Some((name, ip)) => Ok((name.to_owned(), ip.to_string())),
+    match parts {
+        Some((name, ip)) => Ok(address(ip).map(|ip| (name.to_owned(), ip.to_string()))),
         None => Err(ApiError::bad_request(format!(
             "HostConfig.ExtraHosts: {line:?} is not of the form name:address"
         ))),
     }
-}
-
-/// Kubernetes' spelling: `CAP_NET_RAW`, as moby sends it, is `NET_RAW`.
-fn capability(name: &str) -> String {
-    let name = name.to_ascii_uppercase();
-    name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
 }
 
 #[cfg(test)]
@@ -291,9 +286,12 @@ mod tests {
                 pair("other", "::1")
             ]
         );
-        for bad in ["alone", ":10.0.0.7", "x:host-gateway"] {
+        for bad in ["alone", ":10.0.0.7"] {
             assert!(host(json!({ "ExtraHosts": [bad] })).is_err(), "{bad}");
         }
+        let (host_spec, ignored) = host(json!({ "ExtraHosts": ["x:host-gateway"] })).unwrap();
+        assert!(host_spec.extra_hosts.is_empty());
+        assert_eq!(ignored, ["ExtraHosts x:host-gateway"]);
     }
 
     #[test]
@@ -304,7 +302,6 @@ mod tests {
             "LogConfig": { "Type": "json-file", "Config": { "max-file": "5" } },
         }))
         .unwrap();
-        assert_eq!(host_spec.cap_drop, ["NET_RAW", "MKNOD", "ALL"]);
         assert!(host_spec.read_only_root);
         assert_eq!(host_spec.memory, Some(1024));
         assert_eq!(ignored, ["CapAdd", "CpuShares", "NetworkMode", "Unheard"]);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Kubernetes;
 use super::compile_pod;
-use super::evidence::Evidence;
+use super::evidence::{ContainerState, Evidence};
 use super::follow::Follow;
 use super::remove::{Grace, Ours, Until, delete};
 use super::verdict::Verdict;
@@ -27,14 +27,16 @@ const ATTEMPTS: usize = 3;
 
 impl Kubernetes {
     pub(super) async fn run_compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
-        let pod = {
+        let begun = {
             let _turn = self.compiles.turn(&spec.key).await;
-            match self.compile_begun(spec).await {
-                Ok(pod) => pod,
-                Err(error) => {
-                    self.clean_up(&spec.key).await;
-                    return Err(error);
-                }
+            self.compile_begun(spec).await
+        };
+        // The clean-up takes a turn of its own.
+        let pod = match begun {
+            Ok(pod) => pod,
+            Err(error) => {
+                self.clean_up(&spec.key).await;
+                return Err(error);
             }
         };
         let mut follow = Follow::new(self.watch.follow(&pod), self.settings.scheduling_grace);
@@ -42,7 +44,11 @@ impl Kubernetes {
         self.clean_up(&spec.key).await;
         match verdict {
             Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),
-            Verdict::Exited(exit) => Ok(exit),
+            Verdict::Exited(exit) => match last_words(&follow.evidence()) {
+                // The agent's own failure, which it could not report any other way.
+                Some(words) => Err(Error::NeverStarted(words)),
+                None => Ok(exit),
+            },
             Verdict::Starting { .. } | Verdict::Running { .. } => {
                 unreachable!("the loop ends with final verdicts only")
             }
@@ -168,6 +174,14 @@ impl Kubernetes {
             None => return,
         };
         write_notice(log, &text).await;
+    }
+}
+
+/// What the main container wrote into its termination message: only the agent does, when it fails itself.
+fn last_words(evidence: &Evidence) -> Option<String> {
+    match &evidence.main.state {
+        ContainerState::Terminated { message, .. } if !message.is_empty() => Some(message.clone()),
+        _ => None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! The way to the API server: a kubeconfig, the pod's service account, or what kubectl would take. Called
-//! by `serve` and `doctor` once.
+//! by `serve` once.
 
 use std::path::PathBuf;
 

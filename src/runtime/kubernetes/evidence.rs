@@ -322,9 +322,12 @@ fn unschedulable(pod: &Pod) -> Option<String> {
 /// What a process that is told to end exits with: by SIGKILL, by SIGTERM, and by SIGTERM in Go.
 const ORDERED_CODES: [i32; 3] = [137, 143, 2];
 
+/// By how many seconds the clocks of a cluster may differ.
+const CLOCKS_DIFFER: i64 = 5;
+
 /// Whether the main container of a pod under deletion had ended before that was ordered: peers relaunch within
 /// milliseconds of a crash, and the kubelet tells of the crash up to a second later. Kubernetes keeps whole
-/// seconds; within the same one the code decides.
+/// seconds, and two clocks tell them, the node's and the API server's: within [`CLOCKS_DIFFER`] the code decides.
 fn ended_by_itself(pod: &Pod) -> bool {
     let metadata = &pod.metadata;
     let ordered = metadata
@@ -344,10 +347,12 @@ fn ended_by_itself(pod: &Pod) -> bool {
     let (Some(ordered), Some(ended)) = (ordered, ended) else {
         return false;
     };
+    let is_own_code = !ORDERED_CODES.contains(&ended.exit_code);
     match ended.finished_at.as_ref().map(|at| at.0.as_second()) {
-        Some(finished) if finished < ordered => true,
-        Some(finished) if finished == ordered => !ORDERED_CODES.contains(&ended.exit_code),
-        _ => false,
+        Some(finished) => {
+            finished + CLOCKS_DIFFER < ordered || (finished <= ordered && is_own_code)
+        }
+        None => false,
     }
 }
 

@@ -110,23 +110,25 @@ fn fetch_args(layer: &Layer, settings: &Settings) -> Vec<String> {
     .map(str::to_owned)
     .into();
     // In one argument: a name may begin with a dash.
-    args.extend(
-        layer
-            .entries
-            .iter()
-            .map(|entry| format!("--expect={}", entry.name)),
-    );
+    if is_mounted_singly(layer) {
+        args.extend(
+            layer
+                .entries
+                .iter()
+                .map(|entry| format!("--expect={}", entry.name)),
+        );
+    }
     args
 }
 
 /// Symbolic links cannot be mounted by `subPath`: those that are absolute or lead nowhere fail.
+fn is_mounted_singly(layer: &Layer) -> bool {
+    let entries = &layer.entries;
+    entries.len() <= SINGLE_MOUNTS && entries.iter().all(|entry| entry.kind != TopKind::Symlink)
+}
+
 fn layer_mounts(layer: &Layer) -> Result<Vec<VolumeMount>, Error> {
-    let single = layer.entries.len() <= SINGLE_MOUNTS
-        && layer
-            .entries
-            .iter()
-            .all(|entry| entry.kind != TopKind::Symlink);
-    if single {
+    if is_mounted_singly(layer) {
         return Ok(layer
             .entries
             .iter()
@@ -234,7 +236,6 @@ mod tests {
             dns_search: vec!["example.com".to_owned()],
             extra_hosts: vec![("peer0".to_owned(), "[fd00::1]".to_owned())],
             read_only_root: true,
-            cap_drop: vec!["NET_RAW".to_owned()],
         };
         let pod = pod(&record, &settings()).unwrap();
         let spec = pod.spec.unwrap();

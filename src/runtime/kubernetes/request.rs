@@ -121,7 +121,24 @@ impl Requests {
         K: Clone + DeserializeOwned + Debug + Serialize,
     {
         let params = PostParams::default();
-        self.call(|| api.create(&params, object)).await
+        self.call(|| async {
+            match api.create(&params, object).await {
+                // A quota that others change at the same moment: the second attempt decides.
+                Err(kube::Error::Api(status))
+                    if status.code == 409 && !status.is_already_exists() =>
+                {
+                    Err(kube::Error::Api(
+                        Status {
+                            code: 503,
+                            ..*status
+                        }
+                        .boxed(),
+                    ))
+                }
+                other => other,
+            }
+        })
+        .await
     }
 
     /// One attempt, for what asks again by itself.

@@ -246,8 +246,7 @@ pub(super) fn resources(requests: &Quantities, limits: &Quantities) -> ResourceR
 }
 
 /// Lines for `/etc/hosts`: the configured ones, then Docker's `ExtraHosts`, one entry per address. What is
-/// no address (`host-gateway`) has no meaning in a cluster and is left out; `doctor` and the log of
-/// `create` name it.
+/// no address (`host-gateway`) has no meaning in a cluster and was left out at `create`.
 pub(super) fn host_aliases(
     settings: &Settings,
     extra: &[(String, String)],

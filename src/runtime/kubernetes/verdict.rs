@@ -1,5 +1,5 @@
 //! The one function that turns what a pod and its events show into what became of the process (design
-//! D11). Pure: `runs` asks it again whenever the evidence changes, or when the time comes that it names.
+//! D11). Pure: `follow` asks it again whenever the evidence changes, or when the time comes that it names.
 //!
 //! Container status decides, not the pod's phase, which is 1.1 s later. What cannot pass is final at once,
 //! what may pass at the second attempt, and a pod without a node after a grace, for autoscalers.

@@ -51,8 +51,12 @@ const KINDS: [Kind; 3] = [Kind::Pods, Kind::Records, Kind::Events];
 #[derive(Clone, Debug, Default)]
 struct Health {
     listed: bool,
-    trouble: Option<String>,
+    /// The last interruption: a watch that goes on says nothing of it, so only a recent one counts.
+    trouble: Option<(Instant, String)>,
 }
+
+/// While a watch cannot go on it says so at least every five seconds.
+const RECENT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// The watches; they end when this is dropped.
 #[derive(Debug)]
@@ -159,19 +163,22 @@ impl Watch {
         }
     }
 
-    /// What is wrong with a watch, if anything is.
+    /// What is wrong with a watch that orders depend on, if anything is. Without events verdicts come later,
+    /// and that is all.
     pub(super) fn trouble(&self) -> Option<String> {
         let all = self.cache.health.borrow();
         KINDS.iter().zip(all.iter()).find_map(|(kind, health)| {
             let what = match kind {
                 Kind::Pods => "pods",
                 Kind::Records => "secrets",
-                Kind::Events => "events",
+                Kind::Events => return None,
             };
             match &health.trouble {
-                Some(trouble) => Some(format!("watch of {what}: {trouble}")),
-                None if !health.listed => Some(format!("watch of {what}: not listed yet")),
-                None => None,
+                Some((at, trouble)) if at.elapsed() < RECENT => {
+                    Some(format!("watch of {what}: {trouble}"))
+                }
+                _ if !health.listed => Some(format!("watch of {what}: not listed yet")),
+                _ => None,
             }
         })
     }
@@ -201,7 +208,7 @@ async fn run<K, S>(
             Err(error) => {
                 let text = watch_error(&error);
                 tracing::warn!(?kind, error = text, "a watch was interrupted; it goes on");
-                cache.note_health(kind, false, Some(text));
+                cache.note_health(kind, false, Some((Instant::now(), text)));
             }
         }
     }
@@ -333,7 +340,7 @@ impl Cache {
         }
     }
 
-    fn note_health(&self, kind: Kind, now_listed: bool, trouble: Option<String>) {
+    fn note_health(&self, kind: Kind, now_listed: bool, trouble: Option<(Instant, String)>) {
         self.health.send_if_modified(|all| {
             let health = &mut all[kind as usize];
             let is_news = (now_listed && !health.listed) || health.trouble != trouble;

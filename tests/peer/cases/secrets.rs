@@ -70,9 +70,23 @@ fn spellings(contents: &[Vec<u8>]) -> Result<Vec<String>> {
     Ok(spellings)
 }
 
+/// What lies in `directory`, one after the other.
+fn loose_files(directory: &std::path::Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(directory)? {
+        text.push_str(&String::from_utf8_lossy(&std::fs::read(entry?.path())?));
+    }
+    Ok(text)
+}
+
 pub(super) fn keys_appear_nowhere_but_in_their_secret(c: &Counterparts) -> Result<Option<Steps>> {
     let keys = spellings(&uploaded(c)?)?;
+    let store = c.run.data().join("peitho-store");
     let places = [
+        (
+            "the store's loose files",
+            loose_files(&store.join("ingest"))?,
+        ),
         (
             "log",
             std::fs::read_to_string(
@@ -104,7 +118,7 @@ pub(super) fn keys_appear_nowhere_but_in_their_secret(c: &Counterparts) -> Resul
         ),
     ];
     ensure!(
-        places[0].1.contains("TRACE"),
+        places[1].1.contains("TRACE"),
         "the log is not at trace level: this case would prove nothing"
     );
     for (place, text) in &places {

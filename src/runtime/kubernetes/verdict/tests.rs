@@ -419,7 +419,9 @@ fn a_crash_just_before_the_order_to_end_keeps_its_code() {
         story.shows(2.0, &ended).code()
     };
     // The order is of 00:00:00.
-    assert_eq!(at("2025-12-31T23:59:59Z", 2), 2);
+    assert_eq!(at("2025-12-31T23:59:54Z", 2), 2);
+    assert_eq!(at("2025-12-31T23:59:59Z", 2), 137);
+    assert_eq!(at("2025-12-31T23:59:59Z", 3), 3);
     assert_eq!(at("2026-01-01T00:00:00Z", 3), 3);
     assert_eq!(at("2026-01-01T00:00:00Z", 143), 137);
     assert_eq!(at("2026-01-01T00:00:01Z", 3), 137);
