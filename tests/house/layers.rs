@@ -30,7 +30,10 @@ const AGENT_MAY_USE: &[&str] = &["archive", "config", "names"];
 const CRATES: &[(&str, &[&str])] = &[
     ("kube", &["runtime"]),
     ("k8s_openapi", &["runtime"]),
-    ("axum", &["admin", "delivery", "engine_api", "listener", "serve"]),
+    (
+        "axum",
+        &["admin", "delivery", "engine_api", "listener", "serve"],
+    ),
     ("oci_client", &["registry"]),
     ("object_store", &["store"]),
     ("clap", &["agent", "cli"]),

@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, PodCondition};
 use tokio::time::Instant;
 
-use crate::names::kubernetes::CONTAINER;
-
 /// How many different events of one pod are kept.
 const EVENTS_KEPT: usize = 16;
 /// Bytes of a message that are kept: a verdict's text goes into a peer's error.
@@ -23,8 +21,6 @@ pub(super) struct Evidence {
     pub(super) uid: String,
     /// UID of the Secret that owns it.
     pub(super) owner: Option<String>,
-    /// The label that says of which container it is.
-    pub(super) container: Option<String>,
     /// The main container.
     pub(super) main: Container,
     /// The init container.
@@ -143,11 +139,6 @@ impl Evidence {
                 .flatten()
                 .find(|owner| owner.kind == "Secret")
                 .map(|owner| owner.uid.clone()),
-            container: pod
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(CONTAINER).cloned()),
             killed: match ended_before {
                 Some(old) => old.killed,
                 None => {

@@ -1,9 +1,11 @@
 //! Peitho as its users install it: a pod, from the committed manifests, under Pod Security `restricted`.
 
 use anyhow::{Result, ensure};
-use testbed::peitho::InCluster;
+use testbed::peitho::{CHAINCODE_NAMESPACE, InCluster, SERVICE_ADDRESS};
 use testbed::{Steps, scenario};
 
+use super::secrets::ensure_nothing_left;
+use crate::engine::Engine;
 use crate::world::{Counterparts, PEER};
 
 pub(super) fn main_job_with_peitho_as_a_pod(c: &Counterparts) -> Result<Option<Steps>> {
@@ -30,6 +32,22 @@ pub(super) fn main_job_with_peitho_as_a_pod(c: &Counterparts) -> Result<Option<S
     );
     let pods = c.objects("pods", "chaincode")?;
     ensure!(pods.len() == 1, "after the upgrade there are {pods:?}");
+    let named = "jsonpath={.items[0].metadata.annotations.peitho\\.dev/container-name}";
+    let selector = "app.kubernetes.io/component=chaincode";
+    let pods = [
+        "get",
+        "pods",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+        "--selector",
+        selector,
+    ];
+    let name = c
+        .cluster
+        .kubectl(&[&pods[..], &["--output", named]].concat())?;
+    let engine = Engine::new(format!("{SERVICE_ADDRESS}:8080").parse()?);
+    engine.order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
+    ensure_nothing_left(c)?;
     server.stop(&c.cluster)?;
     Ok(Some(seen.steps))
 }

@@ -132,16 +132,8 @@ pub(super) fn keys_appear_nowhere_but_in_their_secret(c: &Counterparts) -> Resul
     Ok(None)
 }
 
-pub(super) fn nothing_is_left_and_foreign_objects_are_untouched(
-    c: &Counterparts,
-) -> Result<Option<Steps>> {
-    for name in c.container_names("") {
-        c.engine.order(
-            "DELETE",
-            &format!("/containers/{name}?force=1"),
-            &[204, 404],
-        )?;
-    }
+/// Nothing of Peitho's may be in the cluster but the Secret that all replicas of the instance share.
+pub(super) fn ensure_nothing_left(c: &Counterparts) -> Result<()> {
     let left = c.cluster.kubectl(&[
         "get",
         "pods,secrets,configmaps,events,jobs,deployments,services",
@@ -155,6 +147,20 @@ pub(super) fn nothing_is_left_and_foreign_objects_are_untouched(
         left.trim() == "secret/peitho-instance",
         "left in the cluster: {left}"
     );
+    Ok(())
+}
+
+pub(super) fn nothing_is_left_and_foreign_objects_are_untouched(
+    c: &Counterparts,
+) -> Result<Option<Steps>> {
+    for name in c.container_names("") {
+        c.engine.order(
+            "DELETE",
+            &format!("/containers/{name}?force=1"),
+            &[204, 404],
+        )?;
+    }
+    ensure_nothing_left(c)?;
     let foreign = foreign_state(&c.cluster)?;
     ensure!(
         foreign == c.foreign,
