@@ -59,6 +59,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         protocol::log_of_41_mb_is_complete_for_a_slow_client,
     ),
     (
+        "compile_that_the_cluster_refuses_tells_why",
+        protocol::compile_that_the_cluster_refuses_tells_why,
+    ),
+    (
         "relaunch_after_removal_never_runs_two_processes",
         protocol::relaunch_after_removal_never_runs_two_processes,
     ),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::{Greeting, Greetings, Steps};
 
 use crate::engine::{Engine, chaincode_body, read_answer};
@@ -110,6 +111,49 @@ fn unframe(mut bytes: &[u8]) -> Result<Vec<u8>> {
         bytes = &bytes[8 + length..];
     }
     Ok(content)
+}
+
+/// The cluster refuses the pod: `wait` says so at once and in the cluster's words, and attach ends.
+pub(super) fn compile_that_the_cluster_refuses_tells_why(
+    c: &Counterparts,
+) -> Result<Option<Steps>> {
+    let quota = ["quota", "nothing", "--namespace", CHAINCODE_NAMESPACE];
+    c.cluster
+        .kubectl(&[&["create"], &quota[..], &["--hard=pods=0"]].concat())?;
+    let mut steps = Steps::new();
+    let image = c.registry.reference(&c.assets.images()?.copybuilder);
+    let id = c.engine.create(
+        None,
+        &json!({"Cmd": ["/bin/sh", "-c", "echo unheard"], "Image": image}),
+    )?;
+    let mut log = c.engine.attach(&id, "/v1.44")?;
+    c.engine
+        .order("POST", &format!("/containers/{id}/start"), &[204])?;
+    let answer = steps.time("start to the answer of wait", || {
+        c.engine.post(&format!("/containers/{id}/wait"))
+    })?;
+    let mut text = String::new();
+    log.read_to_string(&mut text)?;
+    c.cluster.kubectl(&[&["delete"], &quota[..]].concat())?;
+    ensure!(
+        answer.status == 500,
+        "wait was answered with {}",
+        answer.status
+    );
+    ensure!(
+        answer.text().contains("exceeded quota"),
+        "wait said {}",
+        answer.text()
+    );
+    let time = steps.get("start to the answer of wait").unwrap_or_default();
+    ensure!(
+        time < Duration::from_secs(30),
+        "the refusal took {time:?} to reach the client"
+    );
+    c.engine
+        .order("DELETE", &format!("/containers/{id}"), &[204])?;
+    c.wait_for_none("secrets", "compile")?;
+    Ok(Some(steps))
 }
 
 fn build_deaf(c: &Counterparts, image: &str) -> Result<()> {
