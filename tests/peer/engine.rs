@@ -197,6 +197,11 @@ pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<String> {
 
 pub(crate) fn read_answer(mut reader: impl BufRead) -> Result<Answer> {
     let head = read_head(&mut reader)?;
+    read_body(&head, reader)
+}
+
+/// The rest of an answer whose head was read.
+pub(crate) fn read_body(head: &str, mut reader: impl BufRead) -> Result<Answer> {
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
     let mut body = Vec::new();
     if head

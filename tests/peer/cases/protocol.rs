@@ -1,6 +1,6 @@
 //! What no peer does on demand: slow readers, and launches of one name in a row and at once.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::json;
 use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::{Greeting, Greetings, Steps};
 
-use crate::engine::{Engine, chaincode_body, read_answer};
+use crate::engine::{Engine, chaincode_body, read_body, read_head};
 use crate::world::Counterparts;
 
 /// As many lines as one measurement of the kubelet's rotation lost of: 41 MB.
@@ -180,17 +180,15 @@ pub(super) fn relaunch_after_removal_never_runs_two_processes(
                 lives.len() == round
             })
         })?;
-        let wait = c.engine.open(
-            "POST",
-            &format!("/containers/{name}/wait"),
-            "plain/text",
-            b"",
-        )?;
+        let path = format!("/containers/{name}/wait");
+        let mut wait = BufReader::new(c.engine.open("POST", &path, "plain/text", b"")?);
+        // It comes when the container is known to run: from here on the removal cannot overtake the wait.
+        let head = read_head(&mut wait)?;
         steps.time("remove", || {
             c.engine
                 .order("DELETE", &format!("/containers/{name}?force=1"), &[204])
         })?;
-        let answer = read_answer(std::io::BufReader::new(wait))?;
+        let answer = read_body(&head, wait)?;
         ensure!(
             answer.text().contains("\"StatusCode\":137"),
             "wait was answered with {}",
