@@ -45,7 +45,7 @@ test: build ## everything, with real peers, Kubernetes and dockerd; as root
 	cargo test --workspace --locked
 
 bench: build ## the performance budget: Peitho beside dockerd; as root
-	cargo bench --locked --bench report
+	cargo run --quiet --locked --package testbed -- bench $(if $(ROUNDS),--rounds $(ROUNDS))
 
 demo: build ## a peer installs, runs and queries chaincode on Kubernetes; stays until Ctrl-C (ONCE=1 ends); as root
 	cargo run --quiet --locked --package testbed -- demo $(if $(filter-out 0,$(ONCE)),--once)

@@ -93,14 +93,17 @@ impl Components {
 
     fn explain(&self, steps: &Steps) -> Result<()> {
         say("the chaincode as Kubernetes shows it:");
-        let pods = [
-            "get",
+        let namespace = ["--namespace", CHAINCODE_NAMESPACE];
+        // The chaincode answers before the kubelet has told that it runs.
+        let ready = [
+            "wait",
             "pods",
-            "--namespace",
-            CHAINCODE_NAMESPACE,
-            "--output",
-            "wide",
+            "--all",
+            "--for=condition=Ready",
+            "--timeout=30s",
         ];
+        self.cluster.kubectl(&[&ready[..], &namespace].concat())?;
+        let pods = [&["get", "pods", "--output", "wide"][..], &namespace].concat();
         for line in self.cluster.kubectl(&pods)?.lines() {
             say(format!("    {line}"));
         }

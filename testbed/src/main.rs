@@ -1,5 +1,6 @@
 //! The testbed by hand: build everything, bring it up to play with, take it down. The library does the work.
 
+mod bench;
 mod demo;
 mod foreground;
 mod up;
@@ -49,6 +50,12 @@ enum Subcommands {
         #[arg(long)]
         once: bool,
     },
+    /// Measure installs on dockerd and on Peitho in turn, memory and size
+    Bench {
+        /// Pairs of installs
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// Write the image of a static program and this machine's CA certificates as an OCI archive, without a daemon
     Image {
         /// The program
@@ -88,6 +95,7 @@ fn act(command: Subcommands) -> Result<()> {
         Subcommands::Up { vm_endpoint, .. } => up::up(&up::Extent::WithFabric { vm_endpoint }),
         Subcommands::Demo { once: true } => demo::demo(Ending::Once),
         Subcommands::Demo { once: false } => demo::demo(Ending::Stay),
+        Subcommands::Bench { rounds } => bench::bench(rounds),
         Subcommands::Image {
             program,
             output,

@@ -1,8 +1,6 @@
-//! The figures of the performance budget (`docs/benchmarks.md`): the same peer installs the same chaincode on a plain dockerd
+//! Owns the figures of the performance budget (`docs/benchmarks.md`): the same peer installs the same chaincode on a plain dockerd
 //! and on Peitho, in turn, in one run; so the machine's own speed cancels out of the ratio. Prints a table and writes
 //! `target/bench/report.json`.
-//!
-//! `make bench`; `ROUNDS=5 make bench` for more pairs than three.
 
 use std::fs;
 use std::path::Path;
@@ -13,22 +11,18 @@ use serde_json::json;
 use testbed::peitho::{Build, Peitho, project};
 use testbed::{Assets, Chaincode, Cluster, Dockerd, Fabric, PeerConfig, Registry, Run, say};
 
+use crate::foreground::{Ending, foreground};
+
 const DOCKERD: usize = 0;
 const PEITHO: usize = 1;
 
-fn main() -> Result<()> {
-    testbed::reaper::become_reaper_if_asked();
-    let rounds = match std::env::var("ROUNDS") {
-        Ok(rounds) => rounds.parse().context("ROUNDS is not a number")?,
-        Err(_) => 3,
-    };
+/// Measures `rounds` pairs of installs.
+pub(crate) fn bench(rounds: usize) -> Result<()> {
     let assets = Assets::open()?;
     testbed::peitho::program()?;
     assets.prepare()?;
     let run = Run::start()?;
-    let report = measure(&assets, &run, rounds);
-    run.finish()?;
-    report
+    foreground(&run, Ending::Once, || measure(&assets, &run, rounds))
 }
 
 fn measure(assets: &Assets, run: &Run, rounds: usize) -> Result<()> {
