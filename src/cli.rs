@@ -118,8 +118,15 @@ impl From<config::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
+        let mut message = error.to_string();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            // Many errors tell their cause themselves.
+            if !message.contains(&cause) {
+                message = format!("{message}: {cause}");
+            }
+        }
         Self {
-            message: format!("{error:#}"),
+            message,
             hint: None,
             code: 1,
         }
