@@ -3,7 +3,7 @@
 use super::{read, sources};
 
 /// Where the rules hold.
-const FOLDERS: [&str; 4] = ["src", "testbed/src", "tests", "benches"];
+const FOLDERS: [&str; 3] = ["src", "testbed/src", "tests"];
 
 /// Files of more than 500 lines, each with the reason why it is not split.
 const LONG_FILES: &[(&str, &str)] = &[(
