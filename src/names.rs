@@ -270,13 +270,20 @@ impl FromStr for InstanceName {
     }
 }
 
-macro_rules! text_conversions {
+macro_rules! shown_by_their_text {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
             }
         }
+    )*};
+}
+shown_by_their_text!(Tenant, ContainerName, InstanceName);
+
+/// In documents these stand as the text that they show, and are parsed when they are read.
+macro_rules! stored_as_shown {
+    ($($name:ident),*) => {$(
         impl TryFrom<String> for $name {
             type Error = InvalidName;
             fn try_from(text: String) -> Result<Self, InvalidName> {
@@ -285,23 +292,9 @@ macro_rules! text_conversions {
         }
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0.to_string()
+                name.to_string()
             }
         }
     )*};
 }
-text_conversions!(Tenant, ContainerName, InstanceName);
-
-impl TryFrom<String> for ContainerId {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        text.parse()
-    }
-}
-
-impl From<ContainerId> for String {
-    fn from(id: ContainerId) -> Self {
-        id.to_string()
-    }
-}
+stored_as_shown!(Tenant, ContainerName, InstanceName, ContainerId, Digest);

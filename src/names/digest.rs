@@ -60,20 +60,6 @@ impl FromStr for Digest {
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        text.parse()
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.to_string()
-    }
-}
-
 /// Computes a [`Digest`] from bytes as they pass.
 #[derive(Clone, Default)]
 pub struct Hasher(sha2::Sha256);

@@ -195,13 +195,7 @@ pub(super) fn relaunch_after_removal_never_runs_two_processes(
             answer.text()
         );
     }
-    let lives = wait_for(&c.greetings, id, "all have ended", |lives| {
-        lives.iter().all(|life| life.ended.is_some())
-    })?;
-    ensure!(
-        !overlap(&lives),
-        "two processes of one chaincode at a time: {lives:?}"
-    );
+    never_two(&c.greetings, id)?;
     Ok(Some(steps))
 }
 
@@ -237,13 +231,7 @@ pub(super) fn two_launches_at_once_never_run_two_processes(
     one_alive(&c.greetings, id)?;
     c.engine
         .order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
-    let lives = wait_for(&c.greetings, id, "all have ended", |lives| {
-        lives.iter().all(|life| life.ended.is_some())
-    })?;
-    ensure!(
-        !overlap(&lives),
-        "two processes of one chaincode at a time: {lives:?}"
-    );
+    never_two(&c.greetings, id)?;
     Ok(Some(steps))
 }
 
@@ -258,12 +246,20 @@ fn wait_for(
     greetings.wait_until(what, label, Duration::from_secs(60), wanted)
 }
 
-/// Whether two of these lived at the same time.
-fn overlap(lives: &[Greeting]) -> bool {
-    lives.windows(2).any(|pair| {
+/// Waits for the end of all processes of the package `id`; no two of them may have lived at the same time.
+fn never_two(greetings: &Greetings, id: &str) -> Result<()> {
+    let lives = wait_for(greetings, id, "all have ended", |lives| {
+        lives.iter().all(|life| life.ended.is_some())
+    })?;
+    let overlap = lives.windows(2).any(|pair| {
         let (first, second) = (&pair[0], &pair[1]);
         first.ended.is_none_or(|end| end > second.began)
-    })
+    });
+    ensure!(
+        !overlap,
+        "two processes of one chaincode at a time: {lives:?}"
+    );
+    Ok(())
 }
 
 fn one_alive(greetings: &Greetings, id: &str) -> Result<()> {
