@@ -10,6 +10,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -35,14 +36,14 @@ const START: Duration = Duration::from_secs(120);
 pub struct Cluster {
     kube: PathBuf,
     layout: Layout,
-    authority: PathBuf,
+    authority: Authority,
     /// In the order in which they end: who would start something anew goes first.
     proxy: Process,
     kubelet: Process,
     scheduler: Process,
     controllers: Process,
     containerd: Process,
-    api_server: Process,
+    api_server: Mutex<Process>,
     etcd: Process,
 }
 
@@ -62,7 +63,6 @@ impl Cluster {
         let pause = assets.images()?.pause;
         let layout = Layout::new(run)?;
         let authority = keys(&layout)?;
-        let ca = authority.file("ca", "crt");
         layout.write_containerd(
             pause.name(),
             &[
@@ -71,7 +71,7 @@ impl Cluster {
             ],
         )?;
         layout.write_network()?;
-        layout.write_kubelet(&ca)?;
+        layout.write_kubelet(&authority.file("ca", "crt"))?;
         layout.write_proxy()?;
 
         let start = Start {
@@ -83,23 +83,19 @@ impl Cluster {
         let etcd = start.etcd()?;
         let api_server = start.api_server(&authority)?;
         load(&layout, &pause, run)?;
-        api_server.wait_until("is ready", START, || {
-            // The port first: asking by kubectl costs a process.
-            Ok(is_open(ports::API_SERVER)
-                && kubectl(&kube, &layout, &["get", "--raw=/readyz"]).is_ok())
-        })?;
+        wait_until_ready(&api_server, &kube, &layout)?;
         let controllers = start.controllers(&authority)?;
         let scheduler = start.scheduler()?;
         let kubelet = start.kubelet()?;
         let proxy = start.proxy()?;
         let cluster = Cluster {
-            authority: ca,
+            authority,
             proxy,
             kubelet,
             scheduler,
             controllers,
             containerd,
-            api_server,
+            api_server: Mutex::new(api_server),
             etcd,
             kube,
             layout,
@@ -145,7 +141,8 @@ impl Cluster {
             .layout
             .file(&format!("{namespace}-{service_account}.kubeconfig"));
         let credentials = format!("token: {}", token.trim());
-        fs::write(&file, self.layout.kubeconfig(&self.authority, &credentials))?;
+        let authority = self.authority.file("ca", "crt");
+        fs::write(&file, self.layout.kubeconfig(&authority, &credentials))?;
         Ok(file)
     }
 
@@ -156,7 +153,7 @@ impl Cluster {
 
     /// The same, with `input` on its standard input: `kubectl_stdin(&["apply", "-f", "-"], yaml)`.
     pub fn kubectl_stdin(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let mut command = kubectl_command(&self.kube, &self.layout);
+        let mut command = self.kubectl_as(&self.kubeconfig());
         program::output_with_input(command.args(arguments), input.as_bytes())
     }
 
@@ -177,34 +174,58 @@ impl Cluster {
         Ok(())
     }
 
-    /// The API server, to pause, kill or read the log of.
-    pub fn api_server(&self) -> &Process {
-        &self.api_server
+    /// `kubectl` as the user of another kubeconfig, its arguments still to come.
+    pub(crate) fn kubectl_as(&self, kubeconfig: &Path) -> Command {
+        kubectl_command(&self.kube, &self.layout, kubeconfig)
     }
 
-    /// The kubelet.
+    /// Kills the API server, as a crash would. What runs goes on.
+    pub fn kill_api_server(&self) -> Result<()> {
+        self.api_server().kill_hard().map(drop)
+    }
+
+    /// Starts the API server again on the same state, and returns when it is ready.
+    pub fn start_api_server(&self, run: &Run) -> Result<()> {
+        let start = Start {
+            run,
+            kube: &self.kube,
+            layout: &self.layout,
+        };
+        let mut api_server = self.api_server();
+        *api_server = start.api_server(&self.authority)?;
+        wait_until_ready(&api_server, &self.kube, &self.layout)
+    }
+
+    /// The kubelet, to pause it: a node that says nothing any more.
     pub fn kubelet(&self) -> &Process {
         &self.kubelet
     }
 
-    /// All of its programs.
-    pub fn processes(&self) -> [&Process; 7] {
-        [
-            &self.proxy,
-            &self.kubelet,
-            &self.scheduler,
-            &self.controllers,
-            &self.containerd,
-            &self.api_server,
-            &self.etcd,
-        ]
+    /// The name of the one node.
+    pub fn node(&self) -> &'static str {
+        NODE
+    }
+
+    fn api_server(&self) -> MutexGuard<'_, Process> {
+        self.api_server
+            .lock()
+            .expect("no holder of this lock panics")
     }
 }
 
 impl Drop for Cluster {
     /// State is thrown away with the run, so nothing is gained by an orderly end.
     fn drop(&mut self) {
-        for process in self.processes() {
+        let api_server = self.api_server();
+        for process in [
+            &self.proxy,
+            &self.kubelet,
+            &self.scheduler,
+            &self.controllers,
+            &self.containerd,
+            &api_server,
+            &self.etcd,
+        ] {
             process.kill_hard().ok();
         }
     }
@@ -273,18 +294,26 @@ fn ctr(layout: &Layout) -> Command {
 }
 
 fn kubectl(kube: &Path, layout: &Layout, arguments: &[&str]) -> Result<String> {
-    program::output(kubectl_command(kube, layout).args(arguments))
+    let kubeconfig = layout.file("admin.kubeconfig");
+    program::output(kubectl_command(kube, layout, &kubeconfig).args(arguments))
 }
 
-fn kubectl_command(kube: &Path, layout: &Layout) -> Command {
+fn kubectl_command(kube: &Path, layout: &Layout, kubeconfig: &Path) -> Command {
     let mut command = Command::new(kube);
     // What it remembers of a cluster must not outlive it.
     command
         .env("KUBECACHEDIR", layout.file("kubectl-cache"))
         .arg("kubectl")
         .arg("--kubeconfig")
-        .arg(layout.file("admin.kubeconfig"));
+        .arg(kubeconfig);
     command
+}
+
+fn wait_until_ready(api_server: &Process, kube: &Path, layout: &Layout) -> Result<()> {
+    api_server.wait_until("is ready", START, || {
+        // The port first: asking by kubectl costs a process.
+        Ok(is_open(ports::API_SERVER) && kubectl(kube, layout, &["get", "--raw=/readyz"]).is_ok())
+    })
 }
 
 fn is_open(port: u16) -> bool {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::images::Images;
@@ -150,6 +150,15 @@ impl Peitho {
         };
         peitho.wait_until_ready()?;
         Ok(peitho)
+    }
+
+    /// Another server on the same store, whose configuration is changed: the old one is killed, as it may be at any moment.
+    pub fn reconfigure(&mut self, run: &Run, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut config = serde_json::from_slice(&fs::read(&self.config)?)?;
+        change(&mut config);
+        self.process.kill_hard()?;
+        fs::write(&self.config, serde_json::to_string_pretty(&config)?)?;
+        self.restart(run)
     }
 
     /// The same server anew, after it ended or was killed: same configuration, same store.

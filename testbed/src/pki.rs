@@ -1,7 +1,7 @@
 //! Owns the cluster's certificate authority and the keys made from it, fresh for each run. [`crate::Cluster`] calls it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use anyhow::Result;
 use rcgen::{
@@ -13,6 +13,16 @@ use rcgen::{
 pub(crate) struct Authority {
     dir: PathBuf,
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// Without its key.
+impl fmt::Debug for Authority {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Authority")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whom a certificate names: in Kubernetes the common name is the user and the organization the group.
