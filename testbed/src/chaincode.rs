@@ -33,10 +33,23 @@ enum Kind {
     Slow,
     Broken,
     Asset,
+    /// Compiled before: its builder is [`crate::Images::copybuilder`].
+    Copied(Compile),
+}
+
+/// What the copying builder makes of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compile {
+    /// It copies the program.
+    Copies,
+    /// It takes memory until it is stopped.
+    EatsMemory,
+    /// It never ends by itself.
+    NeverEnds,
 }
 
 impl Chaincode {
-    /// Functions: `Put key value`, `Get key`, `version`, `exit code`, `pid`, `env name`. Each process says
+    /// Functions: `Put key value`, `Get key`, `version`, `exit code`, `eat` (memory, until it is stopped), `pid`, `env name`. Each process says
     /// `hello <package id> <host> <pid>` to 10.88.0.1:7999, if somebody listens, and holds that connection for its life.
     pub fn basic() -> Chaincode {
         Self::of_kind(Kind::Basic, "basic_1")
@@ -55,6 +68,11 @@ impl Chaincode {
     /// `Put` and `Get` through the contract API: as large, and as slow to compile, as most chaincode is.
     pub fn asset() -> Chaincode {
         Self::of_kind(Kind::Asset, "asset_1")
+    }
+
+    /// The same as basic, compiled before, for a peer whose builder copies: what an install costs beside the compiler.
+    pub fn copied(compile: Compile) -> Chaincode {
+        Self::of_kind(Kind::Copied(compile), "copied_1")
     }
 
     fn of_kind(kind: Kind, label: &str) -> Chaincode {
@@ -85,8 +103,12 @@ impl Chaincode {
             Kind::Asset => ("asset", ASSET),
             _ => ("plain", PLAIN),
         };
-        let sources = assets.go().vendored(assets.cache(), folder, files)?;
+        let mut sources = assets.go().vendored(assets.cache(), folder, files)?;
         let difference = self.difference();
+        if let Kind::Copied(_) = self.kind {
+            let (go, cache) = (assets.go(), assets.cache());
+            sources = go.program(cache, "chaincode", &sources, &Self::basic().difference())?;
+        }
         let place = sources.to_string_lossy();
         let build = Build {
             name: &format!("package-{}", self.label),
@@ -99,7 +121,7 @@ impl Chaincode {
         };
         let file = format!("{}.tar.gz", self.label);
         let entry = assets.cache().entry(&build, |dir| {
-            let code = code(&sources, &difference)?;
+            let code = code(&sources, &self.extra(&difference))?;
             let metadata =
                 json!({ "path": self.import_path(), "type": "golang", "label": self.label });
             let mut package = Archive::new();
@@ -108,6 +130,22 @@ impl Chaincode {
             fs::write(dir.join(&file), package.finish()?).context("cannot write the package")
         })?;
         Ok(entry.join(file))
+    }
+
+    /// The files that make this package differ from others of the same sources.
+    fn extra<'a>(&self, difference: &'a str) -> Vec<(&'static str, &'a str)> {
+        match self.kind {
+            Kind::Copied(compile) => {
+                let mut files = vec![("src/version", difference)];
+                match compile {
+                    Compile::Copies => {}
+                    Compile::EatsMemory => files.push(("src/eats-memory", "")),
+                    Compile::NeverEnds => files.push(("src/never-ends", "")),
+                }
+                files
+            }
+            _ => vec![("src/kind.go", difference)],
+        }
     }
 
     fn import_path(&self) -> &'static str {
@@ -131,6 +169,7 @@ impl Chaincode {
             _ => "",
         };
         match self.kind {
+            Kind::Copied(_) => version.clone(),
             Kind::Asset => format!(
                 "package main\n\n// version makes this code differ.\nconst version = {version:?}\n"
             ),
@@ -142,9 +181,11 @@ impl Chaincode {
 }
 
 /// What a peer hands to the builder: everything under `src/`.
-fn code(sources: &Path, difference: &str) -> Result<Vec<u8>> {
+fn code(sources: &Path, extra: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
-    archive.add("src/kind.go", difference.as_bytes())?;
+    for (name, content) in extra {
+        archive.add(name, content.as_bytes())?;
+    }
     archive.add_tree("src", sources)?;
     archive.finish()
 }
@@ -200,7 +241,7 @@ mod tests {
         for name in ["main.go", "go.mod", "vendor/modules.txt"] {
             fs::write(dir.path().join(name), name).expect("a file");
         }
-        let pack = || code(dir.path(), "package main").expect("a package");
+        let pack = || code(dir.path(), &[("src/kind.go", "package main")]).expect("a package");
         assert_eq!(pack(), pack());
     }
 }

@@ -167,6 +167,38 @@ impl Go {
         })
     }
 
+    /// A directory with the program `program` of vendored chaincode whose `kind.go` is `kind`.
+    pub(crate) fn program(
+        &self,
+        cache: &Cache,
+        name: &str,
+        vendored: &Path,
+        kind: &str,
+    ) -> Result<PathBuf> {
+        let place = vendored.to_string_lossy();
+        let build = Build {
+            name: &format!("program-{name}"),
+            inputs: &[place.as_bytes(), kind.as_bytes()],
+            announcement: &format!("compiling chaincode {name}"),
+        };
+        cache.entry(&build, |dir| {
+            // Beside the sources lies the file in which kinds differ: `-overlay` saves a copy of the rest.
+            let scratch = tempfile::tempdir()?;
+            let (file, overlay) = (
+                scratch.path().join("kind.go"),
+                scratch.path().join("overlay"),
+            );
+            fs::write(&file, kind)?;
+            let replace =
+                serde_json::json!({"Replace": {vendored.join("kind.go").to_string_lossy(): file}});
+            fs::write(&overlay, replace.to_string())?;
+            let mut command = self.command(vendored);
+            command.args(["build", "-mod=vendor", "-ldflags=-s -w", "-overlay"]);
+            command.arg(overlay).arg("-o").arg(dir.join("program"));
+            program::output(&mut command).map(drop)
+        })
+    }
+
     fn build(
         &self,
         cache: &Cache,

@@ -56,8 +56,8 @@ impl Layer {
         self.append(header, &format!("{name}/"), std::io::empty())
     }
 
-    pub(crate) fn text(&mut self, name: &str, text: &str) -> Result<()> {
-        let header = header(EntryType::Regular, 0o644, text.len() as u64, Owner::Root);
+    pub(crate) fn text(&mut self, name: &str, mode: u32, text: &str) -> Result<()> {
+        let header = header(EntryType::Regular, mode, text.len() as u64, Owner::Root);
         self.append(header, name, text.as_bytes())
     }
 

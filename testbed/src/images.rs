@@ -43,9 +43,23 @@ pub struct Images {
     pub builder: Image,
     /// Stands in for `fabric-baseos`: a shell, user `chaincode`.
     pub runtime: Image,
-    /// A shell and nothing else, for tests in which a "build" copies its input to its output.
+    /// A shell, and a `go` that copies its input to its output: for tests in which the compiler is not the subject.
     pub copybuilder: Image,
+    /// A shell, user root: what Pod Security `restricted` refuses to run.
+    pub root: Image,
 }
+
+/// Stands in for the compiler where `src/program` was compiled before; the package may ask for a compile that goes wrong.
+const COPYING_GO: &str = "#!/bin/sh
+source=/chaincode/input/src
+[ -e $source/eats-memory ] && exec tail /dev/zero
+[ -e $source/never-ends ] && exec sleep 100000
+while [ \"$1\" != -o ]; do shift || exit 1; done
+cp $source/program \"$2\" && chmod 0755 \"$2\"
+";
+
+/// What the engines run chaincode and compiles as in Fabric's own images.
+const CHAINCODE_USER: &str = "chaincode";
 
 impl Images {
     pub(crate) fn obtain(cache: &Cache, go: &Go) -> Result<Images> {
@@ -57,14 +71,28 @@ impl Images {
                 cache,
                 &busybox,
                 "hyperledger/fabric-baseos:2.1",
-                "/usr/local/bin:/bin",
+                CHAINCODE_USER,
+                &[],
             )?,
-            copybuilder: shell(cache, &busybox, "peitho-testbed/copybuilder:1", "/bin")?,
+            copybuilder: shell(
+                cache,
+                &busybox,
+                "peitho-testbed/copybuilder:1",
+                CHAINCODE_USER,
+                &[("bin/go", COPYING_GO)],
+            )?,
+            root: shell(cache, &busybox, "peitho-testbed/root:1", "", &[])?,
         })
     }
 
-    pub(crate) fn all(&self) -> [&Image; 4] {
-        [&self.pause, &self.builder, &self.runtime, &self.copybuilder]
+    pub(crate) fn all(&self) -> [&Image; 5] {
+        [
+            &self.pause,
+            &self.builder,
+            &self.runtime,
+            &self.copybuilder,
+            &self.root,
+        ]
     }
 
     /// An image of one static program with this machine's CA certificates, as Peitho's own is made: nothing else inside, user
@@ -172,8 +200,15 @@ fn builder(cache: &Cache, go: &Go, busybox: &Busybox) -> Result<Image> {
     )
 }
 
-fn shell(cache: &Cache, busybox: &Busybox, name: &str, path: &str) -> Result<Image> {
-    let config = json!({ "Env": [format!("PATH={path}")], "User": "chaincode" });
+/// A shell that runs as `user`, with further `scripts`.
+fn shell(
+    cache: &Cache,
+    busybox: &Busybox,
+    name: &str,
+    user: &str,
+    scripts: &[(&str, &str)],
+) -> Result<Image> {
+    let config = json!({ "Env": ["PATH=/usr/local/bin:/bin"], "User": user });
     make(cache, name, &busybox.fingerprint, &config, |layer| {
         busybox.add_to(layer)?;
         for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
@@ -181,6 +216,9 @@ fn shell(cache: &Cache, busybox: &Busybox, name: &str, path: &str) -> Result<Ima
         }
         for dir in ["usr", "usr/local", "usr/local/bin"] {
             layer.directory(dir, 0o755, Owner::Root)?;
+        }
+        for (name, script) in scripts {
+            layer.text(name, 0o755, script)?;
         }
         Ok(())
     })
@@ -243,8 +281,8 @@ impl Busybox {
         }
         layer.directory("tmp", 0o1777, Owner::Root)?;
         layer.directory("home/chaincode", 0o755, Owner::Chaincode)?;
-        layer.text("etc/passwd", USERS)?;
-        layer.text("etc/group", GROUPS)?;
+        layer.text("etc/passwd", 0o644, USERS)?;
+        layer.text("etc/group", 0o644, GROUPS)?;
         layer.file("bin/busybox", 0o755, &self.program)?;
         for applet in self.applets.iter().filter(|applet| *applet != "busybox") {
             layer.link(&format!("bin/{applet}"), "busybox")?;

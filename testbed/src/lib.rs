@@ -49,7 +49,7 @@ pub mod wait;
 
 pub use assets::Assets;
 pub use cache::Cache;
-pub use chaincode::Chaincode;
+pub use chaincode::{Chaincode, Compile};
 pub use cluster::Cluster;
 pub use dockerd::Dockerd;
 pub use fabric::{CliError, CliOutput, Definition, Fabric, PackageId, PeerConfig};

@@ -45,6 +45,14 @@ func (chaincode) Invoke(stub shim.ChaincodeStubInterface) pb.Response {
 		return shim.Success([]byte(host + " " + strconv.Itoa(os.Getpid())))
 	case function == "env" && len(args) == 1:
 		return shim.Success([]byte(os.Getenv(args[0])))
+	case function == "eat":
+		for eaten := [][]byte{}; ; {
+			piece := make([]byte, 1<<20)
+			for i := range piece {
+				piece[i] = 1
+			}
+			eaten = append(eaten, piece)
+		}
 	case function == "exit" && len(args) == 1:
 		code, err := strconv.Atoi(args[0])
 		if err != nil {
