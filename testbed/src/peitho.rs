@@ -152,12 +152,15 @@ impl Peitho {
         Ok(peitho)
     }
 
-    /// Another server on the same store, whose configuration is changed: the old one is killed, as it may be at any moment.
-    pub fn reconfigure(&mut self, run: &Run, change: impl FnOnce(&mut Value)) -> Result<()> {
-        let mut config = serde_json::from_slice(&fs::read(&self.config)?)?;
-        change(&mut config);
+    /// What it is configured with.
+    pub fn config(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&fs::read(&self.config)?)?)
+    }
+
+    /// Another server on the same store with another configuration: the old one is killed, as it may be at any moment.
+    pub fn reconfigure(&mut self, run: &Run, config: &Value) -> Result<()> {
         self.process.kill_hard()?;
-        fs::write(&self.config, serde_json::to_string_pretty(&config)?)?;
+        fs::write(&self.config, serde_json::to_string_pretty(config)?)?;
         self.restart(run)
     }
 

@@ -1,6 +1,9 @@
 //! The cases, in the order in which they run.
 
 mod deployment;
+mod install_faults;
+mod launch_faults;
+mod life_faults;
 mod lifecycle;
 mod protocol;
 mod secrets;
@@ -74,6 +77,35 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         "server_killed_while_chaincode_runs",
         lifecycle::server_killed_while_chaincode_runs,
     ),
+    (
+        "launch_that_fails_tells_why",
+        launch_faults::launch_that_fails_tells_why,
+    ),
+    (
+        "end_of_a_process_is_told_and_the_next_invoke_works",
+        life_faults::end_of_a_process_is_told_and_the_next_invoke_works,
+    ),
+    (
+        "sixteen_crashes_sixteen_recoveries",
+        life_faults::sixteen_crashes_sixteen_recoveries,
+    ),
+    (
+        "restarted_peer_finds_exactly_one_pod",
+        life_faults::restarted_peer_finds_exactly_one_pod,
+    ),
+    (
+        "install_that_fails_tells_why",
+        install_faults::install_that_fails_tells_why,
+    ),
+    (
+        "compile_that_is_ended_tells_by_what",
+        install_faults::compile_that_is_ended_tells_by_what,
+    ),
+    (
+        "full_store_is_told_and_recovers",
+        install_faults::full_store_is_told_and_recovers,
+    ),
+    ("back_to_the_compiler", install_faults::back_to_the_compiler),
     (
         "keys_appear_nowhere_but_in_their_secret",
         secrets::keys_appear_nowhere_but_in_their_secret,

@@ -6,6 +6,7 @@
 
 mod cases;
 mod engine;
+mod faults;
 mod proxy;
 mod world;
 
@@ -32,8 +33,13 @@ fn main() -> ExitCode {
             })
         })
         .collect();
+    let is_whole = arguments.filter.is_none() && arguments.skip.is_empty();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let ended = world.end();
+    let table = match is_whole && !conclusion.has_failed() {
+        true => world.compare_table(),
+        false => Ok(()),
+    };
+    let ended = table.and(world.end());
     if let Err(error) = &ended {
         testbed::say(format!("the suite's end failed: {error:#}"));
     }

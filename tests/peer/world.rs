@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE, Peitho};
 use testbed::{
     Assets, Cluster, Dockerd, Fabric, Greetings, Leftovers, PeerConfig, Registry, Run, Steps, say,
@@ -12,6 +13,7 @@ use testbed::{
 
 use crate::cases::Case;
 use crate::engine::Engine;
+use crate::faults::Table;
 use crate::proxy::Proxy;
 
 /// The peer whose engine is dockerd.
@@ -33,11 +35,17 @@ pub(crate) struct Counterparts {
     pub(crate) build: Build,
     pub(crate) cluster: Cluster,
     pub(crate) registry: Registry,
+    /// Asks for a password that nobody here has.
+    pub(crate) closed_registry: Registry,
     pub(crate) run: Run,
     pub(crate) assets: Assets,
     pub(crate) proxy: Proxy,
     pub(crate) greetings: Greetings,
     pub(crate) engine: Engine,
+    /// What users were told of faults.
+    pub(crate) table: Table,
+    /// What the server on this machine is configured with when nothing is wrong.
+    config: Value,
     /// What `kubectl` says of the foreign objects before any case.
     pub(crate) foreign: String,
 }
@@ -65,6 +73,14 @@ impl World {
         result.map(|_| ())
     }
 
+    /// Holds what users were told of all faults against `docs/faults.md`.
+    pub(crate) fn compare_table(&self) -> Result<()> {
+        match self.counterparts.get() {
+            Some(Ok(counterparts)) => counterparts.table.compare(),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends everything, prints the table, and says what is left on the machine: nothing.
     pub(crate) fn end(self: std::sync::Arc<Self>) -> Result<()> {
         for (name, time, steps) in lock(&self.times).iter() {
@@ -83,10 +99,11 @@ impl World {
                 dockerd,
                 cluster,
                 registry,
+                closed_registry,
                 run,
                 ..
             } = counterparts;
-            drop((fabric, peitho, dockerd, cluster, registry));
+            drop((fabric, peitho, dockerd, cluster, registry, closed_registry));
             run.finish()?;
             let left = Leftovers::find();
             ensure!(
@@ -107,9 +124,15 @@ impl Counterparts {
         let run = Run::start()?;
         say("starting the registry, Kubernetes and dockerd");
         let registry = Registry::start(&assets, &run)?;
+        let closed_registry = Registry::start_with_auth(&run, "somebody", "a password")?;
         let cluster = Cluster::start(&assets, &run)?;
         let images = assets.images()?;
-        for image in [&images.builder, &images.runtime, &images.copybuilder] {
+        for image in [
+            &images.builder,
+            &images.runtime,
+            &images.copybuilder,
+            &images.root,
+        ] {
             cluster.pull(&registry, image)?;
         }
         let dockerd = Dockerd::start(&assets, &run, &registry)?;
@@ -130,6 +153,9 @@ impl Counterparts {
         )?;
         let fabric = Fabric::start(&assets, &run, [reference, peer])?;
         Ok(Self {
+            table: Table::default(),
+            config: peitho.config()?,
+            closed_registry,
             fabric: Mutex::new(Some(fabric)),
             peitho: Mutex::new(Some(peitho)),
             greetings: Greetings::listen(&run)?,
@@ -161,6 +187,18 @@ impl Counterparts {
                 .as_mut()
                 .context("the server was ended by an earlier case")?,
         )
+    }
+
+    /// The server on this machine, killed and started with another configuration.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut config = self.config.clone();
+        change(&mut config);
+        self.with_peitho(|peitho| peitho.reconfigure(&self.run, &config))
+    }
+
+    /// The server on this machine, killed and started with the configuration that it had first.
+    pub(crate) fn configure_as_before(&self) -> Result<()> {
+        self.reconfigure(|_| {})
     }
 
     /// Ends the network and starts another, all new, whose peer has `endpoint`.

@@ -11,7 +11,7 @@ use crate::proxy::Exchange;
 use crate::world::{Counterparts, PEER, REFERENCE};
 
 /// The chaincode that Peitho's cases share after the main job deployed it.
-const BASIC: &str = "basic";
+pub(super) const BASIC: &str = "basic";
 const REFERENCE_BASIC: &str = "refbasic";
 /// What Go says of the broken chaincode.
 const COMPILER: &str = "undefined: undefinedThing";
@@ -79,6 +79,14 @@ pub(super) fn dockerd_compile_error_reaches_the_user(c: &Counterparts) -> Result
     compile_error(c, REFERENCE, "refbroken").map(Some)
 }
 
+/// The chaincode that the cases share is there: also when only some cases run.
+pub(super) fn deployed(c: &Counterparts) -> Result<()> {
+    if c.container_names("basic_v2").is_empty() {
+        main_job(c, PEER, BASIC)?;
+    }
+    Ok(())
+}
+
 pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
     let steps = main_job(c, PEER, BASIC)?;
     for kind in ["pods", "secrets"] {
@@ -107,25 +115,24 @@ pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
     Ok(Some(steps))
 }
 
-/// Waits until the peer's last `wait` for the shared chaincode was answered, and gives the answer.
-fn last_wait_answer(c: &Counterparts, before: usize) -> Result<Exchange> {
-    testbed::wait::until("the answer of wait", Duration::from_secs(20), None, || {
+/// Waits until the last of the peer's first `before` waits for the shared chaincode was answered, and gives the answer.
+pub(super) fn answer_of_wait(c: &Counterparts, before: usize) -> Result<String> {
+    testbed::wait::until("the answer of wait", Duration::from_secs(40), None, || {
         let waits = waits(c);
-        Ok(waits
-            .get(before.saturating_sub(1))
-            .filter(|wait| wait.answered)
-            .cloned())
+        let last = waits.get(before.saturating_sub(1));
+        Ok(last.filter(|wait| wait.answered).map(Exchange::answer))
     })
 }
 
-fn waits(c: &Counterparts) -> Vec<Exchange> {
+/// The peer's waits for the shared chaincode.
+pub(super) fn waits(c: &Counterparts) -> Vec<Exchange> {
     let mut waits = c.proxy.exchanges("/wait");
     waits.retain(|wait| wait.request_line().contains("basic_v2"));
     waits
 }
 
 fn expect_code(c: &Counterparts, waits_before: usize, code: i64) -> Result<()> {
-    let answer = last_wait_answer(c, waits_before)?.answer();
+    let answer = answer_of_wait(c, waits_before)?;
     ensure!(
         answer.contains(&format!("\"StatusCode\":{code}")),
         "wait was answered with {answer}"

@@ -1,0 +1,273 @@
+//! Faults, judged by what a peer's own command line tells its user: the cause, how soon, what was left behind, and that the next try
+//! works without a hand on Kubernetes. Cases bring the faults and call [`judge_launch`] or [`judge_install`]; each becomes a row of
+//! `docs/faults.md`.
+
+mod table;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use testbed::{Chaincode, CliError, Compile, Steps};
+
+pub(crate) use table::{Chapter, Row, Table, words};
+
+use crate::world::{Counterparts, PEER};
+
+/// The chaincode that faults of launches happen to; the main job deployed it.
+const NAME: &str = "basic";
+
+/// How soon a user must know after Kubernetes does.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What goes wrong.
+pub(crate) enum Cause {
+    /// The operator lays this over the server's configuration, and takes it back.
+    Config(fn(&Counterparts, &mut Value)),
+    /// Something outside of the server happens, and is undone.
+    Outside(
+        fn(&Counterparts) -> Result<()>,
+        fn(&Counterparts) -> Result<()>,
+    ),
+}
+
+/// One fault.
+pub(crate) struct Fault {
+    /// As the table calls it.
+    pub(crate) name: &'static str,
+    pub(crate) cause: Cause,
+    /// What the user must be told, word for word.
+    pub(crate) says: &'static [&'static str],
+    /// How long Kubernetes itself takes to know: a grace, or the pause before its second attempt.
+    pub(crate) known_after: Duration,
+}
+
+impl Cause {
+    fn set(&self, c: &Counterparts) -> Result<()> {
+        match self {
+            Self::Config(change) => c.reconfigure(|config| change(c, config)),
+            Self::Outside(set, _) => set(c),
+        }
+    }
+
+    fn unset(&self, c: &Counterparts) -> Result<()> {
+        match self {
+            Self::Config(_) => c.configure_as_before(),
+            Self::Outside(_, unset) => unset(c),
+        }
+    }
+}
+
+/// Judges each fault, or those with the text of the variable `FAULT` in their names; those that fail do not hide the others.
+pub(crate) fn judge_all(
+    c: &Counterparts,
+    faults: &[Fault],
+    judge: fn(&Counterparts, &Fault) -> Result<Row>,
+) -> Result<Option<Steps>> {
+    let mut steps = Steps::new();
+    let mut failed = Vec::new();
+    let wanted = std::env::var("FAULT").unwrap_or_default();
+    for fault in faults.iter().filter(|fault| fault.name.contains(&wanted)) {
+        testbed::say(format!("fault: {}", fault.name));
+        match steps.time(fault.name, || judge(c, fault)) {
+            Ok(row) => c.table.add(row),
+            Err(error) => {
+                testbed::say(format!("fault: {}: FAILED: {error:#}", fault.name));
+                failed.push(format!("{}: {error:#}", fault.name));
+                // The next fault must not suffer from this one.
+                fault.cause.unset(c).ok();
+            }
+        }
+    }
+    ensure!(
+        failed.is_empty(),
+        "{} faults of {}:\n{}",
+        failed.len(),
+        faults.len(),
+        failed.join("\n")
+    );
+    Ok(Some(steps))
+}
+
+/// A launch that fails: the chaincode's container is gone, the fault is there, and somebody invokes.
+pub(crate) fn judge_launch(c: &Counterparts, fault: &Fault) -> Result<Row> {
+    end_chaincode(c)?;
+    fault.cause.set(c)?;
+    let begun = Instant::now();
+    let told = invoke(c, "fault");
+    let after = begun.elapsed();
+    let told = refused(told)?;
+    expect(&told, fault.says)?;
+    in_time(after, fault)?;
+    let left = left(c)?;
+    ensure!(
+        left.pods.is_empty() && left.secrets.len() <= 1,
+        "after the failure there are {left:?}"
+    );
+    fault.cause.unset(c)?;
+    invoke(c, fault.name).context("the next invoke")?;
+    one_pod(c)?;
+    Ok(Row {
+        chapter: Chapter::Launch,
+        fault: fault.name,
+        said: words(&told.output.stderr),
+        after: Some(after),
+        left: left.to_string(),
+        next: "the next invoke launches it",
+    })
+}
+
+/// An install that fails: a package that nobody has seen, with the copying builder.
+pub(crate) fn judge_install(c: &Counterparts, fault: &Fault) -> Result<Row> {
+    judge_install_of(c, fault, Compile::Copies)
+}
+
+/// The same for a package whose compile goes wrong as the fault says.
+pub(crate) fn judge_install_of(c: &Counterparts, fault: &Fault, compile: Compile) -> Result<Row> {
+    let before = left(c)?;
+    let label = label_of(fault.name);
+    let package = |compile| {
+        Chaincode::copied(compile)
+            .label(&label)
+            .version(&label)
+            .package(&c.assets)
+    };
+    let faulty = package(compile)?;
+    fault.cause.set(c)?;
+    let begun = Instant::now();
+    let told = c.with_fabric(|fabric| Ok(fabric.install(PEER, &faulty)))?;
+    let after = begun.elapsed();
+    let told = refused(told)?;
+    expect(&told, fault.says)?;
+    in_time(after, fault)?;
+    let left_behind = settled(c, &before)?;
+    fault.cause.unset(c)?;
+    let good = package(Compile::Copies)?;
+    c.with_fabric(|fabric| Ok(fabric.install(PEER, &good)?))
+        .context("the next install")?;
+    settled(c, &before)?;
+    Ok(Row {
+        chapter: Chapter::Install,
+        fault: fault.name,
+        said: words(&told.output.stderr),
+        after: Some(after),
+        left: left_behind,
+        next: "the next install works",
+    })
+}
+
+/// What a label may hold of a fault's name.
+fn label_of(name: &str) -> String {
+    let word = |letter: char| match letter {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => letter,
+        _ => '_',
+    };
+    format!("f_{}", name.chars().map(word).collect::<String>())
+}
+
+fn refused<T>(result: Result<T, CliError>) -> Result<CliError> {
+    match result {
+        Err(told) => Ok(told),
+        Ok(_) => bail!("it went well although the fault was there"),
+    }
+}
+
+fn expect(told: &CliError, says: &[&str]) -> Result<()> {
+    for words in says {
+        ensure!(told.says(words), "{words:?} is missing in: {told}");
+    }
+    Ok(())
+}
+
+fn in_time(after: Duration, fault: &Fault) -> Result<()> {
+    let limit = fault.known_after + SOON;
+    ensure!(
+        after <= limit,
+        "the user knew after {after:?}: the limit is {limit:?}"
+    );
+    Ok(())
+}
+
+/// Writes a value and reads it, each by one call of the peer's command line.
+pub(crate) fn invoke(c: &Counterparts, key: &str) -> Result<(), CliError> {
+    let told = c.with_fabric(|fabric| {
+        let put = fabric.invoke(PEER, NAME, &["Put", key, "value"]);
+        Ok(put.and_then(|_| fabric.query(PEER, NAME, &["Get", key])))
+    });
+    let value = told.unwrap_or_else(|error| panic!("the network: {error:#}"))?;
+    assert_eq!(value, "value", "Get {key}");
+    Ok(())
+}
+
+/// Removes the container of the shared chaincode, and returns when its process has ended.
+pub(crate) fn end_chaincode(c: &Counterparts) -> Result<()> {
+    let name = container(c)?;
+    c.engine.order(
+        "DELETE",
+        &format!("/containers/{name}?force=1"),
+        &[204, 404],
+    )?;
+    c.greetings.wait_until(
+        "its process has ended",
+        "basic_v2",
+        Duration::from_secs(20),
+        |lives| lives.iter().all(|life| life.ended.is_some()),
+    )?;
+    Ok(())
+}
+
+/// The name of the shared chaincode's container.
+pub(crate) fn container(c: &Counterparts) -> Result<String> {
+    let names = c.container_names("basic_v2");
+    names
+        .last()
+        .cloned()
+        .context("the peer created no container")
+}
+
+/// Exactly one pod of chaincode there must be, and it must not be on its way out.
+pub(crate) fn one_pod(c: &Counterparts) -> Result<()> {
+    let pods = c.objects("pods", "chaincode")?;
+    ensure!(pods.len() == 1, "there are pods {pods:?}");
+    Ok(())
+}
+
+/// What there is of Peitho's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) pods: Vec<String>,
+    pub(crate) secrets: Vec<String>,
+}
+
+impl std::fmt::Display for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.pods.len(), self.secrets.len()) {
+            (0, 0) => f.write_str("nothing"),
+            (0, 1) => f.write_str("no pod; the container's record, until its removal"),
+            (pods, secrets) => write!(f, "{pods} pods, {secrets} records"),
+        }
+    }
+}
+
+/// Pods and Secrets of both roles.
+pub(crate) fn left(c: &Counterparts) -> Result<Left> {
+    let all = |kind: &str| -> Result<Vec<String>> {
+        Ok([c.objects(kind, "chaincode")?, c.objects(kind, "compile")?].concat())
+    };
+    Ok(Left {
+        pods: all("pods")?,
+        secrets: all("secrets")?,
+    })
+}
+
+/// Waits until there is no more than `before`; a compile's pod goes a moment after its verdict.
+pub(crate) fn settled(c: &Counterparts, before: &Left) -> Result<String> {
+    let mut now = left(c)?;
+    let patience = Duration::from_secs(20);
+    let settled = testbed::wait::until("nothing new is left", patience, None, || {
+        now = left(c)?;
+        Ok((now == *before).then_some(()))
+    });
+    settled.with_context(|| format!("before {before:?}, now {now:?}"))?;
+    Ok("nothing".to_owned())
+}
