@@ -5,6 +5,7 @@ mod install_faults;
 mod launch_faults;
 mod life_faults;
 mod lifecycle;
+mod outages;
 mod protocol;
 mod secrets;
 
@@ -94,6 +95,18 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         life_faults::restarted_peer_finds_exactly_one_pod,
     ),
     (
+        "api_server_away_for_a_minute",
+        outages::api_server_away_for_a_minute,
+    ),
+    (
+        "api_server_slow_or_failing",
+        outages::api_server_slow_or_failing,
+    ),
+    (
+        "server_killed_at_every_request_of_a_life",
+        outages::server_killed_at_every_request_of_a_life,
+    ),
+    (
         "install_that_fails_tells_why",
         install_faults::install_that_fails_tells_why,
     ),
@@ -101,6 +114,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         "compile_that_is_ended_tells_by_what",
         install_faults::compile_that_is_ended_tells_by_what,
     ),
+    ("registry_silent", outages::registry_silent),
     (
         "full_store_is_told_and_recovers",
         install_faults::full_store_is_told_and_recovers,
