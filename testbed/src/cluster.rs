@@ -179,6 +179,15 @@ impl Cluster {
         kubectl_command(&self.kube, &self.layout, kubeconfig)
     }
 
+    /// Watches all objects of one kind in a namespace: each change is printed into the process's log as `{"type", "object"}`.
+    pub fn watch(&self, run: &Run, namespace: &str, kind: &str) -> Result<Process> {
+        let mut command = self.kubectl_as(&self.kubeconfig());
+        command.args(["get", kind, "--namespace", namespace]);
+        command.args(["--watch", "--output-watch-events", "--output=json"]);
+        command.arg("--show-managed-fields");
+        Process::spawn(run, &format!("watch-{kind}"), command)
+    }
+
     /// Kills the API server, as a crash would. What runs goes on.
     pub fn kill_api_server(&self) -> Result<()> {
         self.api_server().kill_hard().map(drop)

@@ -2,6 +2,7 @@
 //! works without a hand on Kubernetes. Cases bring the faults and call [`judge_launch`] or [`judge_install`]; each becomes a row of
 //! `docs/faults.md`.
 
+mod recorder;
 mod table;
 
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use testbed::{Chaincode, CliError, Compile, Steps};
 
+use recorder::Recorder;
 pub(crate) use table::{Chapter, Row, Table, words};
 
 use crate::world::{Counterparts, PEER};
@@ -93,9 +95,13 @@ pub(crate) fn judge_all(
 pub(crate) fn judge_launch(c: &Counterparts, fault: &Fault) -> Result<Row> {
     end_chaincode(c)?;
     fault.cause.set(c)?;
+    let recorder = Recorder::start(c)?;
     let begun = Instant::now();
     let told = invoke(c, "fault");
     let after = begun.elapsed();
+    if let Some(recorder) = recorder {
+        recorder.finish(fault.name, fault.says, after.as_secs_f64())?;
+    }
     let told = refused(told)?;
     expect(&told, fault.says)?;
     in_time(after, fault)?;

@@ -349,4 +349,6 @@ fn about(container: &Container, pod: &Evidence, reason: &str, message: &str) -> 
 }
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod tests;
