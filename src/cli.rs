@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use crate::config::{self, Config, Log, Origin, Origins, Setting};
+use crate::runtime::kubernetes::Templates;
 use crate::{agent, serve, telemetry};
 
 const EXAMPLES: &str = "\
@@ -230,7 +231,16 @@ impl Sources {
         let text = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Config::load_with_origins(file, std::env::vars_os().filter_map(text), &self.set)
+        let (config, origins) =
+            Config::load_with_origins(file, std::env::vars_os().filter_map(text), &self.set)?;
+        // What only Kubernetes' own types know to be wrong.
+        match Templates::read(&config.kubernetes, &config.compile, &config.chaincode) {
+            Ok(_) => Ok((config, origins)),
+            Err(problems) => match origins.error(&problems) {
+                Some(error) => Err(error),
+                None => Ok((config, origins)),
+            },
+        }
     }
 }
 
@@ -332,5 +342,24 @@ mod tests {
             "{}",
             failure.message
         );
+    }
+
+    #[test]
+    fn a_wrong_pod_template_is_told_by_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("peitho.yml");
+        let yaml = "chaincode:\n  podTemplate:\n    spec:\n      nodeSelektor: {a: b}\n";
+        std::fs::write(&file, yaml).unwrap();
+        let failure = parse_words(&format!("peitho config check {}", file.display()))
+            .and_then(Command::run)
+            .expect_err("there is no such field");
+        let message = failure
+            .message
+            .replace(&file.display().to_string(), "peitho.yml");
+        assert_eq!(
+            message,
+            "peitho.yml:4:7: chaincode.podTemplate.spec.nodeSelektor is no field of a pod that Peitho knows"
+        );
+        assert_eq!(failure.code, MISUSED);
     }
 }

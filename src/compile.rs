@@ -112,6 +112,8 @@ pub struct Settings {
     pub abandon_grace: Duration,
     /// Environment added to each compile; wins over the request's.
     pub env: BTreeMap<String, String>,
+    /// Digest of all else that the runtime gives to compiles, where there is something.
+    pub surroundings: Option<Digest>,
 }
 
 /// The door to compiles; clones share it.
@@ -154,7 +156,7 @@ impl Compiles {
     /// When the store fails.
     pub async fn run(&self, mut request: Request) -> Result<Run, store::Error> {
         request.env.extend(self.0.settings.env.clone());
-        let key = key::of(&request);
+        let key = key::of(&request, self.0.settings.surroundings.as_ref());
         if request.builder.is_some()
             && let Some(run) = cache::find(&self.0.store, &request.tenant, &key).await?
         {

@@ -24,6 +24,8 @@ mod keys;
 mod kubernetes;
 mod listen;
 mod log;
+mod pattern;
+mod pod_template;
 mod quantity;
 mod reference;
 mod store;
@@ -38,6 +40,8 @@ pub use images::{ImageMode, Images, Registry, Scheme};
 pub use kubernetes::{HostAlias, Kubernetes};
 pub use listen::Listen;
 pub use log::{Log, LogColor, LogFormat};
+pub use pattern::Pattern;
+pub use pod_template::{Override, PodTemplate};
 pub use quantity::{Quantities, Quantity};
 pub use reference::reference;
 pub use store::Store;
@@ -137,6 +141,18 @@ impl Config {
         let mut shown = self.clone();
         for value in shown.compile.env.values_mut() {
             "(hidden)".clone_into(value);
+        }
+        let overrides = shown.chaincode.overrides.iter_mut();
+        let templates = [
+            &mut shown.kubernetes.pod_template,
+            &mut shown.compile.pod_template,
+            &mut shown.chaincode.pod_template,
+        ];
+        for template in templates
+            .into_iter()
+            .chain(overrides.map(|it| &mut it.pod_template))
+        {
+            *template = template.shown();
         }
         serde_saphyr::to_string(&shown)
             .expect("string keys and plain values always have a YAML form")

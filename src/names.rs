@@ -6,6 +6,7 @@
 mod digest;
 mod image;
 pub mod kubernetes;
+mod language;
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use digest::{Digest, Hasher};
 pub use image::ImageName;
+pub use language::{LANGUAGE_LABEL, Language};
 
 /// A name that does not have the form its kind demands.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]

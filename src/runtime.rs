@@ -9,7 +9,7 @@ use secrecy::SecretBox;
 use serde::{Deserialize, Serialize};
 
 use crate::image_spec::Layer;
-use crate::names::{CompileKey, ContainerId, ContainerKey, ImageName, Tenant};
+use crate::names::{CompileKey, ContainerId, ContainerKey, ImageName, Language, Tenant};
 use crate::store::Ingest;
 use crate::store::spool::Spool;
 
@@ -88,6 +88,9 @@ pub struct ChaincodeSpec {
     pub image: ImageName,
     /// `CORE_CHAINCODE_ID_NAME`, where the environment has it.
     pub package_id: Option<String>,
+    /// The language, where the image's labels tell it.
+    #[serde(default)]
+    pub language: Option<Language>,
     /// The image that the node pulls.
     pub base: ImageName,
     /// What is fetched from Peitho into the base.
@@ -104,6 +107,15 @@ pub struct ChaincodeSpec {
     pub user: Option<i64>,
     /// What of Docker's HostConfig has a meaning in Kubernetes.
     pub host: HostSpec,
+}
+
+impl ChaincodeSpec {
+    /// The label of the package, in 1.4 the name of the chaincode: what stands before the `:` of
+    /// [`ChaincodeSpec::package_id`].
+    pub fn label(&self) -> Option<&str> {
+        let id = self.package_id.as_deref()?;
+        Some(id.split_once(':').map_or(id, |(label, _)| label))
+    }
 }
 
 /// The part of Docker's HostConfig that has a meaning in Kubernetes (design D15).

@@ -78,12 +78,13 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         &config.delivery.address,
     )?;
     let grants = Grants::new(*material.token_key.expose_secret());
-    let settings = settings(config, instance, namespace.clone(), &material);
+    let settings = settings(config, instance, namespace.clone(), &material)?;
+    let compile_settings = compile_settings(config, &settings);
     let runtime: Arc<dyn Runtime> = Kubernetes::start(client, settings, grants.clone()).await?;
 
     let tasks = TaskTracker::new();
     let compiles = Compiles::new(
-        compile_settings(config),
+        compile_settings,
         Arc::clone(&runtime),
         store.clone(),
         TaskTracker::new(),
@@ -226,7 +227,9 @@ fn settings(
     instance: InstanceName,
     namespace: String,
     material: &InstanceMaterial,
-) -> kubernetes::Settings {
+) -> anyhow::Result<kubernetes::Settings> {
+    let templates =
+        kubernetes::Templates::read(&config.kubernetes, &config.compile, &config.chaincode)?;
     let Config {
         kubernetes,
         compile,
@@ -235,7 +238,7 @@ fn settings(
         delivery,
         ..
     } = config.clone();
-    kubernetes::Settings {
+    Ok(kubernetes::Settings {
         namespace,
         instance,
         host_aliases: kubernetes.host_aliases,
@@ -250,16 +253,18 @@ fn settings(
         compile_timeout: Duration::from_secs(compile.timeout_seconds),
         chaincode_requests: chaincode.requests,
         chaincode_run_as_user: chaincode.run_as_user,
-    }
+        templates,
+    })
 }
 
-fn compile_settings(config: &Config) -> compile::Settings {
+fn compile_settings(config: &Config, pods: &kubernetes::Settings) -> compile::Settings {
     compile::Settings {
         parallel: config.compile.parallel,
         timeout: Duration::from_secs(config.compile.timeout_seconds),
         install_timeout: Duration::from_secs(config.compile.install_timeout_seconds),
         abandon_grace: ABANDON_GRACE,
         env: config.compile.env.clone(),
+        surroundings: pods.compile_digest(),
     }
 }
 

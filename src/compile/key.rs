@@ -7,8 +7,9 @@ use super::Request;
 /// Digest over tenant, builder, platform, command, environment, working directory and input.
 ///
 /// Each part goes in with its length, so that no two requests write the same bytes. A builder whose digest
-/// nobody could tell counts by its name.
-pub(super) fn of(request: &Request) -> CompileKey {
+/// nobody could tell counts by its name. `surroundings` is what the runtime adds: where that is nothing, the key
+/// is that of a Peitho without such settings.
+pub(super) fn of(request: &Request, surroundings: Option<&Digest>) -> CompileKey {
     let mut parts = Parts(Hasher::default());
     parts.add("compile/1");
     parts.add(request.tenant.as_str());
@@ -29,6 +30,9 @@ pub(super) fn of(request: &Request) -> CompileKey {
             .as_ref()
             .map_or(String::new(), |input| input.content.to_string()),
     );
+    if let Some(surroundings) = surroundings {
+        parts.add(&surroundings.to_string());
+    }
     CompileKey::new(parts.0.finish())
 }
 
@@ -90,11 +94,16 @@ mod tests {
             |r| r.user = Some(1),
             |r| r.input.as_mut().unwrap().content = Digest::of(b"other"),
         ];
-        let mut keys = std::collections::BTreeSet::from([of(&request().await)]);
+        let mut keys = std::collections::BTreeSet::from([
+            of(&request().await, None),
+            of(&request().await, Some(&Digest::of(b"one"))),
+            of(&request().await, Some(&Digest::of(b"other"))),
+        ]);
+        assert_eq!(keys.len(), 3);
         for change in changed {
             let mut request = request().await;
             change(&mut request);
-            assert!(keys.insert(of(&request)), "{request:?}");
+            assert!(keys.insert(of(&request, None)), "{request:?}");
         }
     }
 
@@ -102,7 +111,7 @@ mod tests {
     async fn the_upload_itself_and_the_name_of_a_known_builder_do_not_count() {
         let mut other = request().await;
         other.image = "mirror.example.com/ccenv:2.1".parse().unwrap();
-        assert_eq!(of(&request().await), of(&other));
+        assert_eq!(of(&request().await, None), of(&other, None));
     }
 
     #[tokio::test]
@@ -111,6 +120,6 @@ mod tests {
         a.command = vec!["ab".into(), "c".into()];
         let mut b = request().await;
         b.command = vec!["a".into(), "bc".into()];
-        assert_ne!(of(&a), of(&b));
+        assert_ne!(of(&a, None), of(&b, None));
     }
 }

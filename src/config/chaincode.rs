@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
 use super::quantity::{Quantities, quantities};
+use super::{Override, PodTemplate, Problems};
 
 /// Chaincode pods.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +14,11 @@ pub struct Chaincode {
     pub requests: Quantities,
     /// The numeric user (and group) where the runtime image names none by number.
     pub run_as_user: i64,
+    /// A part of a pod that is laid over every chaincode pod, after `kubernetes.podTemplate`.
+    pub pod_template: PodTemplate,
+    /// Parts of pods for some chaincode, by language and by label of the package. Those that fit are laid over the
+    /// pod after `chaincode.podTemplate`: first those without a label, then those with one, each in this order.
+    pub overrides: Vec<Override>,
 }
 
 impl Default for Chaincode {
@@ -21,6 +26,8 @@ impl Default for Chaincode {
         Self {
             requests: quantities([("cpu", "10m"), ("memory", "64Mi")]),
             run_as_user: 500,
+            pod_template: PodTemplate::default(),
+            overrides: Vec::new(),
         }
     }
 }
@@ -29,5 +36,8 @@ impl Chaincode {
     pub(super) fn check(&self, problems: &mut Problems) {
         problems.quantities("chaincode.requests", &self.requests);
         problems.user("chaincode.runAsUser", self.run_as_user);
+        for (index, it) in self.overrides.iter().enumerate() {
+            it.check(&format!("chaincode.overrides[{index}]"), problems);
+        }
     }
 }

@@ -8,7 +8,8 @@ use super::quantity::Quantity;
 
 /// What [`super::Config::check`] found: pairs of a key, such as `images.registries[0].host`, and a message that
 /// begins with it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, thiserror::Error)]
+#[error("{}", self.iter().map(|(_, message)| message).collect::<Vec<_>>().join("; "))]
 pub struct Problems {
     found: Vec<(String, String)>,
 }
@@ -29,6 +30,11 @@ impl Problems {
         let key = key.into();
         let message = format!("{key} is {value:?}; accepted: {accepted}");
         self.found.push((key, message));
+    }
+
+    /// `message`, which begins with `key`: for those who know more than types and ranges.
+    pub fn tell(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.found.push((key.into(), message.into()));
     }
 
     pub(super) fn number<T>(&mut self, key: &str, value: T, range: RangeInclusive<T>)

@@ -6,8 +6,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
 use super::quantity::{Quantities, quantities};
+use super::{PodTemplate, Problems};
 
 /// Compile pods.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +27,9 @@ pub struct Compile {
     pub limits: Quantities,
     /// The numeric user (and group) where the builder image names none by number.
     pub run_as_user: i64,
+    /// A part of a pod that is laid over every compile pod, after `kubernetes.podTemplate`. Results are kept for
+    /// the templates that they were made with.
+    pub pod_template: PodTemplate,
 }
 
 impl Default for Compile {
@@ -39,6 +42,7 @@ impl Default for Compile {
             requests: quantities([("cpu", "200m"), ("memory", "512Mi")]),
             limits: quantities([("cpu", "4"), ("memory", "4Gi")]),
             run_as_user: 500,
+            pod_template: PodTemplate::default(),
         }
     }
 }
@@ -78,6 +82,7 @@ impl fmt::Debug for Compile {
             .field("requests", &self.requests)
             .field("limits", &self.limits)
             .field("run_as_user", &self.run_as_user)
+            .field("pod_template", &self.pod_template)
             .finish()
     }
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use serde_saphyr::Spanned;
 
 use super::document::{self, Content, Node};
 use super::environment::{self, Meaning, Setting};
 use super::keys::{Keys, Leaf, Shape};
-use super::{Config, Error, Origin, Problem};
+use super::{Config, Error, Origin, Problem, Problems};
 
 /// Where each value that is set comes from.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +43,15 @@ impl Origins {
             }
             path = &path[..path.rfind(['.', '['])?];
         }
+    }
+
+    /// `problems`, each with where its key was set; `None` when there are none.
+    pub fn error(&self, problems: &Problems) -> Option<Error> {
+        let problem = |(path, message): (&str, &str)| Problem {
+            origin: self.of(path).cloned(),
+            message: message.to_owned(),
+        };
+        (!problems.is_empty()).then(|| Error::Invalid(problems.iter().map(problem).collect()))
     }
 
     /// `path` is set anew: what was known of its parts is over.
@@ -134,7 +144,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The whole as a [`Config`], or all that is wrong with it.
-    pub(super) fn finish(mut self) -> Result<(Config, Origins), Error> {
+    pub(super) fn finish(self) -> Result<(Config, Origins), Error> {
         if !self.problems.is_empty() {
             return Err(Error::Invalid(self.problems));
         }
@@ -148,16 +158,9 @@ impl<'a> Draft<'a> {
                 }]));
             }
         };
-        for (path, message) in config.check().iter() {
-            self.problems.push(Problem {
-                origin: self.origins.of(path).cloned(),
-                message: message.to_owned(),
-            });
-        }
-        if self.problems.is_empty() {
-            Ok((config, self.origins))
-        } else {
-            Err(Error::Invalid(self.problems))
+        match self.origins.error(&config.check()) {
+            None => Ok((config, self.origins)),
+            Some(error) => Err(error),
         }
     }
 
@@ -222,6 +225,7 @@ impl<'a> Draft<'a> {
                 }
                 Some(Value::Object(map))
             }
+            (Shape::Free, Content::Map(_)) => Some(self.free(path, node, at)),
             // `cpu: 4` is how everybody writes it. Other scalars do not keep their spelling: 1.10 would become 1.1.
             (Shape::Text, Content::Number(number)) if number.is_i64() || number.is_u64() => {
                 Some(Value::from(number.to_string()))
@@ -240,6 +244,32 @@ impl<'a> Draft<'a> {
                 let message = format!("{path} is {}; accepted: {}", kind(content), accepted(shape));
                 self.problem(Some(at(node)), message);
                 None
+            }
+        }
+    }
+
+    /// `node` as it stands, with its nulls: they may mean something.
+    fn free(&mut self, path: &str, node: &Node, at: &dyn Fn(&Node) -> Origin) -> Value {
+        match &node.content {
+            Content::Null => Value::Null,
+            Content::Bool(truth) => Value::Bool(*truth),
+            Content::Number(number) => Value::Number(number.clone()),
+            Content::Text(text) => Value::from(text.clone()),
+            Content::List(nodes) => {
+                let item = |(index, node): (usize, &Node)| {
+                    let path = format!("{path}[{index}]");
+                    self.origins.set(path.clone(), at(node));
+                    self.free(&path, node, at)
+                };
+                nodes.iter().enumerate().map(item).collect()
+            }
+            Content::Map(entries) => {
+                let entry = |(key, node): &(Spanned<String>, Node)| {
+                    let path = format!("{path}.{}", key.value);
+                    self.origins.set(path.clone(), at(&place(key)));
+                    (key.value.clone(), self.free(&path, node, at))
+                };
+                entries.iter().map(entry).collect()
             }
         }
     }
@@ -269,11 +299,7 @@ impl<'a> Draft<'a> {
                 "" => name.clone(),
                 path => format!("{path}.{name}"),
             };
-            let place = Node {
-                line: key.referenced.line(),
-                column: key.referenced.column(),
-                content: Content::Null,
-            };
+            let place = place(key);
             let Some(shape) = keys.get(name) else {
                 let nearest = self.keys.nearest(path, name, keys);
                 self.problem(Some(at(&place)), unknown(&below, nearest));
@@ -289,6 +315,15 @@ impl<'a> Draft<'a> {
 
     fn problem(&mut self, origin: Option<Origin>, message: String) {
         self.problems.push(Problem { origin, message });
+    }
+}
+
+/// Where a key stands.
+fn place(key: &Spanned<String>) -> Node {
+    Node {
+        line: key.referenced.line(),
+        column: key.referenced.column(),
+        content: Content::Null,
     }
 }
 
@@ -315,6 +350,7 @@ fn accepted(shape: &Shape) -> &'static str {
         Shape::Section(_) => "a mapping",
         Shape::List(_) => "a list",
         Shape::Map => "a mapping of names to text",
+        Shape::Free => "a mapping",
         Shape::Text => "text",
         Shape::Scalar => "a number",
     }

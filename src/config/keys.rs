@@ -15,6 +15,8 @@ pub(super) enum Shape {
     List(Box<Shape>),
     /// Free names, each with a text.
     Map,
+    /// A mapping whose content is not ours to know.
+    Free,
     /// Text, also where it looks like a number.
     Text,
     /// A number or a truth value.
@@ -161,6 +163,7 @@ fn shape(schema: &Value, definitions: &Value) -> Shape {
     };
     match kinds.first().copied() {
         Some("array") => Shape::List(Box::new(shape(&schema["items"], definitions))),
+        Some("object") if schema["additionalProperties"] == true => Shape::Free,
         Some("object") => Shape::Map,
         Some("string") => Shape::Text,
         _ => Shape::Scalar,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
 use super::check::is_dns_label;
+use super::{PodTemplate, Problems};
 use crate::names::InstanceName;
 
 /// The cluster.
@@ -25,6 +25,8 @@ pub struct Kubernetes {
     pub image_pull_secrets: Vec<String>,
     /// Seconds that a pod may stay unschedulable before the launch fails (autoscalers need time).
     pub scheduling_grace_seconds: u64,
+    /// A part of a pod that is laid over every pod, see [pod templates](pod-templates.md).
+    pub pod_template: PodTemplate,
 }
 
 impl Default for Kubernetes {
@@ -36,6 +38,7 @@ impl Default for Kubernetes {
             host_aliases: Vec::new(),
             image_pull_secrets: Vec::new(),
             scheduling_grace_seconds: 120,
+            pod_template: PodTemplate::default(),
         }
     }
 }

@@ -212,6 +212,16 @@ fn secrets_are_not_shown() {
     assert!(config.to_yaml().contains("HTTPS_PROXY"));
     assert!(!config.to_yaml().contains(SECRET));
     assert!(!format!("{config:?}").contains(SECRET));
+    let variable = format!("{{name: chaincode, env: [{{name: A, value: {SECRET}}}]}}");
+    let template = format!("podTemplate: {{spec: {{containers: [{variable}]}}}}");
+    for section in ["kubernetes", "compile", "chaincode"] {
+        let config = load(&format!("{section}: {{{template}}}"), &[], &[]).unwrap();
+        assert!(!config.to_yaml().contains(SECRET) && config.to_yaml().contains("(hidden)"));
+        assert!(!format!("{config:?}").contains(SECRET));
+    }
+    let yaml = format!("chaincode: {{overrides: [{{label: a, {template}}}]}}");
+    let config = load(&yaml, &[], &[]).unwrap();
+    assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
     for yaml in [
         format!("delivery: {{address: 'https://me:{SECRET}@peitho'}}"),
         format!("images: {{registries: [{{host: 'me:{SECRET}@registry'}}]}}"),
@@ -231,6 +241,67 @@ fn secrets_are_not_shown() {
 
 #[test]
 fn what_is_shown_can_be_loaded() {
-    let shown = load("", &[], &[]).unwrap().to_yaml();
-    assert_eq!(load(&shown, &[], &[]).unwrap().to_yaml(), shown);
+    let set = "\
+chaincode:
+  overrides:
+    - {language: java, label: 'a*', podTemplate: {metadata: {labels: {a: null}}}}
+";
+    for yaml in ["", set] {
+        let shown = load(yaml, &[], &[]).unwrap().to_yaml();
+        assert_eq!(load(&shown, &[], &[]).unwrap().to_yaml(), shown);
+    }
+}
+
+#[test]
+fn a_pod_template_is_kept_as_it_stands() {
+    let yaml = "\
+kubernetes:
+  podTemplate:
+    metadata: {labels: {sidecar.istio.io/inject: null, one: '1'}}
+    spec: {priority: 5, hostNetwork: true, tolerations: [{key: a}], nodeSelector: {}}
+";
+    let config = load(yaml, &[], &[]).unwrap();
+    let expected = serde_json::json!({
+        "metadata": {"labels": {"sidecar.istio.io/inject": null, "one": "1"}},
+        "spec": {"priority": 5, "hostNetwork": true, "tolerations": [{"key": "a"}], "nodeSelector": {}},
+    });
+    let template = config.kubernetes.pod_template.content().clone();
+    assert_eq!(serde_json::Value::Object(template), expected);
+    let env = [(
+        "PEITHO_COMPILE__POD_TEMPLATE",
+        "{spec: {hostNetwork: true}}",
+    )];
+    let config = load("", &env, &[]).unwrap();
+    assert_eq!(
+        config.compile.pod_template.content()["spec"]["hostNetwork"],
+        true
+    );
+}
+
+#[test]
+fn overrides_are_checked() {
+    for (yaml, message) in [
+        (
+            "chaincode:\n  overrides:\n    - podTemplate: {}\n",
+            "peitho.yml:3:7: chaincode.overrides[0] is \"for everything\"; accepted: language, label, or both; chaincode.podTemplate is for all chaincode",
+        ),
+        (
+            "chaincode:\n  overrides:\n    - label: ''\n",
+            "peitho.yml:3:7: chaincode.overrides[0].label is \"\"; accepted: a pattern such as asset_*",
+        ),
+        (
+            "chaincode: {overrides: [{language: rust}]}",
+            "peitho.yml:1:26: chaincode.overrides[0].language: unknown variant `rust`, expected one of `golang`, `node`, `java`",
+        ),
+        (
+            "chaincode: {podTemplate: [a]}",
+            "peitho.yml:1:26: chaincode.podTemplate is a list; accepted: a mapping",
+        ),
+        (
+            "chaincode: {overrides: [{labels: a}]}",
+            "peitho.yml:1:26: chaincode.overrides[0].labels is not a key; did you mean chaincode.overrides[0].label?",
+        ),
+    ] {
+        assert_eq!(refused(yaml), message);
+    }
 }

@@ -9,7 +9,7 @@ use secrecy::SecretBox;
 use super::{CreateSpec, Error, Output};
 use crate::archive::{self, Kind, Limits};
 use crate::image::Images;
-use crate::names::{ContainerId, ContainerKey, ImageName};
+use crate::names::{ContainerId, ContainerKey, ImageName, LANGUAGE_LABEL, Language};
 use crate::runtime::{ChaincodeSpec, Runtime, UploadedFile};
 
 /// The peer's TLS files are five, some kilobytes in all (protocol §7.3). The runtime has a limit of its own;
@@ -57,6 +57,10 @@ pub(super) async fn order(
         id,
         image,
         package_id,
+        language: built
+            .labels
+            .get(LANGUAGE_LABEL)
+            .and_then(|label| Language::of_label(label)),
         base: built.base.name,
         layer: built.layer,
         entrypoint: spec.entrypoint,

@@ -108,6 +108,11 @@ pub fn file_key(path: &str) -> String {
     format!("f-{}", &Digest::of(path.as_bytes()).hex()[..32])
 }
 
+/// Whether a label or annotation is one of those that are made here.
+pub fn is_own(name: &str) -> bool {
+    [MANAGED_BY, INSTANCE, COMPONENT].contains(&name) || name.starts_with("peitho.dev/")
+}
+
 fn common_labels(instance: &InstanceName, component: &str) -> BTreeMap<String, String> {
     [
         (MANAGED_BY, MANAGER),

@@ -2,7 +2,7 @@
 //! a Secret and a Pod. `container` and `compile` call it through [`Runtime`]; it knows neither, nor the
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
-//! `record`, `pod`, `compile_pod`, `template`, `verdict` and `evidence` are pure. `chaincode`, `wait`, `logs` and
+//! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `verdict` and `evidence` are pure. `chaincode`, `wait`, `logs` and
 //! `compile` carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits.
 
 mod chaincode;
@@ -14,12 +14,15 @@ mod follow;
 mod instance;
 mod logs;
 mod orders;
+mod overlay;
 mod pod;
 mod record;
 mod remove;
 mod request;
 mod roster;
 mod template;
+mod template_check;
+mod templates;
 mod verdict;
 mod wait;
 mod watch;
@@ -41,10 +44,11 @@ use super::{
 };
 use crate::config::{HostAlias, Quantities};
 use crate::grant::Grants;
-use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
+use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
 
 pub use self::connect::{ConnectError, connect};
 pub use self::instance::{InstanceMaterial, load_or_create};
+pub use self::templates::Templates;
 
 /// How long orders wait for the watches after a start of Peitho.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);
@@ -82,6 +86,15 @@ pub struct Settings {
     pub chaincode_requests: Quantities,
     /// User and group of chaincode pods whose image names none by number.
     pub chaincode_run_as_user: i64,
+    /// What the operator lays over pods.
+    pub templates: Templates,
+}
+
+impl Settings {
+    /// Digest of what in these settings the result of a compile may depend on; `None` for nothing.
+    pub fn compile_digest(&self) -> Option<Digest> {
+        self.templates.compile_digest()
+    }
 }
 
 /// The runtime that runs containers as pods of one namespace.

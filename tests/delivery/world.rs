@@ -77,6 +77,7 @@ impl World {
             install_timeout: Duration::from_secs(600),
             abandon_grace: Duration::from_secs(600),
             env: std::collections::BTreeMap::new(),
+            surroundings: None,
         };
         let compiles = Compiles::new(
             settings,
@@ -166,6 +167,7 @@ impl World {
             id: ContainerId::random(),
             image: "dev-peer0-basic_1".parse().unwrap(),
             package_id: None,
+            language: None,
             base: "busybox".parse().unwrap(),
             layer: Layer {
                 blob,

@@ -87,7 +87,7 @@ impl Kubernetes {
             let Some(owner) = self.compile_secret(spec).await? else {
                 continue;
             };
-            let pod = compile_pod::pod(&spec.into(), &self.settings, &owner);
+            let pod = compile_pod::pod(&spec.into(), &self.settings, &owner)?;
             let name = pod.name_any();
             match self.requests.create(&self.pods, &pod).await {
                 Ok(created) => return Ok(created),

@@ -15,10 +15,12 @@ use super::template::{
 };
 use crate::names::kubernetes as names;
 use crate::names::{CompileKey, ImageName, Tenant};
-use crate::runtime::CompileSpec;
+use crate::runtime::{CompileSpec, Error};
 
-const MAIN: &str = "compile";
-const INIT: &str = "agent";
+/// The main container of a compile pod.
+pub(super) const MAIN: &str = "compile";
+/// The init container of a compile pod.
+pub(super) const INIT: &str = "agent";
 const PROGRAM_VOLUME: &str = "program";
 const PROGRAM: &str = "/run/peitho/bin";
 const SPOOL: &str = "/run/peitho/spool";
@@ -111,7 +113,10 @@ pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString
 }
 
 /// The pod of `spec`, owned by the Secret `owner`.
-pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Pod {
+///
+/// # Errors
+/// [`Error::Refused`] when the templates do not fit together.
+pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Result<Pod, Error> {
     let install = agent_container(
         INIT,
         settings,
@@ -157,11 +162,11 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     volumes.push(empty_dir(PROGRAM_VOLUME));
     volumes.push(credentials_volume(owner));
     pod_spec.volumes = Some(volumes);
-    Pod {
+    settings.templates.over_compile(Pod {
         metadata: template::pod_metadata(owner.name.clone().unwrap_or_default(), owner),
         spec: Some(pod_spec),
         status: None,
-    }
+    })
 }
 
 fn command(spec: &Order<'_>, settings: &Settings) -> Vec<String> {
@@ -212,7 +217,7 @@ mod tests {
         change(&mut order);
         let mut secret = secret(&order, &settings(), &"the-token".into());
         secret.metadata.uid = Some("0b5f5a5c-1111-2222-3333-444455556666".to_owned());
-        let pod = pod(&order, &settings(), &secret.metadata);
+        let pod = pod(&order, &settings(), &secret.metadata).unwrap();
         (secret, pod)
     }
 

@@ -11,8 +11,9 @@ use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, PodDNSConfig, Volume
 use super::Settings;
 use super::record::Record;
 use super::template::{
-    self, ReadOnlyRoot, agent_container, credentials_mount, credentials_volume, empty_dir,
-    environment, literal_all, mount, parse_ip, resources, secret_volume, some_unless_empty,
+    self, FILES_VOLUME, ReadOnlyRoot, agent_container, credentials_mount, credentials_volume,
+    empty_dir, environment, literal_all, mount, parse_ip, resources, secret_volume,
+    some_unless_empty,
 };
 use crate::config::Quantities;
 use crate::image_spec::{Layer, TopKind};
@@ -22,10 +23,10 @@ use crate::runtime::{Error, HostSpec};
 /// The main container of a chaincode pod.
 pub(super) const MAIN: &str = "chaincode";
 
-const INIT: &str = "fetch";
+/// The init container of a chaincode pod.
+pub(super) const INIT: &str = "fetch";
 const LAYER_VOLUME: &str = "layer";
 const LAYER: &str = "/run/peitho/layer";
-const FILES_VOLUME: &str = "files";
 /// Up to how many entries are mounted one by one: 20 cost 0.1 s (k8s-measurements §5).
 const SINGLE_MOUNTS: usize = 20;
 /// How many name servers a pod may have in all.
@@ -34,7 +35,7 @@ const NAMESERVERS: usize = 3;
 /// The pod that launches `record`.
 ///
 /// # Errors
-/// [`Error::Refused`] when the layer cannot be mounted.
+/// [`Error::Refused`] when the layer cannot be mounted, or the templates do not fit together.
 pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     let spec = &record.spec;
     let owner = &record.metadata;
@@ -80,11 +81,12 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     pod_spec.host_aliases = template::host_aliases(settings, &spec.host.extra_hosts);
     pod_spec.dns_config = dns_config(&spec.host);
     let name = names::pod(&record.name, &record.uid);
-    Ok(Pod {
+    let pod = Pod {
         metadata: template::pod_metadata(name, owner),
         spec: Some(pod_spec),
         status: None,
-    })
+    };
+    settings.templates.over_chaincode(spec, pod)
 }
 
 fn fetch_args(layer: &Layer, settings: &Settings) -> Vec<String> {

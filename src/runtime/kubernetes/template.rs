@@ -25,6 +25,10 @@ pub(super) const TOKEN: &str = "token";
 pub(super) const CA: &str = "ca.crt";
 
 const CREDENTIALS_VOLUME: &str = "credentials";
+/// The volume with the files that a peer uploaded.
+pub(super) const FILES_VOLUME: &str = "files";
+/// Volumes of ours that are made from the pod's Secret.
+pub(super) const SECRET_VOLUMES: [&str; 2] = [CREDENTIALS_VOLUME, FILES_VOLUME];
 /// What an init container of ours may use: it copies one file or unpacks one stream.
 const AGENT_MEMORY_LIMIT: &str = "256Mi";
 
@@ -223,25 +227,29 @@ pub(super) fn environment<'a>(
 
 /// Requests and limits; a request above its limit, which the API server refuses, becomes the limit.
 pub(super) fn resources(requests: &Quantities, limits: &Quantities) -> ResourceRequirements {
-    let quantities = |map: BTreeMap<String, String>| {
-        (!map.is_empty()).then(|| {
-            map.into_iter()
-                .map(|(name, value)| (name, Quantity(value)))
-                .collect()
-        })
+    let quantities = |map: &Quantities| -> BTreeMap<String, Quantity> {
+        map.iter()
+            .map(|(name, value)| (name.clone(), Quantity(value.clone())))
+            .collect()
     };
-    let mut fitting = requests.clone();
-    for (name, request) in &mut fitting {
+    let (mut requests, limits) = (quantities(requests), quantities(limits));
+    fit(&mut requests, &limits);
+    let given = |map: BTreeMap<String, Quantity>| (!map.is_empty()).then_some(map);
+    ResourceRequirements {
+        requests: given(requests),
+        limits: given(limits),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// Lowers the requests that are above their limits.
+pub(super) fn fit(requests: &mut BTreeMap<String, Quantity>, limits: &BTreeMap<String, Quantity>) {
+    for (name, request) in requests {
         if let Some(limit) = limits.get(name)
-            && is_greater(request, limit)
+            && is_greater(&request.0, &limit.0)
         {
             request.clone_from(limit);
         }
-    }
-    ResourceRequirements {
-        requests: quantities(fitting),
-        limits: quantities(limits.clone()),
-        ..ResourceRequirements::default()
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) fn settings() -> Settings {
         compile_timeout: Duration::from_secs(1800),
         chaincode_requests: quantities(&[("cpu", "10m"), ("memory", "64Mi")]),
         chaincode_run_as_user: 500,
+        templates: Templates::default(),
     }
 }
 
@@ -46,6 +47,7 @@ pub(super) fn record() -> Record {
         id: "01".repeat(32).parse().unwrap(),
         image: "net-peer0-basic".parse().unwrap(),
         package_id: Some(format!("basic_1:{}", "ab".repeat(32))),
+        language: None,
         base: "hyperledger/fabric-baseos:2.5".parse().unwrap(),
         layer: Layer {
             blob: Blob {

@@ -66,6 +66,7 @@ impl World {
             install_timeout: Duration::from_secs(600),
             abandon_grace: Duration::from_secs(600),
             env: std::collections::BTreeMap::new(),
+            surroundings: None,
         };
         let images = Images::new(store.clone(), Registries::new(&[]).await.unwrap());
         let compiles = Compiles::new(
