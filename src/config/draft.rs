@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use serde_saphyr::Location;
 
 use super::document::{self, Content, Node};
 use super::environment::{self, Meaning, Setting};
 use super::keys::{Keys, Leaf, Shape};
-use super::{Config, Error, Origin, Problem};
+use super::legacy::{self, Remark};
+use super::{Config, Error, Notice, Origin, Problem};
 
 /// Where each value that is set comes from.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     file: Option<PathBuf>,
+    notices: Vec<Notice>,
     by_path: BTreeMap<String, Origin>,
 }
 
@@ -22,6 +25,11 @@ impl Origins {
     /// The file that was read.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// What the user should know of the file, by line.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
     }
 
     /// `section.key` and where it was set, for each one that is.
@@ -76,14 +84,38 @@ impl<'a> Draft<'a> {
 
     /// Lays a file over what is there.
     pub(super) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let node = document::parse(path, text)?;
+        let document = document::parse(path, text)?;
         self.origins.file = Some(path.to_owned());
-        let at = |node: &Node| Origin::File {
+        let at = |place: Location| Origin::File {
             path: path.to_owned(),
-            line: node.line,
-            column: node.column,
+            line: place.line(),
+            column: place.column(),
         };
-        if let Some(Value::Object(value)) = self.section("", &node, &self.keys.root, &at) {
+        if matches!(document.content, Content::Null) {
+            self.origins.notices.push(Notice {
+                origin: Origin::File {
+                    path: path.to_owned(),
+                    line: 1,
+                    column: 1,
+                },
+                message: "the file sets nothing".to_owned(),
+            });
+        }
+        let translation = legacy::translate(document);
+        let notice = |Remark { place, message }| Notice {
+            origin: at(place),
+            message,
+        };
+        self.origins
+            .notices
+            .extend(translation.notices.into_iter().map(notice));
+        for Remark { place, message } in translation.problems {
+            self.problem(Some(at(place)), message);
+        }
+        let at = |node: &Node| at(node.place);
+        if let Some(Value::Object(value)) =
+            self.section("", &translation.document, &self.keys.root, &at)
+        {
             self.value = value;
         }
         Ok(())
@@ -166,8 +198,7 @@ impl<'a> Draft<'a> {
         let path = leaf.path();
         let node = match leaf.shape {
             Shape::Text => Node {
-                line: 1,
-                column: 1,
+                place: Location::UNKNOWN,
                 content: Content::Text(text.to_owned()),
             },
             _ => match document::parse_value(text) {
@@ -270,8 +301,7 @@ impl<'a> Draft<'a> {
                 path => format!("{path}.{name}"),
             };
             let place = Node {
-                line: key.referenced.line(),
-                column: key.referenced.column(),
+                place: key.referenced,
                 content: Content::Null,
             };
             let Some(shape) = keys.get(name) else {
