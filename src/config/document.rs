@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{Location, MessageFormatter as _, Spanned, UserMessageFormatter};
 
 use super::{Error, Origin};
 
@@ -75,7 +75,8 @@ pub(super) fn parse_value(text: &str) -> Result<Node, (u64, u64, String)> {
         .map(Node::from)
         .map_err(|error| {
             let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
-            let message = error.without_snippet().to_string();
+            // Without the place, which is told in front, and without advice for programmers.
+            let message = UserMessageFormatter.format_message(error.without_snippet());
             let first = message.lines().next().unwrap_or_default();
             (line, column, first.to_owned())
         })

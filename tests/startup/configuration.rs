@@ -25,7 +25,7 @@ fn refused(place: &Place, line: &str, hint: &str) {
 
 #[test]
 fn a_wrong_file_is_one_line_with_its_place() {
-    let wrong: [(&[u8], &str); 9] = [
+    let wrong: [(&[u8], &str); 11] = [
         (
             b"log:\n  levle: info\n",
             "peitho.yml:2:3: log.levle is not a key; did you mean log.level?",
@@ -56,7 +56,15 @@ fn a_wrong_file_is_one_line_with_its_place() {
         ),
         (
             b"log:\n  level: info\nlog:\n",
-            "peitho.yml:3:1: duplicate mapping key: log",
+            "peitho.yml:3:1: duplicate mapping key `log` is not allowed here",
+        ),
+        (
+            b"log:\n  level: [\n",
+            "peitho.yml:2:10: unclosed bracket '['",
+        ),
+        (
+            b"log:\n\tlevel: info\n",
+            "peitho.yml:2:2: tabs disallowed within this context (block indentation)",
         ),
         (
             b"store:\n  directory: \xff\n",

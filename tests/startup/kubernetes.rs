@@ -67,7 +67,7 @@ fn a_kubeconfig_that_does_not_serve_is_one_line_with_the_cause() {
         ),
         (
             Some("users:\n- name: u\n  user: {token: hunter2\n".to_owned()),
-            "line 3, column 9: ",
+            "line 3, column 9 is not what a kubeconfig has there",
         ),
     ];
     for (content, cause) in cases {
@@ -130,8 +130,11 @@ fn the_start_says_that_it_waits_for_the_api_server_and_can_be_ended() {
 fn a_certificate_of_another_authority_ends_the_start_at_once() {
     let place = Place::new();
     let (server, _) = api_server("never asked");
-    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let authority = place.file("ca.crt", other.cert.pem());
+    let mut other = rcgen::CertificateParams::default();
+    let name = rcgen::DnType::CommonName;
+    other.distinguished_name.push(name, "another authority");
+    let other = other.self_signed(&rcgen::KeyPair::generate().unwrap());
+    let authority = place.file("ca.crt", other.unwrap().pem());
     let cluster = format!(
         "server: 'https://{server}', certificate-authority: {}",
         authority.display()

@@ -115,12 +115,15 @@ fn cause(error: &KubeconfigError, told: Option<&Path>) -> String {
         }
         KubeconfigError::ReadConfig(error, path) if told == Some(path) => error.to_string(),
         KubeconfigError::ReadConfig(error, path) => format!("{}: {error}", path.display()),
-        KubeconfigError::Parse(error) => {
-            let place = error.location();
-            let place = place.map(|at| format!("line {}, column {}: ", at.line(), at.column()));
-            let text = error.without_snippet().to_string();
-            format!("{}{text}", place.unwrap_or_default())
-        }
+        // The parser's words may repeat what stands there.
+        KubeconfigError::Parse(error) => match error.location() {
+            Some(at) => format!(
+                "line {}, column {} is not what a kubeconfig has there",
+                at.line(),
+                at.column()
+            ),
+            None => "it is not YAML".to_owned(),
+        },
         other => {
             let mut text = other.to_string();
             let mut cause = other.source();
