@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use crate::config::{self, Config, Log, Origin, Origins, Setting};
+use crate::config::{self, Config, Log, Notice, Origin, Origins, Setting};
 use crate::runtime::kubernetes::Templates;
 use crate::{agent, serve, telemetry};
 
@@ -194,6 +194,9 @@ impl Command {
                     settings = origins.settings().count(),
                     "configuration read"
                 );
+                for notice in origins.notices() {
+                    tracing::warn!("{notice}");
+                }
                 let runtime = Builder::new_multi_thread().enable_all().build();
                 let runtime = runtime.map_err(anyhow::Error::from)?;
                 runtime.block_on(serve::run(config))?;
@@ -268,12 +271,17 @@ fn found(origins: &Origins) -> String {
         names(|origin| matches!(origin, Origin::File { .. })),
         names(|origin| matches!(origin, Origin::Environment(_))),
         names(|origin| matches!(origin, Origin::Flag(_))),
-    )
+    ) + &notices("warning: ", origins)
+}
+
+fn notices(mark: &str, origins: &Origins) -> String {
+    let line = |notice: &Notice| format!("{mark}{notice}\n");
+    origins.notices().iter().map(line).collect()
 }
 
 fn comments(origins: &Origins) -> String {
     let line = |(key, origin): (&str, &Origin)| format!("# {key}: {origin}\n");
-    origins.settings().map(line).collect()
+    notices("# ", origins) + &origins.settings().map(line).collect::<String>()
 }
 
 /// A reader that went away, such as `head`, has seen enough.

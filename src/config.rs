@@ -5,6 +5,7 @@
 //! one. The JSON schema of [`Config`] is the single list of what can be set: from it come the keys that are
 //! accepted, the names of the variables and `docs/config.md`.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -22,6 +23,7 @@ mod error;
 mod images;
 mod keys;
 mod kubernetes;
+mod legacy;
 mod listen;
 mod log;
 mod pattern;
@@ -35,7 +37,7 @@ pub use chaincode::Chaincode;
 pub use check::Problems;
 pub use compile::Compile;
 pub use delivery::Delivery;
-pub use error::{Error, Origin, Problem};
+pub use error::{Error, Notice, Origin, Problem};
 pub use images::{ImageMode, Images, Registry, Scheme};
 pub use kubernetes::{HostAlias, Kubernetes};
 pub use listen::Listen;
@@ -81,8 +83,8 @@ impl Config {
     /// and then `overrides` over it, and checks the whole.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every problem that was found, by file, line and key; [`Error::Read`] and
-    /// [`Error::Syntax`] for the file itself.
+    /// [`Error::Invalid`] with every problem that was found, by file, line and key; [`Error::Read`],
+    /// [`Error::NotText`] and [`Error::Syntax`] for the file itself.
     pub fn load(
         path: Option<&Path>,
         env: impl IntoIterator<Item = (String, String)>,
@@ -91,7 +93,7 @@ impl Config {
         Self::load_with_origins(path, env, overrides).map(|(config, _)| config)
     }
 
-    /// As [`Config::load`], and says where each value that is set comes from.
+    /// As [`Config::load`], and says where each value that is set comes from, and what to know of the file.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -102,16 +104,15 @@ impl Config {
     ) -> Result<(Self, Origins), Error> {
         let found = match path {
             Some(path) => Some(path),
-            None => DEFAULT_FILES.iter().map(Path::new).find(|p| p.is_file()),
+            // What is there and no file, or not for us to see, is a mistake to tell.
+            None => DEFAULT_FILES.iter().map(Path::new).find(|path| {
+                !matches!(path.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound)
+            }),
         };
         let keys = keys::Keys::of_config();
         let mut draft = draft::Draft::new(&keys);
         if let Some(path) = found {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-                path: path.to_owned(),
-                source,
-            })?;
-            draft.add_file(path, &text)?;
+            draft.add_file(path, &read(path)?)?;
         }
         draft.add_environment(env);
         draft.add_settings(overrides);
@@ -162,6 +163,26 @@ impl Config {
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Config).to_value()
     }
+}
+
+/// The text of the file at `path`.
+fn read(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let text = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let text = String::from_utf8_lossy(text);
+        let line = text.rsplit('\n').next().unwrap_or_default();
+        Error::NotText {
+            origin: Origin::File {
+                path: path.to_owned(),
+                line: text.matches('\n').count() as u64 + 1,
+                column: line.chars().count() as u64 + 1,
+            },
+        }
+    })
 }
 
 #[cfg(test)]

@@ -70,7 +70,11 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let images = Images::new(store.clone(), registries);
 
     let instance: InstanceName = config.kubernetes.instance.parse()?;
-    let (client, namespace) = kubernetes::connect(&config.kubernetes).await?;
+    let connection = kubernetes::connect(&config.kubernetes).await?;
+    kubernetes::check_access(&connection).await?;
+    let kubernetes::Connection {
+        client, namespace, ..
+    } = connection;
     let material = kubernetes::load_or_create(client.clone(), &namespace, &instance).await?;
     let tls = delivery::tls::server_config(
         &material.ca_cert_pem,

@@ -6,16 +6,25 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, MessageFormatter as _, Spanned, UserMessageFormatter};
 
 use super::{Error, Origin};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) line: u64,
-    pub(super) column: u64,
+    pub(super) place: Location,
     pub(super) content: Content,
+}
+
+impl Node {
+    /// `content` in the place of this.
+    pub(super) fn with(&self, content: Content) -> Self {
+        Self {
+            place: self.place,
+            content,
+        }
+    }
 }
 
 /// What stands there.
@@ -44,7 +53,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Node, Error> {
     match node.content {
         Content::Map(_) | Content::Null => Ok(node),
         _ => Err(Error::Syntax {
-            origin: at(node.line, node.column),
+            origin: at(node.place.line(), node.place.column()),
             message:
                 "the configuration is a mapping of sections, for example `log: {level: debug}`"
                     .to_owned(),
@@ -58,8 +67,7 @@ pub(super) fn parse_value(text: &str) -> Result<Node, (u64, u64, String)> {
     let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(blank) {
         return Ok(Node {
-            line: 1,
-            column: 1,
+            place: Location::UNKNOWN,
             content: Content::Null,
         });
     }
@@ -67,7 +75,8 @@ pub(super) fn parse_value(text: &str) -> Result<Node, (u64, u64, String)> {
         .map(Node::from)
         .map_err(|error| {
             let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
-            let message = error.without_snippet().to_string();
+            // Without the place, which is told in front, and without advice for programmers.
+            let message = UserMessageFormatter.format_message(error.without_snippet());
             let first = message.lines().next().unwrap_or_default();
             (line, column, first.to_owned())
         })
@@ -76,8 +85,7 @@ pub(super) fn parse_value(text: &str) -> Result<Node, (u64, u64, String)> {
 impl From<Spanned<Content>> for Node {
     fn from(spanned: Spanned<Content>) -> Self {
         Self {
-            line: spanned.referenced.line(),
-            column: spanned.referenced.column(),
+            place: spanned.referenced,
             content: spanned.value,
         }
     }

@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 use super::document::{self, Content, Node};
 use super::environment::{self, Meaning, Setting};
 use super::keys::{Keys, Leaf, Shape};
-use super::{Config, Error, Origin, Problem, Problems};
+use super::legacy::{self, Remark};
+use super::{Config, Error, Notice, Origin, Problem, Problems};
 
 /// Where each value that is set comes from.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     file: Option<PathBuf>,
+    notices: Vec<Notice>,
     by_path: BTreeMap<String, Origin>,
 }
 
@@ -23,6 +25,11 @@ impl Origins {
     /// The file that was read.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// What the user should know of the file, by line.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
     }
 
     /// `section.key` and where it was set, for each one that is.
@@ -86,14 +93,38 @@ impl<'a> Draft<'a> {
 
     /// Lays a file over what is there.
     pub(super) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let node = document::parse(path, text)?;
+        let document = document::parse(path, text)?;
         self.origins.file = Some(path.to_owned());
-        let at = |node: &Node| Origin::File {
+        let at = |place: Location| Origin::File {
             path: path.to_owned(),
-            line: node.line,
-            column: node.column,
+            line: place.line(),
+            column: place.column(),
         };
-        if let Some(Value::Object(value)) = self.section("", &node, &self.keys.root, &at) {
+        if matches!(document.content, Content::Null) {
+            self.origins.notices.push(Notice {
+                origin: Origin::File {
+                    path: path.to_owned(),
+                    line: 1,
+                    column: 1,
+                },
+                message: "the file sets nothing".to_owned(),
+            });
+        }
+        let translation = legacy::translate(document);
+        let notice = |Remark { place, message }| Notice {
+            origin: at(place),
+            message,
+        };
+        self.origins
+            .notices
+            .extend(translation.notices.into_iter().map(notice));
+        for Remark { place, message } in translation.problems {
+            self.problem(Some(at(place)), message);
+        }
+        let at = |node: &Node| at(node.place);
+        if let Some(Value::Object(value)) =
+            self.section("", &translation.document, &self.keys.root, &at)
+        {
             self.value = value;
         }
         Ok(())
@@ -169,8 +200,7 @@ impl<'a> Draft<'a> {
         let path = leaf.path();
         let node = match leaf.shape {
             Shape::Text => Node {
-                line: 1,
-                column: 1,
+                place: Location::UNKNOWN,
                 content: Content::Text(text.to_owned()),
             },
             _ => match document::parse_value(text) {
@@ -321,8 +351,7 @@ impl<'a> Draft<'a> {
 /// Where a key stands.
 fn place(key: &Spanned<String>) -> Node {
     Node {
-        line: key.referenced.line(),
-        column: key.referenced.column(),
+        place: key.referenced,
         content: Content::Null,
     }
 }

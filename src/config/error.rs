@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, in words for the operator.
+//! What can be wrong with a configuration, or has to be known of it, in words for the operator.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,6 +13,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The file is not text.
+    #[error("{origin}: not UTF-8; save the file as UTF-8 text")]
+    NotText {
+        /// The first byte that is none.
+        origin: Origin,
     },
     /// The file is not YAML, or not YAML with a mapping at its top.
     #[error("{origin}: {message}")]
@@ -47,6 +53,21 @@ impl fmt::Display for Problem {
             Some(origin) => write!(f, "{origin}: {}", self.message),
             None => f.write_str(&self.message),
         }
+    }
+}
+
+/// Something that is accepted and should be known: an old name, a key without effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about.
+    pub origin: Origin,
+    /// What to know, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.message)
     }
 }
 

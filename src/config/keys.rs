@@ -130,7 +130,8 @@ impl Keys {
     }
 }
 
-fn nearest<T>(
+/// The one of `all` whose name is most like `wanted`, where there is any likeness.
+pub(super) fn nearest<T>(
     wanted: &str,
     all: impl Iterator<Item = T>,
     name: impl Fn(&T) -> String,

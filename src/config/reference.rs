@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Config;
 use super::keys::variable;
+use super::legacy;
 
 const HEAD: &str = "\
 # Configuration
@@ -28,6 +29,18 @@ with the nearest one that does. Variables that Kubernetes makes for a Service ca
 `peitho config check` says whether a file is good, `peitho config show` prints what is in force (without values that
 may be secrets), `peitho config schema` prints the JSON schema of the file for editors.
 ";
+
+const FROM_THE_ORIGINAL: &str = "
+## From the original
+
+The `peitho.yml` of the Go program of the same name starts this server unchanged. Each of its keys that is used is told once
+at start, with its name today; `peitho config check` tells them too, and `peitho config show` prints the file in today's
+keys. Old and new keys may stand in one file, but a setting only once. Two things of the deployment change with the
+program: chaincode pods fetch from port 8081, which the Service must offer, and images are kept in `store.directory`,
+which needs a volume.
+
+| original | here |
+|---|---|";
 
 /// The page as Markdown.
 pub fn reference() -> String {
@@ -55,6 +68,10 @@ pub fn reference() -> String {
         for (key, property) in entries(&definition["properties"]) {
             details(&mut page, section, key, property, definitions);
         }
+    }
+    line(&mut page, FROM_THE_ORIGINAL);
+    for (old, became) in legacy::table() {
+        line(&mut page, &format!("| `{old}` | {became} |"));
     }
     page
 }

@@ -5,6 +5,7 @@
 //! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `verdict` and `evidence` are pure. `chaincode`, `wait`, `logs` and
 //! `compile` carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits.
 
+mod access;
 mod chaincode;
 mod compile;
 mod compile_pod;
@@ -46,7 +47,8 @@ use crate::config::{HostAlias, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
 
-pub use self::connect::{ConnectError, connect};
+pub use self::access::{RIGHTS, Right, check_access};
+pub use self::connect::{ConnectError, Connection, connect};
 pub use self::instance::{InstanceMaterial, load_or_create};
 pub use self::templates::Templates;
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use peitho::config::Config;
+use peitho::runtime::kubernetes::RIGHTS;
 use serde_json::{Value, json};
 
 use super::{read, root};
@@ -55,6 +56,11 @@ fn the_role_is_no_wider_than_this() {
             {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
         ])
     );
+    // What the server asks for at start is that, too.
+    let used = RIGHTS.map(
+        |right| json!({"apiGroups": [""], "resources": [right.resource], "verbs": right.verbs}),
+    );
+    assert_eq!(manifest("role.yaml", "Role")["rules"], json!(used));
     for file in fs::read_dir(root().join("deploy")).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
         assert!(

@@ -8,6 +8,7 @@ mod lifecycle;
 mod outages;
 mod protocol;
 mod secrets;
+mod startup;
 
 use anyhow::Result;
 use testbed::Steps;
@@ -120,6 +121,30 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         install_faults::full_store_is_told_and_recovers,
     ),
     ("back_to_the_compiler", install_faults::back_to_the_compiler),
+    (
+        "startup_without_the_role_names_the_missing_rights",
+        startup::startup_without_the_role_names_the_missing_rights,
+    ),
+    (
+        "startup_without_events_warns_once_and_serves",
+        startup::startup_without_events_warns_once_and_serves,
+    ),
+    (
+        "startup_with_a_wrong_token_is_refused_at_once",
+        startup::startup_with_a_wrong_token_is_refused_at_once,
+    ),
+    (
+        "startup_in_a_namespace_that_does_not_exist_names_it",
+        startup::startup_in_a_namespace_that_does_not_exist_names_it,
+    ),
+    (
+        "startup_against_an_absent_api_server_says_so_and_can_be_ended",
+        startup::startup_against_an_absent_api_server_says_so_and_can_be_ended,
+    ),
+    (
+        "startup_with_the_configuration_of_the_original",
+        startup::startup_with_the_configuration_of_the_original,
+    ),
     (
         "keys_appear_nowhere_but_in_their_secret",
         secrets::keys_appear_nowhere_but_in_their_secret,

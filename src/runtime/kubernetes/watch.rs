@@ -195,6 +195,7 @@ async fn run<K, S>(
     S: Stream<Item = watcher::Result<Change<K>>> + Send,
 {
     let mut changes = std::pin::pin!(changes.backoff(Again::default()));
+    let mut told = String::new();
     while let Some(change) = changes.next().await {
         match change {
             Ok(change) => {
@@ -202,12 +203,17 @@ async fn run<K, S>(
                 if !matches!(change, Change::Init) {
                     cache.requests.note_answer();
                     cache.note_health(kind, matches!(change, Change::InitDone), None);
+                    told.clear();
                 }
                 take(&cache, change);
             }
             Err(error) => {
                 let text = watch_error(&error);
-                tracing::warn!(?kind, error = text, "a watch was interrupted; it goes on");
+                // Once for the same trouble, which may last: it is tried again every five seconds.
+                if told != text {
+                    tracing::warn!(?kind, error = text, "a watch was interrupted; it goes on");
+                    told.clone_from(&text);
+                }
                 cache.note_health(kind, false, Some((Instant::now(), text)));
             }
         }

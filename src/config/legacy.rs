@@ -1,0 +1,335 @@
+//! The configuration file of the original, the Go program of the same name (design §7): its keys become ours before anything
+//! else looks at the document, each where it stood, so that every later message has the right line. `draft` calls it;
+//! it knows no section's type. [`OLD`] is the one list: the page of all keys shows it too.
+//!
+//! The original read its file without regard to case (viper), and so does this.
+
+use serde_saphyr::{Location, Spanned};
+
+use super::document::{Content, Node};
+use super::keys;
+
+mod convert;
+
+/// What became of a key.
+enum Fate {
+    /// Another name for the same value.
+    Renamed(&'static str),
+    /// The name now, how the value is made, and that in words.
+    Converted(&'static str, Convert, &'static str),
+    /// Nothing asks for it any more: why, and what to do instead.
+    Gone(&'static str),
+}
+
+/// Makes the new value from the old one.
+type Convert = fn(&Node) -> Result<Converted, Unreadable>;
+
+/// Where something cannot be read, and what the original accepted.
+type Unreadable = (Location, &'static str);
+
+/// What a [`Convert`] makes.
+enum Converted {
+    /// The key was written as it still is, or not at all: nothing to do or say.
+    Unchanged,
+    /// The new value, and the rest of the notice: what changed but for the name.
+    To(Content, String),
+}
+
+const NO_DAEMON: &str = "no Docker daemon is used any more; remove it";
+const NO_PUSH: &str = "nothing is pushed to a registry, pods fetch from Peitho; for builder and base images behind a \
+                       password set images.registries";
+const NO_PULLER: &str = "Peitho's own image does the puller's work: set agent.image where the name of that image is not \
+                         the default";
+const NO_SWEEPER: &str =
+    "nothing is left that needs sweeping: pods and records go when the peer removes the chaincode";
+const NO_ZAP: &str = "a line of the log has no such part; remove it";
+const STDERR: &str = "the log goes to stderr; redirect that";
+
+/// Every key of the original with what became of it, in the order of its documentation.
+const OLD: &[(&str, Fate)] = &[
+    ("sweeper.enable", Fate::Gone(NO_SWEEPER)),
+    ("sweeper.interval", Fate::Gone(NO_SWEEPER)),
+    (
+        "peitho.imageMode",
+        Fate::Converted(
+            "images.mode",
+            convert::image_mode,
+            "`registry` becomes `delivery` too: no registry is needed, and nothing is pushed to one",
+        ),
+    ),
+    (
+        "peitho.pullerAccessAddress",
+        Fate::Converted(
+            "delivery.address",
+            convert::address,
+            "the host is kept; `https`, the port of the delivery listener, no path",
+        ),
+    ),
+    ("peitho.pullerImage", Fate::Gone(NO_PULLER)),
+    ("k8s.namespace", Fate::Renamed("kubernetes.namespace")),
+    ("k8s.kubeconfig", Fate::Renamed("kubernetes.kubeconfig")),
+    (
+        "k8s.dns",
+        Fate::Converted(
+            "kubernetes.hostAliases",
+            convert::host_aliases,
+            "`ip:host` becomes `{ip, hostnames}`, one for each address",
+        ),
+    ),
+    ("docker.endpoint", Fate::Gone(NO_DAEMON)),
+    ("docker.registry.server-address", Fate::Gone(NO_PUSH)),
+    ("docker.registry.project", Fate::Gone(NO_PUSH)),
+    ("docker.registry.email", Fate::Gone(NO_PUSH)),
+    ("docker.registry.username", Fate::Gone(NO_PUSH)),
+    ("docker.registry.password", Fate::Gone(NO_PUSH)),
+    (
+        "log.level",
+        Fate::Converted(
+            "log.level",
+            convert::level,
+            "`dpanic`, `panic` and `fatal` become `error`",
+        ),
+    ),
+    (
+        "log.format",
+        Fate::Converted("log.format", convert::format, "`console` becomes `text`"),
+    ),
+    (
+        "log.enable-color",
+        Fate::Converted(
+            "log.color",
+            convert::color,
+            "`true` becomes `always`, `false` becomes `never`",
+        ),
+    ),
+    ("log.name", Fate::Gone(NO_ZAP)),
+    ("log.development", Fate::Gone(NO_ZAP)),
+    ("log.disable-caller", Fate::Gone(NO_ZAP)),
+    ("log.disable-stacktrace", Fate::Gone(NO_ZAP)),
+    ("log.output-paths", Fate::Gone(STDERR)),
+    ("log.error-output-paths", Fate::Gone(STDERR)),
+];
+
+/// The one section that has keys of both kinds.
+const SHARED: &str = "log";
+
+/// Something to tell about a place of the file.
+#[derive(Debug)]
+pub(super) struct Remark {
+    pub(super) place: Location,
+    pub(super) message: String,
+}
+
+/// A document with our keys only.
+#[derive(Debug)]
+pub(super) struct Translation {
+    pub(super) document: Node,
+    /// What was translated, by line.
+    pub(super) notices: Vec<Remark>,
+    pub(super) problems: Vec<Remark>,
+}
+
+/// The rows of the page of all keys: the old key, and what became of it as Markdown.
+pub(super) fn table() -> impl Iterator<Item = (&'static str, String)> {
+    OLD.iter().map(|(path, fate)| {
+        let became = match fate {
+            Fate::Renamed(to) => format!("`{to}`"),
+            Fate::Converted(to, _, how) => format!("`{to}`: {how}"),
+            Fate::Gone(why) => format!("no effect: {why}"),
+        };
+        (*path, became)
+    })
+}
+
+/// Puts our keys in the place of the original's.
+pub(super) fn translate(document: Node) -> Translation {
+    let mut work = Work::default();
+    let Node { place, content } = document;
+    let content = match content {
+        Content::Map(entries) => Content::Map(work.document(entries)),
+        other => other,
+    };
+    let document = Node { place, content };
+    work.notices.sort_by_key(|remark| remark.place.line());
+    Translation {
+        document,
+        notices: work.notices,
+        problems: work.problems,
+    }
+}
+
+/// A key with where it stands, and its value.
+type Entry = (Spanned<String>, Node);
+
+#[derive(Default)]
+struct Work {
+    /// For `section.key`: what it is set to, in the place of the old key, which is named.
+    moved: Vec<(&'static str, &'static str, Entry)>,
+    /// Keys without effect that share a reason share a line.
+    gone: Vec<(Location, Vec<&'static str>, &'static str)>,
+    notices: Vec<Remark>,
+    problems: Vec<Remark>,
+}
+
+impl Work {
+    fn document(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
+        let mut kept = Vec::new();
+        for (key, node) in entries {
+            let is_shared = key.value.eq_ignore_ascii_case(SHARED);
+            match &node.content {
+                Content::Map(_) | Content::Null if is_section(&key.value) => {
+                    let rest = self.section(&key.value, node);
+                    if is_shared {
+                        kept.push((key, rest));
+                    }
+                }
+                _ if is_section(&key.value) && !is_shared => {
+                    self.problem(&key, format!("{} is not a mapping of keys", key.value));
+                }
+                _ => kept.push((key, node)),
+            }
+        }
+        for (old, new, entry) in std::mem::take(&mut self.moved) {
+            self.lay(&mut kept, old, new, entry);
+        }
+        for (place, paths, why) in std::mem::take(&mut self.gone) {
+            let verb = if paths.len() == 1 { "has" } else { "have" };
+            let message = format!("{} {verb} no effect: {why}", paths.join(", "));
+            self.notices.push(Remark { place, message });
+        }
+        kept
+    }
+
+    /// Takes the old keys out of the section at `path`, and gives the rest.
+    fn section(&mut self, path: &str, section: Node) -> Node {
+        let Content::Map(entries) = section.content else {
+            return section;
+        };
+        let mut rest = Vec::new();
+        for (key, node) in entries {
+            let path = format!("{path}.{}", key.value);
+            let known = OLD.iter().find(|(old, _)| old.eq_ignore_ascii_case(&path));
+            match known {
+                Some((old, fate)) => rest.extend(self.key(old, fate, (key, node))),
+                None if is_section(&path)
+                    && matches!(node.content, Content::Map(_) | Content::Null) =>
+                {
+                    self.section(&path, node);
+                }
+                None if is_below(&path, SHARED) => rest.push((key, node)),
+                None => self.problem(&key, unknown(&path)),
+            }
+        }
+        Node {
+            place: section.place,
+            content: Content::Map(rest),
+        }
+    }
+
+    /// Does what is to be done with one old key; gives it back when it is one of ours as it stands.
+    fn key(&mut self, old: &'static str, fate: &Fate, entry: Entry) -> Option<Entry> {
+        let (key, node) = entry;
+        match fate {
+            Fate::Gone(why) => {
+                let place = key.referenced;
+                match self.gone.iter_mut().find(|(_, _, other)| other == why) {
+                    Some((_, paths, _)) => paths.push(old),
+                    None => self.gone.push((place, vec![old], why)),
+                }
+                None
+            }
+            Fate::Renamed(new) => {
+                self.notice(&key, format!("{old} is called {new} now"));
+                self.moved.push((old, new, (key, node)));
+                None
+            }
+            Fate::Converted(new, convert, _) => match convert(&node) {
+                Ok(Converted::Unchanged) => (old == *new).then_some((key, node)),
+                Ok(Converted::To(content, rest)) if old == *new => {
+                    self.notice(&key, format!("{old}{rest}"));
+                    Some((key, node.with(content)))
+                }
+                Ok(Converted::To(content, rest)) => {
+                    self.notice(&key, format!("{old} is called {new} now{rest}"));
+                    let node = node.with(content);
+                    self.moved.push((old, new, (key, node)));
+                    None
+                }
+                Err((place, accepted)) => {
+                    let message = format!("{old} cannot be read; accepted: {accepted}");
+                    self.problems.push(Remark { place, message });
+                    None
+                }
+            },
+        }
+    }
+
+    /// Sets `section.key` among `kept`, unless it is set there.
+    fn lay(&mut self, kept: &mut Vec<Entry>, old: &str, new: &str, (place, node): Entry) {
+        let called = |name: &str| {
+            let name = name.to_owned();
+            Spanned::new(name, place.referenced, place.defined)
+        };
+        let (section, key) = new.split_once('.').expect("OLD names section and key");
+        let index = match kept.iter().position(|(other, _)| other.value == section) {
+            Some(index) => index,
+            None => {
+                kept.push((called(section), node.with(Content::Null)));
+                kept.len() - 1
+            }
+        };
+        let section = &mut kept[index].1;
+        if matches!(section.content, Content::Null) {
+            section.content = Content::Map(Vec::new());
+        }
+        // Anything else is no section, which will be told.
+        let Content::Map(entries) = &mut section.content else {
+            return;
+        };
+        match entries.iter().find(|(other, _)| other.value == key) {
+            Some((other, _)) => {
+                let line = other.referenced.line();
+                let message =
+                    format!("{old} sets what {new} in line {line} sets too: remove {old}");
+                self.problem(&place, message);
+            }
+            None => entries.push((called(key), node)),
+        }
+    }
+
+    fn notice(&mut self, key: &Spanned<String>, message: String) {
+        let place = key.referenced;
+        self.notices.push(Remark { place, message });
+    }
+
+    fn problem(&mut self, key: &Spanned<String>, message: String) {
+        let place = key.referenced;
+        self.problems.push(Remark { place, message });
+    }
+}
+
+/// Whether keys of the original begin with `path`.
+fn is_section(path: &str) -> bool {
+    OLD.iter().any(|(old, _)| is_below(old, path))
+}
+
+fn is_below(path: &str, section: &str) -> bool {
+    let start = path.get(..section.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(section))
+        && path[section.len()..].starts_with('.')
+}
+
+/// What to say of `path` below an old section: the nearest old key by its present name, where it has one.
+fn unknown(path: &str) -> String {
+    let nearest = keys::nearest(path, OLD.iter(), |(old, _)| (*old).to_owned());
+    match nearest {
+        Some((_, Fate::Renamed(new) | Fate::Converted(new, ..))) => {
+            format!("{path} is not a key; did you mean {new}?")
+        }
+        Some((old, Fate::Gone(_))) => format!("{path} is not a key; did you mean {old}?"),
+        None => format!("{path} is not a key"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
