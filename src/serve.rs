@@ -81,9 +81,13 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let grants = Grants::new(*material.token_key.expose_secret());
     let settings = settings(config, instance, namespace.clone(), &material, additions);
     let compile_settings = compile_settings(config, &settings);
-    let runtime: Arc<dyn Runtime> = Kubernetes::start(client, settings, grants.clone()).await?;
+    let kubernetes = Kubernetes::start(client, settings, grants.clone()).await?;
+    let runtime: Arc<dyn Runtime> = Arc::clone(&kubernetes) as _;
 
     let tasks = TaskTracker::new();
+    let closing = CancellationToken::new();
+    let until = closing.clone();
+    tasks.spawn(async move { until.run_until_cancelled(kubernetes.rehearse()).await });
     let compiles = Compiles::new(
         compile_settings,
         Arc::clone(&runtime),
@@ -101,7 +105,6 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         },
     );
 
-    let closing = CancellationToken::new();
     let requests = engine_api::metrics::Requests::default();
     let counters = Arc::<Counters>::default();
     let admin = admin::router(Admin {

@@ -3,7 +3,8 @@
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
 //! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are pure. `chaincode`, `wait`, `logs` and
-//! `compile` carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits.
+//! `compile` carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits,
+//! `rehearsal` asks in advance.
 
 mod chaincode;
 mod compile;
@@ -17,6 +18,7 @@ mod orders;
 mod overlay;
 mod pod;
 mod record;
+mod rehearsal;
 mod remove;
 mod request;
 mod roster;

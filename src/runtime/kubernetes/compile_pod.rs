@@ -54,13 +54,13 @@ const PLACES: [(&str, &str); 9] = [
 
 /// What of a [`CompileSpec`] makes its pod.
 pub(super) struct Order<'a> {
-    key: &'a CompileKey,
-    tenant: &'a Tenant,
-    image: &'a ImageName,
-    command: &'a [String],
-    env: &'a [(String, String)],
-    working_dir: Option<&'a str>,
-    user: Option<i64>,
+    pub(super) key: &'a CompileKey,
+    pub(super) tenant: &'a Tenant,
+    pub(super) image: &'a ImageName,
+    pub(super) command: &'a [String],
+    pub(super) env: &'a [(String, String)],
+    pub(super) working_dir: Option<&'a str>,
+    pub(super) user: Option<i64>,
 }
 
 impl<'a> From<&'a CompileSpec> for Order<'a> {
