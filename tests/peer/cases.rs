@@ -4,6 +4,7 @@ mod deployment;
 mod lifecycle;
 mod protocol;
 mod secrets;
+mod templates;
 
 use anyhow::Result;
 use testbed::Steps;
@@ -73,6 +74,22 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     (
         "server_killed_while_chaincode_runs",
         lifecycle::server_killed_while_chaincode_runs,
+    ),
+    (
+        "templates_host_config_reaches_the_process",
+        templates::templates_host_config_reaches_the_process,
+    ),
+    (
+        "templates_change_the_pods_of_their_label",
+        templates::templates_change_the_pods_of_their_label,
+    ),
+    (
+        "templates_compiles_have_proxies_and_certificates",
+        templates::templates_compiles_have_proxies_and_certificates,
+    ),
+    (
+        "templates_that_the_cluster_refuses_are_told_at_the_start",
+        templates::templates_that_the_cluster_refuses_are_told_at_the_start,
     ),
     (
         "keys_appear_nowhere_but_in_their_secret",
