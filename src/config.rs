@@ -28,8 +28,10 @@ mod listen;
 mod log;
 mod pattern;
 mod pod_template;
+mod proxy;
 mod quantity;
 mod reference;
+mod run_as;
 mod store;
 
 pub use agent::Agent;
@@ -39,13 +41,15 @@ pub use compile::Compile;
 pub use delivery::Delivery;
 pub use error::{Error, Notice, Origin, Problem};
 pub use images::{ImageMode, Images, Registry, Scheme};
-pub use kubernetes::{HostAlias, Kubernetes};
+pub use kubernetes::{HostAlias, Kubernetes, PullPolicy};
 pub use listen::Listen;
 pub use log::{Log, LogColor, LogFormat};
 pub use pattern::Pattern;
 pub use pod_template::{Override, PodTemplate};
+pub use proxy::Proxy;
 pub use quantity::{Quantities, Quantity};
 pub use reference::reference;
+pub use run_as::RunAs;
 pub use store::Store;
 
 pub use draft::Origins;
@@ -143,6 +147,7 @@ impl Config {
         for value in shown.compile.env.values_mut() {
             "(hidden)".clone_into(value);
         }
+        shown.compile.proxy = shown.compile.proxy.shown();
         let overrides = shown.chaincode.overrides.iter_mut();
         let templates = [
             &mut shown.kubernetes.pod_template,

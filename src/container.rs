@@ -21,9 +21,11 @@ use crate::{archive, image};
 mod builder;
 mod chaincode;
 mod output;
+mod policy;
 
 use builder::Builders;
 pub use output::Output;
+pub use policy::Policy;
 
 /// What can go wrong with a container.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +33,20 @@ pub enum Error {
     /// No container of this name or id.
     #[error("No such container: {0}")]
     NotFound(ContainerRef),
-    /// The image of a chaincode container was not built by Peitho for this tenant.
+    /// There is no such builder image.
     #[error("No such image: {0}")]
     ImageMissing(ImageName),
+    /// The image of a chaincode container was not built by Peitho for this tenant (protocol rule 4 has the
+    /// first words).
+    #[error(
+        "No such image: {0}; chaincode runs only from images that Peitho built for this tenant: install the package again, and restart a peer that says it has it"
+    )]
+    ImageNotBuilt(ImageName),
+    /// The operator does not let this image compile.
+    #[error(
+        "image {0} may not be used to compile: none of the patterns in compile.allowedImages fits it; use another chaincode.builder, or have the operator of Peitho add it"
+    )]
+    ImageNotAllowed(ImageName),
     /// The name is taken.
     #[error(
         "Conflict. The container name \"/{name}\" is already in use. You have to remove that container to be able to reuse that name."
@@ -90,6 +103,8 @@ pub struct CreateSpec {
     pub user: Option<String>,
     /// What of `HostConfig` has a meaning here.
     pub host: HostSpec,
+    /// Names of the HostConfig settings that ask for privileges, which are not given: for one log line.
+    pub privileges: Vec<String>,
     /// Names of the HostConfig settings that were given and are ignored: for one log line.
     pub ignored: Vec<String>,
 }
@@ -156,6 +171,7 @@ struct Inner {
     compiles: Compiles,
     runtime: Arc<dyn Runtime>,
     store: Store,
+    policy: Policy,
     builders: Builders,
 }
 
@@ -166,12 +182,13 @@ enum Found {
 }
 
 impl Containers {
-    /// Containers whose chaincode runs on `runtime`.
+    /// Containers whose chaincode runs on `runtime`, as far as `policy` lets them.
     pub fn new(
         images: Images,
         compiles: Compiles,
         runtime: Arc<dyn Runtime>,
         store: Store,
+        policy: Policy,
     ) -> Self {
         let builders = Builders::default();
         Self(Arc::new(Inner {
@@ -179,6 +196,7 @@ impl Containers {
             compiles,
             runtime,
             store,
+            policy,
             builders,
         }))
     }
@@ -186,12 +204,13 @@ impl Containers {
     /// Creates a builder (no name) or a chaincode container (named).
     ///
     /// # Errors
-    /// [`Error::ImageMissing`], [`Error::NameInUse`], [`Error::Invalid`].
+    /// [`Error::ImageMissing`], [`Error::ImageNotBuilt`], [`Error::ImageNotAllowed`], [`Error::NameInUse`],
+    /// [`Error::Invalid`].
     pub async fn create(
         &self,
         tenant: &Tenant,
         name: Option<ContainerName>,
-        spec: CreateSpec,
+        mut spec: CreateSpec,
     ) -> Result<ContainerId, Error> {
         let image: ImageName = spec
             .image
@@ -200,6 +219,7 @@ impl Containers {
         let id = ContainerId::random();
         match name {
             None => {
+                self.0.policy.check_builder(&image)?;
                 let builder = builder::order(&self.0.images, tenant, image, spec).await?;
                 self.0.builders.insert(tenant, id, builder);
             }
@@ -208,6 +228,7 @@ impl Containers {
                     tenant: tenant.clone(),
                     name,
                 };
+                self.0.policy.restrict(&key, &mut spec);
                 let spec = chaincode::order(&self.0.images, key, id, image, spec).await?;
                 self.0
                     .runtime

@@ -134,6 +134,8 @@ pub struct HostSpec {
     pub extra_hosts: Vec<(String, String)>,
     /// `ReadonlyRootfs`.
     pub read_only_root: bool,
+    /// `CapAdd` as far as it is allowed, in Kubernetes' spelling: without `CAP_`.
+    pub added_capabilities: Vec<String>,
 }
 
 /// A file put into a container before its start. `Debug` does not show the content: it may be a key.

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin, Check};
 use crate::compile::{self, Compiles};
 use crate::config::Config;
-use crate::container::Containers;
+use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
 use crate::grant::Grants;
@@ -64,6 +64,7 @@ struct Server {
 async fn start(config: &Config) -> anyhow::Result<Server> {
     // The addresses first: the quickest mistakes to tell.
     let bound = Listeners::bind(config).await?;
+    let additions = Additions::read(config)?;
 
     let store = Store::open(&config.store.directory).await?;
     let registries = Registries::new(&config.images.registries).await?;
@@ -82,11 +83,15 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         &config.delivery.address,
     )?;
     let grants = Grants::new(*material.token_key.expose_secret());
-    let settings = settings(config, instance, namespace.clone(), &material)?;
+    let settings = settings(config, instance, namespace.clone(), &material, additions);
     let compile_settings = compile_settings(config, &settings);
-    let runtime: Arc<dyn Runtime> = Kubernetes::start(client, settings, grants.clone()).await?;
+    let kubernetes = Kubernetes::start(client, settings, grants.clone()).await?;
+    let runtime: Arc<dyn Runtime> = Arc::clone(&kubernetes) as _;
 
     let tasks = TaskTracker::new();
+    let closing = CancellationToken::new();
+    let until = closing.clone();
+    tasks.spawn(async move { until.run_until_cancelled(kubernetes.rehearse()).await });
     let compiles = Compiles::new(
         compile_settings,
         Arc::clone(&runtime),
@@ -98,9 +103,12 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         compiles.clone(),
         Arc::clone(&runtime),
         store.clone(),
+        Policy {
+            allowed_images: config.compile.allowed_images.clone(),
+            allowed_capabilities: config.chaincode.allowed_capabilities.clone(),
+        },
     );
 
-    let closing = CancellationToken::new();
     let requests = engine_api::metrics::Requests::default();
     let counters = Arc::<Counters>::default();
     let admin = admin::router(Admin {
@@ -226,14 +234,39 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
+/// What the configuration adds to pods, read before anything is asked of the cluster.
+struct Additions {
+    templates: kubernetes::Templates,
+    surroundings: kubernetes::Surroundings,
+}
+
+impl Additions {
+    fn read(config: &Config) -> anyhow::Result<Self> {
+        let Config {
+            kubernetes,
+            compile,
+            chaincode,
+            delivery,
+            ..
+        } = config;
+        Ok(Self {
+            templates: kubernetes::Templates::read(kubernetes, compile, chaincode)?,
+            surroundings: kubernetes::Surroundings::read(compile, &delivery.address)?,
+        })
+    }
+}
+
 fn settings(
     config: &Config,
     instance: InstanceName,
     namespace: String,
     material: &InstanceMaterial,
-) -> anyhow::Result<kubernetes::Settings> {
-    let templates =
-        kubernetes::Templates::read(&config.kubernetes, &config.compile, &config.chaincode)?;
+    additions: Additions,
+) -> kubernetes::Settings {
+    let Additions {
+        templates,
+        surroundings,
+    } = additions;
     let Config {
         kubernetes,
         compile,
@@ -242,11 +275,12 @@ fn settings(
         delivery,
         ..
     } = config.clone();
-    Ok(kubernetes::Settings {
+    kubernetes::Settings {
         namespace,
         instance,
         host_aliases: kubernetes.host_aliases,
         image_pull_secrets: kubernetes.image_pull_secrets,
+        image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image: agent.image,
         delivery_address: delivery.address,
@@ -257,8 +291,9 @@ fn settings(
         compile_timeout: Duration::from_secs(compile.timeout_seconds),
         chaincode_requests: chaincode.requests,
         chaincode_run_as_user: chaincode.run_as_user,
+        surroundings,
         templates,
-    })
+    }
 }
 
 fn compile_settings(config: &Config, pods: &kubernetes::Settings) -> compile::Settings {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Quantities, quantities};
-use super::{Override, PodTemplate, Problems};
+use super::{Override, PodTemplate, Problems, RunAs};
 
 /// Chaincode pods.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -12,8 +12,12 @@ use super::{Override, PodTemplate, Problems};
 pub struct Chaincode {
     /// Resource requests of a chaincode pod: small, or idle chaincode fills a node.
     pub requests: Quantities,
-    /// The numeric user (and group) where the runtime image names none by number.
-    pub run_as_user: i64,
+    /// The numeric user (and group) where the runtime image names none by number; `none` leaves them to the platform,
+    /// as OpenShift wants it.
+    pub run_as_user: RunAs,
+    /// Capabilities that chaincode gets when its peer asks for them (`CapAdd`), for example `NET_BIND_SERVICE`, the one
+    /// that Pod Security `restricted` allows.
+    pub allowed_capabilities: Vec<String>,
     /// A part of a pod that is laid over every chaincode pod, after `kubernetes.podTemplate`.
     pub pod_template: PodTemplate,
     /// Parts of pods for some chaincode, by language and by label of the package. Those that fit are laid over the
@@ -25,7 +29,8 @@ impl Default for Chaincode {
     fn default() -> Self {
         Self {
             requests: quantities([("cpu", "10m"), ("memory", "64Mi")]),
-            run_as_user: 500,
+            run_as_user: RunAs::User(500),
+            allowed_capabilities: Vec::new(),
             pod_template: PodTemplate::default(),
             overrides: Vec::new(),
         }
@@ -36,6 +41,17 @@ impl Chaincode {
     pub(super) fn check(&self, problems: &mut Problems) {
         problems.quantities("chaincode.requests", &self.requests);
         problems.user("chaincode.runAsUser", self.run_as_user);
+        for (index, name) in self.allowed_capabilities.iter().enumerate() {
+            let fits = name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+            if name.is_empty() || !fits || name.starts_with("CAP_") {
+                let key = format!("chaincode.allowedCapabilities[{index}]");
+                problems.add(
+                    key,
+                    name,
+                    "a capability as Kubernetes spells it, such as NET_BIND_SERVICE",
+                );
+            }
+        }
         for (index, it) in self.overrides.iter().enumerate() {
             it.check(&format!("chaincode.overrides[{index}]"), problems);
         }

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 
-use super::Quantities;
 use super::quantity::Quantity;
+use super::{Quantities, RunAs};
 
 /// What [`super::Config::check`] found: pairs of a key, such as `images.registries[0].host`, and a message that
 /// begins with it.
@@ -48,8 +48,13 @@ impl Problems {
     }
 
     /// A user that runs something: root is refused (design D16).
-    pub(super) fn user(&mut self, key: &str, uid: i64) {
-        self.number(key, uid, 1..=i64::from(i32::MAX));
+    pub(super) fn user(&mut self, key: &str, user: RunAs) {
+        const MOST: i64 = i32::MAX as i64;
+        if let RunAs::User(user) = user
+            && !(1..=MOST).contains(&user)
+        {
+            self.add(key, user, &format!("1 to {MOST}, or none"));
+        }
     }
 
     pub(super) fn quantities(&mut self, key: &str, quantities: &Quantities) {

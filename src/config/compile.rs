@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Quantities, quantities};
-use super::{PodTemplate, Problems};
+use super::{Pattern, PodTemplate, Problems, Proxy, RunAs};
 
 /// Compile pods.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -19,14 +20,25 @@ pub struct Compile {
     pub timeout_seconds: u64,
     /// The peers' `chaincode.installTimeout` in seconds; at 80 % of it the log gets a warning.
     pub install_timeout_seconds: u64,
-    /// Environment added to each compile, for example `GOPROXY`.
+    /// Environment added to each compile, for example `GOPROXY`. Whoever can read pods sees the values: passwords of
+    /// proxies belong into `compile.proxy`.
     pub env: BTreeMap<String, String>,
     /// Resource requests of a compile pod.
     pub requests: Quantities,
     /// Resource limits of a compile pod.
     pub limits: Quantities,
-    /// The numeric user (and group) where the builder image names none by number.
-    pub run_as_user: i64,
+    /// The numeric user (and group) where the builder image names none by number; `none` leaves them to the platform,
+    /// as OpenShift wants it.
+    pub run_as_user: RunAs,
+    /// Patterns over full names of builder images, for example `docker.io/hyperledger/*`; `*` is any characters, `?`
+    /// one. Empty: any image.
+    pub allowed_images: Vec<Pattern>,
+    /// A file of PEM certificates that compiles trust. Go, Node.js, git and curl are told of it, Java is not; some
+    /// of them then trust no others, so it needs the public ones too where those are needed.
+    pub ca_bundle: Option<PathBuf>,
+    /// The way out of the cluster for compiles: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in capitals and in small
+    /// letters. Tools of Java read none of them: they want `MAVEN_OPTS` or `GRADLE_OPTS` in `compile.env`.
+    pub proxy: Proxy,
     /// A part of a pod that is laid over every compile pod, after `kubernetes.podTemplate`. Results are kept for
     /// the templates that they were made with.
     pub pod_template: PodTemplate,
@@ -41,7 +53,10 @@ impl Default for Compile {
             env: BTreeMap::new(),
             requests: quantities([("cpu", "200m"), ("memory", "512Mi")]),
             limits: quantities([("cpu", "4"), ("memory", "4Gi")]),
-            run_as_user: 500,
+            run_as_user: RunAs::User(500),
+            allowed_images: Vec::new(),
+            ca_bundle: None,
+            proxy: Proxy::default(),
             pod_template: PodTemplate::default(),
         }
     }
@@ -68,6 +83,13 @@ impl Compile {
         problems.quantities("compile.limits", &self.limits);
         problems.within_limits("compile.requests", &self.requests, &self.limits);
         problems.user("compile.runAsUser", self.run_as_user);
+        self.proxy.check("compile.proxy", problems);
+        for (index, pattern) in self.allowed_images.iter().enumerate() {
+            if pattern.is_empty() {
+                let key = format!("compile.allowedImages[{index}]");
+                problems.add(key, pattern, "a pattern such as docker.io/hyperledger/*");
+            }
+        }
     }
 }
 
@@ -82,6 +104,9 @@ impl fmt::Debug for Compile {
             .field("requests", &self.requests)
             .field("limits", &self.limits)
             .field("run_as_user", &self.run_as_user)
+            .field("allowed_images", &self.allowed_images)
+            .field("ca_bundle", &self.ca_bundle)
+            .field("proxy", &self.proxy)
             .field("pod_template", &self.pod_template)
             .finish()
     }

@@ -151,6 +151,10 @@ fn shape(schema: &Value, definitions: &Value) -> Shape {
         let name = reference.rsplit('/').next().unwrap_or_default();
         return shape(&definitions[name], definitions);
     }
+    // An optional one of those.
+    if let Some(first) = schema["anyOf"].get(0) {
+        return shape(first, definitions);
+    }
     if let Some(properties) = schema["properties"].as_object() {
         let keys = properties
             .iter()

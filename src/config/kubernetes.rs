@@ -23,6 +23,8 @@ pub struct Kubernetes {
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,
+    /// When the node asks the registry for an image that it has.
+    pub image_pull_policy: PullPolicy,
     /// Seconds that a pod may stay unschedulable before the launch fails (autoscalers need time).
     pub scheduling_grace_seconds: u64,
     /// A part of a pod that is laid over every pod, see [pod templates](pod-templates.md).
@@ -37,8 +39,32 @@ impl Default for Kubernetes {
             instance: "peitho".to_owned(),
             host_aliases: Vec::new(),
             image_pull_secrets: Vec::new(),
+            image_pull_policy: PullPolicy::default(),
             scheduling_grace_seconds: 120,
             pod_template: PodTemplate::default(),
+        }
+    }
+}
+
+/// Kubernetes' `imagePullPolicy`, in its spelling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// What is on the node is taken, as in Docker.
+    #[default]
+    IfNotPresent,
+    /// At each start.
+    Always,
+    /// Never: images come onto the nodes by other ways.
+    Never,
+}
+
+impl PullPolicy {
+    /// The word of Kubernetes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Always => "Always",
+            Self::Never => "Never",
         }
     }
 }

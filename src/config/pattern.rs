@@ -17,6 +17,11 @@ impl Pattern {
         WildMatch::new(&self.0).matches(name)
     }
 
+    /// A name that it matches.
+    pub fn example(&self) -> String {
+        self.0.replace('*', "").replace('?', "x")
+    }
+
     /// Whether it says nothing, which matches nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -59,6 +64,8 @@ mod tests {
             ("registry/*", "registry/a/b:1", true),
             ("a.c", "abc", false),
         ] {
+            let example = Pattern::from(pattern).example();
+            assert!(Pattern::from(pattern).matches(&example), "{pattern}");
             assert_eq!(
                 Pattern::from(pattern).matches(name),
                 matches,

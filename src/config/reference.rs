@@ -86,9 +86,13 @@ fn details(page: &mut String, section: &str, key: &str, property: &Value, defini
         let (name, about) = (shown(&choice["const"]), text(choice, &Value::Null));
         line(page, &format!("- {name}: {about}"));
     }
-    let item = resolved(&property["items"], definitions);
+    let items = resolved(&property["items"], definitions);
+    let (item, head) = match items["properties"].is_object() {
+        true => (items, "Each item of"),
+        false => (resolved(property, definitions), "Keys of"),
+    };
     if item["properties"].is_object() {
-        line(page, &format!("\nEach item of `{section}.{key}`:\n"));
+        line(page, &format!("\n{head} `{section}.{key}`:\n"));
         line(
             page,
             "| key | type | default | meaning |\n|---|---|---|---|",
@@ -118,6 +122,8 @@ fn entries(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
 }
 
 fn resolved<'a>(schema: &'a Value, definitions: &'a Value) -> &'a Value {
+    // An optional one.
+    let schema = schema["anyOf"].get(0).unwrap_or(schema);
     match schema["$ref"].as_str().and_then(|r| r.rsplit('/').next()) {
         Some(name) => &definitions[name],
         None => schema,
@@ -160,6 +166,7 @@ fn kind(property: &Value, definitions: &Value) -> String {
         return names.join(" or ");
     }
     let name = match &definition["type"] {
+        Value::Array(kinds) if kinds[..] == ["integer", "string"] => Some("number or text"),
         Value::Array(kinds) => kinds.first().and_then(Value::as_str),
         kind => kind.as_str(),
     };
@@ -183,7 +190,9 @@ fn shown(value: &Value) -> String {
         Value::Object(map) => {
             let pairs: Vec<String> = map
                 .iter()
-                .map(|(key, value)| format!("{key}: {}", value.as_str().unwrap_or_default()))
+                .filter_map(|(key, value)| Some((key, value.as_str()?)))
+                .filter(|(_, text)| !text.is_empty())
+                .map(|(key, text)| format!("{key}: {text}"))
                 .collect();
             format!("`{{{}}}`", pairs.join(", "))
         }

@@ -117,7 +117,31 @@ fn values_are_refused_with_what_is_accepted() {
         ),
         (
             "chaincode:\n  runAsUser: 0\n",
-            "peitho.yml:2:3: chaincode.runAsUser is 0; accepted: 1 to 2147483647",
+            "peitho.yml:2:3: chaincode.runAsUser is 0; accepted: 1 to 2147483647, or none",
+        ),
+        (
+            "chaincode:\n  runAsUser: root\n",
+            "peitho.yml:2:3: chaincode.runAsUser: invalid value: string \"root\", expected a number or none",
+        ),
+        (
+            "compile:\n  proxy:\n    https: proxy:3128\n",
+            "peitho.yml:3:5: compile.proxy.https is \"proxy:3128\"; accepted: http://host:port or http://user:password@host:port, without a path",
+        ),
+        (
+            "compile: {proxy: {htttps: a}}",
+            "peitho.yml:1:19: compile.proxy.htttps is not a key; did you mean compile.proxy.https?",
+        ),
+        (
+            "compile:\n  allowedImages: ['']\n",
+            "peitho.yml:2:19: compile.allowedImages[0] is \"\"; accepted: a pattern such as docker.io/hyperledger/*",
+        ),
+        (
+            "chaincode: {allowedCapabilities: [CAP_CHOWN]}",
+            "peitho.yml:1:35: chaincode.allowedCapabilities[0] is \"CAP_CHOWN\"; accepted: a capability as Kubernetes spells it, such as NET_BIND_SERVICE",
+        ),
+        (
+            "kubernetes: {imagePullPolicy: always}",
+            "peitho.yml:1:14: kubernetes.imagePullPolicy: unknown variant `always`, expected one of `IfNotPresent`, `Always`, `Never`",
         ),
         (
             "log:\n  level: true\n",
@@ -205,8 +229,30 @@ fn a_file_that_was_named_must_exist() {
 }
 
 #[test]
+fn a_user_is_a_number_or_left_to_the_platform() {
+    for (yaml, user) in [
+        ("chaincode: {runAsUser: none}", RunAs::Platform),
+        ("chaincode: {runAsUser: 7}", RunAs::User(7)),
+        ("chaincode: {runAsUser: '7'}", RunAs::User(7)),
+        ("", RunAs::User(500)),
+    ] {
+        let config = load(yaml, &[], &[]).unwrap();
+        assert_eq!(config.chaincode.run_as_user, user, "{yaml}");
+        assert!(load(&config.to_yaml(), &[], &[]).is_ok());
+    }
+    let env = [("PEITHO_COMPILE__RUN_AS_USER", "none")];
+    let config = load("", &env, &[]).unwrap();
+    assert_eq!(config.compile.run_as_user, RunAs::Platform);
+}
+
+#[test]
 fn secrets_are_not_shown() {
     const SECRET: &str = "hunter2";
+    let proxied = format!("compile: {{proxy: {{http: 'http://me:{SECRET}@proxy:1', no: [a]}}}}");
+    let config = load(&proxied, &[], &[]).unwrap();
+    assert!(config.compile.proxy.http.contains(SECRET));
+    assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
+    assert!(load(&config.to_yaml(), &[], &[]).is_ok());
     let yaml = format!("compile:\n  env:\n    HTTPS_PROXY: http://me:{SECRET}@proxy\n");
     let config = load(&yaml, &[], &[]).unwrap();
     assert!(config.to_yaml().contains("HTTPS_PROXY"));
@@ -225,6 +271,8 @@ fn secrets_are_not_shown() {
     for yaml in [
         format!("delivery: {{address: 'https://me:{SECRET}@peitho'}}"),
         format!("images: {{registries: [{{host: 'me:{SECRET}@registry'}}]}}"),
+        format!("compile: {{proxy: {{http: 'http://me:{SECRET}@proxy/path'}}}}"),
+        format!("compile: {{proxy: {{https: 'me:{SECRET}@proxy'}}}}"),
         format!("compile: {{env: ['{SECRET}']}}"),
         format!("compile: {{env: {{A: ['{SECRET}']}}}}"),
     ] {

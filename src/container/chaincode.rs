@@ -31,11 +31,8 @@ pub(super) async fn order(
     spec: CreateSpec,
 ) -> Result<ChaincodeSpec, Error> {
     let Some(built) = images.built(&key.tenant, &image).await? else {
-        return Err(Error::ImageMissing(image));
+        return Err(Error::ImageNotBuilt(image));
     };
-    if !spec.ignored.is_empty() {
-        tracing::info!(container = %key, settings = ?spec.ignored, "container: HostConfig settings without a meaning on Kubernetes are ignored");
-    }
     let user = match spec.user.as_deref() {
         Some(user) => Some(numeric_user(user)?),
         None => built

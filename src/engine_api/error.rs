@@ -53,6 +53,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "request", message)
     }
 
+    /// A request for what nobody gets.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
     /// The client hears `message`; the log has the cause too.
     pub(super) fn caused_by(
         status: StatusCode,
@@ -127,6 +132,8 @@ impl From<container::Error> for ApiError {
         let (status, kind) = match error {
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "container_not_found"),
             Error::ImageMissing(_) => (StatusCode::NOT_FOUND, "image_not_found"),
+            Error::ImageNotBuilt(_) => (StatusCode::NOT_FOUND, "image_not_built"),
+            Error::ImageNotAllowed(_) => (StatusCode::FORBIDDEN, "image_not_allowed"),
             Error::NameInUse { .. } => (StatusCode::CONFLICT, "name_in_use"),
             Error::NotRunning(_) => (StatusCode::CONFLICT, "not_running"),
             Error::Invalid(_) => (StatusCode::BAD_REQUEST, "request"),
@@ -209,6 +216,16 @@ mod tests {
                 container_error(container::Error::ImageMissing(image())),
                 404,
                 "No such image: net-peer-simple:latest",
+            ),
+            (
+                container_error(container::Error::ImageNotBuilt(image())),
+                404,
+                "No such image: net-peer-simple:latest; chaincode runs only",
+            ),
+            (
+                container_error(container::Error::ImageNotAllowed(image())),
+                403,
+                "image net-peer-simple:latest may not be used to compile",
             ),
             (
                 container_error(container::Error::NotFound(named())),

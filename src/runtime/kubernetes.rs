@@ -2,8 +2,9 @@
 //! a Secret and a Pod. `container` and `compile` call it through [`Runtime`]; it knows neither, nor the
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
-//! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `verdict` and `evidence` are pure. `chaincode`, `wait`, `logs` and
-//! `compile` carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits.
+//! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are pure. `chaincode`, `wait`, `logs` and
+//! `compile` carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits,
+//! `rehearsal` asks in advance.
 
 mod access;
 mod chaincode;
@@ -18,9 +19,11 @@ mod orders;
 mod overlay;
 mod pod;
 mod record;
+mod rehearsal;
 mod remove;
 mod request;
 mod roster;
+mod surroundings;
 mod template;
 mod template_check;
 mod templates;
@@ -43,13 +46,14 @@ use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
     UploadedFile,
 };
-use crate::config::{HostAlias, Quantities};
+use crate::config::{HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
 
 pub use self::access::{RIGHTS, Right, check_access};
 pub use self::connect::{ConnectError, Connection, connect};
 pub use self::instance::{InstanceMaterial, load_or_create};
+pub use self::surroundings::{BundleError, Surroundings};
 pub use self::templates::Templates;
 
 /// How long orders wait for the watches after a start of Peitho.
@@ -68,6 +72,8 @@ pub struct Settings {
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,
+    /// When the node asks the registry for an image that it has.
+    pub image_pull_policy: PullPolicy,
     /// How long a pod may stay without a node.
     pub scheduling_grace: Duration,
     /// The image that holds Peitho's program, as the node pulls it.
@@ -81,13 +87,15 @@ pub struct Settings {
     /// Resource limits of compile pods.
     pub compile_limits: Quantities,
     /// User and group of compile pods whose image names none by number.
-    pub compile_run_as_user: i64,
+    pub compile_run_as_user: RunAs,
     /// After how long a compile is ended.
     pub compile_timeout: Duration,
     /// Resource requests of chaincode pods, and of init containers.
     pub chaincode_requests: Quantities,
     /// User and group of chaincode pods whose image names none by number.
-    pub chaincode_run_as_user: i64,
+    pub chaincode_run_as_user: RunAs,
+    /// What compile pods trust, and the proxies they use.
+    pub surroundings: Surroundings,
     /// What the operator lays over pods.
     pub templates: Templates,
 }
@@ -95,7 +103,12 @@ pub struct Settings {
 impl Settings {
     /// Digest of what in these settings the result of a compile may depend on; `None` for nothing.
     pub fn compile_digest(&self) -> Option<Digest> {
-        self.templates.compile_digest()
+        let parts = [self.surroundings.digest(), self.templates.compile_digest()];
+        let text = parts.map(|part| part.map_or(String::new(), |digest| digest.to_string()));
+        parts
+            .iter()
+            .any(Option::is_some)
+            .then(|| Digest::of(text.join(" ").as_bytes()))
     }
 }
 

@@ -120,6 +120,11 @@ impl Cluster {
         })
     }
 
+    /// The certificate of the authority that the cluster's own certificates come from.
+    pub fn authority(&self) -> &Path {
+        &self.authority
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.layout.file("admin.kubeconfig")

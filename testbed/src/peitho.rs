@@ -27,6 +27,9 @@ pub const ENGINE: &str = "127.0.0.1:18080";
 /// The Service's address in the cluster: fixed, since there is no DNS server.
 pub const SERVICE_ADDRESS: &str = "10.96.0.80";
 
+/// Stands in the address of the proxy that compiles are given, and must stand nowhere else.
+pub const PROXY_PASSWORD: &str = "proxys-own-word";
+
 const DELIVERY_PORT: u16 = 18081;
 const ADMIN: &str = "127.0.0.1:19090";
 const READY: Duration = Duration::from_secs(60);
@@ -139,6 +142,12 @@ impl Peitho {
             "delivery": {"address": format!("https://{HOST_ADDRESS}:{DELIVERY_PORT}")},
             "kubernetes": {"kubeconfig": kubeconfig, "namespace": CHAINCODE_NAMESPACE, "schedulingGraceSeconds": 3},
             "agent": {"image": build.image},
+            // Nobody listens there: what has to reach Peitho must not go by it.
+            "compile": {
+                "proxy": {"http": format!("http://nobody:{PROXY_PASSWORD}@127.0.0.1:9")},
+                "caBundle": cluster.authority(),
+            },
+            "chaincode": {"overrides": overrides()},
             "log": {"level": level, "color": "never"},
         });
         let file = run.dir().join("peitho.yml");
@@ -190,6 +199,32 @@ impl Peitho {
     pub fn process(&self) -> &Process {
         &self.process
     }
+}
+
+/// Pod templates for packages of the suite, by label: one that changes what can be changed, and two that the cluster does not
+/// take as they are.
+fn overrides() -> serde_json::Value {
+    let unknown_source =
+        json!({"name": "lost", "image": {"reference": "nowhere.example.com/lost:1"}});
+    json!([
+        {"label": "tmpl_*", "podTemplate": {
+            "metadata": {"labels": {"team": "tmpl"}},
+            "spec": {
+                "nodeSelector": {"kubernetes.io/os": "linux"},
+                "hostAliases": [{"ip": "10.0.0.8", "hostnames": ["tmpl.example.com"]}],
+                "securityContext": {"runAsUser": 501},
+                "containers": [{
+                    "name": "chaincode",
+                    "env": [{"name": "FROM_TEMPLATE", "value": "of tmpl"}],
+                    "resources": {"limits": {"memory": "48Mi"}},
+                }],
+            },
+        }},
+        // Pod Security refuses it.
+        {"label": "tmpl-host", "podTemplate": {"spec": {"hostNetwork": true}}},
+        // A feature that is off: the field is dropped without a word (k8s-measurements §5).
+        {"label": "tmpl-lost", "podTemplate": {"spec": {"volumes": [unknown_source]}}},
+    ])
 }
 
 fn spawn(run: &Run, program: &Path, config: &Path) -> Result<Process> {

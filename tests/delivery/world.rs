@@ -12,7 +12,7 @@ use axum::Router;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use peitho::compile::{Compiles, Input, Request, Run, Settings};
-use peitho::container::Containers;
+use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
 use peitho::grant::{Grant, Grants};
 use peitho::image::Images;
@@ -107,6 +107,7 @@ impl World {
             self.compiles.clone(),
             Arc::clone(&self.cluster) as Arc<dyn Runtime>,
             self.store.clone(),
+            Policy::default(),
         );
         delivery::router(Delivery {
             store: self.store.clone(),

@@ -9,6 +9,7 @@ mod outages;
 mod protocol;
 mod secrets;
 mod startup;
+mod templates;
 
 use anyhow::Result;
 use testbed::Steps;
@@ -144,6 +145,20 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     (
         "startup_with_the_configuration_of_the_original",
         startup::startup_with_the_configuration_of_the_original,
+        "templates_host_config_reaches_the_process",
+        templates::templates_host_config_reaches_the_process,
+    ),
+    (
+        "templates_change_the_pods_of_their_label",
+        templates::templates_change_the_pods_of_their_label,
+    ),
+    (
+        "templates_compiles_have_proxies_and_certificates",
+        templates::templates_compiles_have_proxies_and_certificates,
+    ),
+    (
+        "templates_that_the_cluster_refuses_are_told_at_the_start",
+        templates::templates_that_the_cluster_refuses_are_told_at_the_start,
     ),
     (
         "keys_appear_nowhere_but_in_their_secret",

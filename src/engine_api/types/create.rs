@@ -49,7 +49,11 @@ impl TryFrom<CreateBody> for CreateSpec {
         let image = given(body.image)
             .ok_or_else(|| ApiError::bad_request("Image: the name of an image is needed"))?;
         let env = body.env.unwrap_or_default();
-        let (host, ignored) = host(body.host_config.unwrap_or_default())?;
+        let HostConfig {
+            host,
+            privileges,
+            ignored,
+        } = host(body.host_config.unwrap_or_default())?;
         Ok(Self {
             image,
             entrypoint: Some(body.entrypoint).filter(|words| !words.is_empty()),
@@ -61,6 +65,7 @@ impl TryFrom<CreateBody> for CreateSpec {
             working_dir: given(body.working_dir),
             user: given(body.user),
             host,
+            privileges,
             ignored,
         })
     }
@@ -82,6 +87,9 @@ fn is_peers_default(key: &str, value: &Value) -> bool {
     match key {
         "NetworkMode" => value == "host",
         "LogConfig" => value["Type"] == "json-file",
+        // Docker's own words for "not shared".
+        "IpcMode" => value == "private" || value == "shareable",
+        "CgroupnsMode" => value == "private",
         _ => false,
     }
 }
@@ -98,18 +106,63 @@ fn is_given(value: &Value) -> bool {
     }
 }
 
-/// What of HostConfig has a meaning on Kubernetes, and the names of what was given besides.
-///
-/// `CpuShares` is among the latter: it is a weight beside other containers of one host, no limit, and what a
-/// pod requests is Peitho's own setting.
-fn host(settings: Map<String, Value>) -> Result<(HostSpec, Vec<String>), ApiError> {
-    let mut host = HostSpec::default();
-    let mut ignored = Vec::new();
+/// Settings that ask for the machine itself. No peer can send them (protocol §4.2), and what was meant by them
+/// would not work without: so they are refused and not dropped.
+const OF_THE_MACHINE: [&str; 7] = [
+    "Privileged",
+    "Binds",
+    "Mounts",
+    "VolumesFrom",
+    "Devices",
+    "DeviceRequests",
+    "DeviceCgroupRules",
+];
+
+/// Whether a setting asks for privileges: then its loss is worth a warning.
+fn asks_for_privileges(key: &str, value: &Value) -> bool {
+    let shares = |value: &Value| {
+        let text = value.as_str().unwrap_or_default();
+        text == "host" || text.starts_with("container:")
+    };
+    match key {
+        "SecurityOpt" => {
+            // Given to all in advance.
+            let granted = |option: &Value| {
+                option.as_str().is_some_and(|option| {
+                    option.starts_with("no-new-privileges") && !option.ends_with("false")
+                })
+            };
+            !value
+                .as_array()
+                .is_some_and(|options| options.iter().all(granted))
+        }
+        "PidMode" | "IpcMode" | "UTSMode" | "UsernsMode" | "CgroupnsMode" => shares(value),
+        "Sysctls" | "GroupAdd" => true,
+        _ => false,
+    }
+}
+
+/// HostConfig taken apart.
+#[derive(Debug, Default)]
+struct HostConfig {
+    /// What has a meaning on Kubernetes.
+    host: HostSpec,
+    /// Names of what asks for privileges.
+    privileges: Vec<String>,
+    /// Names of what was given besides.
+    ignored: Vec<String>,
+}
+
+/// Takes HostConfig apart. `CpuShares` is ignored: it is a weight beside other containers of one host, no limit,
+/// and what a pod requests is Peitho's own setting.
+fn host(settings: Map<String, Value>) -> Result<HostConfig, ApiError> {
+    let mut found = HostConfig::default();
     let (mut nano_cpus, mut quota, mut period) = (None, None, None);
     for (key, value) in settings {
         if !is_given(&value) {
             continue;
         }
+        let host = &mut found.host;
         match key.as_str() {
             "Memory" => host.memory = amount(&key, value)?,
             "NanoCpus" => nano_cpus = amount(&key, value)?,
@@ -122,19 +175,35 @@ fn host(settings: Map<String, Value>) -> Result<(HostSpec, Vec<String>), ApiErro
                 for line in lines {
                     match extra_host(&line)? {
                         Some(pair) => host.extra_hosts.push(pair),
-                        None => ignored.push(format!("ExtraHosts {line}")),
+                        None => found.ignored.push(format!("ExtraHosts {line}")),
                     }
                 }
             }
             "ReadonlyRootfs" => host.read_only_root = read(&key, value)?,
+            "CapAdd" => {
+                let names: Vec<String> = read(&key, value)?;
+                host.added_capabilities = names.iter().map(|name| capability(name)).collect();
+            }
             // Granted in advance: pods drop all capabilities.
             "CapDrop" => {}
+            key if OF_THE_MACHINE.contains(&key) => {
+                return Err(ApiError::forbidden(format!(
+                    "HostConfig.{key} asks for the machine that the container runs on, which Peitho gives to nobody; leave it out"
+                )));
+            }
             _ if is_peers_default(&key, &value) => {}
-            _ => ignored.push(key),
+            _ if asks_for_privileges(&key, &value) => found.privileges.push(key),
+            _ => found.ignored.push(key),
         }
     }
-    host.cpu_millis = cpu_millis(nano_cpus, quota, period)?;
-    Ok((host, ignored))
+    found.host.cpu_millis = cpu_millis(nano_cpus, quota, period)?;
+    Ok(found)
+}
+
+/// A capability in the spelling of Kubernetes; Docker's has `CAP_` in front, or not, in any case.
+fn capability(name: &str) -> String {
+    let name = name.to_ascii_uppercase();
+    name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
 }
 
 fn read<T: serde::de::DeserializeOwned>(key: &str, value: Value) -> Result<T, ApiError> {
@@ -298,13 +367,78 @@ mod tests {
     fn what_means_nothing_here_is_named() {
         let (host_spec, ignored) = host(json!({
             "CapDrop": ["CAP_NET_RAW", "mknod", "ALL"], "ReadonlyRootfs": true, "Memory": 1024,
-            "NetworkMode": "net_test", "CpuShares": 512, "CapAdd": ["CAP_SYS_ADMIN"], "Unheard": "of",
+            "NetworkMode": "net_test", "CpuShares": 512, "Unheard": "of", "IpcMode": "private",
+            "SecurityOpt": ["no-new-privileges:true"],
             "LogConfig": { "Type": "json-file", "Config": { "max-file": "5" } },
         }))
         .unwrap();
         assert!(host_spec.read_only_root);
         assert_eq!(host_spec.memory, Some(1024));
-        assert_eq!(ignored, ["CapAdd", "CpuShares", "NetworkMode", "Unheard"]);
+        assert_eq!(
+            ignored,
+            ["CpuShares", "NetworkMode", "SecurityOpt", "Unheard"]
+        );
+    }
+
+    #[test]
+    fn what_asks_for_privileges_is_told_apart() {
+        for (settings, privileges) in [
+            (
+                json!({ "PidMode": "host", "IpcMode": "host" }),
+                vec!["IpcMode", "PidMode"],
+            ),
+            (
+                json!({ "UTSMode": "host", "UsernsMode": "host" }),
+                vec!["UTSMode", "UsernsMode"],
+            ),
+            (json!({ "PidMode": "container:abc" }), vec!["PidMode"]),
+            (
+                json!({ "SecurityOpt": ["seccomp=unconfined"] }),
+                vec!["SecurityOpt"],
+            ),
+            (
+                json!({ "SecurityOpt": ["no-new-privileges", "label=disable"] }),
+                vec!["SecurityOpt"],
+            ),
+            (
+                json!({ "SecurityOpt": ["no-new-privileges:false"] }),
+                vec!["SecurityOpt"],
+            ),
+            (
+                json!({ "Sysctls": { "kernel.msgmax": "1" } }),
+                vec!["Sysctls"],
+            ),
+            (json!({ "PidMode": "", "CpusetCpus": "0" }), vec![]),
+        ] {
+            let spec = parse(json!({ "Image": "x", "HostConfig": settings.clone() })).unwrap();
+            assert_eq!(spec.privileges, privileges, "{settings}");
+        }
+        let added = json!({ "CapAdd": ["CAP_NET_BIND_SERVICE", "sys_admin"] });
+        let (host_spec, _) = host(added).unwrap();
+        assert_eq!(
+            host_spec.added_capabilities,
+            ["NET_BIND_SERVICE", "SYS_ADMIN"]
+        );
+    }
+
+    #[test]
+    fn the_machine_itself_is_refused() {
+        for (key, value) in [
+            ("Privileged", json!(true)),
+            ("Binds", json!(["/:/host"])),
+            (
+                "Mounts",
+                json!([{ "Type": "bind", "Source": "/", "Target": "/host" }]),
+            ),
+            ("VolumesFrom", json!(["other"])),
+            ("Devices", json!([{ "PathOnHost": "/dev/kvm" }])),
+        ] {
+            let error = host(json!({ key: value })).unwrap_err();
+            let named = error.contains(&format!("HostConfig.{key} asks for the machine"));
+            assert!(named && error.contains("403"), "{error}");
+        }
+        let empty = json!({ "Privileged": false, "Binds": null, "Devices": [], "Mounts": [] });
+        assert!(host(empty).is_ok());
     }
 
     /// Bodies of real peers from 1.4 to 3.1: build, launch, and the question for the version of Go.

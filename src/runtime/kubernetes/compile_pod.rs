@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Container, Pod, Secret, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Secret, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Settings;
+use super::surroundings;
 use super::template::{
-    self, CA, ReadOnlyRoot, TOKEN, agent_container, credentials_mount, credentials_volume,
-    empty_dir, environment, literal_all, mount, resources,
+    self, CA, ReadOnlyRoot, TOKEN, TRUST_VOLUME, agent_container, credentials_mount,
+    credentials_volume, empty_dir, environment, literal_all, mount, resources, secret_volume,
 };
 use crate::names::kubernetes as names;
 use crate::names::{CompileKey, ImageName, Tenant};
@@ -53,13 +54,13 @@ const PLACES: [(&str, &str); 9] = [
 
 /// What of a [`CompileSpec`] makes its pod.
 pub(super) struct Order<'a> {
-    key: &'a CompileKey,
-    tenant: &'a Tenant,
-    image: &'a ImageName,
-    command: &'a [String],
-    env: &'a [(String, String)],
-    working_dir: Option<&'a str>,
-    user: Option<i64>,
+    pub(super) key: &'a CompileKey,
+    pub(super) tenant: &'a Tenant,
+    pub(super) image: &'a ImageName,
+    pub(super) command: &'a [String],
+    pub(super) env: &'a [(String, String)],
+    pub(super) working_dir: Option<&'a str>,
+    pub(super) user: Option<i64>,
 }
 
 impl<'a> From<&'a CompileSpec> for Order<'a> {
@@ -86,7 +87,8 @@ pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString
                 .to_owned(),
         ),
     ]);
-    let data = BTreeMap::from([
+    let mut data = settings.surroundings.data();
+    data.extend([
         (
             TOKEN.to_owned(),
             ByteString(token.expose_secret().as_bytes().to_vec()),
@@ -133,19 +135,23 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         ..mount(PROGRAM_VOLUME, PROGRAM)
     });
     mounts.push(credentials_mount());
-    let request = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let trusted = settings.surroundings.file();
+    mounts.extend(trusted.as_ref().map(|_| VolumeMount {
+        read_only: Some(true),
+        ..mount(TRUST_VOLUME, surroundings::TRUST)
+    }));
     let main = Container {
         name: MAIN.to_owned(),
         image: Some(spec.image.full()),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
+        image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
         command: Some(literal_all(&command(spec, settings))),
-        env: environment(PLACES.into_iter().chain(request)),
+        env: variables(spec, settings, owner),
         working_dir: spec.working_dir.map(str::to_owned),
         resources: Some(resources(
             &settings.compile_requests,
             &settings.compile_limits,
         )),
-        security_context: Some(template::security_context(ReadOnlyRoot::No)),
+        security_context: Some(template::security_context(ReadOnlyRoot::No, &[])),
         volume_mounts: Some(mounts),
         ..Container::default()
     };
@@ -161,12 +167,28 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         .collect();
     volumes.push(empty_dir(PROGRAM_VOLUME));
     volumes.push(credentials_volume(owner));
+    volumes.extend(trusted.map(|file| secret_volume(TRUST_VOLUME, owner, vec![file])));
     pod_spec.volumes = Some(volumes);
     settings.templates.over_compile(Pod {
         metadata: template::pod_metadata(owner.name.clone().unwrap_or_default(), owner),
         spec: Some(pod_spec),
         status: None,
     })
+}
+
+/// The places, what surrounds all compiles, and over both what the request and `compile.env` say.
+fn variables(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Option<Vec<EnvVar>> {
+    let surroundings = &settings.surroundings;
+    let plain = surroundings.plain_variables();
+    let plain = plain.iter().map(|(name, value)| (*name, value.as_str()));
+    let request = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let mut variables = environment(PLACES.into_iter().chain(plain).chain(request))?;
+    for secret in surroundings.secret_variables(owner.name.as_deref().unwrap_or_default()) {
+        if variables.iter().all(|known| known.name != secret.name) {
+            variables.push(secret);
+        }
+    }
+    Some(variables)
 }
 
 fn command(spec: &Order<'_>, settings: &Settings) -> Vec<String> {
@@ -194,11 +216,17 @@ fn command(spec: &Order<'_>, settings: &Settings) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Surroundings;
     use super::super::tests::settings;
     use super::*;
+    use crate::config::{Compile, Proxy, RunAs};
     use crate::names::Digest;
 
     fn pod_of(change: impl FnOnce(&mut Order<'_>)) -> (Secret, Pod) {
+        pod_with(&settings(), change)
+    }
+
+    fn pod_with(settings: &Settings, change: impl FnOnce(&mut Order<'_>)) -> (Secret, Pod) {
         let key = CompileKey::new(Digest::of(b"compile"));
         let tenant = Tenant::default_tenant();
         let image = "hyperledger/fabric-ccenv:2.5".parse().unwrap();
@@ -215,15 +243,63 @@ mod tests {
             user: Some(0),
         };
         change(&mut order);
-        let mut secret = secret(&order, &settings(), &"the-token".into());
+        let mut secret = secret(&order, settings, &"the-token".into());
         secret.metadata.uid = Some("0b5f5a5c-1111-2222-3333-444455556666".to_owned());
-        let pod = pod(&order, &settings(), &secret.metadata).unwrap();
+        let pod = pod(&order, settings, &secret.metadata).unwrap();
         (secret, pod)
     }
 
     #[test]
     fn a_compile_in_the_builders_own_image() {
         insta::assert_yaml_snapshot!(pod_of(|_| {}).1);
+    }
+
+    #[test]
+    fn what_surrounds_a_compile_travels_in_its_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bundle = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        std::fs::write(file.path(), bundle).unwrap();
+        let section = Compile {
+            ca_bundle: Some(file.path().to_owned()),
+            proxy: Proxy {
+                http: "http://me:secret@proxy:3128".to_owned(),
+                https: "http://me:secret@proxy:3128".to_owned(),
+                no: vec![".svc".to_owned()],
+            },
+            ..Compile::default()
+        };
+        let settings = Settings {
+            surroundings: Surroundings::read(&section, "https://peitho.peitho.svc:8081").unwrap(),
+            ..settings()
+        };
+        assert_ne!(settings.compile_digest(), None);
+        let own = vec![("https_proxy".to_owned(), "http://own".to_owned())];
+        let (secret, pod) = pod_with(&settings, |order| order.env = own.leak());
+        let data = secret.data.unwrap();
+        assert_eq!(data["ca-bundle.pem"].0, bundle.as_bytes());
+        assert_eq!(data["http-proxy"].0, b"http://me:secret@proxy:3128");
+        assert!(!serde_json::to_string(&pod).unwrap().contains("secret@"));
+        let spec = pod.spec.unwrap();
+        insta::assert_yaml_snapshot!(serde_json::json!({
+            "env": spec.containers[0].env.as_ref().unwrap()[PLACES.len()..],
+            "mount": spec.containers[0].volume_mounts.as_ref().unwrap().last(),
+            "volume": spec.volumes.unwrap().last(),
+        }));
+        let init = serde_json::to_string(&spec.init_containers).unwrap();
+        assert!(!init.contains("trust") && !init.contains("PROXY"), "{init}");
+    }
+
+    #[test]
+    fn a_platform_that_gives_the_users_is_left_to_it() {
+        let settings = Settings {
+            compile_run_as_user: RunAs::Platform,
+            ..settings()
+        };
+        let (_, pod) = pod_with(&settings, |order| order.user = Some(1000));
+        let context = pod.spec.unwrap().security_context.unwrap();
+        let users = (context.run_as_user, context.run_as_group, context.fs_group);
+        assert_eq!(users, (None, None, None));
+        assert_eq!(context.run_as_non_root, Some(true));
     }
 
     #[test]

@@ -76,6 +76,45 @@ pub(super) fn without_nulls(value: &Value) -> Value {
     }
 }
 
+/// The paths of the fields of `sent` that `kept` does not have, whatever their values are. Items of lists with a
+/// merge key are found by it: who keeps them may have put others between them.
+pub(super) fn vanished(sent: &Value, kept: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    compare("", "", sent, kept, &mut found);
+    found
+}
+
+fn compare(path: &str, field: &str, sent: &Value, kept: &Value, found: &mut Vec<String>) {
+    let mut step = |path: String, field: &str, sent: &Value, kept: Option<&Value>| match kept {
+        Some(kept) => compare(&path, field, sent, kept, found),
+        None => found.push(path),
+    };
+    match (sent, kept) {
+        (Value::Object(sent), Value::Object(kept)) => {
+            for (field, value) in sent {
+                let path = match path {
+                    "" => field.clone(),
+                    path => format!("{path}.{field}"),
+                };
+                step(path, field, value, kept.get(field));
+            }
+        }
+        (Value::Array(sent), Value::Array(kept)) => {
+            let key = merge_key(field);
+            for (index, value) in sent.iter().enumerate() {
+                let same = match key {
+                    Some(key) if !value[key].is_null() => {
+                        kept.iter().find(|item| item[key] == value[key])
+                    }
+                    _ => kept.get(index),
+                };
+                step(format!("{path}[{index}]"), "", value, same);
+            }
+        }
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -164,6 +203,26 @@ mod tests {
                 "{base} < {over}"
             );
         }
+    }
+
+    #[test]
+    fn what_vanished_is_found_by_its_path() {
+        let sent = json!({"spec": {
+            "hostNetwork": true,
+            "volumes": [{"name": "a", "image": {"reference": "x"}}, {"name": "b", "emptyDir": {}}],
+            "containers": [{"name": "c", "args": ["1", "2"], "resources": {"limits": {"cpu": "1"}}}],
+        }});
+        let kept = json!({"spec": {
+            "hostNetwork": false,
+            "dnsPolicy": "ClusterFirst",
+            "volumes": [{"name": "injected"}, {"name": "a"}, {"name": "b", "emptyDir": {}}],
+            "containers": [{"name": "injected"}, {"name": "c", "args": ["1"], "resources": {"limits": {"cpu": "1000m"}}}],
+        }});
+        assert_eq!(
+            vanished(&sent, &kept),
+            ["spec.containers[0].args[1]", "spec.volumes[0].image"]
+        );
+        assert_eq!(vanished(&sent, &sent), Vec::<String>::new());
     }
 
     /// Parts of pods: maps, keyed and other lists, and nulls where they may stand.

@@ -51,18 +51,19 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     let main = Container {
         name: MAIN.to_owned(),
         image: Some(spec.base.full()),
-        // As in Docker: what is on the node is taken.
-        image_pull_policy: Some("IfNotPresent".to_owned()),
+        image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
         command: spec.entrypoint.as_deref().map(literal_all),
         args: some_unless_empty(literal_all(&spec.args)),
         env: environment(spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()))),
         working_dir: spec.working_dir.clone(),
         resources: Some(resources(requests, &limits(&spec.host))),
-        security_context: Some(template::security_context(if spec.host.read_only_root {
-            ReadOnlyRoot::Yes
-        } else {
-            ReadOnlyRoot::No
-        })),
+        security_context: Some(template::security_context(
+            match spec.host.read_only_root {
+                true => ReadOnlyRoot::Yes,
+                false => ReadOnlyRoot::No,
+            },
+            &spec.host.added_capabilities,
+        )),
         volume_mounts: some_unless_empty(mounts),
         ..Container::default()
     };
@@ -238,6 +239,7 @@ mod tests {
             dns_search: vec!["example.com".to_owned()],
             extra_hosts: vec![("peer0".to_owned(), "[fd00::1]".to_owned())],
             read_only_root: true,
+            added_capabilities: vec!["NET_BIND_SERVICE".to_owned()],
         };
         let pod = pod(&record, &settings()).unwrap();
         let spec = pod.spec.unwrap();

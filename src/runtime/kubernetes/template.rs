@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::Settings;
-use crate::config::{self, Quantities};
+use crate::config::{self, Quantities, RunAs};
 
 /// Where the agent finds [`TOKEN`] and [`CA`]. All of ours in a container lies below `/run/peitho`: in the
 /// agent's own image `/peitho` is the program.
@@ -27,14 +27,16 @@ pub(super) const CA: &str = "ca.crt";
 const CREDENTIALS_VOLUME: &str = "credentials";
 /// The volume with the files that a peer uploaded.
 pub(super) const FILES_VOLUME: &str = "files";
+/// The volume with the certificates that compiles trust.
+pub(super) const TRUST_VOLUME: &str = "trust";
 /// Volumes of ours that are made from the pod's Secret.
-pub(super) const SECRET_VOLUMES: [&str; 2] = [CREDENTIALS_VOLUME, FILES_VOLUME];
+pub(super) const SECRET_VOLUMES: [&str; 3] = [CREDENTIALS_VOLUME, FILES_VOLUME, TRUST_VOLUME];
 /// What an init container of ours may use: it copies one file or unpacks one stream.
 const AGENT_MEMORY_LIMIT: &str = "256Mi";
 
 /// The pod that both roles start from, with the containers left out. `user` is user and group of all
-/// containers: they share volumes.
-pub(super) fn pod_spec(settings: &Settings, user: i64) -> PodSpec {
+/// containers, since they share volumes; `None` leaves them to the platform.
+pub(super) fn pod_spec(settings: &Settings, user: Option<i64>) -> PodSpec {
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some(1),
@@ -49,9 +51,9 @@ pub(super) fn pod_spec(settings: &Settings, user: i64) -> PodSpec {
         ),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(user),
-            run_as_group: Some(user),
-            fs_group: Some(user),
+            run_as_user: user,
+            run_as_group: user,
+            fs_group: user,
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
                 ..SeccompProfile::default()
@@ -63,9 +65,13 @@ pub(super) fn pod_spec(settings: &Settings, user: i64) -> PodSpec {
 }
 
 /// The user of a pod: that of the image where it is known by number and not root, else the configured
-/// one. Most images that name no user, or root, run as any.
-pub(super) fn user(of_image: Option<i64>, configured: i64) -> i64 {
-    of_image.filter(|user| *user > 0).unwrap_or(configured)
+/// one. Most images that name no user, or root, run as any. `None` where the platform says: OpenShift refuses
+/// every number but its own, also those of images.
+pub(super) fn user(of_image: Option<i64>, configured: RunAs) -> Option<i64> {
+    match configured {
+        RunAs::User(user) => of_image.filter(|user| *user > 0).or(Some(user)),
+        RunAs::Platform => None,
+    }
 }
 
 /// Metadata of a pod that the Secret `owner` owns: its labels and annotations, and the opt-outs of service
@@ -94,12 +100,13 @@ pub(super) fn pod_metadata(name: String, owner: &ObjectMeta) -> ObjectMeta {
 }
 
 /// What a container may do: nothing that PSA `restricted` refuses. `CapDrop` of Docker is in it: all are.
-pub(super) fn security_context(read_only_root: ReadOnlyRoot) -> SecurityContext {
+/// `added` are capabilities that the operator allows and the peer asks for.
+pub(super) fn security_context(read_only_root: ReadOnlyRoot, added: &[String]) -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities {
             drop: Some(vec!["ALL".to_owned()]),
-            ..Capabilities::default()
+            add: some_unless_empty(added.to_vec()),
         }),
         read_only_root_filesystem: Some(read_only_root == ReadOnlyRoot::Yes),
         ..SecurityContext::default()
@@ -128,10 +135,10 @@ pub(super) fn agent_container(
     Container {
         name: name.to_owned(),
         image: Some(settings.agent_image.clone()),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
+        image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
         args: Some(literal_all(&args)),
         resources: Some(resources(requests, &limits)),
-        security_context: Some(security_context(ReadOnlyRoot::Yes)),
+        security_context: Some(security_context(ReadOnlyRoot::Yes, &[])),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(mounts),
         ..Container::default()

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
 use super::compile_pod;
-use super::overlay::{merge_key, without_nulls};
+use super::overlay::{merge_key, vanished, without_nulls};
 use super::pod;
 use super::template::{CREDENTIALS, SECRET_VOLUMES};
 use crate::config::Problems;
@@ -211,9 +211,7 @@ impl Found<'_> {
             }
         };
         let known = serde_json::to_value(&pod).expect("a pod is an object with string keys");
-        let mut unknown = Vec::new();
-        vanished(&part, &known, "", &mut unknown);
-        for path in unknown {
+        for path in vanished(&part, &known) {
             self.tell(&path, "is no field of a pod that Peitho knows");
         }
     }
@@ -226,34 +224,6 @@ fn items<'a>(
 ) -> impl Iterator<Item = (usize, &'a Value)> {
     let items = fields.get(list).and_then(Value::as_array);
     items.into_iter().flatten().enumerate()
-}
-
-/// Adds the paths of the fields of `sent` that `kept` does not have.
-pub(super) fn vanished(sent: &Value, kept: &Value, path: &str, found: &mut Vec<String>) {
-    match (sent, kept) {
-        (Value::Object(sent), Value::Object(kept)) => {
-            for (field, value) in sent {
-                let path = match path {
-                    "" => field.clone(),
-                    path => format!("{path}.{field}"),
-                };
-                match kept.get(field) {
-                    Some(kept) => vanished(value, kept, &path, found),
-                    None => found.push(path),
-                }
-            }
-        }
-        (Value::Array(sent), Value::Array(kept)) => {
-            for (index, value) in sent.iter().enumerate() {
-                let path = format!("{path}[{index}]");
-                match kept.get(index) {
-                    Some(kept) => vanished(value, kept, &path, found),
-                    None => found.push(path),
-                }
-            }
-        }
-        _ => {}
-    }
 }
 
 #[cfg(test)]

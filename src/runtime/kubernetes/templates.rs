@@ -18,8 +18,8 @@ pub struct Templates {
     all: PodTemplate,
     compile: PodTemplate,
     chaincode: PodTemplate,
-    /// Those without a label first.
-    overrides: Vec<Override>,
+    /// With their keys; those without a label first.
+    overrides: Vec<(String, Override)>,
 }
 
 impl Templates {
@@ -55,8 +55,13 @@ impl Templates {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut overrides = chaincode.overrides.clone();
-        overrides.sort_by_key(|it| it.label.is_some());
+        let mut overrides: Vec<_> = chaincode
+            .overrides
+            .iter()
+            .enumerate()
+            .map(|(index, it)| (format!("chaincode.overrides[{index}]"), it.clone()))
+            .collect();
+        overrides.sort_by_key(|(_, it)| it.label.is_some());
         Ok(Self {
             all: kubernetes.pod_template.clone(),
             compile: compile.clone(),
@@ -76,6 +81,11 @@ impl Templates {
         Some(Digest::of(&text))
     }
 
+    /// The overrides with their keys, in the order in which they are laid over a pod.
+    pub(super) fn overrides(&self) -> &[(String, Override)] {
+        &self.overrides
+    }
+
     /// `pod` with the templates for the chaincode of `spec`.
     ///
     /// # Errors
@@ -84,8 +94,8 @@ impl Templates {
         let fitting = self
             .overrides
             .iter()
-            .filter(|it| fits(it, spec.language, spec.label()))
-            .map(|it| &it.pod_template);
+            .filter(|(_, it)| fits(it, spec.language, spec.label()))
+            .map(|(_, it)| &it.pod_template);
         lay([&self.all, &self.chaincode].into_iter().chain(fitting), pod)
     }
 
@@ -172,4 +182,4 @@ fn with_fitting_requests(mut pod: Pod) -> Pod {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

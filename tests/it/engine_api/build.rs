@@ -80,8 +80,13 @@ fn context(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn complete() -> Vec<u8> {
+    from(DOCKERFILE)
+}
+
+/// The body of a build that orders `dockerfile`.
+pub(crate) fn from(dockerfile: &[u8]) -> Vec<u8> {
     let package = tar(&[("chaincode", b"program")]);
-    context(&[("Dockerfile", DOCKERFILE), ("binpackage.tar", &package)])
+    context(&[("Dockerfile", dockerfile), ("binpackage.tar", &package)])
 }
 
 #[tokio::test]

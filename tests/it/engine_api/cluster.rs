@@ -17,6 +17,8 @@ pub(crate) struct Cluster {
     pub(crate) state: watch::Sender<State>,
     log: Mutex<Option<mpsc::UnboundedReceiver<Bytes>>>,
     pub(crate) files: Mutex<Vec<UploadedFile>>,
+    /// The chaincode containers that were ordered; none is made.
+    pub(crate) orders: Mutex<Vec<ChaincodeSpec>>,
     /// The compile that was asked for; it ends as the test reports.
     pub(crate) compile: watch::Sender<Option<CompileKey>>,
 }
@@ -29,6 +31,7 @@ impl Cluster {
             state: watch::Sender::new(State::Created),
             log: Mutex::new(Some(log)),
             files: Mutex::default(),
+            orders: Mutex::default(),
             compile: watch::Sender::new(None),
         };
         (cluster, process)
@@ -51,6 +54,7 @@ fn known(key: &ContainerKey) -> Result<(), Error> {
 #[async_trait]
 impl Runtime for Cluster {
     async fn create(&self, spec: &ChaincodeSpec) -> Result<(), Error> {
+        self.orders.lock().unwrap().push(spec.clone());
         Err(Error::Exists(spec.key.clone()))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peitho::compile::{Compiles, Settings};
-use peitho::container::Containers;
+use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
 use peitho::engine_api::{State, Tenants, router};
 use peitho::image::Images;
@@ -52,6 +52,15 @@ impl World {
     }
 
     pub(crate) async fn with(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        Self::start(tls, Policy::default()).await
+    }
+
+    /// A server whose operator allows what `policy` says.
+    pub(crate) async fn allowing(policy: Policy) -> Self {
+        Self::start(None, policy).await
+    }
+
+    async fn start(tls: Option<Arc<rustls::ServerConfig>>, policy: Policy) -> Self {
         // One for the process; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().unwrap();
@@ -78,7 +87,7 @@ impl World {
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let state = State {
             images: images.clone(),
-            containers: Containers::new(images, compiles.clone(), runtime, store.clone()),
+            containers: Containers::new(images, compiles.clone(), runtime, store.clone(), policy),
             store: store.clone(),
             tasks: tasks.clone(),
             closing: closing.clone(),

@@ -1,0 +1,119 @@
+//! What the operator lets clients run, and with which privileges (design D16). `container` asks it at create.
+
+use super::{CreateSpec, Error};
+use crate::config::Pattern;
+use crate::names::{ContainerKey, ImageName};
+
+/// The default lets any image compile, and gives no privileges.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Patterns over full names of builder images; none: any image.
+    pub allowed_images: Vec<Pattern>,
+    /// Capabilities that chaincode may ask for, without `CAP_`.
+    pub allowed_capabilities: Vec<String>,
+}
+
+impl Policy {
+    /// Whether `image` may compile. Patterns may have the full name, `docker.io/hyperledger/fabric-ccenv:2.5`, or the one
+    /// that people use.
+    pub(super) fn check_builder(&self, image: &ImageName) -> Result<(), Error> {
+        let names = [image.full(), image.to_string()];
+        let fits = |pattern: &Pattern| names.iter().any(|name| pattern.matches(name));
+        if self.allowed_images.is_empty() || self.allowed_images.iter().any(fits) {
+            Ok(())
+        } else {
+            Err(Error::ImageNotAllowed(image.clone()))
+        }
+    }
+
+    /// Takes from `spec` what is not allowed, and says so: once, when the container is created.
+    pub(super) fn restrict(&self, key: &ContainerKey, spec: &mut CreateSpec) {
+        let asked = std::mem::take(&mut spec.host.added_capabilities);
+        let (allowed, denied): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .partition(|name| self.allowed_capabilities.contains(name));
+        spec.host.added_capabilities = allowed;
+        if !denied.is_empty() {
+            tracing::warn!(
+                container = %key, capabilities = ?denied,
+                "container: CapAdd is dropped; chaincode.allowedCapabilities would allow it"
+            );
+        }
+        if !spec.privileges.is_empty() {
+            tracing::warn!(
+                container = %key, settings = ?spec.privileges,
+                "container: HostConfig settings that ask for privileges are dropped; a pod template (chaincode.podTemplate) can give what Kubernetes has for them"
+            );
+        }
+        if !spec.ignored.is_empty() {
+            tracing::info!(
+                container = %key, settings = ?spec.ignored,
+                "container: HostConfig settings without a meaning on Kubernetes are ignored"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Tenant;
+
+    #[test]
+    fn images_are_allowed_by_either_name() {
+        let policy = |patterns: &[&str]| Policy {
+            allowed_images: patterns.iter().map(|it| Pattern::from(*it)).collect(),
+            ..Policy::default()
+        };
+        for (patterns, image, allowed) in [
+            (&[][..], "evil.example.com/x", true),
+            (
+                &["docker.io/hyperledger/*"],
+                "hyperledger/fabric-ccenv:2.5",
+                true,
+            ),
+            (
+                &["hyperledger/fabric-*"],
+                "docker.io/hyperledger/fabric-ccenv:2.5",
+                true,
+            ),
+            (
+                &["hyperledger/*"],
+                "evil.example.com/hyperledger/fabric-ccenv",
+                false,
+            ),
+            (
+                &["docker.io/hyperledger/*:2.5"],
+                "hyperledger/fabric-ccenv:2.4",
+                false,
+            ),
+            (
+                &["a.example.com/*", "b.example.com/*"],
+                "b.example.com/x/y:1",
+                true,
+            ),
+            (&["b.example.com/*"], "b.example.com.evil.org/x:1", false),
+        ] {
+            let checked = policy(patterns).check_builder(&image.parse().unwrap());
+            assert_eq!(checked.is_ok(), allowed, "{patterns:?} {image}");
+        }
+    }
+
+    #[test]
+    fn only_allowed_capabilities_remain() {
+        let policy = Policy {
+            allowed_capabilities: vec!["NET_BIND_SERVICE".to_owned()],
+            ..Policy::default()
+        };
+        let key = ContainerKey {
+            tenant: Tenant::default_tenant(),
+            name: "cc".parse().unwrap(),
+        };
+        let mut spec = CreateSpec::default();
+        spec.host.added_capabilities = ["SYS_ADMIN", "NET_BIND_SERVICE", "ALL"]
+            .map(str::to_owned)
+            .into();
+        policy.restrict(&key, &mut spec);
+        assert_eq!(spec.host.added_capabilities, ["NET_BIND_SERVICE"]);
+    }
+}

@@ -1,0 +1,189 @@
+//! Would the cluster take the pods? Asked once after the start by a dry run of a Pod for each role and each override
+//! (design D15): the first install should not be the one to meet a quota, a policy, or a field that this API server
+//! drops without a word. A Job would not do, it is accepted whatever its pod is (k8s-measurements §8). What the
+//! cluster says may be different tomorrow, so the answers are warnings. `serve` orders it and does not wait.
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::PostParams;
+use serde_json::Value;
+
+use super::overlay::vanished;
+use super::record::{self, Record};
+use super::{Kubernetes, Settings, compile_pod, pod};
+use crate::config::Override;
+use crate::image_spec::{Layer, TopEntry, TopKind};
+use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, ImageName, Tenant};
+use crate::runtime::{ChaincodeSpec, Error, HostSpec};
+use crate::store::Blob;
+
+/// The owner of a pod that will not be: any UID does, but an empty one.
+const UID: &str = "00000000-0000-4000-8000-000000000000";
+
+impl Kubernetes {
+    /// Asks for each kind of pod, and logs what would not work.
+    pub async fn rehearse(&self) {
+        let pods = match samples(&self.settings) {
+            Ok(pods) => pods,
+            Err(error) => return tracing::warn!(%error, "rehearsal: pods cannot be made"),
+        };
+        let count = pods.len();
+        for (key, pod) in pods {
+            match self.rehearse_one(&pod).await {
+                Ok(lost) if lost.is_empty() => {}
+                Ok(lost) => tracing::warn!(
+                    key, fields = ?lost,
+                    "rehearsal: the API server drops fields of this pod, as of a feature that it does not have; the pod would run without them"
+                ),
+                Err(Error::Unavailable(cause)) => {
+                    return tracing::warn!(
+                        key,
+                        cause,
+                        "rehearsal: given up, the API server is away"
+                    );
+                }
+                Err(error) => tracing::warn!(
+                    key, %error,
+                    "rehearsal: the cluster would not take this pod now"
+                ),
+            }
+        }
+        tracing::debug!(pods = count, "rehearsal: over");
+    }
+
+    /// The fields of `pod` that the API server would drop.
+    async fn rehearse_one(&self, pod: &Pod) -> Result<Vec<String>, Error> {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let echo = self
+            .requests
+            .call(|| self.pods.create(&params, pod))
+            .await
+            .map_err(|failure| failure.into_error("dry run"))?;
+        Ok(vanished(&to_value(pod), &to_value(&echo)))
+    }
+}
+
+fn to_value(pod: &Pod) -> Value {
+    serde_json::to_value(pod).expect("a pod is an object with string keys")
+}
+
+/// A pod of each kind, with the key that makes it what it is.
+fn samples(settings: &Settings) -> Result<Vec<(String, Pod)>, Error> {
+    let mut samples = vec![
+        ("compile.podTemplate".to_owned(), compile(settings)?),
+        (
+            "chaincode.podTemplate".to_owned(),
+            chaincode(settings, &Override::default())?,
+        ),
+    ];
+    for (key, it) in settings.templates.overrides() {
+        samples.push((key.clone(), chaincode(settings, it)?));
+    }
+    Ok(samples)
+}
+
+/// The one image that is known to be allowed.
+fn image(settings: &Settings) -> Result<ImageName, Error> {
+    settings
+        .agent_image
+        .parse()
+        .map_err(|error| Error::Refused(format!("agent.image: {error}")))
+}
+
+fn compile(settings: &Settings) -> Result<Pod, Error> {
+    let spec = compile_pod::Order {
+        key: &CompileKey::new(Digest::of(b"rehearsal")),
+        tenant: &Tenant::default_tenant(),
+        image: &image(settings)?,
+        command: &["rehearsal".to_owned()],
+        env: &[],
+        working_dir: None,
+        user: None,
+    };
+    let secret = owned(compile_pod::secret(&spec, settings, &"rehearsal".into()));
+    compile_pod::pod(&spec, settings, &secret.metadata)
+}
+
+/// A pod of chaincode that `it` is for.
+fn chaincode(settings: &Settings, it: &Override) -> Result<Pod, Error> {
+    let label = it.label.as_ref().map(|label| label.example());
+    let spec = ChaincodeSpec {
+        key: ContainerKey {
+            tenant: Tenant::default_tenant(),
+            name: "rehearsal"
+                .parse()
+                .map_err(|error| Error::Refused(format!("{error}")))?,
+        },
+        id: ContainerId::random(),
+        image: image(settings)?,
+        package_id: label.map(|label| format!("{label}:0")),
+        language: it.language,
+        base: image(settings)?,
+        layer: Layer {
+            blob: Blob {
+                digest: Digest::of(b"rehearsal"),
+                size: 0,
+            },
+            diff_id: Digest::of(b"rehearsal"),
+            destination: "/usr/local/bin".to_owned(),
+            entries: vec![TopEntry {
+                name: "chaincode".to_owned(),
+                kind: TopKind::File,
+            }],
+        },
+        entrypoint: None,
+        args: vec!["chaincode".to_owned()],
+        env: Vec::new(),
+        working_dir: None,
+        user: None,
+        host: HostSpec::default(),
+    };
+    let secret = record::secret(&spec, settings, &"rehearsal".into())?;
+    pod::pod(&Record::read(owned(secret))?, settings)
+}
+
+fn owned(mut secret: Secret) -> Secret {
+    secret.metadata.uid = Some(UID.to_owned());
+    secret
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::templates::tests::with_templates;
+    use super::*;
+
+    #[test]
+    fn each_override_has_a_pod_that_it_is_laid_over() {
+        let settings = with_templates(
+            "
+chaincode:
+  overrides:
+    - {label: 'asset_*', podTemplate: {metadata: {labels: {one: a}}}}
+    - {language: node, podTemplate: {metadata: {labels: {two: b}}}}
+    - {language: java, label: 'x?z*', podTemplate: {metadata: {labels: {three: c}}}}
+compile: {podTemplate: {metadata: {labels: {four: d}}}}
+",
+        );
+        let samples = samples(&settings).unwrap();
+        let found: Vec<_> = samples
+            .iter()
+            .map(|(key, pod)| {
+                let labels = pod.metadata.labels.as_ref().unwrap().keys();
+                let label = labels.map(String::as_str).find(|name| !name.contains('/'));
+                (key.as_str(), label)
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("compile.podTemplate", Some("four")),
+                ("chaincode.podTemplate", None),
+                ("chaincode.overrides[1]", Some("two")),
+                ("chaincode.overrides[0]", Some("one")),
+                ("chaincode.overrides[2]", Some("three")),
+            ]
+        );
+    }
+}
