@@ -83,10 +83,12 @@ fn sweep(directory: &Path) -> io::Result<()> {
         }
     }
     sweep_staged(&directory.join("blobs"))?;
-    sweep_staged(&directory.join("refs"))
+    sweep_staged(&directory.join("refs"))?;
+    sync_directory(directory)
 }
 
-/// Removes `<name>#<digits>`: what `object_store` writes before it renames.
+/// Removes `<name>#<digits>`: what `object_store` writes before it renames. The names that stay are made durable: the
+/// process that gave them may have ended before it came to that, and from now on they are served.
 fn sweep_staged(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -99,7 +101,7 @@ fn sweep_staged(directory: &Path) -> io::Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    Ok(())
+    sync_directory(directory)
 }
 
 /// Makes the names in `directory` durable.

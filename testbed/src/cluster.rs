@@ -121,8 +121,8 @@ impl Cluster {
     }
 
     /// The certificate of the authority that the cluster's own certificates come from.
-    pub fn authority(&self) -> &Path {
-        &self.authority
+    pub fn authority(&self) -> PathBuf {
+        self.authority.file("ca", "crt")
     }
 
     /// The administrator's kubeconfig.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::{program, progress};
 
 /// A file that must be there, and the package that brings it.
-const NEEDED: [(&str, &str); 12] = [
+const NEEDED: [(&str, &str); 13] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
@@ -23,6 +23,7 @@ const NEEDED: [(&str, &str); 12] = [
     ("iptables-save", "iptables"),
     ("ip", "iproute2"),
     ("mount", "mount"),
+    ("strace", "strace"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 ];
 

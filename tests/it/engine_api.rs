@@ -1,6 +1,8 @@
 mod attach;
+mod bodies;
 mod build;
 mod builder;
+mod client;
 mod cluster;
 mod drain;
 mod policy;

@@ -145,6 +145,8 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     (
         "startup_with_the_configuration_of_the_original",
         startup::startup_with_the_configuration_of_the_original,
+    ),
+    (
         "templates_host_config_reaches_the_process",
         templates::templates_host_config_reaches_the_process,
     ),

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::Write as _;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::bodies::{DOCKERFILE, IMAGE, complete, context};
 use super::world::{Answer, SOON, World, is_silent};
 
 const HEAD: &str = "POST /v1.25/build?networkmode=host&t=net-peer-simple HTTP/1.1\r\nHost: x\r\n\
@@ -48,45 +46,11 @@ async fn a_cut_body_is_discarded() {
 
 /// The files of the store that are no blobs yet; one of them is its lock.
 fn ingest(world: &World) -> BTreeSet<OsString> {
-    let directory = world.directory.path().join("ingest");
+    let directory = world.directory.join("ingest");
     std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect()
-}
-
-/// The name of an image as a peer forms it.
-const IMAGE: &str =
-    "net-peer-simple-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-
-/// Nothing listens at its registry: the image is then a partial one.
-const DOCKERFILE: &[u8] = b"FROM 127.0.0.1:1/fabric-baseos:2.5\nADD binpackage.tar /usr/local/bin";
-
-pub(crate) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (path, content) in members {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o100_644);
-        archive.append_data(&mut header, path, *content).unwrap();
-    }
-    archive.into_inner().unwrap()
-}
-
-fn context(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(&tar(members)).unwrap();
-    gzip.finish().unwrap()
-}
-
-fn complete() -> Vec<u8> {
-    from(DOCKERFILE)
-}
-
-/// The body of a build that orders `dockerfile`.
-pub(crate) fn from(dockerfile: &[u8]) -> Vec<u8> {
-    let package = tar(&[("chaincode", b"program")]);
-    context(&[("Dockerfile", dockerfile), ("binpackage.tar", &package)])
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use peitho::names::CompileKey;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use super::build::tar;
+use super::bodies::tar;
 use super::world::{SOON, World, read_head};
 
 impl World {

@@ -6,7 +6,7 @@ use peitho::names::Language;
 use peitho::runtime::HostSpec;
 use serde_json::json;
 
-use super::build;
+use super::bodies;
 use super::world::{Answer, World};
 
 async fn create(world: &World, name: &str, body: serde_json::Value) -> Answer {
@@ -62,7 +62,11 @@ async fn what_asks_for_the_machine_is_refused_and_other_privileges_are_dropped()
     let dockerfile = b"FROM 127.0.0.1:1/fabric-baseos:2.5\nADD binpackage.tar /usr/local/bin\n\
         LABEL org.hyperledger.fabric.chaincode.type=\"GOLANG\"";
     let built = world
-        .send("POST", "/build?t=policy", &build::from(dockerfile))
+        .send(
+            "POST",
+            "/build?t=policy",
+            &bodies::packed(dockerfile, &bodies::tar(&[("chaincode", b"program")])),
+        )
         .await;
     assert_eq!(built.status, 200, "{built:?}");
     let body = |host: serde_json::Value| json!({ "Image": "policy", "Env": ["CORE_CHAINCODE_ID_NAME=basic_1:ab"], "HostConfig": host });

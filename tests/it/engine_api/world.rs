@@ -1,11 +1,14 @@
-//! What the tests stand on: a served router, and a client of a few lines that sends what it is told.
+//! What the tests stand on: a served router over a real store. Two test programs build it: the one of the Engine
+//! API within the tests' own process, the one of faults in a process that may be killed.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use peitho::compile::{Compiles, Settings};
+use peitho::config::Registry;
 use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
 use peitho::engine_api::{State, Tenants, router};
@@ -15,21 +18,16 @@ use peitho::registry::Registries;
 use peitho::runtime::Runtime;
 use peitho::store::Store;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use super::client::{
+    Answer, Client, MOMENT, SOON, header, is_silent, read_exactly, read_head,
+};
 use super::cluster::Cluster;
-
-/// Longer than anything here takes; a test that hangs fails.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
-
-/// Long enough for an answer that should not be there.
-pub(crate) const MOMENT: Duration = Duration::from_millis(150);
 
 pub(crate) struct World {
     pub(crate) address: SocketAddr,
@@ -43,7 +41,9 @@ pub(crate) struct World {
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) serving: JoinHandle<()>,
-    pub(crate) directory: TempDir,
+    /// The store's.
+    pub(crate) directory: PathBuf,
+    _kept: Option<TempDir>,
 }
 
 impl World {
@@ -52,19 +52,33 @@ impl World {
     }
 
     pub(crate) async fn with(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        Self::start(tls, Policy::default()).await
+        Self::kept(tls, Policy::default()).await
     }
 
     /// A server whose operator allows what `policy` says.
     pub(crate) async fn allowing(policy: Policy) -> Self {
-        Self::start(None, policy).await
+        Self::kept(None, policy).await
     }
 
-    async fn start(tls: Option<Arc<rustls::ServerConfig>>, policy: Policy) -> Self {
+    /// A server over a store that goes with it.
+    async fn kept(tls: Option<Arc<rustls::ServerConfig>>, policy: Policy) -> Self {
+        let directory = TempDir::new().unwrap();
+        let mut world = Self::over(directory.path(), &[], tls, policy).await;
+        world._kept = Some(directory);
+        world
+    }
+
+    /// A server over the store in `directory`, which stays.
+    pub(crate) async fn over(
+        directory: &Path,
+        registries: &[Registry],
+        tls: Option<Arc<rustls::ServerConfig>>,
+        policy: Policy,
+    ) -> Self {
         // One for the process; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let directory = TempDir::new().unwrap();
-        let store = Store::open(directory.path()).await.unwrap();
+        let opened = Store::open(directory).await;
+        let store = opened.unwrap_or_else(|error| panic!("{error}"));
         let (cluster, process) = Cluster::new();
         let cluster = Arc::new(cluster);
         let runtime = Arc::clone(&cluster) as Arc<dyn Runtime>;
@@ -77,7 +91,7 @@ impl World {
             env: std::collections::BTreeMap::new(),
             surroundings: None,
         };
-        let images = Images::new(store.clone(), Registries::new(&[]).await.unwrap());
+        let images = Images::new(store.clone(), Registries::new(registries).await.unwrap());
         let compiles = Compiles::new(
             settings,
             Arc::clone(&runtime),
@@ -115,103 +129,33 @@ impl World {
                 router(state, tenants, requests),
                 drain,
             )),
-            directory,
+            directory: directory.to_owned(),
+            _kept: None,
         }
     }
 
+    /// A client of this server.
+    pub(crate) fn client(&self) -> Client {
+        Client(self.address)
+    }
+
+    /// As [`Client::connect`].
     pub(crate) async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
+        self.client().connect().await
     }
 
-    /// Sends `request` as it is and leaves the connection open.
+    /// As [`Client::open`].
     pub(crate) async fn open(&self, request: &str) -> TcpStream {
-        let mut stream = self.connect().await;
-        stream.write_all(request.as_bytes()).await.unwrap();
-        stream
+        self.client().open(request).await
     }
 
-    /// Sends a request without a body, and reads to the end of the connection.
+    /// As [`Client::ask`].
     pub(crate) async fn ask(&self, method: &str, target: &str) -> Answer {
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        Answer::read(&mut self.open(&head).await).await
+        self.client().ask(method, target).await
     }
 
-    /// Sends a request with `body`, and reads to the end of the connection.
+    /// As [`Client::send`].
     pub(crate) async fn send(&self, method: &str, target: &str, body: &[u8]) -> Answer {
-        let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let mut stream = self.open(&head).await;
-        stream.write_all(body).await.unwrap();
-        Answer::read(&mut stream).await
+        self.client().send(method, target, body).await
     }
-}
-
-/// An answer, to the end of its connection.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    head: String,
-    pub(crate) body: String,
-}
-
-impl Answer {
-    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
-        let (head, mut body) = read_head(stream).await;
-        let rest = timeout(SOON, stream.read_to_end(&mut body)).await;
-        rest.expect("the connection ends").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self {
-            status,
-            head,
-            body: String::from_utf8(body).unwrap(),
-        }
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        header(&self.head, name)
-    }
-
-    /// The `message` of an error, whose shape is checked.
-    pub(crate) fn message(&self) -> String {
-        assert_eq!(self.header("content-type"), Some("application/json"));
-        let json: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-        assert_eq!(json.as_object().unwrap().len(), 1, "{json}");
-        json["message"].as_str().unwrap().to_owned()
-    }
-}
-
-pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
-}
-
-/// Reads one head; gives it with what came after it.
-pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> (String, Vec<u8>) {
-    let mut received = Vec::new();
-    loop {
-        if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
-            let rest = received.split_off(end + 4);
-            return (String::from_utf8(received).unwrap(), rest);
-        }
-        let read = timeout(SOON, stream.read_buf(&mut received)).await;
-        let count = read.expect("a head comes").unwrap();
-        assert!(count > 0, "closed within a head: {received:?}");
-    }
-}
-
-/// Reads exactly `count` bytes.
-pub(crate) async fn read_exactly(stream: &mut (impl AsyncRead + Unpin), count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    let read = timeout(SOON, stream.read_exact(&mut bytes)).await;
-    read.expect("bytes come").unwrap();
-    bytes
-}
-
-/// Whether nothing at all comes for a while.
-pub(crate) async fn is_silent(stream: &mut (impl AsyncRead + Unpin)) -> bool {
-    timeout(MOMENT, stream.read_u8()).await.is_err()
 }

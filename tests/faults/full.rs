@@ -1,0 +1,165 @@
+//! A disk that is really full: the store on a tmpfs of 2 MiB, and beside it a file that leaves as much room as
+//! the test says. From no room at all, page by page, until the build fits.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::bodies::{packed, tar};
+use crate::disk::Store;
+use crate::registry::Base;
+use crate::server::{Order, Server, Threads, built};
+
+const SIZE: u64 = 2 << 20;
+const PAGE: u64 = 4096;
+const INODES: u64 = 64;
+
+/// A server whose store lies on a tmpfs that only the server sees: it goes with the server, however that ends.
+struct Small {
+    base: Base,
+    server: Server,
+    /// The store as this process sees it.
+    store: PathBuf,
+    /// The tmpfs as this process sees it.
+    disk: PathBuf,
+    /// The tmpfs as the server sees it.
+    mounted: PathBuf,
+    _scratch: TempDir,
+}
+
+impl Small {
+    async fn new() -> Self {
+        let base = Base::serve().await;
+        let scratch = TempDir::new().unwrap();
+        let mounted = scratch.path().canonicalize().unwrap();
+        let order = Order {
+            store: mounted.join("store"),
+            registry: base.host(),
+            threads: Threads::Many,
+        };
+        let script = format!(
+            "mount -t tmpfs -o size={SIZE},nr_inodes={INODES} tmpfs {} && exec \"$@\"",
+            mounted.display()
+        );
+        // Root needs no user namespace, and anybody else may have one.
+        let namespaces = match rustix::process::geteuid().is_root() {
+            true => vec!["--mount"],
+            false => vec!["--map-root-user", "--mount"],
+        };
+        let around: Vec<OsString> = ["unshare"]
+            .into_iter()
+            .chain(namespaces)
+            .chain(["sh", "-c", &script, "sh"])
+            .map(OsString::from)
+            .collect();
+        let server = Server::start(&order, &around).await;
+        let server = server.unwrap_or_else(|ended| {
+            panic!("a tmpfs cannot be mounted; run this as root: {ended:?}")
+        });
+        let root = PathBuf::from(format!("/proc/{}/root", server.id()));
+        let disk = root.join(mounted.strip_prefix("/").unwrap());
+        Self {
+            base,
+            server,
+            store: disk.join("store"),
+            disk,
+            mounted,
+            _scratch: scratch,
+        }
+    }
+
+    fn body(&self, program: usize) -> Vec<u8> {
+        let program: Vec<u8> = (0..program).map(|_| rand::random()).collect();
+        packed(&self.base.dockerfile(), &tar(&[("chaincode", &program)]))
+    }
+
+    /// Leaves `room` bytes.
+    fn leave(&self, room: u64) {
+        let ballast = self.disk.join("ballast");
+        let _ = fs::remove_file(&ballast);
+        let all = rustix::fs::statvfs(&self.disk).unwrap();
+        let free = all.f_bavail * all.f_frsize;
+        let file = File::create(&ballast).unwrap();
+        let taken = free.saturating_sub(room);
+        if taken > 0 {
+            let flags = rustix::fs::FallocateFlags::empty();
+            rustix::fs::fallocate(&file, flags, 0, taken).unwrap();
+        }
+    }
+
+    /// The answer says that this disk was full, and nothing of the build is left.
+    async fn is_told(&self, message: &str, what: &str) {
+        let place = self.mounted.join("store");
+        let expected = format!("store: no space left in {} for ", place.display());
+        assert!(message.starts_with(&expected), "{what}: {message}");
+        let bytes = message[expected.len()..].split(' ').next().unwrap();
+        assert!(bytes.parse::<u64>().is_ok(), "{what}: {message}");
+        let found = Store::read(&self.store);
+        assert_eq!((found.refs.len(), found.ingest.len()), (0, 0), "{found:?}");
+        assert_eq!(self.server.inspect().await, None, "{what}");
+    }
+}
+
+pub(crate) async fn of_bytes() {
+    let small = Small::new().await;
+    // Larger than the disk.
+    let answer = small.server.build(&small.body(3 << 20)).await.unwrap();
+    assert_eq!(answer.status, 507, "{answer:?}");
+    small.is_told(&answer.message(), "too large").await;
+
+    let body = small.body(10_000);
+    let mut room = 0;
+    let id = loop {
+        small.leave(room);
+        let answer = small.server.build(&body).await.unwrap();
+        if answer.status == 200 {
+            break built(&answer);
+        }
+        assert_eq!(answer.status, 507, "{room}: {answer:?}");
+        small.is_told(&answer.message(), &format!("{room}")).await;
+        // Others are served.
+        assert_eq!(small.server.client.ask("GET", "/_ping").await.status, 200);
+        remove_blobs(&small.store);
+        room += PAGE;
+    };
+    assert!(room >= 4 * PAGE, "a build that needs {room} bytes is none");
+    // And with no room at all once more, what is there is served.
+    small.leave(0);
+    assert_eq!(small.server.inspect().await, Some(id));
+    assert!(small.server.end().await.status.success());
+}
+
+pub(crate) async fn of_inodes() {
+    let small = Small::new().await;
+    let body = small.body(10);
+    let ballast = small.disk.join("ballast");
+    let free = |path: &Path| rustix::fs::statvfs(path).unwrap().f_favail;
+    let mut room = 0;
+    loop {
+        let _ = fs::remove_dir_all(&ballast);
+        fs::create_dir(&ballast).unwrap();
+        for number in room..free(&small.disk) {
+            File::create(ballast.join(number.to_string())).unwrap();
+        }
+        let answer = small.server.build(&body).await.unwrap();
+        if answer.status == 200 {
+            break;
+        }
+        assert_eq!(answer.status, 507, "{room}: {answer:?}");
+        small.is_told(&answer.message(), &format!("{room}")).await;
+        remove_blobs(&small.store);
+        room += 1;
+    }
+    assert!(room >= 3, "a build that needs {room} inodes is none");
+    assert!(small.server.end().await.status.success());
+}
+
+/// What a failed build stored before it failed: whole blobs that nobody names. The next attempt shall need all of
+/// its room again.
+fn remove_blobs(store: &Path) {
+    for blob in Store::read(store).blobs {
+        fs::remove_file(blob).unwrap();
+    }
+}

@@ -1,0 +1,85 @@
+//! The store under faults, and what hostile bodies cost: a real server process that is traced, killed at every write,
+//! sync and rename, given errors of the disk, run on a full one, and measured. The server is the router of the
+//! Engine API's tests over a real store; it needs no cluster.
+//!
+//! `cargo test --test faults` runs all of it. Cases need `strace`, and the right to mount a tmpfs in a namespace of
+//! their own; where that is missing they fail and say what to do.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../it/engine_api/bodies.rs"]
+#[expect(dead_code, reason = "the tests of the Engine API use the rest")]
+mod bodies;
+#[path = "../it/engine_api/client.rs"]
+mod client;
+#[path = "../it/engine_api/cluster.rs"]
+mod cluster;
+#[path = "../it/engine_api/world.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the tests of the Engine API use the rest"
+)]
+mod world;
+
+mod disk;
+mod durable;
+mod full;
+mod killed;
+mod registry;
+mod server;
+mod trace;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+type Case = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// Each says in its name what must hold.
+const CASES: &[(&str, Case)] = &[
+    ("what_a_build_promises_is_on_the_disk", || {
+        Box::pin(durable::a_build())
+    }),
+    ("a_start_makes_durable_what_it_finds", || {
+        Box::pin(durable::a_start())
+    }),
+    ("killed_at_any_step_it_starts_and_builds_again", || {
+        Box::pin(killed::at_every_step())
+    }),
+    ("an_error_of_the_disk_is_told_and_harms_nothing", || {
+        Box::pin(killed::with_an_error_at_every_step())
+    }),
+    ("a_full_disk_is_told_and_everything_else_goes_on", || {
+        Box::pin(full::of_bytes())
+    }),
+    ("a_disk_without_inodes_is_told_too", || {
+        Box::pin(full::of_inodes())
+    }),
+];
+
+fn main() -> ExitCode {
+    if let Some(order) = server::Order::of_this_process() {
+        return order.serve();
+    }
+    let mut arguments = Arguments::from_args();
+    // Each has a server, and most have a tracer.
+    arguments.test_threads.get_or_insert(2);
+    let trials = CASES
+        .iter()
+        .map(|(name, case)| {
+            Trial::test(*name, move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(1)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(case());
+                Ok(())
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
