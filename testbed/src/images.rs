@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cache::{Build, Cache};
 use crate::go::Go;
 use crate::image::{Layer, Owner};
+use crate::release::Release;
 use crate::{packages, program};
 
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nchaincode:x:500:500::/home/chaincode:/bin/sh\n";
@@ -39,10 +40,14 @@ impl Image {
 pub struct Images {
     /// Holds a pod's namespaces.
     pub pause: Image,
-    /// Stands in for `fabric-ccenv`: a shell and a Go tool chain, user `chaincode`.
+    /// Stands in for `fabric-ccenv` of 2.1: a shell and a Go tool chain, user `chaincode`.
     pub builder: Image,
-    /// Stands in for `fabric-baseos`: a shell, user `chaincode`.
+    /// Stands in for `fabric-baseos` of 2.1: a shell, user `chaincode`.
     pub runtime: Image,
+    /// Stands in for `fabric-ccenv` of 1.4: the same, but Go looks for source in GOPATH, and the user is root.
+    pub builder_1_4: Image,
+    /// Stands in for `fabric-baseos` of 1.4: the same, but the user is root.
+    pub runtime_1_4: Image,
     /// A shell and nothing else, for tests in which a "build" copies its input to its output.
     pub copybuilder: Image,
 }
@@ -52,19 +57,38 @@ impl Images {
         let busybox = Busybox::find()?;
         Ok(Images {
             pause: pause(cache, go)?,
-            builder: builder(cache, go, &busybox)?,
-            runtime: shell(
+            builder: builder(cache, go, &busybox, Release::V2_1)?,
+            runtime: runtime(cache, &busybox, Release::V2_1)?,
+            builder_1_4: builder(cache, go, &busybox, Release::V1_4)?,
+            runtime_1_4: runtime(cache, &busybox, Release::V1_4)?,
+            copybuilder: shell(
                 cache,
                 &busybox,
-                "hyperledger/fabric-baseos:2.1",
-                "/usr/local/bin:/bin",
+                "peitho-testbed/copybuilder:1",
+                &json!({ "Env": ["PATH=/bin"], "User": "chaincode" }),
             )?,
-            copybuilder: shell(cache, &busybox, "peitho-testbed/copybuilder:1", "/bin")?,
         })
     }
 
-    pub(crate) fn all(&self) -> [&Image; 4] {
-        [&self.pause, &self.builder, &self.runtime, &self.copybuilder]
+    pub(crate) fn all(&self) -> Vec<&Image> {
+        let [builder, runtime] = self.fabric(Release::V2_1);
+        let [builder_1_4, runtime_1_4] = self.fabric(Release::V1_4);
+        vec![
+            &self.pause,
+            builder,
+            runtime,
+            builder_1_4,
+            runtime_1_4,
+            &self.copybuilder,
+        ]
+    }
+
+    /// The builder and the runtime image of a release.
+    pub fn fabric(&self, release: Release) -> [&Image; 2] {
+        match release {
+            Release::V1_4 => [&self.builder_1_4, &self.runtime_1_4],
+            Release::V2_1 => [&self.builder, &self.runtime],
+        }
     }
 
     /// An image of one static program with this machine's CA certificates, as Peitho's own is made: nothing else inside, user
@@ -128,53 +152,63 @@ fn pause(cache: &Cache, go: &Go) -> Result<Image> {
 
 /// Only what a compile needs of the tool chain, without documentation, tests and the compiler's own source: every engine unpacks these
 /// files at the start of a run, and the reaper deletes them.
-fn builder(cache: &Cache, go: &Go, busybox: &Busybox) -> Result<Image> {
-    let config = json!({
-        "Env": [
-            "PATH=/go/bin:/usr/local/go/bin:/usr/local/bin:/bin",
-            "GOPATH=/go",
-            "GOFLAGS=-mod=vendor",
-            "CGO_ENABLED=0",
-            "GOTOOLCHAIN=local",
-            "GOPROXY=off",
-        ],
-        "User": "chaincode",
-        "WorkingDir": "/go",
-    });
+fn builder(cache: &Cache, go: &Go, busybox: &Busybox, release: Release) -> Result<Image> {
+    let path = "PATH=/go/bin:/usr/local/go/bin:/usr/local/bin:/bin";
+    let config = match release {
+        Release::V1_4 => json!({
+            "Env": [path, "GOPATH=/go", "GO111MODULE=off", "CGO_ENABLED=0", "GOTOOLCHAIN=local"],
+            "WorkingDir": "/go",
+        }),
+        Release::V2_1 => json!({
+            "Env": [
+                path,
+                "GOPATH=/go",
+                "GOFLAGS=-mod=vendor",
+                "CGO_ENABLED=0",
+                "GOTOOLCHAIN=local",
+                "GOPROXY=off",
+            ],
+            "User": "chaincode",
+            "WorkingDir": "/go",
+        }),
+    };
     let inputs = format!("{} {}", go.version(), busybox.fingerprint);
-    make(
-        cache,
-        "hyperledger/fabric-ccenv:2.1",
-        &inputs,
-        &config,
-        |layer| {
-            busybox.add_to(layer)?;
-            for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
-                layer.directory(dir, 0o755, Owner::Chaincode)?;
-            }
-            layer.directory("go", 0o777, Owner::Root)?;
-            for dir in ["usr", "usr/local", "usr/local/go", "usr/local/go/bin"] {
-                layer.directory(dir, 0o755, Owner::Root)?;
-            }
-            let root = go.root();
-            layer.file("usr/local/go/bin/go", 0o755, &root.join("bin/go"))?;
-            for file in ["VERSION", "go.env"] {
-                layer.file(&format!("usr/local/go/{file}"), 0o644, &root.join(file))?;
-            }
-            for dir in ["pkg/tool", "pkg/include", "src"] {
-                let name = format!("usr/local/go/{dir}");
-                layer.tree(&name, &root.join(dir), |file| {
-                    ["cmd", "testdata"].contains(&file) || file.ends_with("_test.go")
-                })?;
-            }
-            Ok(())
-        },
-    )
+    make(cache, release.builder_image(), &inputs, &config, |layer| {
+        busybox.add_to(layer)?;
+        for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
+            layer.directory(dir, 0o755, Owner::Chaincode)?;
+        }
+        layer.directory("go", 0o777, Owner::Root)?;
+        for dir in ["usr", "usr/local", "usr/local/go", "usr/local/go/bin"] {
+            layer.directory(dir, 0o755, Owner::Root)?;
+        }
+        let root = go.root();
+        layer.file("usr/local/go/bin/go", 0o755, &root.join("bin/go"))?;
+        for file in ["VERSION", "go.env"] {
+            layer.file(&format!("usr/local/go/{file}"), 0o644, &root.join(file))?;
+        }
+        for dir in ["pkg/tool", "pkg/include", "src"] {
+            let name = format!("usr/local/go/{dir}");
+            layer.tree(&name, &root.join(dir), |file| {
+                ["cmd", "testdata"].contains(&file) || file.ends_with("_test.go")
+            })?;
+        }
+        Ok(())
+    })
 }
 
-fn shell(cache: &Cache, busybox: &Busybox, name: &str, path: &str) -> Result<Image> {
-    let config = json!({ "Env": [format!("PATH={path}")], "User": "chaincode" });
-    make(cache, name, &busybox.fingerprint, &config, |layer| {
+/// Images of 1.4 name no user, so theirs is root.
+fn runtime(cache: &Cache, busybox: &Busybox, release: Release) -> Result<Image> {
+    let environment = ["PATH=/usr/local/bin:/bin"];
+    let config = match release {
+        Release::V1_4 => json!({ "Env": environment }),
+        Release::V2_1 => json!({ "Env": environment, "User": "chaincode" }),
+    };
+    shell(cache, busybox, release.runtime_image(), &config)
+}
+
+fn shell(cache: &Cache, busybox: &Busybox, name: &str, config: &Value) -> Result<Image> {
+    make(cache, name, &busybox.fingerprint, config, |layer| {
         busybox.add_to(layer)?;
         for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
             layer.directory(dir, 0o755, Owner::Chaincode)?;

@@ -41,6 +41,7 @@ mod program;
 mod progress;
 pub mod reaper;
 mod registry;
+mod release;
 mod run;
 pub mod scenario;
 mod steps;
@@ -51,8 +52,10 @@ pub use cache::Cache;
 pub use chaincode::Chaincode;
 pub use cluster::Cluster;
 pub use dockerd::Dockerd;
-pub use fabric::{CliError, CliOutput, Definition, Fabric, PackageId, PeerConfig};
-pub use go::{FABRIC_VERSION, FabricPrograms, KUBERNETES_VERSION};
+pub use fabric::{
+    ChaincodeId, CliError, CliOutput, Definition, Fabric, Lscc, Network, PackageId, PeerConfig,
+};
+pub use go::{FabricPrograms, KUBERNETES_VERSION};
 pub use greetings::{Greeting, Greetings};
 pub use images::{Image, Images};
 pub use leftovers::Leftovers;
@@ -60,5 +63,6 @@ pub use places::{CGROUP_PARENT, HOST_ADDRESS};
 pub use process::Process;
 pub use progress::say;
 pub use registry::Registry;
+pub use release::Release;
 pub use run::Run;
 pub use steps::Steps;
