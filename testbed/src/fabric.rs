@@ -50,6 +50,7 @@ pub struct PeerConfig {
 #[derive(Debug)]
 pub struct Fabric {
     places: Places,
+    network: Network,
     layout: Layout,
     peers: [Peer; 2],
     orderer: Process,
@@ -114,6 +115,7 @@ impl Fabric {
         orderer.wait_for_line("Beginning to serve requests", START)?;
         let fabric = Fabric {
             places: run.places().clone(),
+            network,
             layout,
             peers,
             orderer,
@@ -158,6 +160,11 @@ impl Fabric {
             )?;
         }
         Ok(())
+    }
+
+    /// Its kind.
+    pub fn network(&self) -> Network {
+        self.network
     }
 
     /// All that a peer has printed since it last started.

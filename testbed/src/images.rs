@@ -16,6 +16,9 @@ use crate::{packages, program};
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nchaincode:x:500:500::/home/chaincode:/bin/sh\n";
 const GROUPS: &str = "root:x:0:\nchaincode:x:500:\n";
 
+/// What the engines run chaincode and compiles as in Fabric's own images since 2.0.
+const CHAINCODE_USER: &str = "chaincode";
+
 /// An image that lies in the cache as an OCI layout.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -65,7 +68,7 @@ impl Images {
                 cache,
                 &busybox,
                 "peitho-testbed/copybuilder:1",
-                &json!({ "Env": ["PATH=/bin"], "User": "chaincode" }),
+                CHAINCODE_USER,
             )?,
         })
     }
@@ -154,24 +157,13 @@ fn pause(cache: &Cache, go: &Go) -> Result<Image> {
 /// files at the start of a run, and the reaper deletes them.
 fn builder(cache: &Cache, go: &Go, busybox: &Busybox, release: Release) -> Result<Image> {
     let path = "PATH=/go/bin:/usr/local/go/bin:/usr/local/bin:/bin";
-    let config = match release {
-        Release::V1_4 => json!({
-            "Env": [path, "GOPATH=/go", "GO111MODULE=off", "CGO_ENABLED=0", "GOTOOLCHAIN=local"],
-            "WorkingDir": "/go",
-        }),
-        Release::V2_1 => json!({
-            "Env": [
-                path,
-                "GOPATH=/go",
-                "GOFLAGS=-mod=vendor",
-                "CGO_ENABLED=0",
-                "GOTOOLCHAIN=local",
-                "GOPROXY=off",
-            ],
-            "User": "chaincode",
-            "WorkingDir": "/go",
-        }),
+    let compiler = ["CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOPATH=/go"];
+    let modules: &[&str] = match release {
+        Release::V1_4 => &["GO111MODULE=off"],
+        Release::V2_1 => &["GOFLAGS=-mod=vendor", "GOPROXY=off"],
     };
+    let environment = [&[path][..], &compiler, modules].concat();
+    let config = json!({ "Env": environment, "User": user(release), "WorkingDir": "/go" });
     let inputs = format!("{} {}", go.version(), busybox.fingerprint);
     make(cache, release.builder_image(), &inputs, &config, |layer| {
         busybox.add_to(layer)?;
@@ -197,18 +189,22 @@ fn builder(cache: &Cache, go: &Go, busybox: &Busybox, release: Release) -> Resul
     })
 }
 
-/// Images of 1.4 name no user, so theirs is root.
 fn runtime(cache: &Cache, busybox: &Busybox, release: Release) -> Result<Image> {
-    let environment = ["PATH=/usr/local/bin:/bin"];
-    let config = match release {
-        Release::V1_4 => json!({ "Env": environment }),
-        Release::V2_1 => json!({ "Env": environment, "User": "chaincode" }),
-    };
-    shell(cache, busybox, release.runtime_image(), &config)
+    shell(cache, busybox, release.runtime_image(), user(release))
 }
 
-fn shell(cache: &Cache, busybox: &Busybox, name: &str, config: &Value) -> Result<Image> {
-    make(cache, name, &busybox.fingerprint, config, |layer| {
+/// Images of 1.4 name no user, so theirs is root.
+fn user(release: Release) -> &'static str {
+    match release {
+        Release::V1_4 => "",
+        Release::V2_1 => CHAINCODE_USER,
+    }
+}
+
+/// A shell that runs as `user`.
+fn shell(cache: &Cache, busybox: &Busybox, name: &str, user: &str) -> Result<Image> {
+    let config = json!({ "Env": ["PATH=/usr/local/bin:/bin"], "User": user });
+    make(cache, name, &busybox.fingerprint, &config, |layer| {
         busybox.add_to(layer)?;
         for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
             layer.directory(dir, 0o755, Owner::Chaincode)?;
