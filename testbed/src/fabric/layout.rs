@@ -24,7 +24,8 @@ pub(super) type Environment = Vec<(String, String)>;
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) dir: PathBuf,
-    data: PathBuf,
+    /// What is large, or is executed.
+    pub(super) data: PathBuf,
     network: Network,
     pub(super) programs: FabricPrograms,
 }

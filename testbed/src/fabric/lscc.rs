@@ -58,7 +58,7 @@ impl Lscc<'_> {
     ) -> Result<PathBuf> {
         let layout = self.fabric.layout();
         let place = format!("{}-{}", id.name, id.version);
-        let gopath = chaincode.gopath(assets, &layout.dir.join("gopath").join(&place))?;
+        let gopath = chaincode.gopath(assets, &layout.data.join("gopath").join(&place))?;
         let file = layout.dir.join(format!("{place}.cds"));
         let mut order = order("package", id);
         order.extend(owned([
