@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::scenario::{self, PeerEnd};
 use testbed::{Network, Steps};
@@ -40,8 +40,8 @@ fn expect_processes(c: &Counterparts, name: &str, expected: &[&str]) -> Result<(
     Ok(())
 }
 
-/// Package and phase of each pod of a chaincode.
-fn pods(c: &Counterparts, name: &str) -> Result<Vec<String>> {
+/// Package and phase of each pod of the shared chaincode.
+fn pods(c: &Counterparts) -> Result<Vec<(String, String)>> {
     let list = c.cluster.kubectl(&[
         "get",
         "pods",
@@ -52,16 +52,35 @@ fn pods(c: &Counterparts, name: &str) -> Result<Vec<String>> {
         "--output",
         r#"jsonpath={range .items[*]}{.metadata.annotations.peitho\.dev/package-id} {.status.phase}{"\n"}{end}"#,
     ])?;
-    let of_name = |line: &&str| line.split(':').next() == Some(name);
-    let mut pods: Vec<_> = list.lines().filter(of_name).map(str::to_owned).collect();
+    let pods = list.lines().filter_map(|line| line.split_once(' '));
+    let mut pods: Vec<_> = pods
+        .filter(|(package, _)| package.split(':').next() == Some(LEGACY))
+        .map(|(package, phase)| (package.to_owned(), phase.to_owned()))
+        .collect();
     pods.sort_unstable();
     Ok(pods)
 }
 
+/// There must be one pod for each of these packages and no other, now; that each runs is told by the kubelet after its process has
+/// answered.
 fn expect_pods(c: &Counterparts, expected: &[&str]) -> Result<()> {
-    let found = pods(c, LEGACY)?;
-    ensure!(found == expected, "pods are {found:?}, not {expected:?}");
-    Ok(())
+    let found = pods(c)?;
+    let packages: Vec<_> = found.iter().map(|(package, _)| package.as_str()).collect();
+    ensure!(
+        packages == expected,
+        "pods are {found:?}, not one for each of {expected:?}"
+    );
+    wait_until_running(c, expected)
+}
+
+fn wait_until_running(c: &Counterparts, expected: &[&str]) -> Result<()> {
+    let what = format!("the pods that run are {expected:?}");
+    testbed::wait::until(&what, Duration::from_secs(20), None, || {
+        let mut pods = pods(c)?;
+        pods.retain(|(_, phase)| phase == "Running");
+        let running = pods.iter().map(|(package, _)| package.as_str());
+        Ok(running.eq(expected.iter().copied()).then_some(()))
+    })
 }
 
 /// After the upgrade both versions run, on either engine, until somebody removes the first.
@@ -170,9 +189,9 @@ pub(super) fn dockerd_peer_killed_then_next_invoke_works(
 
 pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
     let steps = main_job(c, PEER, LEGACY)?;
-    expect_pods(c, &["legacy:1 Running", "legacy:2 Running"])?;
+    expect_pods(c, &["legacy:1", "legacy:2"])?;
     remove_first(c, &c.engine, PEER, LEGACY)?;
-    expect_pods(c, &["legacy:2 Running"])?;
+    expect_pods(c, &["legacy:2"])?;
     c.wait_for_none("pods", "compile")?;
     c.wait_for_none("secrets", "compile")?;
     Ok(Some(steps))
@@ -180,7 +199,7 @@ pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
 
 pub(super) fn crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
     let steps = crash(c, PEER, LEGACY)?;
-    expect_pods(c, &["legacy:2 Running"])?;
+    expect_pods(c, &["legacy:2"])?;
     Ok(Some(steps))
 }
 
@@ -201,13 +220,13 @@ pub(super) fn compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<
 
 pub(super) fn peer_terminated_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
     let steps = restart(c, PEER, LEGACY, PeerEnd::Terminated)?;
-    expect_pods(c, &["legacy:2 Running"])?;
+    expect_pods(c, &["legacy:2"])?;
     Ok(Some(steps))
 }
 
 pub(super) fn peer_killed_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
     let steps = restart(c, PEER, LEGACY, PeerEnd::Killed)?;
-    expect_pods(c, &["legacy:2 Running"])?;
+    expect_pods(c, &["legacy:2"])?;
     Ok(Some(steps))
 }
 
@@ -239,8 +258,6 @@ pub(super) fn without_tls_nothing_is_uploaded(c: &Counterparts) -> Result<Option
     let steps = without_tls(c, PEER, LEGACY)?;
     let uploaded = c.proxy.exchanges(&uploads).len() - before;
     ensure!(uploaded == 0, "the peer uploaded {uploaded} times");
-    let pods = pods(c, LEGACY)?;
-    let running = pods.iter().find(|pod| *pod == "legacy:1 Running");
-    running.with_context(|| format!("the pods are {pods:?}"))?;
+    wait_until_running(c, &["legacy:1"])?;
     Ok(Some(steps))
 }
