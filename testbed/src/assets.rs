@@ -10,6 +10,7 @@ use crate::cache::Cache;
 use crate::go::{FabricPrograms, Go};
 use crate::images::Images;
 use crate::packages;
+use crate::release::Release;
 
 /// The built parts, on the machine or in the cache.
 #[derive(Debug, Clone)]
@@ -31,7 +32,9 @@ impl Assets {
     /// Makes everything now: afterwards a run needs no registry of packages.
     pub fn prepare(&self) -> Result<()> {
         self.kube()?;
-        self.fabric()?;
+        for release in Release::ALL {
+            self.fabric(release)?;
+        }
         self.images()?;
         Ok(())
     }
@@ -51,8 +54,8 @@ impl Assets {
     }
 
     /// The programs of a Fabric network.
-    pub fn fabric(&self) -> Result<FabricPrograms> {
-        self.go.fabric(&self.cache)
+    pub fn fabric(&self, release: Release) -> Result<FabricPrograms> {
+        self.go.fabric(&self.cache, release)
     }
 
     /// The images that stand in for the official ones.

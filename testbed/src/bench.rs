@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::json;
 use testbed::peitho::{Build, Peitho, project};
-use testbed::{Assets, Chaincode, Cluster, Dockerd, Fabric, PeerConfig, Registry, Run, say};
+use testbed::{
+    Assets, Chaincode, Cluster, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say,
+};
 
 use crate::foreground::{Ending, foreground};
 
@@ -39,9 +41,16 @@ fn measure(assets: &Assets, run: &Run, rounds: usize) -> Result<()> {
     let fabric = Fabric::start(
         assets,
         run,
+        Network::V2_1,
         [
-            PeerConfig::new(DOCKERD, &dockerd.endpoint(), assets, &registry)?,
-            PeerConfig::new(PEITHO, &peitho.endpoint(), assets, &registry)?,
+            PeerConfig::new(
+                Release::V2_1,
+                DOCKERD,
+                &dockerd.endpoint(),
+                assets,
+                &registry,
+            )?,
+            PeerConfig::new(Release::V2_1, PEITHO, &peitho.endpoint(), assets, &registry)?,
         ],
     )?;
     let rss_idle_mb = peitho.process().rss_kb()? as f64 / 1024.0;

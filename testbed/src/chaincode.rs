@@ -1,5 +1,7 @@
 //! Owns chaincode packages: which ones there are, and how a source becomes the file that a peer installs. Made here and not by the peer's CLI,
-//! so that the same code gives the same bytes whatever its label.
+//! so that the same code gives the same bytes whatever its label. Before 2.0 only the CLI knows the form; its way is in [`gopath`].
+
+mod gopath;
 
 use std::fs;
 use std::io::Write;
@@ -15,6 +17,7 @@ use crate::assets::Assets;
 use crate::cache::Build;
 use crate::go::{SourceFile, module};
 use crate::image::{Owner, header};
+pub(crate) use gopath::Gopath;
 
 const PLAIN: &[SourceFile<'_>] = module!("chaincode", "go.mod", "go.sum", "main.go");
 const ASSET: &[SourceFile<'_>] = module!("chaincode-asset", "go.mod", "go.sum", "main.go");

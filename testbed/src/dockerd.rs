@@ -13,6 +13,7 @@ use crate::images::Image;
 use crate::places::{CGROUP, HOST_ADDRESS};
 use crate::process::Process;
 use crate::registry::Registry;
+use crate::release::Release;
 use crate::run::Run;
 
 const PORT: u16 = 12375;
@@ -27,7 +28,7 @@ pub struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts it and pulls the builder and the runtime image, so that no install waits for them.
+    /// Starts it and pulls the builder and the runtime images, so that no install waits for them.
     pub fn start(assets: &Assets, run: &Run, registry: &Registry) -> Result<Dockerd> {
         let (data, dir) = (run.data().join("docker"), run.dir().join("docker"));
         for dir in [&data, &dir] {
@@ -64,7 +65,7 @@ impl Dockerd {
         process.wait_until("answers", START, || Ok(http::is_healthy(address, "/_ping")))?;
         let dockerd = Dockerd { process, address };
         let images = assets.images()?;
-        for image in [&images.builder, &images.runtime] {
+        for image in Release::ALL.map(|release| images.fabric(release)).concat() {
             dockerd.pull(registry, image)?;
         }
         Ok(dockerd)

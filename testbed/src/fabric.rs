@@ -1,9 +1,12 @@
-//! Owns a Fabric 2.1.1 network on this machine: one orderer, one organization with two peers, TLS, one channel. Each peer has its own Docker
+//! Owns a Fabric network on this machine: one orderer, one organization with two peers, one channel. Each peer has its own Docker
 //! endpoint, so one can use dockerd while the other uses Peitho. Tests act on it through the stock CLI, as operators do.
 
 mod cli;
+mod kind;
 mod layout;
 mod lifecycle;
+mod lscc;
+mod transaction;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,11 +19,14 @@ use crate::assets::Assets;
 use crate::places::{HOST_ADDRESS, Places};
 use crate::process::Process;
 use crate::registry::Registry;
+use crate::release::Release;
 use crate::run::Run;
 use crate::wait;
 pub use cli::{CliError, CliOutput};
-use layout::{CHANNEL, Layout, ORDERER};
+pub use kind::Network;
+use layout::{CHANNEL, Layout, owned};
 pub use lifecycle::{Definition, PackageId};
+pub use lscc::{ChaincodeId, Lscc};
 
 const START: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(10);
@@ -44,6 +50,7 @@ pub struct PeerConfig {
 #[derive(Debug)]
 pub struct Fabric {
     places: Places,
+    network: Network,
     layout: Layout,
     peers: [Peer; 2],
     orderer: Process,
@@ -57,20 +64,22 @@ struct Peer {
 }
 
 impl PeerConfig {
-    /// The usual configuration of peer number `index`: stand-in images from the registry, chaincode dials the host's address on
-    /// the bridge, which pods and containers in the host's network both reach.
+    /// The usual configuration of peer number `index` of a release: stand-in images from the registry, chaincode dials the host's
+    /// address on the bridge, which pods and containers in the host's network both reach.
     pub fn new(
+        release: Release,
         index: usize,
         vm_endpoint: &str,
         assets: &Assets,
         registry: &Registry,
     ) -> Result<PeerConfig> {
         let images = assets.images()?;
+        let [builder, runtime] = images.fabric(release);
         Ok(PeerConfig {
             vm_endpoint: vm_endpoint.to_owned(),
             chaincode_address: format!("{HOST_ADDRESS}:{}", 7052 + 100 * index),
-            builder: registry.reference(&images.builder),
-            runtime: registry.reference(&images.runtime),
+            builder: registry.reference(builder),
+            runtime: registry.reference(runtime),
             environment: Vec::new(),
         })
     }
@@ -78,8 +87,13 @@ impl PeerConfig {
 
 impl Fabric {
     /// Makes everything anew and returns when both peers have joined the channel.
-    pub fn start(assets: &Assets, run: &Run, peers: [PeerConfig; 2]) -> Result<Fabric> {
-        let layout = Layout::generate(run, assets.fabric()?)?;
+    pub fn start(
+        assets: &Assets,
+        run: &Run,
+        network: Network,
+        peers: [PeerConfig; 2],
+    ) -> Result<Fabric> {
+        let layout = Layout::generate(run, network, assets.fabric(network.release())?)?;
         let mut command = Command::new(layout.programs.bin.join("orderer"));
         command
             .current_dir(&layout.dir)
@@ -98,9 +112,10 @@ impl Fabric {
         for peer in &peers {
             peer.start(run.places(), &layout)?;
         }
-        orderer.wait_for_line("Raft leader changed: 0 -> ", START)?;
+        orderer.wait_for_line("Beginning to serve requests", START)?;
         let fabric = Fabric {
             places: run.places().clone(),
+            network,
             layout,
             peers,
             orderer,
@@ -112,24 +127,19 @@ impl Fabric {
         Ok(fabric)
     }
 
-    /// The leader may refuse the first attempts although it is elected, hence the repetition.
+    /// An orderer refuses the first attempts as long as Raft has no leader, hence the repetition.
     fn create_channel(&self) -> Result<()> {
-        let authority = self.layout.orderer_authority();
-        let create = [
+        let mut create = owned([
             "channel",
             "create",
             "--channelID",
             CHANNEL,
             "--file",
             "channel.tx",
-            "--orderer",
-            ORDERER,
-            "--tls",
-            "--cafile",
-            &authority,
             "--outputBlock",
             "channel.block",
-        ];
+        ]);
+        create.extend(self.layout.to_orderer());
         let mut last = None;
         let created = wait::until(
             "creating the channel",
@@ -150,6 +160,11 @@ impl Fabric {
             )?;
         }
         Ok(())
+    }
+
+    /// Its kind.
+    pub fn network(&self) -> Network {
+        self.network
     }
 
     /// All that a peer has printed since it last started.
@@ -198,10 +213,8 @@ impl Fabric {
         for (name, value) in self.layout.admin_environment(peer) {
             lines.push_str(&format!("export {name}={value}\n"));
         }
-        let authority = self.layout.orderer_authority();
-        lines.push_str(&format!(
-            "export ORDERER=\"-o {ORDERER} --tls --cafile {authority}\"\n"
-        ));
+        let orderer = self.layout.to_orderer().join(" ");
+        lines.push_str(&format!("export ORDERER=\"{orderer}\"\n"));
         lines
     }
 

@@ -9,12 +9,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::cache::{Build, Cache};
 use crate::program;
+use crate::release::Release;
 
 /// The release of Kubernetes that is built.
 pub const KUBERNETES_VERSION: &str = "1.34.4";
-
-/// The newest release of Fabric that can be had as a Go module.
-pub const FABRIC_VERSION: &str = "2.1.1";
 
 /// A file of a Go module: its name and its text.
 pub(crate) type SourceFile<'a> = (&'a str, &'a str);
@@ -29,8 +27,6 @@ pub(crate) use module;
 
 const KUBE: &[SourceFile<'_>] = module!("kube", "go.mod", "go.sum", "main.go");
 const PAUSE: &[SourceFile<'_>] = module!("pause", "go.mod", "main.go");
-const FABRIC: &[SourceFile<'_>] = module!("fabric-2.1", "go.mod", "go.sum", "tools.go");
-const CRYPTOGEN: &[SourceFile<'_>] = module!("fabric-1.4", "go.mod", "go.sum", "tools.go");
 
 /// The Go tool chain of this machine.
 #[derive(Debug, Clone)]
@@ -96,45 +92,42 @@ impl Go {
         Ok(dir.join("pause"))
     }
 
-    pub(crate) fn fabric(&self, cache: &Cache) -> Result<FabricPrograms> {
-        let metadata = "github.com/hyperledger/fabric/common/metadata";
-        // The peer names images and labels by these; a released peer carries the same values.
-        let flags = format!(
-            "-ldflags=-X {metadata}.Version={FABRIC_VERSION} \
-             -X {metadata}.BaseDockerLabel=org.hyperledger.fabric -X {metadata}.DockerNamespace=hyperledger"
-        );
-        let programs = ["peer", "orderer", "configtxgen"]
-            .map(|name| format!("github.com/hyperledger/fabric/cmd/{name}"));
-        let programs: Vec<&str> = programs.iter().map(String::as_str).collect();
-        let announcement = format!("building fabric {FABRIC_VERSION} (first time, about a minute)");
-        let bin = self.build(cache, "fabric", FABRIC, &[&flags], &programs, &announcement)?;
-        let sampleconfig = self.sampleconfig(cache)?;
-
+    /// The programs of a release.
+    pub(crate) fn fabric(&self, cache: &Cache, release: Release) -> Result<FabricPrograms> {
         // Certificates of 2.1.1's own cryptogen, compiled by a recent Go, are refused by 2.1.1's MSP.
-        let crypto = self.build(
-            cache,
-            "cryptogen",
-            CRYPTOGEN,
-            &["-tags=nopkcs11"],
-            &["github.com/hyperledger/fabric/common/tools/cryptogen"],
-            "building cryptogen 1.4.12",
-        )?;
+        let cryptogen = self
+            .fabric_programs(cache, Release::V1_4)?
+            .join("cryptogen");
         Ok(FabricPrograms {
-            bin,
-            cryptogen: crypto.join("cryptogen"),
-            sampleconfig,
+            bin: self.fabric_programs(cache, release)?,
+            cryptogen,
+            sampleconfig: self.sampleconfig(cache, release)?,
         })
     }
 
-    fn sampleconfig(&self, cache: &Cache) -> Result<PathBuf> {
+    fn fabric_programs(&self, cache: &Cache, release: Release) -> Result<PathBuf> {
+        let (flags, programs) = (release.build_flags(), release.programs());
+        let [flags, programs] =
+            [&flags, &programs].map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
+        let name = format!("fabric-{}", release.series());
+        let announcement = format!(
+            "building fabric {} (first time, about a minute)",
+            release.version()
+        );
+        let module = release.module();
+        self.build(cache, &name, module, &flags, &programs, &announcement)
+    }
+
+    fn sampleconfig(&self, cache: &Cache, release: Release) -> Result<PathBuf> {
+        let files = release.module();
         let build = Build {
-            name: "fabric-config",
-            inputs: &inputs(&self.version, FABRIC, &[]),
+            name: &format!("fabric-{}-config", release.series()),
+            inputs: &inputs(&self.version, files, &[]),
             announcement: "taking fabric's configuration files from its module",
         };
         cache.entry(&build, |dir| {
             let source = tempfile::tempdir()?;
-            write(FABRIC, source.path())?;
+            write(files, source.path())?;
             let module = "github.com/hyperledger/fabric";
             let list = ["list", "-m", "-f", "{{.Dir}}", module];
             let found = program::output(self.command(source.path()).args(list))?;

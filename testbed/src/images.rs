@@ -10,10 +10,14 @@ use serde_json::{Value, json};
 use crate::cache::{Build, Cache};
 use crate::go::Go;
 use crate::image::{Layer, Owner};
+use crate::release::Release;
 use crate::{packages, program};
 
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nchaincode:x:500:500::/home/chaincode:/bin/sh\n";
 const GROUPS: &str = "root:x:0:\nchaincode:x:500:\n";
+
+/// What the engines run chaincode and compiles as in Fabric's own images since 2.0.
+const CHAINCODE_USER: &str = "chaincode";
 
 /// An image that lies in the cache as an OCI layout.
 #[derive(Debug, Clone)]
@@ -39,14 +43,16 @@ impl Image {
 pub struct Images {
     /// Holds a pod's namespaces.
     pub pause: Image,
-    /// Stands in for `fabric-ccenv`: a shell and a Go tool chain, user `chaincode`.
+    /// Stands in for `fabric-ccenv` of 2.1: a shell and a Go tool chain, user `chaincode`.
     pub builder: Image,
-    /// Stands in for `fabric-baseos`: a shell, user `chaincode`.
+    /// Stands in for `fabric-baseos` of 2.1: a shell, user `chaincode`.
     pub runtime: Image,
+    /// Stands in for `fabric-ccenv` of 1.4: the same, but Go looks for source in GOPATH, and the user is root.
+    pub builder_1_4: Image,
+    /// Stands in for `fabric-baseos` of 1.4: the same, but the user is root.
+    pub runtime_1_4: Image,
     /// A shell, and a `go` that copies its input to its output: for tests in which the compiler is not the subject.
     pub copybuilder: Image,
-    /// A shell, user root: what Pod Security `restricted` refuses to run.
-    pub root: Image,
 }
 
 /// Stands in for the compiler where `src/program` was compiled before; the package may ask for a compile that goes wrong.
@@ -58,22 +64,15 @@ while [ \"$1\" != -o ]; do shift || exit 1; done
 cp $source/program \"$2\" && chmod 0755 \"$2\"
 ";
 
-/// What the engines run chaincode and compiles as in Fabric's own images.
-const CHAINCODE_USER: &str = "chaincode";
-
 impl Images {
     pub(crate) fn obtain(cache: &Cache, go: &Go) -> Result<Images> {
         let busybox = Busybox::find()?;
         Ok(Images {
             pause: pause(cache, go)?,
-            builder: builder(cache, go, &busybox)?,
-            runtime: shell(
-                cache,
-                &busybox,
-                "hyperledger/fabric-baseos:2.1",
-                CHAINCODE_USER,
-                &[],
-            )?,
+            builder: builder(cache, go, &busybox, Release::V2_1)?,
+            runtime: runtime(cache, &busybox, Release::V2_1)?,
+            builder_1_4: builder(cache, go, &busybox, Release::V1_4)?,
+            runtime_1_4: runtime(cache, &busybox, Release::V1_4)?,
             copybuilder: shell(
                 cache,
                 &busybox,
@@ -81,18 +80,28 @@ impl Images {
                 CHAINCODE_USER,
                 &[("bin/go", COPYING_GO)],
             )?,
-            root: shell(cache, &busybox, "peitho-testbed/root:1", "", &[])?,
         })
     }
 
-    pub(crate) fn all(&self) -> [&Image; 5] {
-        [
+    pub(crate) fn all(&self) -> Vec<&Image> {
+        let [builder, runtime] = self.fabric(Release::V2_1);
+        let [builder_1_4, runtime_1_4] = self.fabric(Release::V1_4);
+        vec![
             &self.pause,
-            &self.builder,
-            &self.runtime,
+            builder,
+            runtime,
+            builder_1_4,
+            runtime_1_4,
             &self.copybuilder,
-            &self.root,
         ]
+    }
+
+    /// The builder and the runtime image of a release.
+    pub fn fabric(&self, release: Release) -> [&Image; 2] {
+        match release {
+            Release::V1_4 => [&self.builder_1_4, &self.runtime_1_4],
+            Release::V2_1 => [&self.builder, &self.runtime],
+        }
     }
 
     /// An image of one static program with this machine's CA certificates, as Peitho's own is made: nothing else inside, user
@@ -156,48 +165,50 @@ fn pause(cache: &Cache, go: &Go) -> Result<Image> {
 
 /// Only what a compile needs of the tool chain, without documentation, tests and the compiler's own source: every engine unpacks these
 /// files at the start of a run, and the reaper deletes them.
-fn builder(cache: &Cache, go: &Go, busybox: &Busybox) -> Result<Image> {
-    let config = json!({
-        "Env": [
-            "PATH=/go/bin:/usr/local/go/bin:/usr/local/bin:/bin",
-            "GOPATH=/go",
-            "GOFLAGS=-mod=vendor",
-            "CGO_ENABLED=0",
-            "GOTOOLCHAIN=local",
-            "GOPROXY=off",
-        ],
-        "User": "chaincode",
-        "WorkingDir": "/go",
-    });
+fn builder(cache: &Cache, go: &Go, busybox: &Busybox, release: Release) -> Result<Image> {
+    let path = "PATH=/go/bin:/usr/local/go/bin:/usr/local/bin:/bin";
+    let compiler = ["CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOPATH=/go"];
+    let modules: &[&str] = match release {
+        Release::V1_4 => &["GO111MODULE=off"],
+        Release::V2_1 => &["GOFLAGS=-mod=vendor", "GOPROXY=off"],
+    };
+    let environment = [&[path][..], &compiler, modules].concat();
+    let config = json!({ "Env": environment, "User": user(release), "WorkingDir": "/go" });
     let inputs = format!("{} {}", go.version(), busybox.fingerprint);
-    make(
-        cache,
-        "hyperledger/fabric-ccenv:2.1",
-        &inputs,
-        &config,
-        |layer| {
-            busybox.add_to(layer)?;
-            for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
-                layer.directory(dir, 0o755, Owner::Chaincode)?;
-            }
-            layer.directory("go", 0o777, Owner::Root)?;
-            for dir in ["usr", "usr/local", "usr/local/go", "usr/local/go/bin"] {
-                layer.directory(dir, 0o755, Owner::Root)?;
-            }
-            let root = go.root();
-            layer.file("usr/local/go/bin/go", 0o755, &root.join("bin/go"))?;
-            for file in ["VERSION", "go.env"] {
-                layer.file(&format!("usr/local/go/{file}"), 0o644, &root.join(file))?;
-            }
-            for dir in ["pkg/tool", "pkg/include", "src"] {
-                let name = format!("usr/local/go/{dir}");
-                layer.tree(&name, &root.join(dir), |file| {
-                    ["cmd", "testdata"].contains(&file) || file.ends_with("_test.go")
-                })?;
-            }
-            Ok(())
-        },
-    )
+    make(cache, release.builder_image(), &inputs, &config, |layer| {
+        busybox.add_to(layer)?;
+        for dir in ["chaincode", "chaincode/input", "chaincode/output"] {
+            layer.directory(dir, 0o755, Owner::Chaincode)?;
+        }
+        layer.directory("go", 0o777, Owner::Root)?;
+        for dir in ["usr", "usr/local", "usr/local/go", "usr/local/go/bin"] {
+            layer.directory(dir, 0o755, Owner::Root)?;
+        }
+        let root = go.root();
+        layer.file("usr/local/go/bin/go", 0o755, &root.join("bin/go"))?;
+        for file in ["VERSION", "go.env"] {
+            layer.file(&format!("usr/local/go/{file}"), 0o644, &root.join(file))?;
+        }
+        for dir in ["pkg/tool", "pkg/include", "src"] {
+            let name = format!("usr/local/go/{dir}");
+            layer.tree(&name, &root.join(dir), |file| {
+                ["cmd", "testdata"].contains(&file) || file.ends_with("_test.go")
+            })?;
+        }
+        Ok(())
+    })
+}
+
+fn runtime(cache: &Cache, busybox: &Busybox, release: Release) -> Result<Image> {
+    shell(cache, busybox, release.runtime_image(), user(release), &[])
+}
+
+/// Images of 1.4 name no user, so theirs is root.
+fn user(release: Release) -> &'static str {
+    match release {
+        Release::V1_4 => "",
+        Release::V2_1 => CHAINCODE_USER,
+    }
 }
 
 /// A shell that runs as `user`, with further `scripts`.

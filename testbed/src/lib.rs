@@ -42,6 +42,7 @@ mod program;
 mod progress;
 pub mod reaper;
 mod registry;
+mod release;
 mod run;
 pub mod scenario;
 mod steps;
@@ -52,9 +53,11 @@ pub use cache::Cache;
 pub use chaincode::{Chaincode, Compile};
 pub use cluster::Cluster;
 pub use dockerd::Dockerd;
-pub use fabric::{CliError, CliOutput, Definition, Fabric, PackageId, PeerConfig};
+pub use fabric::{
+    ChaincodeId, CliError, CliOutput, Definition, Fabric, Lscc, Network, PackageId, PeerConfig,
+};
 pub use gate::{FaultPoint, Gate, Moment, Passage};
-pub use go::{FABRIC_VERSION, FabricPrograms, KUBERNETES_VERSION};
+pub use go::{FabricPrograms, KUBERNETES_VERSION};
 pub use greetings::{Greeting, Greetings};
 pub use images::{Image, Images};
 pub use leftovers::Leftovers;
@@ -62,5 +65,6 @@ pub use places::{CGROUP_PARENT, HOST_ADDRESS};
 pub use process::Process;
 pub use progress::say;
 pub use registry::Registry;
+pub use release::Release;
 pub use run::Run;
 pub use steps::Steps;

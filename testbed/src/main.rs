@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use testbed::{Assets, Images, Leftovers, say};
+use testbed::{Assets, Images, Leftovers, Release, say};
 
 use foreground::Ending;
 
@@ -46,6 +46,9 @@ enum Subcommands {
     },
     /// Show the main job: a stock peer installs, runs and queries chaincode through Peitho on Kubernetes
     Demo {
+        /// Release of Fabric
+        #[arg(long, value_name = "RELEASE", default_value = "2.1")]
+        fabric: Release,
         /// End after the last step instead of staying until Ctrl-C
         #[arg(long)]
         once: bool,
@@ -93,8 +96,10 @@ fn act(command: Subcommands) -> Result<()> {
             ..
         } => up::up(&up::Extent::WithoutFabric),
         Subcommands::Up { vm_endpoint, .. } => up::up(&up::Extent::WithFabric { vm_endpoint }),
-        Subcommands::Demo { once: true } => demo::demo(Ending::Once),
-        Subcommands::Demo { once: false } => demo::demo(Ending::Stay),
+        Subcommands::Demo { fabric, once } => {
+            let ending = if once { Ending::Once } else { Ending::Stay };
+            demo::demo(fabric, ending)
+        }
         Subcommands::Bench { rounds } => bench::bench(rounds),
         Subcommands::Image {
             program,

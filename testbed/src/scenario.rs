@@ -1,5 +1,7 @@
 //! Owns the cases that an engine is judged by, written once: the peer's engine may be dockerd or Peitho, the observation is the same.
-//! A test calls one and asserts what was observed; the bench calls them for the times.
+//! A test calls one and asserts what was observed; the bench calls them for the times. Those that differ before 2.0 are in [`lscc`].
+
+pub mod lscc;
 
 use anyhow::{Result, bail};
 
@@ -93,16 +95,29 @@ pub struct PeerRestart {
     pub steps: Steps,
 }
 
-/// A peer that is killed and started again: its chaincode is launched anew from the image that was built before. `name` must be
+/// How a peer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// By SIGTERM, so that it may clean up.
+    Terminated,
+    /// By SIGKILL.
+    Killed,
+}
+
+/// A peer that ends and is started again: its chaincode is launched anew from the image that was built before. `name` must be
 /// deployed.
-pub fn peer_restart(fabric: &Fabric, peer: usize, name: &str) -> Result<PeerRestart> {
+pub fn peer_restart(fabric: &Fabric, peer: usize, name: &str, end: PeerEnd) -> Result<PeerRestart> {
     let mut steps = Steps::new();
     let put = ["Put", "restart", "kept"];
     steps.time("invoke", || fabric.invoke(peer, name, &put))?;
-    steps.time("kill peer", || fabric.kill_peer(peer))?;
-    steps.time("start peer", || fabric.start_peer(peer))?;
-    let get = ["Get", "restart"];
-    let value = steps.time("first query", || fabric.query(peer, name, &get))?;
+    steps.time("end of the peer", || match end {
+        PeerEnd::Terminated => fabric.stop_peer(peer),
+        PeerEnd::Killed => fabric.kill_peer(peer),
+    })?;
+    steps.time("start of the peer", || fabric.start_peer(peer))?;
+    let put = ["Put", "next", "answered"];
+    steps.time("next invoke", || fabric.invoke(peer, name, &put))?;
+    let value = fabric.query(peer, name, &["Get", "restart"])?;
     Ok(PeerRestart { value, steps })
 }
 

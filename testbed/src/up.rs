@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Result;
-use testbed::{Assets, Chaincode, Cluster, Dockerd, Fabric, PeerConfig, Registry, Run, say};
+use testbed::{
+    Assets, Chaincode, Cluster, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say,
+};
 
 use crate::foreground::{Ending, foreground};
 
@@ -52,10 +54,10 @@ impl Components {
                 let reference = dockerd.endpoint();
                 let first = vm_endpoint.as_deref().unwrap_or(&reference);
                 let peers = [
-                    PeerConfig::new(0, first, assets, &registry)?,
-                    PeerConfig::new(1, &reference, assets, &registry)?,
+                    PeerConfig::new(Release::V2_1, 0, first, assets, &registry)?,
+                    PeerConfig::new(Release::V2_1, 1, &reference, assets, &registry)?,
                 ];
-                Some((Fabric::start(assets, run, peers)?, dockerd))
+                Some((Fabric::start(assets, run, Network::V2_1, peers)?, dockerd))
             }
         };
         Ok(Components {

@@ -3,6 +3,7 @@
 mod deployment;
 mod install_faults;
 mod launch_faults;
+mod legacy;
 mod life_faults;
 mod lifecycle;
 mod outages;
@@ -161,6 +162,49 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     (
         "templates_that_the_cluster_refuses_are_told_at_the_start",
         templates::templates_that_the_cluster_refuses_are_told_at_the_start,
+    ),
+    // Peers of 1.4, in the same order: the network is another from here on.
+    (
+        "legacy_dockerd_main_job_and_upgrade",
+        legacy::dockerd_main_job_and_upgrade,
+    ),
+    (
+        "legacy_dockerd_crash_then_next_invoke_works",
+        legacy::dockerd_crash_then_next_invoke_works,
+    ),
+    (
+        "legacy_dockerd_compile_error_reaches_the_user",
+        legacy::dockerd_compile_error_reaches_the_user,
+    ),
+    (
+        "legacy_dockerd_peer_terminated_then_next_invoke_works",
+        legacy::dockerd_peer_terminated_then_next_invoke_works,
+    ),
+    (
+        "legacy_dockerd_peer_killed_then_next_invoke_works",
+        legacy::dockerd_peer_killed_then_next_invoke_works,
+    ),
+    ("legacy_main_job_and_upgrade", legacy::main_job_and_upgrade),
+    (
+        "legacy_crash_then_next_invoke_works",
+        legacy::crash_then_next_invoke_works,
+    ),
+    (
+        "legacy_compile_error_reaches_the_user",
+        legacy::compile_error_reaches_the_user,
+    ),
+    (
+        "legacy_peer_terminated_then_next_invoke_works",
+        legacy::peer_terminated_then_next_invoke_works,
+    ),
+    (
+        "legacy_peer_killed_then_next_invoke_works",
+        legacy::peer_killed_then_next_invoke_works,
+    ),
+    ("legacy_dockerd_without_tls", legacy::dockerd_without_tls),
+    (
+        "legacy_without_tls_nothing_is_uploaded",
+        legacy::without_tls_nothing_is_uploaded,
     ),
     (
         "keys_appear_nowhere_but_in_their_secret",

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE, Peitho};
 use testbed::{
-    Assets, Cluster, Dockerd, Fabric, Greetings, Leftovers, PeerConfig, Registry, Run, Steps, say,
+    Assets, Cluster, Dockerd, Fabric, Greetings, Leftovers, Network, PeerConfig, Registry, Release,
+    Run, Steps, say,
 };
 
 use crate::cases::Case;
@@ -127,11 +128,14 @@ impl Counterparts {
         let closed_registry = Registry::start_with_auth(&run, "somebody", "a password")?;
         let cluster = Cluster::start(&assets, &run)?;
         let images = assets.images()?;
+        let [builder, runtime] = images.fabric(Release::V2_1);
+        let [builder_1_4, runtime_1_4] = images.fabric(Release::V1_4);
         for image in [
-            &images.builder,
-            &images.runtime,
+            builder,
+            runtime,
+            builder_1_4,
+            runtime_1_4,
             &images.copybuilder,
-            &images.root,
         ] {
             cluster.pull(&registry, image)?;
         }
@@ -144,14 +148,14 @@ impl Counterparts {
         let engine: SocketAddr = peitho::ENGINE.parse()?;
         let proxy = Proxy::start(engine)?;
         say("starting the Fabric network");
-        let reference = PeerConfig::new(REFERENCE, &dockerd.endpoint(), &assets, &registry)?;
-        let peer = PeerConfig::new(
-            PEER,
+        let peers = peers(
+            Network::V2_1,
             &format!("tcp://{}", proxy.address),
+            &dockerd,
             &assets,
             &registry,
         )?;
-        let fabric = Fabric::start(&assets, &run, [reference, peer])?;
+        let fabric = Fabric::start(&assets, &run, Network::V2_1, peers)?;
         Ok(Self {
             table: Table::default(),
             config: peitho.config()?,
@@ -202,20 +206,27 @@ impl Counterparts {
     }
 
     /// Ends the network and starts another, all new, whose peer has `endpoint`.
-    pub(crate) fn new_fabric(&self, endpoint: &str) -> Result<()> {
+    pub(crate) fn new_fabric(&self, network: Network, endpoint: &str) -> Result<()> {
         let mut fabric = lock(&self.fabric);
         drop(fabric.take());
-        let configs = [
-            PeerConfig::new(
-                REFERENCE,
-                &self.dockerd.endpoint(),
-                &self.assets,
-                &self.registry,
-            )?,
-            PeerConfig::new(PEER, endpoint, &self.assets, &self.registry)?,
-        ];
-        *fabric = Some(Fabric::start(&self.assets, &self.run, configs)?);
+        let peers = peers(
+            network,
+            endpoint,
+            &self.dockerd,
+            &self.assets,
+            &self.registry,
+        )?;
+        *fabric = Some(Fabric::start(&self.assets, &self.run, network, peers)?);
         Ok(())
+    }
+
+    /// The same towards the server on this machine, unless the network that runs is of this kind.
+    pub(crate) fn ensure_network(&self, network: Network) -> Result<()> {
+        let runs = lock(&self.fabric).as_ref().map(Fabric::network);
+        if runs == Some(network) {
+            return Ok(());
+        }
+        self.new_fabric(network, &format!("tcp://{}", self.proxy.address))
     }
 
     /// Ends the server on this machine for good.
@@ -267,6 +278,21 @@ impl Counterparts {
         }
         names
     }
+}
+
+/// The configurations of the reference and of the peer whose engine is `endpoint`.
+fn peers(
+    network: Network,
+    endpoint: &str,
+    dockerd: &Dockerd,
+    assets: &Assets,
+    registry: &Registry,
+) -> Result<[PeerConfig; 2]> {
+    let release = network.release();
+    Ok([
+        PeerConfig::new(release, REFERENCE, &dockerd.endpoint(), assets, registry)?,
+        PeerConfig::new(release, PEER, endpoint, assets, registry)?,
+    ])
 }
 
 /// Objects of somebody else in the namespace that Peitho works in.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::{Command, Stdio};
 
-use super::layout::Layout;
+use super::layout::{Environment, Layout};
 
 /// What a call printed.
 #[derive(Debug, Clone)]
@@ -42,13 +42,28 @@ impl Error for CliError {}
 
 impl Layout {
     /// Runs `peer` with these arguments towards the peer of this number.
-    pub(super) fn cli(&self, peer: usize, arguments: &[&str]) -> Result<CliOutput, CliError> {
+    pub(super) fn cli(
+        &self,
+        peer: usize,
+        arguments: &[impl AsRef<str>],
+    ) -> Result<CliOutput, CliError> {
+        self.cli_in(peer, Environment::new(), arguments)
+    }
+
+    /// The same with further variables.
+    pub(super) fn cli_in(
+        &self,
+        peer: usize,
+        further: Environment,
+        arguments: &[impl AsRef<str>],
+    ) -> Result<CliOutput, CliError> {
+        let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
         let mut command = Command::new(self.programs.bin.join("peer"));
         command
-            .args(arguments)
+            .args(&arguments)
             .current_dir(&self.dir)
             .stdin(Stdio::null());
-        command.envs(self.admin_environment(peer));
+        command.envs(self.admin_environment(peer)).envs(further);
         let failed = |output| CliError {
             command: arguments.join(" "),
             output,

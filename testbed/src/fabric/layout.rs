@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::PeerConfig;
+use super::kind::{Network, Tls};
 use crate::go::FabricPrograms;
 use crate::program;
 use crate::run::Run;
@@ -15,7 +16,7 @@ use crate::run::Run;
 pub(super) const CHANNEL: &str = "ch1";
 
 /// Where the orderer listens.
-pub(super) const ORDERER: &str = "127.0.0.1:7050";
+const ORDERER: &str = "127.0.0.1:7050";
 
 /// Environment variables of a program.
 pub(super) type Environment = Vec<(String, String)>;
@@ -23,16 +24,23 @@ pub(super) type Environment = Vec<(String, String)>;
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) dir: PathBuf,
-    data: PathBuf,
+    /// What is large, or is executed.
+    pub(super) data: PathBuf,
+    network: Network,
     pub(super) programs: FabricPrograms,
 }
 
 impl Layout {
     /// Makes keys, certificates, the first block and the channel's creation.
-    pub(super) fn generate(run: &Run, programs: FabricPrograms) -> Result<Layout> {
+    pub(super) fn generate(
+        run: &Run,
+        network: Network,
+        programs: FabricPrograms,
+    ) -> Result<Layout> {
         let layout = Layout {
             dir: run.dir().join("fabric"),
             data: run.data().join("fabric"),
+            network,
             programs,
         };
         let config = layout.dir.join("config");
@@ -59,10 +67,11 @@ impl Layout {
         let mut cryptogen = Command::new(&layout.programs.cryptogen);
         let order = ["generate", "--config", "crypto.yaml", "--output", "crypto"];
         program::output(cryptogen.args(order).current_dir(&layout.dir))?;
+        let [system, channel] = network.profiles();
         for arguments in [
             [
                 "-profile",
-                "System",
+                system,
                 "-channelID",
                 "system",
                 "-outputBlock",
@@ -70,7 +79,7 @@ impl Layout {
             ],
             [
                 "-profile",
-                "Channel",
+                channel,
                 "-channelID",
                 CHANNEL,
                 "-outputCreateChannelTx",
@@ -109,18 +118,30 @@ impl Layout {
             .join("crypto/ordererOrganizations/example.com/orderers/orderer.example.com")
     }
 
-    pub(super) fn orderer_authority(&self) -> String {
-        shown(&self.orderer().join("tls/ca.crt"))
+    /// Flags of the CLI that lead to the orderer.
+    pub(super) fn to_orderer(&self) -> Vec<String> {
+        let mut flags = owned(["--orderer", ORDERER]);
+        if self.network.tls() == Tls::On {
+            let authority = shown(&self.orderer().join("tls/ca.crt"));
+            flags.extend(owned(["--tls", "--cafile", &authority]));
+        }
+        flags
     }
 
-    pub(super) fn peer_authority(&self, index: usize) -> String {
-        shown(&self.peer(index).join("tls/ca.crt"))
+    /// Flags of the CLI that lead to a peer which endorses.
+    pub(super) fn to_endorser(&self, index: usize) -> Vec<String> {
+        let mut flags = owned(["--peerAddresses", &Self::peer_address(index)]);
+        if self.network.tls() == Tls::On {
+            let authority = shown(&self.peer(index).join("tls/ca.crt"));
+            flags.extend(owned(["--tlsRootCertFiles", &authority]));
+        }
+        flags
     }
 
     pub(super) fn orderer_environment(&self) -> Environment {
-        let tls = |file: &str| shown(&self.orderer().join("tls").join(file));
         let data = |name: &str| shown(&self.data.join("orderer").join(name));
-        entries([
+        let [method, file] = self.network.release().first_block_variables();
+        let mut environment = entries([
             ("FABRIC_CFG_PATH", shown(&self.dir.join("config"))),
             ("FABRIC_LOGGING_SPEC", "info".into()),
             ("ORDERER_GENERAL_LISTENADDRESS", "127.0.0.1".into()),
@@ -130,35 +151,41 @@ impl Layout {
                 "ORDERER_GENERAL_LOCALMSPDIR",
                 shown(&self.orderer().join("msp")),
             ),
-            ("ORDERER_GENERAL_TLS_ENABLED", "true".into()),
-            ("ORDERER_GENERAL_TLS_PRIVATEKEY", tls("server.key")),
-            ("ORDERER_GENERAL_TLS_CERTIFICATE", tls("server.crt")),
-            (
-                "ORDERER_GENERAL_TLS_ROOTCAS",
-                format!("[{}]", tls("ca.crt")),
-            ),
-            (
-                "ORDERER_GENERAL_CLUSTER_CLIENTCERTIFICATE",
-                tls("server.crt"),
-            ),
-            (
-                "ORDERER_GENERAL_CLUSTER_CLIENTPRIVATEKEY",
-                tls("server.key"),
-            ),
-            (
-                "ORDERER_GENERAL_CLUSTER_ROOTCAS",
-                format!("[{}]", tls("ca.crt")),
-            ),
-            ("ORDERER_GENERAL_BOOTSTRAPMETHOD", "file".into()),
-            (
-                "ORDERER_GENERAL_BOOTSTRAPFILE",
-                shown(&self.dir.join("genesis.block")),
-            ),
+            (method, "file".into()),
+            (file, shown(&self.dir.join("genesis.block"))),
             ("ORDERER_FILELEDGER_LOCATION", data("ledger")),
             ("ORDERER_CONSENSUS_WALDIR", data("wal")),
             ("ORDERER_CONSENSUS_SNAPDIR", data("snapshots")),
             ("ORDERER_OPERATIONS_LISTENADDRESS", "127.0.0.1:8443".into()),
-        ])
+        ]);
+        let tls = |file: &str| shown(&self.orderer().join("tls").join(file));
+        match self.network.tls() {
+            Tls::Off => {
+                environment.extend(entries([("ORDERER_GENERAL_TLS_ENABLED", "false".into())]))
+            }
+            Tls::On => environment.extend(entries([
+                ("ORDERER_GENERAL_TLS_ENABLED", "true".into()),
+                ("ORDERER_GENERAL_TLS_PRIVATEKEY", tls("server.key")),
+                ("ORDERER_GENERAL_TLS_CERTIFICATE", tls("server.crt")),
+                (
+                    "ORDERER_GENERAL_TLS_ROOTCAS",
+                    format!("[{}]", tls("ca.crt")),
+                ),
+                (
+                    "ORDERER_GENERAL_CLUSTER_CLIENTCERTIFICATE",
+                    tls("server.crt"),
+                ),
+                (
+                    "ORDERER_GENERAL_CLUSTER_CLIENTPRIVATEKEY",
+                    tls("server.key"),
+                ),
+                (
+                    "ORDERER_GENERAL_CLUSTER_ROOTCAS",
+                    format!("[{}]", tls("ca.crt")),
+                ),
+            ])),
+        }
+        environment
     }
 
     pub(super) fn peer_environment(&self, index: usize, config: &PeerConfig) -> Environment {
@@ -213,22 +240,33 @@ impl Layout {
     }
 
     fn client_environment(&self, index: usize, msp: &Path) -> Environment {
-        let tls = |file: &str| shown(&self.peer(index).join("tls").join(file));
-        entries([
+        let mut environment = entries([
             ("FABRIC_CFG_PATH", shown(&self.dir.join("config"))),
             ("CORE_PEER_LOCALMSPID", "Org1MSP".into()),
             ("CORE_PEER_MSPCONFIGPATH", shown(msp)),
             ("CORE_PEER_ADDRESS", Self::peer_address(index)),
-            ("CORE_PEER_TLS_ENABLED", "true".into()),
-            ("CORE_PEER_TLS_CERT_FILE", tls("server.crt")),
-            ("CORE_PEER_TLS_KEY_FILE", tls("server.key")),
-            ("CORE_PEER_TLS_ROOTCERT_FILE", tls("ca.crt")),
-        ])
+        ]);
+        let tls = |file: &str| shown(&self.peer(index).join("tls").join(file));
+        match self.network.tls() {
+            Tls::Off => environment.extend(entries([("CORE_PEER_TLS_ENABLED", "false".into())])),
+            Tls::On => environment.extend(entries([
+                ("CORE_PEER_TLS_ENABLED", "true".into()),
+                ("CORE_PEER_TLS_CERT_FILE", tls("server.crt")),
+                ("CORE_PEER_TLS_KEY_FILE", tls("server.key")),
+                ("CORE_PEER_TLS_ROOTCERT_FILE", tls("ca.crt")),
+            ])),
+        }
+        environment
     }
 }
 
 fn entries<const N: usize>(list: [(&str, String); N]) -> Environment {
     list.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// Arguments as they are collected.
+pub(super) fn owned<const N: usize>(list: [&str; N]) -> Vec<String> {
+    list.map(str::to_owned).into()
 }
 
 fn shown(path: &Path) -> String {

@@ -1,13 +1,11 @@
-//! Owns the way of a chaincode as its operator walks it: install, approve, commit, invoke, query, each by one call of the stock CLI.
+//! Owns the way of a chaincode from 2.0 on, as its operator walks it: install, approve, commit, each by one call of the stock CLI.
 
 use std::fmt;
 use std::path::Path;
 
-use serde_json::json;
-
 use super::Fabric;
-use super::cli::{CliError, CliOutput};
-use super::layout::{CHANNEL, Layout, ORDERER};
+use super::cli::CliError;
+use super::layout::{CHANNEL, owned};
 
 /// What a peer calls an installed package: `label:hash`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,23 +71,14 @@ impl Fabric {
         definition: &Definition,
         id: &PackageId,
     ) -> Result<(), CliError> {
-        let last = ["--package-id", id.as_str()];
-        self.define(peer, "approveformyorg", definition, &last)
+        let last = owned(["--package-id", id.as_str()]);
+        self.define(peer, "approveformyorg", definition, last)
     }
 
     /// Makes an approved definition the channel's.
     pub fn commit(&self, peer: usize, definition: &Definition) -> Result<(), CliError> {
-        let (address, authority) = (
-            Layout::peer_address(peer),
-            self.layout().peer_authority(peer),
-        );
-        let last = [
-            "--peerAddresses",
-            &address,
-            "--tlsRootCertFiles",
-            &authority,
-        ];
-        self.define(peer, "commit", definition, &last)
+        let last = self.layout().to_endorser(peer);
+        self.define(peer, "commit", definition, last)
     }
 
     fn define(
@@ -97,21 +86,12 @@ impl Fabric {
         peer: usize,
         verb: &str,
         definition: &Definition,
-        last: &[&str],
+        last: Vec<String>,
     ) -> Result<(), CliError> {
-        let (sequence, authority) = (
-            definition.sequence.to_string(),
-            self.layout().orderer_authority(),
-        );
-        let first = [
+        let mut arguments = owned([
             "lifecycle",
             "chaincode",
             verb,
-            "--orderer",
-            ORDERER,
-            "--tls",
-            "--cafile",
-            &authority,
             "--channelID",
             CHANNEL,
             "--name",
@@ -119,11 +99,11 @@ impl Fabric {
             "--version",
             &definition.version,
             "--sequence",
-            &sequence,
-        ];
-        self.layout()
-            .cli(peer, &[&first, last].concat())
-            .map(|_| ())
+            &definition.sequence.to_string(),
+        ]);
+        arguments.extend(self.layout().to_orderer());
+        arguments.extend(last);
+        self.layout().cli(peer, &arguments).map(|_| ())
     }
 
     /// Install, approve and commit.
@@ -137,65 +117,6 @@ impl Fabric {
         self.approve(peer, definition, &id)?;
         self.commit(peer, definition)?;
         Ok(id)
-    }
-
-    /// Has the peer run a function and waits until the transaction is in a block.
-    pub fn invoke(
-        &self,
-        peer: usize,
-        chaincode: &str,
-        arguments: &[&str],
-    ) -> Result<CliOutput, CliError> {
-        let call = json!({ "Args": arguments }).to_string();
-        let (address, authority) = (
-            Layout::peer_address(peer),
-            self.layout().peer_authority(peer),
-        );
-        self.layout().cli(
-            peer,
-            &[
-                "chaincode",
-                "invoke",
-                "--orderer",
-                ORDERER,
-                "--tls",
-                "--cafile",
-                &self.layout().orderer_authority(),
-                "--channelID",
-                CHANNEL,
-                "--name",
-                chaincode,
-                "--ctor",
-                &call,
-                "--peerAddresses",
-                &address,
-                "--tlsRootCertFiles",
-                &authority,
-                "--waitForEvent",
-            ],
-        )
-    }
-
-    /// Has the peer run a function and returns its answer; nothing is written to the ledger.
-    pub fn query(
-        &self,
-        peer: usize,
-        chaincode: &str,
-        arguments: &[&str],
-    ) -> Result<String, CliError> {
-        let call = json!({ "Args": arguments }).to_string();
-        let order = [
-            "chaincode",
-            "query",
-            "--channelID",
-            CHANNEL,
-            "--name",
-            chaincode,
-            "--ctor",
-            &call,
-        ];
-        let output = self.layout().cli(peer, &order)?;
-        Ok(output.stdout.trim_end().to_owned())
     }
 
     /// The packages that a peer has.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use testbed::peitho::{CHAINCODE_NAMESPACE, InCluster, SERVICE_ADDRESS};
-use testbed::{Steps, scenario};
+use testbed::{Network, Steps, scenario};
 
 use super::secrets::ensure_nothing_left;
 use crate::engine::Engine;
@@ -11,7 +11,7 @@ use crate::world::{Counterparts, PEER};
 pub(super) fn main_job_with_peitho_as_a_pod(c: &Counterparts) -> Result<Option<Steps>> {
     c.end_peitho();
     let server = InCluster::start(&c.run, &c.cluster, &c.build)?;
-    c.new_fabric(&server.endpoint())?;
+    c.new_fabric(Network::V2_1, &server.endpoint())?;
     let result = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, PEER, "inpod"));
     let seen = match result {
         Ok(seen) => seen,

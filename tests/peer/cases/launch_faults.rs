@@ -161,7 +161,7 @@ const FAULTS: &[Fault] = &[
             let image = c
                 .assets
                 .images()
-                .map(|images| c.registry.reference(&images.root));
+                .map(|images| c.registry.reference(&images.runtime_1_4));
             let image = image.expect("the images are made before the suite begins");
             template(
                 config,

@@ -14,7 +14,7 @@ use crate::world::{Counterparts, PEER, REFERENCE};
 pub(super) const BASIC: &str = "basic";
 const REFERENCE_BASIC: &str = "refbasic";
 /// What Go says of the broken chaincode.
-const COMPILER: &str = "undefined: undefinedThing";
+pub(super) const COMPILER: &str = "undefined: undefinedThing";
 
 fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
     let seen = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, peer, name))?;
