@@ -3,6 +3,7 @@ mod build;
 mod builder;
 mod cluster;
 mod drain;
+mod gone;
 mod shapes;
 mod system;
 mod wait;

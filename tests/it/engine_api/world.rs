@@ -52,6 +52,19 @@ impl World {
     }
 
     pub(crate) async fn with(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        Self::made(tls, 4, Duration::from_secs(600)).await
+    }
+
+    /// `parallel` compiles run at once, and go on for `grace` while nobody waits for them.
+    pub(crate) async fn compiling(parallel: usize, grace: Duration) -> Self {
+        Self::made(None, parallel, grace).await
+    }
+
+    async fn made(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        parallel: usize,
+        abandon_grace: Duration,
+    ) -> Self {
         // One for the process; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().unwrap();
@@ -61,10 +74,10 @@ impl World {
         let runtime = Arc::clone(&cluster) as Arc<dyn Runtime>;
         let tasks = TaskTracker::new();
         let settings = Settings {
-            parallel: 4,
+            parallel,
             timeout: Duration::from_secs(600),
             install_timeout: Duration::from_secs(600),
-            abandon_grace: Duration::from_secs(600),
+            abandon_grace,
             env: std::collections::BTreeMap::new(),
         };
         let images = Images::new(store.clone(), Registries::new(&[]).await.unwrap());
