@@ -31,6 +31,9 @@ const DELIVERY_PORT: u16 = 18081;
 const ADMIN: &str = "127.0.0.1:19090";
 const READY: Duration = Duration::from_secs(60);
 
+/// How long Peitho on this machine lets a compile go on for which nobody waits: less than its users have, for tests wait for it.
+pub const ABANDONED_AFTER: Duration = Duration::from_secs(10);
+
 /// The program and its image, built once per run.
 #[derive(Clone, Debug)]
 pub struct Build {
@@ -139,6 +142,7 @@ impl Peitho {
             "delivery": {"address": format!("https://{HOST_ADDRESS}:{DELIVERY_PORT}")},
             "kubernetes": {"kubeconfig": kubeconfig, "namespace": CHAINCODE_NAMESPACE, "schedulingGraceSeconds": 3},
             "agent": {"image": build.image},
+            "compile": {"abandonedAfterSeconds": ABANDONED_AFTER.as_secs()},
             "log": {"level": level, "color": "never"},
         });
         let file = run.dir().join("peitho.yml");

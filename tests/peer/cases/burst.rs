@@ -1,0 +1,98 @@
+//! A peer that ends in peace: it stops, kills and removes all its chaincode at once, and leaves after five seconds
+//! whatever was answered by then (protocol §3.8).
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use testbed::Steps;
+
+use crate::engine::chaincode_body;
+use crate::world::Counterparts;
+
+const CONTAINERS: usize = 20;
+
+/// What Fabric's `Router.Shutdown` gives all of them together.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const IMAGE: &str = "test-burst-image";
+const LABEL: &str = "burst";
+
+/// A process that says hello and is deaf to SIGTERM, as programs are that run as process 1 without a handler.
+const DEAF: &str = "#!/bin/sh\ntrap '' TERM\n\
+    (echo \"hello $CORE_CHAINCODE_ID_NAME $HOSTNAME $$\"; while :; do sleep 1000; done) | nc 10.88.0.1 7999\n";
+
+fn name(number: usize) -> String {
+    format!("test-burst-{number}")
+}
+
+/// Does `work` for all containers at once; gives what each of them gave.
+fn at_once<T: Send>(work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..CONTAINERS)
+            .map(|number| scope.spawn(move || work(number)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().ok().context("a thread panicked")?)
+            .collect()
+    })
+}
+
+pub(super) fn twenty_chaincodes_are_ended_at_once_within_five_seconds(
+    c: &Counterparts,
+) -> Result<Option<Steps>> {
+    let base = c.registry.reference(&c.assets.images()?.runtime);
+    c.engine.build_script(IMAGE, &base, DEAF)?;
+    let mut steps = Steps::new();
+    steps.time("20 containers to hello", || {
+        at_once(|number| {
+            let (name, id) = (name(number), format!("{LABEL}:{number}"));
+            c.engine.create(Some(&name), &chaincode_body(IMAGE, &id))?;
+            c.engine
+                .order("POST", &format!("/containers/{name}/start"), &[204])
+        })?;
+        c.greetings.wait_until(
+            "20 processes live",
+            LABEL,
+            Duration::from_secs(120),
+            |all| all.len() == CONTAINERS && all.iter().all(|one| one.ended.is_none()),
+        )
+    })?;
+    let begun = Instant::now();
+    let times = steps.time("stop, kill and removal of all", || {
+        at_once(|number| {
+            let path = format!("/containers/{}", name(number));
+            c.engine
+                .order("POST", &format!("{path}/stop?t=0"), &[204])?;
+            let stopped = begun.elapsed();
+            c.engine.order("POST", &format!("{path}/kill?"), &[409])?;
+            c.engine
+                .order("DELETE", &format!("{path}?force=1"), &[204])?;
+            Ok((stopped, begun.elapsed()))
+        })
+    })?;
+    let last = times.iter().map(|(_, removed)| *removed).max();
+    ensure!(
+        last.is_some_and(|last| last < PATIENCE),
+        "stopped and removed after: {times:?}"
+    );
+    let lives = c.greetings.of_label(LABEL);
+    ensure!(
+        lives.len() == CONTAINERS && lives.iter().all(|one| one.ended.is_some()),
+        "processes: {lives:?}"
+    );
+    for kind in ["pods", "secrets"] {
+        let left = c.cluster.kubectl(&[
+            "get",
+            kind,
+            "--namespace",
+            testbed::peitho::CHAINCODE_NAMESPACE,
+            "-o",
+            "jsonpath={.items[*].metadata.annotations.peitho\\.dev/container-name}",
+        ])?;
+        ensure!(!left.contains("test-burst-"), "left {kind} of {left}");
+    }
+    Ok(Some(steps))
+}
