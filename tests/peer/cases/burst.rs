@@ -1,13 +1,14 @@
 //! A peer that ends in peace: it stops, kills and removes all its chaincode at once, and leaves after five seconds
 //! whatever was answered by then (protocol §3.8).
 
+use std::io::BufReader;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use testbed::Steps;
 
-use crate::engine::chaincode_body;
+use crate::engine::{chaincode_body, read_body, read_head};
 use crate::world::Counterparts;
 
 const CONTAINERS: usize = 20;
@@ -60,6 +61,12 @@ pub(super) fn twenty_chaincodes_are_ended_at_once_within_five_seconds(
             |all| all.len() == CONTAINERS && all.iter().all(|one| one.ended.is_none()),
         )
     })?;
+    // As a peer has them open; the head says that Kubernetes knows the process to run.
+    let waits = at_once(|number| {
+        let path = format!("/containers/{}/wait", name(number));
+        let mut wait = BufReader::new(c.engine.open("POST", &path, "plain/text", b"")?);
+        Ok((read_head(&mut wait)?, wait))
+    })?;
     let begun = Instant::now();
     let times = steps.time("stop, kill and removal of all", || {
         at_once(|number| {
@@ -78,6 +85,14 @@ pub(super) fn twenty_chaincodes_are_ended_at_once_within_five_seconds(
         last.is_some_and(|last| last < PATIENCE),
         "stopped and removed after: {times:?}"
     );
+    for (head, wait) in waits {
+        let answer = read_body(&head, wait)?;
+        ensure!(
+            answer.text().contains("\"StatusCode\":137"),
+            "wait was answered with {}",
+            answer.text()
+        );
+    }
     let lives = c.greetings.of_label(LABEL);
     ensure!(
         lives.len() == CONTAINERS && lives.iter().all(|one| one.ended.is_some()),

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::net::Shutdown;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::peitho::{ABANDONED_AFTER, CHAINCODE_NAMESPACE};
-use testbed::{Chaincode, Definition, Fabric, Steps, wait};
+use testbed::{Chaincode, Definition, Fabric, PackageId, Steps, wait};
 
 use crate::world::{Counterparts, PEER, REFERENCE};
 
@@ -131,13 +132,28 @@ pub(super) fn gone_peer_during_compile_and_during_life(c: &Counterparts) -> Resu
         );
         steps.time("start peer", || fabric.start_peer(PEER))?;
         let definition = Definition::new(NAME, "1", 1);
-        steps.time("install again, approve, commit", || {
-            fabric.deploy(PEER, &definition, &package)
-        })?;
+        let id = steps.time("install again", || install_again(fabric, &package))?;
+        fabric.approve(PEER, &definition, &id)?;
+        fabric.commit(PEER, &definition)?;
         fabric.invoke(PEER, NAME, &["Put", "key", "kept"])?;
         peer_killed_while_chaincode_runs(c, fabric, &mut steps)
     })?;
     Ok(Some(steps))
+}
+
+/// The package was stored before it was compiled: a peer that starts compiles it by itself, and an install that comes
+/// meanwhile waits for that, to be told that there was nothing to do.
+fn install_again(fabric: &Fabric, package: &Path) -> Result<PackageId> {
+    match fabric.install(PEER, package) {
+        Err(told) if told.says("chaincode already successfully installed") => {
+            let installed = fabric.query_installed(PEER)?;
+            let id = installed
+                .into_iter()
+                .find(|id| id.as_str().starts_with("gone_1:"));
+            id.context("the peer has the package and does not list it")
+        }
+        id => Ok(id?),
+    }
 }
 
 /// UIDs of the pods of [`NAME`].
