@@ -121,10 +121,11 @@ impl Job {
         *locked(&self.sent) = Some(output);
     }
 
-    /// The last report: the first one counts. What was sent is kept with a success only.
+    /// The last report: the first one counts, and none does that comes after the run was ended. What was sent is
+    /// kept with a success only.
     pub(super) async fn report_exit(&self, code: i64, store: &Store) -> Result<(), ReportError> {
         let sent = locked(&self.sent).take();
-        if self.reported.borrow().is_some() {
+        if self.is_over() || self.reported.borrow().is_some() {
             return Ok(());
         }
         if let Some(sent) = sent.filter(|_| code == 0) {

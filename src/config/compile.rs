@@ -54,7 +54,7 @@ impl Compile {
         let key = "compile.installTimeoutSeconds";
         problems.number(key, self.install_timeout_seconds, 1..=86_400);
         let key = "compile.abandonedAfterSeconds";
-        problems.number(key, self.abandoned_after_seconds, 1..=86_400);
+        problems.number(key, self.abandoned_after_seconds, 10..=86_400);
         for name in self.env.keys() {
             let mut bytes = name.bytes();
             let fits = bytes
