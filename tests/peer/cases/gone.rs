@@ -1,13 +1,14 @@
-//! What stays when a peer or Peitho itself goes away in the middle of something, and that its next try works without a
-//! hand on Kubernetes (ADR 0006).
+//! What stays when a peer or Peitho itself goes away in the middle of something, that its next try works without a hand on
+//! Kubernetes (ADR 0006), and what several peers do at once.
 
 use std::collections::BTreeSet;
-use std::net::Shutdown;
+use std::io::{BufReader, ErrorKind, Read};
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use testbed::peitho::{ABANDONED_AFTER, CHAINCODE_NAMESPACE};
 use testbed::{Chaincode, Definition, Fabric, PackageId, Steps, wait};
@@ -324,9 +325,22 @@ pub(super) fn two_peers_at_once_share_a_compile_and_do_not_share_two(
     Ok(Some(steps))
 }
 
+/// Nothing comes and nothing ends for a moment.
+fn ensure_open(attached: &mut BufReader<TcpStream>) -> Result<()> {
+    let usual = attached.get_ref().read_timeout()?;
+    attached
+        .get_ref()
+        .set_read_timeout(Some(Duration::from_millis(500)))?;
+    let read = attached.read(&mut [0; 1]);
+    attached.get_ref().set_read_timeout(usual)?;
+    match read {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        read => bail!("attach before the start: {read:?}"),
+    }
+}
+
 /// Protocol rule 10, for chaincode: who attached before a start that the cluster refuses is not left waiting.
 pub(super) fn refused_start_of_chaincode_ends_attach(c: &Counterparts) -> Result<Option<Steps>> {
-    use std::io::Read as _;
     let (name, image) = ("test-refused", "test-refused-image");
     let base = c.registry.reference(&c.assets.images()?.runtime);
     c.engine.build_script(image, &base, "#!/bin/sh\nexit 0\n")?;
@@ -338,6 +352,7 @@ pub(super) fn refused_start_of_chaincode_ends_attach(c: &Counterparts) -> Result
     let result = (|| {
         c.engine.create(Some(name), &body)?;
         let mut attached = c.engine.attach(name, "/v1.44")?;
+        ensure_open(&mut attached)?;
         let start = format!("/containers/{name}/start");
         let refused = c.engine.post(&start)?;
         steps.time("refusal to the end of attach", || {
@@ -353,6 +368,7 @@ pub(super) fn refused_start_of_chaincode_ends_attach(c: &Counterparts) -> Result
             .order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
         c.engine.create(Some(name), &body)?;
         let mut attached = c.engine.attach(name, "/v1.44")?;
+        ensure_open(&mut attached)?;
         c.engine
             .order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
         steps.time("removal to the end of attach", || {
