@@ -1,7 +1,7 @@
 //! Compiles: run once per key, however many peers ask (design D7). `container` asks for runs, `delivery`
 //! brings what the agent in the pod reports, `runtime` makes the pod. A run belongs to no connection: it
-//! ends early only when the last of its askers has been gone for a while. This module knows nothing of
-//! HTTP and nothing of peers.
+//! ends early only when nobody has waited for it for a while (ADR 0006). What an earlier process left behind
+//! is discarded likewise. This module knows nothing of HTTP and nothing of peers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::names::{CompileKey, Digest, ImageName, Tenant};
-use crate::runtime::{CompileSpec, Runtime};
+use crate::runtime::{self, CompileSpec, Runtime};
 use crate::store::spool::Spool;
 use crate::store::{self, Blob, Ingest, Store};
 
@@ -20,7 +20,8 @@ mod job;
 mod key;
 mod queue;
 
-use job::{Asker, Job};
+pub use job::Asker;
+use job::{Door, Job};
 use queue::Queue;
 
 /// What the agent's report can meet.
@@ -57,14 +58,24 @@ pub enum End {
     Failed(Arc<str>),
 }
 
-/// A compile as its askers see it. The run goes on for as long as somebody holds one of these.
+/// A compile as who ordered it sees it. The run goes on for as long as somebody holds an [`Asker`] of it, and
+/// for [`Settings::abandon_grace`] from the order to the first one and after the last one.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// Its log from the first line.
     pub log: Spool,
     /// How it ended, once it did.
     pub end: watch::Receiver<Option<End>>,
-    _asker: Option<Asker>,
+    /// `None` for what was served from the store.
+    door: Option<Door>,
+}
+
+impl Run {
+    /// Counts the caller as one who waits for the run, for as long as the answer lives. `None` when nothing goes
+    /// on any more.
+    pub fn ask(&self) -> Option<Asker> {
+        self.door.as_ref()?.ask()
+    }
 }
 
 /// What is to be compiled.
@@ -108,7 +119,7 @@ pub struct Settings {
     pub timeout: Duration,
     /// The peers' install timeout: at 80 % of it the log gets a warning.
     pub install_timeout: Duration,
-    /// How long a run that nobody waits for any more goes on.
+    /// How long a run goes on for which nobody waits: a peer that lost its connection asks again within it.
     pub abandon_grace: Duration,
     /// Environment added to each compile; wins over the request's.
     pub env: BTreeMap<String, String>,
@@ -176,14 +187,16 @@ impl Compiles {
                 let job = jobs.entry(key).or_insert_with(|| Arc::clone(&fresh));
                 (Arc::clone(job), Arc::ptr_eq(job, &fresh))
             };
-            if is_new {
-                let run = job.ask();
-                self.drive(key, request, Arc::clone(&job));
-                return Ok(run);
-            }
-            if !job.is_over() {
-                tracing::info!(compile = %key, tenant = %request.tenant, "compile: joins the run that goes on");
-                return Ok(job.ask());
+            match job.order() {
+                Some(run) if is_new => {
+                    self.drive(key, request, Arc::clone(&job));
+                    return Ok(run);
+                }
+                Some(run) if !job.is_over() => {
+                    tracing::info!(compile = %key, tenant = %request.tenant, "compile: joins the run that goes on");
+                    return Ok(run);
+                }
+                _ => {}
             }
             // Its pod is still being removed; a new one under the same name has to wait for that.
             job.discarded().await;
@@ -226,12 +239,66 @@ impl Compiles {
                 end = %end, "compile: over"
             );
             job.finish(end);
-            if let Err(error) = inner.runtime.discard(&key).await {
-                tracing::warn!(compile = %key, error = %error, "compile: its pod was not removed");
-            }
-            this.jobs().remove(&key);
-            job.set_discarded();
+            this.discard(&key, &job).await;
         });
+    }
+
+    /// Ends what the runtime has of `key`, whose `job` is over; then its name is free.
+    async fn discard(&self, key: &CompileKey, job: &Job) {
+        while let Err(error) = self.0.runtime.discard(key).await {
+            tracing::warn!(compile = %key, error = %error, "compile: its pod was not removed");
+            // Who is away comes back, and the runtime takes its time before it says so.
+            if !matches!(error, runtime::Error::Unavailable(_)) {
+                break;
+            }
+        }
+        self.jobs().remove(key);
+        job.set_discarded();
+    }
+
+    /// Discards the runs that an earlier process left behind: those that for [`Settings::abandon_grace`] neither
+    /// another process held nor anybody here asked for (ADR 0006). To be called once, at the start; returns at
+    /// once.
+    pub fn collect(&self) {
+        let this = self.clone();
+        self.0.tasks.spawn(async move {
+            if let Err(error) = this.collect_unheld().await {
+                tracing::warn!(error = %error, "compile: what an earlier process left was not removed; the next start tries again");
+            }
+        });
+    }
+
+    async fn collect_unheld(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let left = loop {
+            match self.0.runtime.unheld(self.0.settings.abandon_grace).await {
+                Err(runtime::Error::Unavailable(cause)) => {
+                    tracing::warn!(
+                        cause,
+                        "compile: what an earlier process left is not known yet"
+                    );
+                }
+                left => break left?,
+            }
+        };
+        for key in left {
+            let job = Job::over(Spool::create(&self.0.store).await?);
+            self.collect_one(&key, job).await;
+        }
+        Ok(())
+    }
+
+    /// Discards what is left of `key`, unless somebody asked for it here; who asks meanwhile waits for the end
+    /// of that, as after any other run.
+    async fn collect_one(&self, key: &CompileKey, job: Arc<Job>) {
+        {
+            let mut jobs = self.jobs();
+            if jobs.contains_key(key) {
+                return;
+            }
+            jobs.insert(*key, Arc::clone(&job));
+        }
+        tracing::info!(compile = %key, "compile: an earlier process left it and nobody asked for it; its pod is removed");
+        self.discard(key, &job).await;
     }
 
     /// The input of `key`, for the agent in its pod.

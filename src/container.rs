@@ -23,7 +23,7 @@ mod chaincode;
 mod output;
 mod policy;
 
-use builder::Builders;
+use builder::{Builder, Builders};
 pub use output::Output;
 pub use policy::Policy;
 
@@ -75,6 +75,9 @@ pub enum Error {
     /// The process never ran: the reason in the words of Kubernetes.
     #[error("{0}")]
     NeverStarted(String),
+    /// Who waited for the container has gone: there is nobody to answer.
+    #[error("the client that waited for the container closed its connection")]
+    ClientGone,
     /// Images failed.
     #[error(transparent)]
     Image(#[from] image::Error),
@@ -118,7 +121,7 @@ pub enum Upload {
 }
 
 /// Takes the source of a builder.
-pub struct BuilderInput(Arc<builder::Builder>);
+pub struct BuilderInput(Arc<Builder>);
 
 /// Takes files for a chaincode that was not started.
 pub struct ChaincodeFiles {
@@ -177,7 +180,7 @@ struct Inner {
 
 /// What a reference means, found once per request.
 enum Found {
-    Builder(Arc<builder::Builder>),
+    Builder(Arc<Builder>),
     Chaincode(ContainerKey),
 }
 
@@ -311,17 +314,26 @@ impl Containers {
         }
     }
 
-    /// The first step of `wait`: returns when the container runs or is over.
+    /// The first step of `wait`: returns when the container runs or is over. `gone` is over when the client is
+    /// gone: a compile goes on only while somebody waits for it (ADR 0006). A launch is seen through even so,
+    /// since a pod that will not run has to be given up by somebody.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NeverStarted`].
+    /// [`Error::NotFound`], [`Error::NeverStarted`], [`Error::ClientGone`].
     pub async fn wait_running(
         &self,
         tenant: &Tenant,
         container: &ContainerRef,
+        gone: impl Future<Output = ()>,
     ) -> Result<Waiting, Error> {
         match self.find(tenant, container).await? {
-            Found::Builder(builder) => builder.wait().await.map(Waiting::Over),
+            Found::Builder(builder) => match builder.wait(gone).await {
+                Err(Error::ClientGone) => {
+                    self.outlive_client(tenant, container, &builder).await;
+                    Err(Error::ClientGone)
+                }
+                exit => exit.map(Waiting::Over),
+            },
             Found::Chaincode(key) => match self
                 .0
                 .runtime
@@ -343,6 +355,16 @@ impl Containers {
         }
     }
 
+    /// A builder whose client is gone is forgotten with the end of its compile: nobody will come to remove it.
+    async fn outlive_client(&self, tenant: &Tenant, container: &ContainerRef, builder: &Builder) {
+        builder.over().await;
+        if let ContainerRef::Id(id) = container
+            && builder.is_forsaken()
+        {
+            self.0.builders.remove(tenant, id);
+        }
+    }
+
     /// The second step of `wait`: the end.
     ///
     /// # Errors
@@ -353,7 +375,7 @@ impl Containers {
         container: &ContainerRef,
     ) -> Result<Exit, Error> {
         match self.find(tenant, container).await? {
-            Found::Builder(builder) => builder.wait().await,
+            Found::Builder(builder) => builder.wait(std::future::pending()).await,
             Found::Chaincode(key) => self
                 .0
                 .runtime

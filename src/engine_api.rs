@@ -13,12 +13,13 @@
 //! | `PUT …/archive` | discarded while the body comes; what was complete is kept |
 //! | `GET …/archive` | dropped at the next write |
 //! | `attach` | dropped at the next write, or when its connection is reset; a half-close is no end (rule 11) |
-//! | `wait` before its head | goes on, and its answer is thrown away: nothing may be written that would tell |
-//! | `wait` with heartbeats | dropped at the next heartbeat, at most 30 s later |
+//! | `wait` on a builder | its compile counts on it no more: with nobody else, it ends after a grace (ADR 0006) |
+//! | `wait` on a chaincode, before its head | goes on, and its answer is thrown away: a launch that fails has to be cleaned up |
+//! | `wait` on a chaincode, with heartbeats | dropped when one cannot be written: they come every 30 s |
 //! | create, start, stop, kill, DELETE, inspect, pull | go on to their end |
 //!
-//! None of these owns a compile or a launch: those belong to `compile` and to the runtime, and a builder whose
-//! peer never comes back is let go by `container`. When the server ends, `listener` lets requests go
+//! None of these owns a compile or a launch: those belong to `compile` and to the runtime. That a `/build` breaks
+//! off says nothing about a compile: no header ties the two together, and one peer has several at once. When the server ends, `listener` lets requests go
 //! on for a while and then drops them; builds whose body is complete are waited for.
 
 mod archive;

@@ -27,6 +27,11 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
+mod socket;
+
+pub use socket::Departure;
+use socket::Socket;
+
 /// For the head of a request, and between two requests of one connection: moby keeps idle connections for
 /// 30 s and must not meet a closed one (protocol §1).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
@@ -37,6 +42,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection is silent before TCP asks whether its other end still exists, and how long between
 /// two such questions.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How many such questions stay unanswered before the connection counts as lost: a client whose machine went
+/// away without a word has departed after two minutes.
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// After `accept` failed for want of descriptors or memory: until a connection ends, at most this long.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -159,7 +168,8 @@ fn of_one_connection(error: &io::Error) -> bool {
 fn prepare(stream: &TcpStream) {
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE);
+        .with_interval(KEEPALIVE)
+        .with_retries(KEEPALIVE_RETRIES);
     let set = socket2::SockRef::from(stream)
         .set_tcp_keepalive(&keepalive)
         .and_then(|()| stream.set_nodelay(true));
@@ -170,10 +180,10 @@ fn prepare(stream: &TcpStream) {
 
 /// The stream of a connection: after the handshake where there is one, `None` where that failed.
 async fn secured(
-    stream: TcpStream,
+    stream: Socket,
     remote: Remote,
     tls: Option<TlsAcceptor>,
-) -> Option<Either<TcpStream, TlsStream<TcpStream>>> {
+) -> Option<Either<Socket, TlsStream<Socket>>> {
     let Some(tls) = tls else {
         return Some(Either::Left(stream));
     };
@@ -205,16 +215,19 @@ async fn connection<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    let stream = Socket::new(stream);
+    let departure = stream.departure();
     let Some(stream) = secured(stream, remote, tls).await else {
         return;
     };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(remote);
+        request.extensions_mut().insert(departure.clone());
         service.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
-        // A client may send FIN and still want its answer (protocol rule 11). The price: that a client is
-        // gone is seen only when something is written to it.
+        // A client may send FIN and still want its answer (protocol rule 11). HTTP then sees that a client is
+        // gone only when something is written to it: who must know earlier asks its `Departure`.
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -3,6 +3,7 @@
 //! wire, nor how an image was built.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretBox;
@@ -247,11 +248,19 @@ pub trait Runtime: Send + Sync {
 
     /// Runs a compile, or joins the run of the same key, and returns when its process is over. Log, output
     /// and the true exit code come by the agent (design D6); this is the verdict for when the agent cannot
-    /// report any more. Dropping the future leaves the run as it is.
+    /// report any more. Until it returns or is dropped the run is *held*, visibly to other processes. Dropping the
+    /// future leaves the run as it is.
     ///
     /// # Errors
     /// [`Error::NeverStarted`], [`Error::Refused`].
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error>;
+
+    /// The compiles that are there and that no process held for the time of `grace`, which this waits for, and
+    /// somewhat longer where it takes more to be sure.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    async fn unheld(&self, grace: Duration) -> Result<Vec<CompileKey>, Error>;
 
     /// Ends a compile's run, if there is one, and deletes all that belongs to it.
     async fn discard(&self, key: &CompileKey) -> Result<(), Error>;

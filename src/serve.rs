@@ -27,9 +27,6 @@ use crate::runtime::Runtime;
 use crate::runtime::kubernetes::{self, InstanceMaterial, Kubernetes};
 use crate::store::{self, Store};
 
-/// How long a compile that nobody waits for any more goes on: a peer that was restarted asks again within it.
-const ABANDON_GRACE: Duration = Duration::from_secs(30);
-
 /// Requests in flight get this long at the end, `wait` and `attach` among them; Kubernetes allows a pod 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -98,6 +95,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         store.clone(),
         TaskTracker::new(),
     );
+    compiles.collect();
     let containers = Containers::new(
         images.clone(),
         compiles.clone(),
@@ -301,7 +299,7 @@ fn compile_settings(config: &Config, pods: &kubernetes::Settings) -> compile::Se
         parallel: config.compile.parallel,
         timeout: Duration::from_secs(config.compile.timeout_seconds),
         install_timeout: Duration::from_secs(config.compile.install_timeout_seconds),
-        abandon_grace: ABANDON_GRACE,
+        abandon_grace: Duration::from_secs(config.compile.abandoned_after_seconds),
         env: config.compile.env.clone(),
         surroundings: pods.compile_digest(),
     }

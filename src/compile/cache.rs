@@ -40,7 +40,7 @@ pub(super) async fn find(
     Ok(Some(Run {
         log: Spool::of_blob(store, &kept.log).await?,
         end: watch::Sender::new(Some(end)).subscribe(),
-        _asker: None,
+        door: None,
     }))
 }
 

@@ -1,11 +1,11 @@
 //! One run of a compile: its log, its askers, what the agent reported, and the task that sees it through.
 //! Only `compile` uses it.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::queue::Queue;
 use super::{End, ReportError, Run, Settings};
@@ -29,12 +29,26 @@ pub(super) struct Job {
     output: Mutex<Option<Blob>>,
     reported: watch::Sender<Option<i64>>,
     end: watch::Sender<Option<End>>,
-    askers: watch::Sender<usize>,
+    askers: watch::Sender<Askers>,
     discarded: watch::Sender<bool>,
 }
 
-/// Counts one who waits for a run, for as long as it lives.
-pub(super) struct Asker(Arc<Job>);
+/// Who waits for a run.
+#[derive(Clone, Copy, Debug)]
+struct Askers {
+    count: usize,
+    /// When somebody last ordered the run, or left it.
+    since: Instant,
+    /// Nobody waited for too long: the run ends, and whoever asks now gets a new one.
+    given_up: bool,
+}
+
+/// One who waits for a run, for as long as this lives.
+pub struct Asker(Arc<Job>);
+
+/// A way to wait for a run that does not keep it in memory.
+#[derive(Clone)]
+pub(super) struct Door(Weak<Job>);
 
 impl Job {
     pub(super) fn new(log: Spool, input: Option<Arc<Ingest>>) -> Arc<Self> {
@@ -46,19 +60,36 @@ impl Job {
             output: Mutex::new(None),
             reported: watch::Sender::new(None),
             end: watch::Sender::new(None),
-            askers: watch::Sender::new(0),
+            askers: watch::Sender::new(Askers {
+                count: 0,
+                since: Instant::now(),
+                given_up: false,
+            }),
             discarded: watch::Sender::new(false),
         })
     }
 
-    /// A view of the run for one more asker.
-    pub(super) fn ask(self: &Arc<Self>) -> Run {
-        self.askers.send_modify(|askers| *askers += 1);
-        Run {
+    /// A run that is over before it began: it stands where a run of its key would, so that none begins, until
+    /// what an earlier process left of it is discarded.
+    pub(super) fn over(log: Spool) -> Arc<Self> {
+        let job = Self::new(log, None);
+        job.finish(End::Failed("left behind by an earlier process".into()));
+        job
+    }
+
+    /// A view of the run for who orders it: the grace within which somebody has to wait for it begins anew.
+    /// `None` when it was given up.
+    pub(super) fn order(self: &Arc<Self>) -> Option<Run> {
+        let mut given_up = false;
+        self.askers.send_modify(|askers| {
+            askers.since = Instant::now();
+            given_up = askers.given_up;
+        });
+        (!given_up).then(|| Run {
             log: self.log.clone(),
             end: self.end.subscribe(),
-            _asker: Some(Asker(Arc::clone(self))),
-        }
+            door: Some(Door(Arc::downgrade(self))),
+        })
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -90,10 +121,11 @@ impl Job {
         *locked(&self.sent) = Some(output);
     }
 
-    /// The last report: the first one counts. What was sent is kept with a success only.
+    /// The last report: the first one counts, and none does that comes after the run was ended. What was sent is
+    /// kept with a success only.
     pub(super) async fn report_exit(&self, code: i64, store: &Store) -> Result<(), ReportError> {
         let sent = locked(&self.sent).take();
-        if self.reported.borrow().is_some() {
+        if self.is_over() || self.reported.borrow().is_some() {
             return Ok(());
         }
         if let Some(sent) = sent.filter(|_| code == 0) {
@@ -119,8 +151,15 @@ impl Job {
         let started = tokio::time::Instant::now();
         let warning = started + settings.install_timeout * 4 / 5;
         let work = async {
-            let abandoned =
-                || End::Failed("the compile was ended: nobody waits for it any more".into());
+            let abandoned = || {
+                End::Failed(
+                    format!(
+                        "the compile was ended: nobody waited for it for {} s (compile.abandonedAfterSeconds)",
+                        settings.abandon_grace.as_secs()
+                    )
+                    .into(),
+                )
+            };
             let _place = tokio::select! {
                 place = queue.enter(&spec.tenant, &self.log) => place,
                 () = self.abandoned(settings.abandon_grace) => return abandoned(),
@@ -186,20 +225,31 @@ impl Job {
         }
     }
 
-    /// Ends when there have been no askers for `grace`.
+    /// Ends when there have been no askers for `grace`; then there will be none.
     async fn abandoned(&self, grace: Duration) {
         let mut askers = self.askers.subscribe();
         loop {
-            if askers.wait_for(|askers| *askers == 0).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            if timeout(grace, askers.wait_for(|askers| *askers > 0))
-                .await
-                .is_err()
+            let Askers { count, since, .. } = *askers.borrow_and_update();
+            // The sender lives in `self`: it does not go.
+            if count > 0 {
+                let _ = askers.changed().await;
+            } else if timeout_at(since + grace, askers.changed()).await.is_err()
+                && self.give_up(grace)
             {
                 return;
             }
         }
+    }
+
+    /// Whether nobody came at the very last moment.
+    fn give_up(&self, grace: Duration) -> bool {
+        let mut is_given_up = false;
+        self.askers.send_if_modified(|askers| {
+            is_given_up = askers.count == 0 && askers.since + grace <= Instant::now();
+            askers.given_up |= is_given_up;
+            is_given_up
+        });
+        is_given_up
     }
 
     pub(super) fn finish(&self, end: End) {
@@ -227,21 +277,32 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         .expect("nothing panics while it holds a job's parts")
 }
 
-impl Clone for Asker {
-    fn clone(&self) -> Self {
-        self.0.askers.send_modify(|askers| *askers += 1);
-        Self(Arc::clone(&self.0))
+impl Door {
+    /// One more who waits; `None` when the run is gone.
+    pub(super) fn ask(&self) -> Option<Asker> {
+        let job = self.0.upgrade()?;
+        job.askers.send_modify(|askers| askers.count += 1);
+        Some(Asker(job))
     }
 }
 
 impl Drop for Asker {
     fn drop(&mut self) {
-        self.0.askers.send_modify(|askers| *askers -= 1);
+        self.0.askers.send_modify(|askers| {
+            askers.count -= 1;
+            askers.since = Instant::now();
+        });
     }
 }
 
 impl std::fmt::Debug for Asker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Asker")
+    }
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Door")
     }
 }

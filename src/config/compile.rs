@@ -20,6 +20,9 @@ pub struct Compile {
     pub timeout_seconds: u64,
     /// The peers' `chaincode.installTimeout` in seconds; at 80 % of it the log gets a warning.
     pub install_timeout_seconds: u64,
+    /// Seconds for which a compile goes on while nobody waits for it: time for a peer, or for a restarted Peitho's
+    /// peers, to ask again.
+    pub abandoned_after_seconds: u64,
     /// Environment added to each compile, for example `GOPROXY`. Whoever can read pods sees the values: passwords of
     /// proxies belong into `compile.proxy`.
     pub env: BTreeMap<String, String>,
@@ -50,6 +53,7 @@ impl Default for Compile {
             parallel: 4,
             timeout_seconds: 30 * 60,
             install_timeout_seconds: 300,
+            abandoned_after_seconds: 30,
             env: BTreeMap::new(),
             requests: quantities([("cpu", "200m"), ("memory", "512Mi")]),
             limits: quantities([("cpu", "4"), ("memory", "4Gi")]),
@@ -68,6 +72,8 @@ impl Compile {
         problems.number("compile.timeoutSeconds", self.timeout_seconds, 1..=86_400);
         let key = "compile.installTimeoutSeconds";
         problems.number(key, self.install_timeout_seconds, 1..=86_400);
+        let key = "compile.abandonedAfterSeconds";
+        problems.number(key, self.abandoned_after_seconds, 10..=86_400);
         for name in self.env.keys() {
             let mut bytes = name.bytes();
             let fits = bytes
@@ -100,6 +106,7 @@ impl fmt::Debug for Compile {
             .field("parallel", &self.parallel)
             .field("timeout_seconds", &self.timeout_seconds)
             .field("install_timeout_seconds", &self.install_timeout_seconds)
+            .field("abandoned_after_seconds", &self.abandoned_after_seconds)
             .field("env", &self.env.keys())
             .field("requests", &self.requests)
             .field("limits", &self.limits)

@@ -37,9 +37,22 @@ pub(super) struct Builder {
     state: Mutex<State>,
     log: watch::Sender<Log>,
     attached: watch::Sender<usize>,
+    waits: Mutex<Waits>,
     /// Changes with every step; `wait` may come before `start`.
     steps: watch::Sender<()>,
 }
+
+/// The `wait`s of a builder.
+#[derive(Clone, Copy, Default)]
+struct Waits {
+    /// Those whose client is there.
+    open: usize,
+    /// Whether one got its answer: its client comes for the output, and removes the builder.
+    answered: bool,
+}
+
+/// Counts one `wait` for as long as its client is there.
+struct Wait<'a>(&'a Builder);
 
 enum State {
     Created { input: Option<Input> },
@@ -92,6 +105,7 @@ pub(super) async fn order(
         state: Mutex::new(State::Created { input: None }),
         log: watch::Sender::new(Log::Awaited),
         attached: watch::Sender::new(0),
+        waits: Mutex::default(),
         steps: watch::Sender::new(()),
     })
 }
@@ -169,8 +183,42 @@ impl Builder {
         ))
     }
 
-    /// Waits for the end of the compile, and then for the attached clients.
-    pub(super) async fn wait(&self) -> Result<Exit, Error> {
+    /// Waits for the end of the compile, and then for the attached clients. The compile counts on it: it goes on
+    /// while somebody waits for it (ADR 0006).
+    ///
+    /// # Errors
+    /// [`Error::ClientGone`] as soon as `gone` is over.
+    pub(super) async fn wait(&self, gone: impl Future<Output = ()>) -> Result<Exit, Error> {
+        let wait = Wait::new(self);
+        tokio::select! {
+            biased;
+            exit = self.end_for_client() => {
+                wait.answered();
+                exit
+            }
+            () = gone => Err(Error::ClientGone),
+        }
+    }
+
+    /// Whether clients waited for it and have all gone without an answer.
+    pub(super) fn is_forsaken(&self) -> bool {
+        let waits = *locked(&self.waits);
+        waits.open == 0 && !waits.answered
+    }
+
+    /// Waits for the end of the compile, as somebody on whom it does not count. Returns at once where none was
+    /// started.
+    pub(super) async fn over(&self) {
+        let run = match &*self.state() {
+            State::Started(run) => Some(run.clone()),
+            _ => None,
+        };
+        if let Some(mut run) = run {
+            let _ = run.end.wait_for(Option::is_some).await;
+        }
+    }
+
+    async fn end_for_client(&self) -> Result<Exit, Error> {
         let mut steps = self.steps.subscribe();
         let end = loop {
             steps.mark_unchanged();
@@ -184,10 +232,13 @@ impl Builder {
                 None => {
                     let _ = step.await;
                 }
-                Some(mut run) => tokio::select! {
-                    _ = step => {}
-                    end = run.end.wait_for(Option::is_some) => break end.ok().and_then(|end| end.clone()),
-                },
+                Some(mut run) => {
+                    let _asker = run.ask();
+                    tokio::select! {
+                        _ = step => {}
+                        end = run.end.wait_for(Option::is_some) => break end.ok().and_then(|end| end.clone()),
+                    }
+                }
             }
         };
         let mut attached = self.attached.subscribe();
@@ -239,10 +290,31 @@ impl Builder {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("nothing panics while it holds a builder")
+        locked(&self.state)
     }
+}
+
+impl<'a> Wait<'a> {
+    fn new(builder: &'a Builder) -> Self {
+        locked(&builder.waits).open += 1;
+        Self(builder)
+    }
+
+    fn answered(&self) {
+        locked(&self.0.waits).answered = true;
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        locked(&self.0.waits).open -= 1;
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .expect("nothing panics while it holds a builder's parts")
 }
 
 /// Digest of the bytes inside, compressed or not.

@@ -19,11 +19,11 @@ use super::error::ApiError;
 use super::types::create::CreateBody;
 use super::types::{Container, Created, Params, WaitError, Waited};
 use crate::container::{self, Containers, Waiting};
+use crate::listener::Departure;
 use crate::names::{ContainerRef, Tenant};
 use crate::runtime::{Exit, Outcome};
 
-/// Between two spaces of an open `wait`: below the idle timeouts of the proxies that people have, and after
-/// this long at most a client that went away is noticed.
+/// Between two spaces of an open `wait`: below the idle timeouts of the proxies that people have.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// What was removed while somebody waited for it was killed.
@@ -120,15 +120,18 @@ fn status(outcome: Outcome) -> StatusCode {
 
 /// `POST /containers/{id}/wait`: the end of the process and its true code (protocol rule 15). Until it runs,
 /// nothing goes out, since only a status can carry the reason why it never will; then the head, and a space
-/// now and then.
+/// now and then. That its client has gone is told to `container` all the while: none of peers' clients sends FIN
+/// on it before the answer (protocol §3.4: on attach alone), and Docker's own server takes one for the end too.
 ///
 /// `condition` is not looked at: peers send none, and its values differ only for containers that run again.
 pub(super) async fn wait(
     State(containers): State<Containers>,
     Extension(tenant): Extension<Tenant>,
+    Extension(client): Extension<Departure>,
     Container(container): Container,
 ) -> Result<Response, ApiError> {
-    match containers.wait_running(&tenant, &container).await? {
+    let running = containers.wait_running(&tenant, &container, client.seen());
+    match running.await? {
         Waiting::Over(exit) => Ok(Json(Waited::from(exit)).into_response()),
         Waiting::Running => {
             let end = async move {

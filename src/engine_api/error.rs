@@ -141,6 +141,8 @@ impl From<container::Error> for ApiError {
             Error::NoSuchPath { .. } => (StatusCode::NOT_FOUND, "path_not_found"),
             // An exit code carries no text, a status does (design D11).
             Error::NeverStarted(_) => (StatusCode::INTERNAL_SERVER_ERROR, "never_started"),
+            // For the log: nobody hears it.
+            Error::ClientGone => (StatusCode::BAD_REQUEST, "client_gone"),
             Error::Image(error) => return error.into(),
             Error::Runtime(error) => return error.into(),
             Error::Store(error) => return error.into(),

@@ -34,6 +34,10 @@ pub const OUTCOME: &str = "peitho.dev/outcome";
 /// Annotation: a random number of the order that made the object: after a lost reply it tells one's own
 /// object from another's.
 pub const ORDER: &str = "peitho.dev/order";
+/// Annotation: the whole compile key.
+pub const COMPILE_KEY: &str = "peitho.dev/compile-key";
+/// Annotation: renewed on a compile's Secret by each process that waits for the compile; its value is for people.
+pub const HELD: &str = "peitho.dev/held";
 /// Annotation: what an object is for, in a sentence for people who find it.
 pub const DESCRIPTION: &str = "peitho.dev/description";
 
@@ -101,6 +105,11 @@ pub fn id_selector(instance: &InstanceName, tenant: &Tenant, id: &ContainerId) -
         tenant_label(tenant),
         id_label(id)
     )
+}
+
+/// Selects the Secrets and pods of all compiles of one Peitho.
+pub fn all_compiles_selector(instance: &InstanceName) -> String {
+    format!("{},{COMPONENT}={COMPILE_COMPONENT}", selector(instance))
 }
 
 /// The key in a record's `data` of the file that is put at `path`: keys may not hold `/`.

@@ -2,9 +2,9 @@
 //! a Secret and a Pod. `container` and `compile` call it through [`Runtime`]; it knows neither, nor the
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
-//! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are pure. `chaincode`, `wait`, `logs` and
-//! `compile` carry out the orders; `request` sends, `remove` deletes, `watch` sees, `follow` waits,
-//! `rehearsal` asks in advance.
+//! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
+//! pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders; `hold` tells which compiles are somebody's;
+//! `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
 
 mod access;
 mod chaincode;
@@ -13,6 +13,7 @@ mod compile_pod;
 mod connect;
 mod evidence;
 mod follow;
+mod hold;
 mod instance;
 mod logs;
 mod orders;
@@ -231,6 +232,10 @@ impl Runtime for Kubernetes {
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
         self.listed().await?;
         self.run_compile(spec).await
+    }
+
+    async fn unheld(&self, grace: Duration) -> Result<Vec<CompileKey>, Error> {
+        self.unheld_compiles(grace).await
     }
 
     async fn discard(&self, key: &CompileKey) -> Result<(), Error> {

@@ -34,6 +34,9 @@ const DELIVERY_PORT: u16 = 18081;
 const ADMIN: &str = "127.0.0.1:19090";
 const READY: Duration = Duration::from_secs(60);
 
+/// How long Peitho on this machine lets a compile go on for which nobody waits: less than its users have, for tests wait for it.
+pub const ABANDONED_AFTER: Duration = Duration::from_secs(10);
+
 /// The program and its image, built once per run.
 #[derive(Clone, Debug)]
 pub struct Build {
@@ -142,8 +145,9 @@ impl Peitho {
             "delivery": {"address": format!("https://{HOST_ADDRESS}:{DELIVERY_PORT}")},
             "kubernetes": {"kubeconfig": kubeconfig, "namespace": CHAINCODE_NAMESPACE, "schedulingGraceSeconds": 3},
             "agent": {"image": build.image},
-            // Nobody listens there: what has to reach Peitho must not go by it.
             "compile": {
+                "abandonedAfterSeconds": ABANDONED_AFTER.as_secs(),
+                // Nobody listens there: what has to reach Peitho must not go by it.
                 "proxy": {"http": format!("http://nobody:{PROXY_PASSWORD}@127.0.0.1:9")},
                 "caBundle": cluster.authority(),
             },

@@ -349,6 +349,10 @@ impl Runtime for Cluster {
         std::future::pending().await
     }
 
+    async fn unheld(&self, _: Duration) -> Result<Vec<CompileKey>, runtime::Error> {
+        Ok(Vec::new())
+    }
+
     async fn discard(&self, _: &CompileKey) -> Result<(), runtime::Error> {
         Ok(())
     }

@@ -6,7 +6,6 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 
-use peitho::container::Policy;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
@@ -76,13 +75,7 @@ impl Order {
             runtime.max_blocking_threads(1);
         }
         runtime.enable_all().build().unwrap().block_on(async {
-            let world = World::over(
-                &self.store,
-                &[known(&self.registry)],
-                None,
-                Policy::default(),
-            )
-            .await;
+            let world = World::over(&self.store, &[known(&self.registry)]).await;
             let stop = world.stop.clone();
             std::thread::spawn(move || {
                 let _ = std::io::stdin().read_to_end(&mut Vec::new());

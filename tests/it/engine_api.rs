@@ -5,6 +5,7 @@ mod builder;
 mod client;
 mod cluster;
 mod drain;
+mod gone;
 mod policy;
 mod shapes;
 mod system;

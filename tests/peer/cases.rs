@@ -1,6 +1,8 @@
 //! The cases, in the order in which they run.
 
+mod burst;
 mod deployment;
+mod gone;
 mod install_faults;
 mod launch_faults;
 mod legacy;
@@ -162,6 +164,35 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     (
         "templates_that_the_cluster_refuses_are_told_at_the_start",
         templates::templates_that_the_cluster_refuses_are_told_at_the_start,
+    ),
+    (
+        "refused_start_of_chaincode_ends_attach",
+        gone::refused_start_of_chaincode_ends_attach,
+    ),
+    (
+        "burst_of_20_stops_is_over_within_5_s",
+        burst::twenty_chaincodes_are_ended_at_once_within_five_seconds,
+    ),
+    (
+        "gone_client_ends_its_compile",
+        gone::gone_client_ends_its_compile,
+    ),
+    (
+        "gone_peer_during_compile_and_during_life",
+        gone::gone_peer_during_compile_and_during_life,
+    ),
+    (
+        "gone_server_leaves_no_compile_that_nobody_asks_for",
+        gone::gone_server_leaves_no_compile_that_nobody_asks_for,
+    ),
+    (
+        "gone_server_during_compile_and_the_next_install_joins",
+        gone::gone_server_during_compile_and_the_next_install_joins,
+    ),
+    // Its network is a new one: what comes after it finds no chaincode of earlier cases at the peers.
+    (
+        "two_peers_at_once_share_a_compile_and_do_not_share_two",
+        gone::two_peers_at_once_share_a_compile_and_do_not_share_two,
     ),
     // Peers of 1.4, in the same order: the network is another from here on.
     (

@@ -156,18 +156,30 @@ impl Kubernetes {
         )))
     }
 
+    /// Starts the container. A refusal is noted: whoever waits for the launch, or reads its output, has to hear
+    /// of it (protocol rule 10). When the API server is away nobody knows whether there is a pod.
     pub(super) async fn launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         let record = self.existing(key).await?;
-        let pod = self.ordered_pod(&record)?;
+        let launched = self.launch_pod(&record).await;
+        if let Err(Error::Refused(reason)) = &launched {
+            self.note_ending(&record, &Ending::NeverStarted(reason.clone()))
+                .await;
+        }
+        launched
+    }
+
+    async fn launch_pod(&self, record: &Record) -> Result<Outcome, Error> {
+        let key = record.key();
+        let pod = self.ordered_pod(record)?;
         for _ in 0..LAUNCHES {
             // Asked from the API server, not from the watch: never two processes of one chaincode.
             for there in self.pods_of(key).await? {
-                if self.is_launch_of(&record, &there) && !self.has_ended(&there) {
+                if self.is_launch_of(record, &there) && !self.has_ended(&there) {
                     return Ok(Outcome::Already);
                 }
                 self.end(&there, Until::Gone).await?;
             }
-            if let Some(outcome) = self.create_pod(&record, &pod).await? {
+            if let Some(outcome) = self.create_pod(record, &pod).await? {
                 return Ok(outcome);
             }
         }

@@ -40,7 +40,12 @@ impl Kubernetes {
             }
         };
         let mut follow = Follow::new(self.watch.follow(&pod), self.settings.scheduling_grace);
-        let verdict = self.end_with_notices(&mut follow, &spec.log).await;
+        let (name, owner) = (pod.name_any(), follow.evidence().owner.unwrap_or_default());
+        let verdict = tokio::select! {
+            verdict = self.end_with_notices(&mut follow, &spec.log) => verdict,
+            // Secret and pod have one name.
+            never = self.hold(&name, &owner) => match never {},
+        };
         self.clean_up(&spec.key).await;
         match verdict {
             Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),

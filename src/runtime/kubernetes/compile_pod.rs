@@ -81,6 +81,7 @@ impl<'a> From<&'a CompileSpec> for Order<'a> {
 pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString) -> Secret {
     let annotations = BTreeMap::from([
         (names::IMAGE.to_owned(), spec.image.to_string()),
+        (names::COMPILE_KEY.to_owned(), spec.key.to_string()),
         (
             names::DESCRIPTION.to_owned(),
             "A compile of chaincode and its pod's access to Peitho; gone when the compile is over"

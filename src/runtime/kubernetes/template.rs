@@ -82,6 +82,7 @@ pub(super) fn pod_metadata(name: String, owner: &ObjectMeta) -> ObjectMeta {
     labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
     let mut annotations = owner.annotations.clone().unwrap_or_default();
     annotations.remove(crate::names::kubernetes::OUTCOME);
+    annotations.remove(crate::names::kubernetes::HELD);
     annotations.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
     annotations.insert("linkerd.io/inject".to_owned(), "disabled".to_owned());
     ObjectMeta {

@@ -1,5 +1,5 @@
 //! The watches, one per kind and namespace (design D20): pods and their events as [`Evidence`] that anyone
-//! may follow, and the departure of records. They are taken up again after any gap, and what vanished in it is
+//! may follow, and what becomes of records. They are taken up again after any gap, and what vanished in it is
 //! seen as gone. `chaincode` and `compile` follow; nothing here decides anything.
 
 use std::collections::VecDeque;
@@ -68,7 +68,8 @@ pub(super) struct Watch {
 #[derive(Debug)]
 struct Cache {
     seen: Mutex<Seen>,
-    /// Counts arrivals of pods and departures of records: for those who wait for something to follow.
+    /// Counts arrivals of pods, endings of launches and departures of records: for those who wait for something to
+    /// follow.
     arrivals: watch::Sender<u64>,
     health: watch::Sender<[Health; 3]>,
     requests: Arc<Requests>,
@@ -138,7 +139,7 @@ impl Watch {
             .map(watch::Sender::subscribe)
     }
 
-    /// Changes whenever a pod comes or a record goes.
+    /// Changes whenever a pod comes, a launch is noted to have ended, or a record goes.
     pub(super) fn arrivals(&self) -> watch::Receiver<u64> {
         self.cache.arrivals.subscribe()
     }
@@ -314,9 +315,17 @@ impl Cache {
         receiver
     }
 
-    /// Only that records went matters, not which: those who wait ask for theirs.
+    /// Only that records went or tell of an ending matters, not which: those who wait ask for theirs.
     fn record(&self, change: Change<PartialObjectMeta<Secret>>) {
-        if matches!(change, Change::Delete(_) | Change::InitDone) {
+        let is_news = match &change {
+            Change::Delete(_) | Change::InitDone => true,
+            Change::Apply(record) => {
+                let annotations = record.metadata.annotations.as_ref();
+                annotations.is_some_and(|all| all.contains_key(names::OUTCOME))
+            }
+            Change::Init | Change::InitApply(_) => false,
+        };
+        if is_news {
             self.announce();
         }
     }

@@ -118,6 +118,31 @@ async fn a_bare_fin_under_tls_is_a_half_close() {
     assert_eq!(frames, b"\x01\0\0\0\0\0\0\x03one");
 }
 
+/// Protocol rule 10, for chaincode: attached before the start, or only after it was refused.
+#[tokio::test]
+async fn attach_ends_with_a_start_that_is_refused() {
+    let world = World::new().await;
+    let mut early = world.open(&attach("/v1.44", ALL)).await;
+    read_head(&mut early).await;
+    *world.cluster.refuses.lock().unwrap() = Some("exceeded quota".to_owned());
+    let started = world.ask("POST", "/v1.44/containers/cc/start").await;
+    assert_eq!(
+        (started.status, started.message().as_str()),
+        (500, "exceeded quota")
+    );
+    let mut rest = Vec::new();
+    timeout(SOON, early.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(rest.is_empty(), "{rest:?}");
+    let waited = world.ask("POST", "/v1.44/containers/cc/wait").await;
+    assert_eq!(
+        (waited.status, waited.message().as_str()),
+        (500, "exceeded quota")
+    );
+}
+
 #[tokio::test]
 async fn who_wants_no_stream_gets_none() {
     let world = World::new().await;

@@ -11,9 +11,14 @@ use super::world::{SOON, World, read_head};
 
 impl World {
     /// Creates a builder whose image no registry can be asked for; gives its id.
-    async fn builder(&self) -> String {
-        let body =
-            r#"{"Image":"127.0.0.1:1/fabric-ccenv:2.5","Cmd":["/bin/sh","-c","true"],"Env":null}"#;
+    pub(super) async fn builder(&self) -> String {
+        self.builder_of("true").await
+    }
+
+    pub(super) async fn builder_of(&self, command: &str) -> String {
+        let body = format!(
+            r#"{{"Image":"127.0.0.1:1/fabric-ccenv:2.5","Cmd":["/bin/sh","-c","{command}"],"Env":null}}"#
+        );
         let created = self
             .send("POST", "/v1.44/containers/create", body.as_bytes())
             .await;
@@ -25,7 +30,7 @@ impl World {
     }
 
     /// The compile that the cluster was asked for.
-    async fn compile(&self) -> CompileKey {
+    pub(super) async fn compile(&self) -> CompileKey {
         let mut compile = self.cluster.compile.subscribe();
         let asked = timeout(SOON, compile.wait_for(Option::is_some)).await;
         asked.unwrap().unwrap().unwrap()

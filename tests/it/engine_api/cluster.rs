@@ -1,6 +1,7 @@
 //! A cluster that does what a test says. It has one container, `cc`.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +22,12 @@ pub(crate) struct Cluster {
     pub(crate) orders: Mutex<Vec<ChaincodeSpec>>,
     /// The compile that was asked for; it ends as the test reports.
     pub(crate) compile: watch::Sender<Option<CompileKey>>,
+    /// The compiles that were ended.
+    pub(crate) discarded: watch::Sender<Vec<CompileKey>>,
+    /// The compiles that no process holds.
+    pub(crate) left: Mutex<Vec<CompileKey>>,
+    /// Why no start is accepted.
+    pub(crate) refuses: Mutex<Option<String>>,
 }
 
 impl Cluster {
@@ -33,6 +40,9 @@ impl Cluster {
             files: Mutex::default(),
             orders: Mutex::default(),
             compile: watch::Sender::new(None),
+            discarded: watch::Sender::default(),
+            left: Mutex::default(),
+            refuses: Mutex::default(),
         };
         (cluster, process)
     }
@@ -74,6 +84,11 @@ impl Runtime for Cluster {
 
     async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         known(key)?;
+        if let Some(reason) = self.refuses.lock().unwrap().clone() {
+            let noted = State::NeverStarted(reason.clone());
+            self.state.send_replace(noted);
+            return Err(Error::Refused(reason));
+        }
         let was = self.state.send_replace(State::Running);
         Ok(match was {
             State::Created => Outcome::Done,
@@ -114,7 +129,13 @@ impl Runtime for Cluster {
     async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
         known(key)?;
         let log = self.log.lock().unwrap().take().expect("asked for once");
-        Ok(UnboundedReceiverStream::new(log).map(Ok).boxed())
+        let mut state = self.state.subscribe();
+        let never_started = async move {
+            let never = |state: &State| matches!(state, State::NeverStarted(_));
+            let _ = state.wait_for(never).await;
+        };
+        let output = UnboundedReceiverStream::new(log).map(Ok);
+        Ok(output.take_until(Box::pin(never_started)).boxed())
     }
 
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
@@ -122,7 +143,12 @@ impl Runtime for Cluster {
         std::future::pending().await
     }
 
-    async fn discard(&self, _: &CompileKey) -> Result<(), Error> {
+    async fn unheld(&self, _: Duration) -> Result<Vec<CompileKey>, Error> {
+        Ok(self.left.lock().unwrap().clone())
+    }
+
+    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+        self.discarded.send_modify(|discarded| discarded.push(*key));
         Ok(())
     }
 

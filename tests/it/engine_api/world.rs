@@ -46,34 +46,62 @@ pub(crate) struct World {
     _kept: Option<TempDir>,
 }
 
+/// How compiles are run.
+#[derive(Clone, Copy)]
+struct Compiling {
+    parallel: usize,
+    /// How long a compile goes on while nobody waits for it.
+    grace: Duration,
+}
+
+/// Nothing here takes so long.
+const PATIENT: Compiling = Compiling {
+    parallel: 4,
+    grace: Duration::from_secs(600),
+};
+
 impl World {
     pub(crate) async fn new() -> Self {
         Self::with(None).await
     }
 
     pub(crate) async fn with(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        Self::kept(tls, Policy::default()).await
+        Self::kept(tls, Policy::default(), PATIENT).await
     }
 
     /// A server whose operator allows what `policy` says.
     pub(crate) async fn allowing(policy: Policy) -> Self {
-        Self::kept(None, policy).await
+        Self::kept(None, policy, PATIENT).await
+    }
+
+    /// `parallel` compiles run at once, and go on for `grace` while nobody waits for them.
+    pub(crate) async fn compiling(parallel: usize, grace: Duration) -> Self {
+        Self::kept(None, Policy::default(), Compiling { parallel, grace }).await
     }
 
     /// A server over a store that goes with it.
-    async fn kept(tls: Option<Arc<rustls::ServerConfig>>, policy: Policy) -> Self {
+    async fn kept(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        policy: Policy,
+        compiling: Compiling,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut world = Self::over(directory.path(), &[], tls, policy).await;
+        let mut world = Self::made(directory.path(), &[], tls, policy, compiling).await;
         world._kept = Some(directory);
         world
     }
 
     /// A server over the store in `directory`, which stays.
-    pub(crate) async fn over(
+    pub(crate) async fn over(directory: &Path, registries: &[Registry]) -> Self {
+        Self::made(directory, registries, None, Policy::default(), PATIENT).await
+    }
+
+    async fn made(
         directory: &Path,
         registries: &[Registry],
         tls: Option<Arc<rustls::ServerConfig>>,
         policy: Policy,
+        Compiling { parallel, grace }: Compiling,
     ) -> Self {
         // One for the process; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -84,10 +112,10 @@ impl World {
         let runtime = Arc::clone(&cluster) as Arc<dyn Runtime>;
         let tasks = TaskTracker::new();
         let settings = Settings {
-            parallel: 4,
+            parallel,
             timeout: Duration::from_secs(600),
             install_timeout: Duration::from_secs(600),
-            abandon_grace: Duration::from_secs(600),
+            abandon_grace: grace,
             env: std::collections::BTreeMap::new(),
             surroundings: None,
         };

@@ -128,6 +128,17 @@ async fn a_record_that_goes_is_told_to_those_who_wait_for_a_start() {
     assert!(arrivals.has_changed().unwrap());
 }
 
+#[tokio::test]
+async fn a_refused_start_is_told_to_those_who_wait_for_it() {
+    let cache = cache();
+    let arrivals = cache.arrivals.subscribe();
+    let mut record = PartialObjectMeta::<Secret>::default();
+    let refused = r#"{"neverStarted":"exceeded quota"}"#.to_owned();
+    record.metadata.annotations = Some([(names::OUTCOME.to_owned(), refused)].into());
+    cache.record(Change::Apply(record));
+    assert!(arrivals.has_changed().unwrap());
+}
+
 #[test]
 fn pauses_grow_to_five_seconds_whatever_half_successes_there_are() {
     let mut again = Again::default();

@@ -1,0 +1,170 @@
+//! Clients that go away during a compile, and compiles that an earlier process left (ADR 0006).
+
+use std::time::Duration;
+
+use peitho::names::CompileKey;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::build::tar;
+use super::world::{Answer, MOMENT, SOON, World, is_silent, read_head};
+
+/// Shorter than [`MOMENT`].
+const GRACE: Duration = Duration::from_millis(50);
+
+impl World {
+    async fn start(&self, id: &str) {
+        let started = self.ask("POST", &format!("/containers/{id}/start")).await;
+        assert_eq!(started.status, 204, "{started:?}");
+    }
+
+    /// Opens `wait`, and returns when the server has read the request.
+    async fn waiting(&self, id: &str) -> TcpStream {
+        let wait = self
+            .open(&format!(
+                "POST /containers/{id}/wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            ))
+            .await;
+        // Requests are read in the order of their connections, all on one thread.
+        self.ask("GET", "/_ping").await;
+        wait
+    }
+
+    /// Waits until `count` compiles were ended.
+    async fn discarded(&self, count: usize) -> Vec<CompileKey> {
+        let mut discarded = self.cluster.discarded.subscribe();
+        let ended = discarded.wait_for(|discarded| discarded.len() >= count);
+        timeout(SOON, ended).await.unwrap().unwrap().clone()
+    }
+
+    /// Files of uploads in the store.
+    fn uploads(&self) -> usize {
+        std::fs::read_dir(self.directory.path().join("ingest"))
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().metadata().unwrap().len() > 0)
+            .count()
+    }
+}
+
+async fn code(mut wait: TcpStream) -> String {
+    Answer::read(&mut wait).await.body
+}
+
+#[tokio::test]
+async fn a_compile_ends_when_its_client_has_left_and_nothing_stays() {
+    let world = World::compiling(4, GRACE).await;
+    let id = world.builder().await;
+    let input = format!("/containers/{id}/archive?path=%2Fchaincode%2Finput");
+    world.send("PUT", &input, &tar(&[("a", b"b")])).await;
+    assert_eq!(world.uploads(), 1);
+    world.start(&id).await;
+    let key = world.compile().await;
+    drop(world.waiting(&id).await);
+    assert_eq!(world.discarded(1).await, [key]);
+    assert!(world.compiles.input(&key).is_err());
+    // Its peer comes no more: the builder is forgotten as well.
+    let forgotten = async {
+        while world
+            .ask("POST", &format!("/containers/{id}/wait"))
+            .await
+            .status
+            != 404
+        {}
+    };
+    timeout(SOON, forgotten).await.unwrap();
+    assert_eq!(world.uploads(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_stays_keeps_the_compile_of_one_that_left() {
+    let world = World::compiling(4, GRACE).await;
+    let (first, second) = (world.builder().await, world.builder().await);
+    world.start(&first).await;
+    world.start(&second).await;
+    let leaves = world.waiting(&first).await;
+    let mut stays = world.waiting(&second).await;
+    let key = world.compile().await;
+    drop(leaves);
+    assert!(is_silent(&mut stays).await);
+    world.compiles.exited(&key, 3).await.unwrap();
+    assert_eq!(code(stays).await, r#"{"StatusCode":3,"Error":null}"#);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_within_the_grace_finds_its_compile() {
+    let world = World::compiling(4, MOMENT * 2).await;
+    let id = world.builder().await;
+    world.start(&id).await;
+    let key = world.compile().await;
+    drop(world.waiting(&id).await);
+    let mut wait = world.waiting(&id).await;
+    for _ in 0..3 {
+        assert!(is_silent(&mut wait).await);
+    }
+    world.compiles.exited(&key, 0).await.unwrap();
+    assert_eq!(code(wait).await, r#"{"StatusCode":0,"Error":null}"#);
+}
+
+#[tokio::test]
+async fn a_compile_that_is_started_and_never_waited_for_ends() {
+    let world = World::compiling(4, GRACE).await;
+    let id = world.builder().await;
+    world.start(&id).await;
+    let key = world.compile().await;
+    assert_eq!(world.discarded(1).await, [key]);
+    let late = world.ask("POST", &format!("/containers/{id}/wait")).await;
+    assert_eq!(late.status, 500);
+    assert!(late.message().contains("nobody waited"), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_compile_is_queued_leaves_the_queue() {
+    let world = World::compiling(1, GRACE).await;
+    let runs = world.builder_of("first").await;
+    world.start(&runs).await;
+    let mut wait = world.waiting(&runs).await;
+    let running = world.compile().await;
+    let queued = world.builder_of("second").await;
+    world.start(&queued).await;
+    drop(world.waiting(&queued).await);
+    let discarded = world.discarded(1).await;
+    assert!(!discarded.contains(&running) && is_silent(&mut wait).await);
+    assert_eq!(world.compile().await, running);
+}
+
+/// Protocol rule 11: fsouza sends FIN on attach right after the 101.
+#[tokio::test]
+async fn a_half_close_on_attach_is_no_departure() {
+    let world = World::compiling(4, GRACE).await;
+    let id = world.builder().await;
+    let attach = format!(
+        "POST /containers/{id}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: x\r\n\
+         Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+    );
+    let mut attached = world.open(&attach).await;
+    read_head(&mut attached).await;
+    attached.shutdown().await.unwrap();
+    world.start(&id).await;
+    let mut wait = world.waiting(&id).await;
+    let key = world.compile().await;
+    assert!(is_silent(&mut attached).await && is_silent(&mut wait).await);
+    world.compiles.exited(&key, 0).await.unwrap();
+    assert_eq!(code(wait).await, r#"{"StatusCode":0,"Error":null}"#);
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_left_is_discarded_unless_somebody_asked_for_it() {
+    let world = World::compiling(4, Duration::from_secs(600)).await;
+    let id = world.builder().await;
+    world.start(&id).await;
+    let wait = world.waiting(&id).await;
+    let asked_for = world.compile().await;
+    let forgotten = "ab".repeat(32).parse().unwrap();
+    *world.cluster.left.lock().unwrap() = vec![asked_for, forgotten];
+    world.compiles.collect();
+    assert_eq!(world.discarded(1).await, [forgotten]);
+    world.compiles.exited(&asked_for, 0).await.unwrap();
+    assert_eq!(code(wait).await, r#"{"StatusCode":0,"Error":null}"#);
+    assert_eq!(world.discarded(2).await, [forgotten, asked_for]);
+}
