@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::keys::{Keys, Leaf, fold};
+use super::legacy;
 
 const PREFIX: &str = "PEITHO_";
 
@@ -20,7 +21,7 @@ pub(super) enum Meaning<'a> {
 ///
 /// A Service called `peitho` makes Kubernetes put variables like `PEITHO_PORT_8080_TCP_ADDR` into every pod of
 /// its namespace, so `PEITHO_` alone says nothing: ours have a double underscore. One that would be a key but
-/// for the second underscore is a slip, which must not go unseen.
+/// for the second underscore is a slip, which must not go unseen; nor must one that the original knew.
 pub(super) fn meaning<'a>(keys: &'a Keys, name: &str) -> Meaning<'a> {
     let Some(rest) = name.strip_prefix(PREFIX) else {
         return Meaning::Foreign;
@@ -34,7 +35,11 @@ pub(super) fn meaning<'a>(keys: &'a Keys, name: &str) -> Meaning<'a> {
     else {
         let slip = keys
             .leaves()
-            .find(|leaf| fold(&leaf.path().replace('.', "_")) == fold(rest));
+            .find(|leaf| fold(&leaf.path()) == fold(rest))
+            .or_else(|| {
+                let (section, key) = legacy::name_of_variable(rest)?;
+                keys.leaf(section, key)
+            });
         return match slip {
             Some(leaf) => Meaning::Unknown(unknown(name, Some(&leaf))),
             None => Meaning::Foreign,
@@ -154,6 +159,9 @@ mod tests {
             ("PEITHO_LOG_LEVEL", "PEITHO_LOG__LEVEL"),
             ("PEITHO_LISTEN_ENGINE_API", "PEITHO_LISTEN__ENGINE_API"),
             ("PEITHO_IMAGE__MODE", "PEITHO_IMAGES__MODE"),
+            ("PEITHO_K8S_NAMESPACE", "PEITHO_KUBERNETES__NAMESPACE"),
+            ("PEITHO_PEITHO_IMAGEMODE", "PEITHO_IMAGES__MODE"),
+            ("PEITHO_LOG_ENABLE_COLOR", "PEITHO_LOG__COLOR"),
         ] {
             assert_eq!(
                 of(name),

@@ -64,10 +64,10 @@ fn upper(camel: &str) -> String {
     words
 }
 
-/// `engineApi`, `ENGINE_API` and `engineapi` are one key.
+/// `engineApi`, `ENGINE_API` and `engineapi` are one key; of a path, `log.level` and `LOG_LEVEL`.
 pub(super) fn fold(key: &str) -> String {
     key.chars()
-        .filter(|letter| !matches!(letter, '_' | '-'))
+        .filter(|letter| !matches!(letter, '_' | '-' | '.'))
         .map(|letter| letter.to_ascii_lowercase())
         .collect()
 }

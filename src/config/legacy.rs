@@ -141,6 +141,16 @@ pub(super) fn table() -> impl Iterator<Item = (&'static str, String)> {
     })
 }
 
+/// Section and key of today for the variable of the original called `PEITHO_` and `rest`. They are not read: only their
+/// names are told.
+pub(super) fn name_of_variable(rest: &str) -> Option<(&'static str, &'static str)> {
+    let meant = |(old, _): &&(&str, Fate)| keys::fold(old) == keys::fold(rest);
+    match OLD.iter().find(meant)? {
+        (_, Fate::Renamed(new) | Fate::Converted(new, ..)) => new.split_once('.'),
+        (_, Fate::Gone(_)) => None,
+    }
+}
+
 /// Puts our keys in the place of the original's.
 pub(super) fn translate(document: Node) -> Translation {
     let mut work = Work::default();

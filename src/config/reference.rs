@@ -35,7 +35,8 @@ const FROM_THE_ORIGINAL: &str = "
 
 The `peitho.yml` of the Go program of the same name starts this server unchanged. Each of its keys that is used is told once
 at start, with its name today; `peitho config check` tells them too, and `peitho config show` prints the file in today's
-keys. Old and new keys may stand in one file, but a setting only once. Two things of the deployment change with the
+keys. Old and new keys may stand in one file, but a setting only once. The variables of that program, such as
+`PEITHO_K8S_NAMESPACE`, are refused with their name today. Two things of the deployment change with the
 program: chaincode pods fetch from port 8081, which the Service must offer, and images are kept in `store.directory`,
 which needs a volume.
 

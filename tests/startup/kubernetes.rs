@@ -129,7 +129,7 @@ fn the_start_says_that_it_waits_for_the_api_server_and_can_be_ended() {
 #[test]
 fn a_certificate_of_another_authority_ends_the_start_at_once() {
     let place = Place::new();
-    let (server, _) = api_server("never asked");
+    let (server, _) = api_server(String::new());
     let mut other = rcgen::CertificateParams::default();
     let name = rcgen::DnType::CommonName;
     other.distinguished_name.push(name, "another authority");
@@ -157,15 +157,21 @@ fn a_certificate_of_another_authority_ends_the_start_at_once() {
     assert_eq!(ended.code, Some(1));
 }
 
-/// What an API server says to a token that it does not know.
-const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\nconnection: close\r\n\
-    content-length: 129\r\n\r\n{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\
-    \"message\":\"Unauthorized\",\"reason\":\"Unauthorized\",\"code\":401}\n";
+/// What an API server says when it refuses: a Status.
+fn refusal(code: u16, reason: &str, message: &str) -> String {
+    let body = format!(
+        r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"{message}","reason":"{reason}","code":{code}}}"#
+    );
+    format!(
+        "HTTP/1.1 {code} {reason}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
 
 #[test]
 fn a_token_that_is_not_accepted_ends_the_start_at_once() {
     let place = Place::new();
-    let (server, certificate) = api_server(UNAUTHORIZED);
+    let (server, certificate) = api_server(refusal(401, "Unauthorized", "Unauthorized"));
     let authority = place.file("ca.crt", certificate);
     let cluster = format!(
         "server: 'https://{server}', certificate-authority: {}",
@@ -188,8 +194,33 @@ fn a_token_that_is_not_accepted_ends_the_start_at_once() {
     assert_eq!(ended.code, Some(1));
 }
 
+#[test]
+fn an_api_server_that_does_not_tell_rights_is_asked_for_the_rest_all_the_same() {
+    let place = Place::new();
+    let (server, certificate) = api_server(refusal(403, "Forbidden", "x cannot do this"));
+    let authority = place.file("ca.crt", certificate);
+    let cluster = format!(
+        "server: 'https://{server}', certificate-authority: {}",
+        authority.display()
+    );
+    place.file("kubeconfig", kubeconfig(&cluster, "token: hunter2"));
+    let arguments = place.serve(&["kubernetes.kubeconfig=kubeconfig", "log.level=warn"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = place.run(&arguments);
+    let warning = "the API server does not say what Peitho may do; going on without knowing";
+    assert!(ended.stderr.contains(warning), "{}", ended.stderr);
+    assert_eq!(
+        ended.stderr.lines().last(),
+        Some(
+            "error: reading secret default/peitho-instance: x cannot do this; bind the Role of the deployment to Peitho's \
+             service account"
+        )
+    );
+    assert_eq!(ended.code, Some(1));
+}
+
 /// A TLS server that gives `answer` to whoever asks: its address, and its certificate.
-fn api_server(answer: &'static str) -> (String, String) {
+fn api_server(answer: String) -> (String, String) {
     let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());

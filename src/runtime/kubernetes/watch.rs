@@ -211,7 +211,9 @@ async fn run<K, S>(
             Err(error) => {
                 let text = watch_error(&error);
                 // Once for the same trouble, which may last: it is tried again every five seconds.
-                if told != text {
+                if told == text {
+                    tracing::debug!(?kind, error = text, "a watch is still interrupted");
+                } else {
                     tracing::warn!(?kind, error = text, "a watch was interrupted; it goes on");
                     told.clone_from(&text);
                 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use testbed::peitho::{ABANDONED_AFTER, CHAINCODE_NAMESPACE};
-use testbed::{Chaincode, Definition, Fabric, PackageId, Steps, wait};
+use testbed::{Chaincode, Definition, Fabric, Network, PackageId, Steps, wait};
 
 use crate::world::{Counterparts, PEER, REFERENCE};
 
@@ -289,7 +289,7 @@ pub(super) fn two_peers_at_once_share_a_compile_and_do_not_share_two(
     c: &Counterparts,
 ) -> Result<Option<Steps>> {
     let mut steps = Steps::new();
-    c.new_fabric(&format!("tcp://{}", c.proxy.address))?;
+    c.new_fabric(Network::V2_1, &format!("tcp://{}", c.proxy.address))?;
     let package = |label: &str| {
         Chaincode::basic()
             .label(label)

@@ -162,11 +162,12 @@ pub(super) fn startup_without_events_warns_once_and_serves(
     let settings = [
         ("PEITHO_KUBERNETES__KUBECONFIG", text(&kubeconfig)?),
         ("PEITHO_KUBERNETES__NAMESPACE", CHAINCODE_NAMESPACE),
+        ("PEITHO_LOG__LEVEL", "info,peitho::runtime=debug"),
     ];
     let process = start(c, None, &settings)?;
     wait_until_ready(&process)?;
     // The watch of events is refused, tried again, and refused in the same words.
-    process.wait_for_line("a watch was interrupted", PATIENCE)?;
+    process.wait_for_line("a watch is still interrupted", PATIENCE)?;
     let log = process.log();
     for warning in [
         "missing rights in namespace chaincode: get pods/log: a peer that attaches to chaincode sees no output; bind the Role",
