@@ -15,6 +15,7 @@ use crate::names::{ContainerId, ContainerRef};
 use crate::runtime::Exit;
 
 pub(super) mod create;
+mod host_config;
 
 /// This machine's architecture as Go and Docker spell it.
 pub(super) const ARCHITECTURE: &str = match std::env::consts::ARCH.as_bytes() {

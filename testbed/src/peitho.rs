@@ -138,6 +138,7 @@ impl Peitho {
         }
         let kubeconfig = cluster.kubeconfig_for(NAMESPACE, "peitho")?;
         let store = run.data().join("peitho-store");
+        let proxy = format!("http://nobody:{PROXY_PASSWORD}@127.0.0.1:9");
         let config = json!({
             "listen": {"engineApi": ENGINE, "delivery": format!("0.0.0.0:{DELIVERY_PORT}"), "admin": ADMIN},
             "store": {"directory": store},
@@ -147,8 +148,7 @@ impl Peitho {
             "agent": {"image": build.image},
             "compile": {
                 "abandonedAfterSeconds": ABANDONED_AFTER.as_secs(),
-                // Nobody listens there: what has to reach Peitho must not go by it.
-                "proxy": {"http": format!("http://nobody:{PROXY_PASSWORD}@127.0.0.1:9")},
+                "proxy": {"http": proxy, "https": proxy},
                 "caBundle": cluster.authority(),
             },
             "chaincode": {"overrides": overrides()},

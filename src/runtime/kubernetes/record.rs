@@ -273,6 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn records_of_older_versions_are_read() {
+        let mut secret = stored();
+        let data = secret.data.as_mut().unwrap();
+        let mut order: serde_json::Value = serde_json::from_slice(&data[SPEC].0).unwrap();
+        order.as_object_mut().unwrap().remove("language").unwrap();
+        let host = order["host"].as_object_mut().unwrap();
+        host.remove("addedCapabilities").unwrap();
+        data.insert(SPEC.to_owned(), ByteString(to_json(&order)));
+        assert_eq!(Record::read(secret).unwrap().spec, sample().spec);
+    }
+
+    #[test]
     fn files_add_up_and_a_second_upload_of_a_path_replaces_it() {
         let key = "/etc/hyperledger/fabric/client.key";
         let first = Record::read(stored()).unwrap();

@@ -200,7 +200,7 @@ pub(super) fn templates_compiles_have_proxies_and_certificates(
     c: &Counterparts,
 ) -> Result<Option<Steps>> {
     let image = c.registry.reference(&c.assets.images()?.copybuilder);
-    let script = "echo \"proxy [$HTTP_PROXY] [$http_proxy]\"; echo \"direct [$NO_PROXY]\"; cat $SSL_CERT_FILE";
+    let script = "echo \"proxy [$HTTP_PROXY] [$https_proxy]\"; echo \"direct [$NO_PROXY]\"; cat $SSL_CERT_FILE";
     let id = c.engine.create(
         None,
         &json!({"Cmd": ["/bin/sh", "-c", script], "Image": image}),
