@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::build::tar;
+use super::bodies::tar;
 use super::world::{Answer, MOMENT, SOON, World, is_silent, read_head};
 
 /// Shorter than [`MOMENT`].
@@ -40,7 +40,7 @@ impl World {
 
     /// Files of uploads in the store.
     fn uploads(&self) -> usize {
-        std::fs::read_dir(self.directory.path().join("ingest"))
+        std::fs::read_dir(self.directory.join("ingest"))
             .unwrap()
             .filter(|entry| entry.as_ref().unwrap().metadata().unwrap().len() > 0)
             .count()
