@@ -5,6 +5,7 @@ mod builder;
 mod client;
 mod cluster;
 mod drain;
+mod hostile;
 mod shapes;
 mod system;
 mod wait;

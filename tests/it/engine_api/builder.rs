@@ -11,7 +11,7 @@ use super::world::{SOON, World, read_head};
 
 impl World {
     /// Creates a builder whose image no registry can be asked for; gives its id.
-    async fn builder(&self) -> String {
+    pub(crate) async fn builder(&self) -> String {
         let body =
             r#"{"Image":"127.0.0.1:1/fabric-ccenv:2.5","Cmd":["/bin/sh","-c","true"],"Env":null}"#;
         let created = self
