@@ -16,6 +16,8 @@ mod tests;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::names::Digest;
+
 /// Bounds on one archive (design D20).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -132,12 +134,12 @@ pub fn read<E: From<Error>>(
     read::read(reader, limits, each)
 }
 
-/// The bytes inside `reader`: decompressed where it is gzip, as they are otherwise.
+/// Checks an archive as [`read()`] does and gives the digest of the bytes inside: of the plain tar, however it came.
 ///
 /// # Errors
-/// When the first bytes cannot be read.
-pub fn plain(reader: impl Read) -> Result<impl Read, Error> {
-    read::decompressed(reader).map_err(Error::Unreadable)
+/// As [`read()`].
+pub fn digest(reader: impl Read, limits: Limits) -> Result<Digest, Error> {
+    read::digest(reader, limits)
 }
 
 /// Unpacks an archive below `into`, which exists: never follows a link out of it.

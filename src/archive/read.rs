@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 use tar::EntryType;
 
 use super::{DEEPEST_PATH, Error, Kind, LONGEST_PATH, Limits, Member};
+use crate::names::{Digest, Hasher};
 
 /// Bytes of headers before one member's content: long names and extended headers are held in memory.
 const HEADERS_PER_MEMBER: u64 = 1 << 20;
@@ -21,10 +22,28 @@ const OVERHEAD_PER_MEMBER: u64 = 4096;
 pub(super) fn read<E: From<Error>>(
     reader: impl Read,
     limits: Limits,
+    each: impl FnMut(&Member, &mut dyn Read) -> Result<(), E>,
+) -> Result<(), E> {
+    let input = decompressed(reader).map_err(Error::Unreadable)?;
+    members(input, limits, each)
+}
+
+pub(super) fn digest(reader: impl Read, limits: Limits) -> Result<Digest, Error> {
+    let mut input = Hashing {
+        input: decompressed(reader).map_err(Error::Unreadable)?,
+        hasher: Hasher::default(),
+    };
+    members(&mut input, limits, |_, _| Ok::<_, Error>(()))?;
+    Ok(input.hasher.finish())
+}
+
+/// Reads a plain tar to its very end.
+fn members<E: From<Error>>(
+    input: impl Read,
+    limits: Limits,
     mut each: impl FnMut(&Member, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
     let meter = Meter::new(limits);
-    let input = decompressed(reader).map_err(|e| meter.explain(e))?;
     let mut archive = tar::Archive::new(Metered {
         input,
         meter: &meter,
@@ -89,7 +108,7 @@ enum Decompressed<R: Read> {
 type Whole<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 /// A tar cannot begin with gzip's two bytes, unless its first name does.
-pub(super) fn decompressed<R: Read>(mut reader: R) -> io::Result<impl Read> {
+fn decompressed<R: Read>(mut reader: R) -> io::Result<impl Read> {
     const BUFFER: usize = 64 << 10;
     let mut first = Vec::with_capacity(2);
     reader.by_ref().take(2).read_to_end(&mut first)?;
@@ -109,6 +128,20 @@ impl<R: Read> Read for Decompressed<R> {
             Self::Gzip(inside) => inside.read(into),
             Self::Plain(whole) => whole.read(into),
         }
+    }
+}
+
+/// Hashes what is read through it.
+struct Hashing<R> {
+    input: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(into)?;
+        self.hasher.update(&into[..count]);
+        Ok(count)
     }
 }
 

@@ -2,7 +2,6 @@
 //! PUT, one compile, output by archive GET.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,9 +10,10 @@ use tokio::time::{Instant, timeout};
 
 use super::output::{Attached, BuilderLog, Log};
 use super::{CreateSpec, Error, Output};
+use crate::archive::{self, Limits};
 use crate::compile::{Compiles, End, Input, Request, Run};
 use crate::image::Images;
-use crate::names::{ContainerId, Hasher, ImageName, Tenant};
+use crate::names::{ContainerId, ImageName, Tenant};
 use crate::runtime::{Exit, Outcome};
 use crate::store::{Blob, Ingest};
 
@@ -118,9 +118,10 @@ impl Builder {
             )));
         }
         let reader = body.reader()?;
-        let content = tokio::task::spawn_blocking(move || content_digest(reader))
-            .await
-            .expect("hashing does not panic")?;
+        // Checked here, so that the upload fails instead of the compile.
+        let checked =
+            tokio::task::spawn_blocking(move || archive::digest(reader, Limits::default()));
+        let content = checked.await.expect("reading an archive does not panic")?;
         match &mut *self.state() {
             State::Created {
                 input: input @ None,
@@ -315,31 +316,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .expect("nothing panics while it holds a builder's parts")
-}
-
-/// Digest of the bytes inside, compressed or not.
-fn content_digest(reader: impl Read) -> Result<crate::names::Digest, Error> {
-    let mut content = crate::archive::plain(reader).map_err(Error::Archive)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 64 << 10];
-    let (limit, mut read) = (crate::archive::Limits::default().bytes, 0);
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => {
-                read += count as u64;
-                if read > limit {
-                    let what = "bytes";
-                    return Err(Error::Archive(crate::archive::Error::TooLarge {
-                        what,
-                        limit,
-                    }));
-                }
-                hasher.update(&buffer[..count]);
-            }
-            Err(error) => return Err(Error::Archive(crate::archive::Error::Unreadable(error))),
-        }
-    }
 }
 
 /// All builders, by tenant and id.

@@ -13,6 +13,7 @@ use tokio_util::io::ReaderStream;
 use super::body::{secret, spool};
 use super::error::ApiError;
 use super::types::{Container, Params, path_stat};
+use crate::archive::Limits;
 use crate::container::{ChaincodeFiles, Containers, Upload};
 use crate::names::Tenant;
 use crate::store::Store;
@@ -32,13 +33,17 @@ pub(super) struct ArchiveQuery {
 
 impl ArchiveQuery {
     fn absolute(&self) -> Result<&str, ApiError> {
-        if self.path.starts_with('/') {
-            Ok(&self.path)
+        let path = &self.path;
+        let shown: String = path.chars().take(200).collect();
+        if !path.starts_with('/') {
+            let reason = format!("path: an absolute path is needed, not {shown:?}");
+            Err(ApiError::bad_request(reason))
+        } else if path.contains('\0') || path.split('/').any(|part| part == "..") {
+            // What a runtime makes of these differs; peers send neither.
+            let reason = format!("path: {shown:?} holds .. or a zero character");
+            Err(ApiError::bad_request(reason))
         } else {
-            Err(ApiError::bad_request(format!(
-                "path: an absolute path is needed, not {:?}",
-                self.path
-            )))
+            Ok(path)
         }
     }
 }
@@ -54,7 +59,10 @@ pub(super) async fn put(
 ) -> Result<StatusCode, ApiError> {
     let path = query.absolute()?;
     match containers.upload(&tenant, &container).await? {
-        Upload::Input(builder) => builder.put(path, spool(body, &store).await?).await?,
+        Upload::Input(builder) => {
+            let archive = spool(body, &store, Limits::default().bytes).await?;
+            builder.put(path, archive).await?;
+        }
         Upload::Files(chaincode) => {
             let archive = secret(body, ChaincodeFiles::LIMIT).await?;
             chaincode.put(path, archive).await?;

@@ -1,5 +1,6 @@
 //! Bodies of requests: taken to the disk, read as JSON, and never left unread.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError};
 use secrecy::SecretBox;
 use serde::de::DeserializeOwned;
 
@@ -29,6 +30,8 @@ const REST: Duration = Duration::from_secs(5);
 pub(super) enum SpoolError {
     /// It ended before its end: the client is gone, or gave up (protocol rule 8).
     Cut(axum::Error),
+    /// It goes on beyond this many bytes.
+    TooLong(u64),
     /// The store failed.
     Store(store::Error),
 }
@@ -36,24 +39,36 @@ pub(super) enum SpoolError {
 impl From<SpoolError> for ApiError {
     fn from(error: SpoolError) -> Self {
         match error {
-            SpoolError::Cut(cause) => Self::caused_by(
-                StatusCode::BAD_REQUEST,
-                "body_cut",
-                "the request's body ended before its end",
-                &cause,
-            ),
+            SpoolError::Cut(cause) => cut(&cause),
+            SpoolError::TooLong(limit) => too_long(limit),
             SpoolError::Store(error) => error.into(),
         }
     }
 }
 
-/// Takes `body` to the disk, to its very end: no limit of time, since `/build` is silent for a whole compile
-/// (protocol rule 6).
-pub(super) async fn spool(mut body: Body, store: &Store) -> Result<Ingest, SpoolError> {
+fn cut(cause: &axum::Error) -> ApiError {
+    let message = "the request's body ended before its end";
+    ApiError::caused_by(StatusCode::BAD_REQUEST, "body_cut", message, cause)
+}
+
+fn too_long(limit: u64) -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_long",
+        format!("the request's body is longer than {limit} bytes, which is the limit here"),
+    )
+}
+
+/// Takes `body`, of at most `limit` bytes, to the disk, to its very end: no limit of time, since `/build` is silent
+/// for a whole compile (protocol rule 6).
+pub(super) async fn spool(mut body: Body, store: &Store, limit: u64) -> Result<Ingest, SpoolError> {
     let mut ingest = store.ingest().await.map_err(SpoolError::Store)?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(SpoolError::Cut)?;
         if let Ok(bytes) = frame.into_data() {
+            if ingest.len() + bytes.len() as u64 > limit {
+                return Err(SpoolError::TooLong(limit));
+            }
             ingest.append(&bytes).await.map_err(SpoolError::Store)?;
         }
     }
@@ -68,12 +83,13 @@ pub(super) async fn secret(body: Body, limit: usize) -> Result<SecretBox<Vec<u8>
 
 async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     to_bytes(body, limit).await.map_err(|cause| {
-        ApiError::caused_by(
-            StatusCode::BAD_REQUEST,
-            "request",
-            format!("the request's body cannot be read, or is longer than {limit} bytes"),
-            &cause,
-        )
+        match cause
+            .source()
+            .is_some_and(|cause| cause.is::<LengthLimitError>())
+        {
+            true => too_long(limit as u64),
+            false => cut(&cause),
+        }
     })
 }
 
@@ -86,8 +102,10 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError>
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(&bytes);
-    serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| ApiError::bad_request(format!("the request's JSON: {error}")))
+    let wrong = |error: &dyn Error| ApiError::bad_request(format!("the request's JSON: {error}"));
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| wrong(&error))?;
+    json.end().map_err(|error| wrong(&error))?;
+    Ok(value)
 }
 
 /// A layer: what a handler left unread of its request's body is read before the answer goes out. A client that
@@ -167,5 +185,33 @@ impl Drop for Lent {
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
             *self.rest.slot() = Some(body);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_longer_than_the_limit_does_not_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        let sent = |bytes: usize| {
+            let pieces = (0..bytes).map(|_| Ok::<_, std::convert::Infallible>("x"));
+            spool(
+                Body::from_stream(futures::stream::iter(pieces)),
+                &store,
+                1000,
+            )
+        };
+        assert_eq!(sent(1000).await.unwrap().len(), 1000);
+        let error = sent(1001).await.unwrap_err();
+        let error = format!("{:?}", ApiError::from(error));
+        assert!(error.contains("longer than 1000 bytes"), "{error}");
+        let left: Vec<_> = std::fs::read_dir(directory.path().join("ingest"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["lock"]);
     }
 }

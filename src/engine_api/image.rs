@@ -15,6 +15,7 @@ use super::body::{SpoolError, spool};
 use super::error::ApiError;
 use super::router::unknown_path;
 use super::types::{Aux, ImageInspect, Params, Progress};
+use crate::archive::Limits;
 use crate::image::{Image, Images};
 use crate::names::{ImageName, Tenant};
 use crate::store::Store;
@@ -95,7 +96,7 @@ pub(super) async fn build(
         return Err(ApiError::bad_request("t: the name of the image is needed"));
     }
     let name: ImageName = query.t.parse()?;
-    let body = match spool(body, &store).await {
+    let body = match spool(body, &store, Limits::default().bytes).await {
         Ok(body) => body,
         Err(SpoolError::Cut(cause)) => {
             // The ordinary end of a compile that failed (protocol rule 8): its message went another way.

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 
+use peitho::container::Policy;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use crate::bodies::IMAGE;
 use crate::client::{Answer, Client, SOON};
 use crate::registry::known;
-use crate::world::World;
+use crate::world::{PATIENT, World};
 
 /// What the first argument says to a process that is to be the server.
 const SERVE: &str = "serve-for-the-faults";
@@ -75,7 +76,14 @@ impl Order {
             runtime.max_blocking_threads(1);
         }
         runtime.enable_all().build().unwrap().block_on(async {
-            let world = World::over(&self.store, &[known(&self.registry)]).await;
+            let world = World::over(
+                &self.store,
+                &[known(&self.registry)],
+                None,
+                Policy::default(),
+                PATIENT,
+            )
+            .await;
             let stop = world.stop.clone();
             std::thread::spawn(move || {
                 let _ = std::io::stdin().read_to_end(&mut Vec::new());

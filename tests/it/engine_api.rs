@@ -6,6 +6,7 @@ mod client;
 mod cluster;
 mod drain;
 mod gone;
+mod hostile;
 mod policy;
 mod shapes;
 mod system;

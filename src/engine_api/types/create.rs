@@ -24,6 +24,26 @@ pub(in crate::engine_api) struct CreateBody {
     host_config: Option<Map<String, Value>>,
 }
 
+impl CreateBody {
+    /// No process can be given a zero character, so no pod could run. Names and users have their own rules.
+    fn has_no_zeros(&self) -> Result<(), ApiError> {
+        let env = self.env.as_deref().unwrap_or_default();
+        for (field, texts) in [
+            ("Entrypoint", &self.entrypoint[..]),
+            ("Cmd", &self.cmd),
+            ("Env", env),
+            ("WorkingDir", self.working_dir.as_slice()),
+        ] {
+            if texts.iter().any(|text| text.contains('\0')) {
+                return Err(ApiError::bad_request(format!(
+                    "{field}: a zero character cannot be part of it"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A list of words, or as old clients have it one word; `null` is the empty list.
 fn words<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
@@ -43,6 +63,7 @@ impl TryFrom<CreateBody> for CreateSpec {
     type Error = ApiError;
 
     fn try_from(body: CreateBody) -> Result<Self, ApiError> {
+        body.has_no_zeros()?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let image = given(body.image)
             .ok_or_else(|| ApiError::bad_request("Image: the name of an image is needed"))?;

@@ -11,11 +11,11 @@ use super::world::{SOON, World, read_head};
 
 impl World {
     /// Creates a builder whose image no registry can be asked for; gives its id.
-    pub(super) async fn builder(&self) -> String {
+    pub(crate) async fn builder(&self) -> String {
         self.builder_of("true").await
     }
 
-    pub(super) async fn builder_of(&self, command: &str) -> String {
+    pub(crate) async fn builder_of(&self, command: &str) -> String {
         let body = format!(
             r#"{{"Image":"127.0.0.1:1/fabric-ccenv:2.5","Cmd":["/bin/sh","-c","{command}"],"Env":null}}"#
         );

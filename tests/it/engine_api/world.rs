@@ -48,14 +48,14 @@ pub(crate) struct World {
 
 /// How compiles are run.
 #[derive(Clone, Copy)]
-struct Compiling {
+pub(crate) struct Compiling {
     parallel: usize,
     /// How long a compile goes on while nobody waits for it.
     grace: Duration,
 }
 
 /// Nothing here takes so long.
-const PATIENT: Compiling = Compiling {
+pub(crate) const PATIENT: Compiling = Compiling {
     parallel: 4,
     grace: Duration::from_secs(600),
 };
@@ -86,17 +86,13 @@ impl World {
         compiling: Compiling,
     ) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut world = Self::made(directory.path(), &[], tls, policy, compiling).await;
+        let mut world = Self::over(directory.path(), &[], tls, policy, compiling).await;
         world._kept = Some(directory);
         world
     }
 
     /// A server over the store in `directory`, which stays.
-    pub(crate) async fn over(directory: &Path, registries: &[Registry]) -> Self {
-        Self::made(directory, registries, None, Policy::default(), PATIENT).await
-    }
-
-    async fn made(
+    pub(crate) async fn over(
         directory: &Path,
         registries: &[Registry],
         tls: Option<Arc<rustls::ServerConfig>>,
