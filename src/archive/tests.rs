@@ -6,6 +6,7 @@ use tar::EntryType;
 
 use super::*;
 
+mod changing;
 mod tree;
 
 /// One member of a hand-made archive.

@@ -157,6 +157,12 @@ async fn what_the_agent_cannot_do_stands_in_the_log() {
             125,
             "peitho agent: the output in ",
         ),
+        (
+            None,
+            "truncate -s 1T OUTPUT/sparse",
+            125,
+            "peitho agent: the output in ",
+        ),
     ] {
         let (code, log, end, _) = compile(input, script).await;
         assert_eq!(code, expected_code, "{log}");
@@ -167,6 +173,25 @@ async fn what_the_agent_cannot_do_stands_in_the_log() {
         };
         assert_eq!(end, exited);
     }
+}
+
+/// What a compile links to outside of its output stays outside: the agent's token lies there.
+#[tokio::test]
+async fn links_out_of_the_output_are_not_followed() {
+    let script = "ln -s ../credentials OUTPUT/d; ln -s ../credentials/token OUTPUT/t; ln -s /etc/passwd OUTPUT/p; \
+        touch OUTPUT/chaincode; cat OUTPUT/t >/dev/null";
+    let (code, log, end, world) = compile(None, script).await;
+    assert_eq!(code, 0, "{log}");
+    let End::Exited {
+        output: Some(output),
+        ..
+    } = end
+    else {
+        panic!("{end:?}");
+    };
+    let members = members(&world.store, output).await;
+    let expected = ["chaincode", "d", "p", "t"].map(|name| (PathBuf::from(name), Vec::new()));
+    assert_eq!(members, expected);
 }
 
 #[tokio::test]

@@ -5,5 +5,8 @@
 
 mod compile;
 mod fetch;
+mod liar;
 mod pull_api;
+#[path = "../it/engine_api/hostile/tars.rs"]
+mod tars;
 mod world;

@@ -12,20 +12,20 @@ use tower::ServiceExt as _;
 
 use crate::world::World;
 
-struct Caller {
+pub(crate) struct Caller {
     router: Router,
     token: String,
 }
 
 impl Caller {
-    async fn new(world: &World, grant: &Grant) -> Self {
+    pub(crate) async fn new(world: &World, grant: &Grant) -> Self {
         Self {
             router: world.router().await,
             token: world.grants.issue(grant).expose_secret().to_owned(),
         }
     }
 
-    async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> Response {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> Response {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -36,7 +36,7 @@ impl Caller {
     }
 }
 
-async fn json(response: Response) -> serde_json::Value {
+pub(crate) async fn json(response: Response) -> serde_json::Value {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     serde_json::from_slice(&body).unwrap()
 }

@@ -26,6 +26,7 @@ mod disk;
 mod durable;
 mod full;
 mod killed;
+mod memory;
 mod registry;
 mod server;
 mod trace;
@@ -57,6 +58,9 @@ const CASES: &[(&str, Case)] = &[
     }),
     ("a_disk_without_inodes_is_told_too", || {
         Box::pin(full::of_inodes())
+    }),
+    ("a_hostile_body_costs_little_memory", || {
+        Box::pin(memory::of_hostile_bodies())
     }),
 ];
 
