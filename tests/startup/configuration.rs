@@ -44,7 +44,7 @@ fn a_wrong_file_is_one_line_with_its_place() {
         ),
         (
             b"chaincode:\n  runAsUser: 0\n",
-            "peitho.yml:2:3: chaincode.runAsUser is 0; accepted: 1 to 2147483647",
+            "peitho.yml:2:3: chaincode.runAsUser is 0; accepted: 1 to 2147483647, or none",
         ),
         (
             b"- a\n",
