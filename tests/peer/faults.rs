@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::{Chaincode, CliError, Compile, Steps};
 
 use recorder::Recorder;
@@ -94,6 +95,7 @@ pub(crate) fn judge_all(
 /// A launch that fails: the chaincode's container is gone, the fault is there, and somebody invokes.
 pub(crate) fn judge_launch(c: &Counterparts, fault: &Fault) -> Result<Row> {
     end_chaincode(c)?;
+    let before = left(c)?;
     fault.cause.set(c)?;
     let recorder = Recorder::start(c)?;
     let begun = Instant::now();
@@ -105,7 +107,7 @@ pub(crate) fn judge_launch(c: &Counterparts, fault: &Fault) -> Result<Row> {
     let told = refused(told)?;
     expect(&told, fault.says)?;
     in_time(after, fault)?;
-    let left = left(c)?;
+    let left = left(c)?.beside(&before);
     ensure!(
         left.pods.is_empty() && left.secrets.len() <= 1,
         "after the failure there are {left:?}"
@@ -231,10 +233,18 @@ pub(crate) fn container(c: &Counterparts) -> Result<String> {
         .context("the peer created no container")
 }
 
-/// Exactly one pod of chaincode there must be, and it must not be on its way out.
+/// Exactly one pod of the shared chaincode there must be.
 pub(crate) fn one_pod(c: &Counterparts) -> Result<()> {
-    let pods = c.objects("pods", "chaincode")?;
-    ensure!(pods.len() == 1, "there are pods {pods:?}");
+    let packages = c.cluster.kubectl(&[
+        "get",
+        "pods",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+        "-o",
+        "jsonpath={.items[*].metadata.annotations.peitho\\.dev/package-id}",
+    ])?;
+    let ours = packages.split(' ').filter(|id| id.starts_with("basic_v2:"));
+    ensure!(ours.count() == 1, "the pods run {packages:?}");
     Ok(())
 }
 
@@ -243,6 +253,16 @@ pub(crate) fn one_pod(c: &Counterparts) -> Result<()> {
 pub(crate) struct Left {
     pub(crate) pods: Vec<String>,
     pub(crate) secrets: Vec<String>,
+}
+
+impl Left {
+    /// What there is beside `before`.
+    pub(crate) fn beside(mut self, before: &Self) -> Self {
+        self.pods.retain(|pod| !before.pods.contains(pod));
+        self.secrets
+            .retain(|secret| !before.secrets.contains(secret));
+        self
+    }
 }
 
 impl std::fmt::Display for Left {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use testbed::Steps;
 
 use crate::engine::{chaincode_body, read_body, read_head};
+use crate::faults::{Chapter, Row};
 use crate::world::Counterparts;
 
 const CONTAINERS: usize = 20;
@@ -86,6 +87,14 @@ pub(super) fn twenty_chaincodes_are_ended_at_once_within_five_seconds(
         last.is_some_and(|last| last < PATIENCE),
         "stopped and removed after: {times:?}"
     );
+    c.table.add(Row {
+        chapter: Chapter::Life,
+        fault: "20 chaincodes stopped, killed and removed at once, as a peer does that ends",
+        said: "each order is answered when it is carried out; `wait`: 137".to_owned(),
+        after: last,
+        left: "nothing".to_owned(),
+        next: "the peer launches them at its next start",
+    });
     for (head, wait) in waits {
         let answer = read_body(&head, wait)?;
         ensure!(

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use testbed::peitho::{ABANDONED_AFTER, CHAINCODE_NAMESPACE};
 use testbed::{Chaincode, Definition, Fabric, Network, PackageId, Steps, wait};
 
+use crate::faults::{Chapter, Row};
 use crate::world::{Counterparts, PEER, REFERENCE};
 
 /// Beyond the grace: removal of a pod, and a machine that is busy.
@@ -127,6 +128,14 @@ pub(super) fn gone_peer_during_compile_and_during_life(c: &Counterparts) -> Resu
                 no_compile_left(c, ABANDONED_AFTER + LATE)
             })
         })?;
+        c.table.add(Row {
+            chapter: Chapter::Install,
+            fault: "peer killed during its install",
+            said: "nothing: there is nobody; the compile ends when nobody has waited for it for `compile.abandonedAfterSeconds`, here 10".to_owned(),
+            after: steps.get("peer killed to nothing left"),
+            left: "nothing".to_owned(),
+            next: "the peer compiles at its start, or at the next install",
+        });
         ensure!(
             log(c)?.contains("nobody waited for it for"),
             "the log does not say why the compile ended"
@@ -225,6 +234,15 @@ pub(super) fn gone_server_leaves_no_compile_that_nobody_asks_for(
     steps.time("restart to nothing left", || {
         no_compile_left(c, Duration::from_secs(15) + LATE)
     })?;
+    c.table.add(Row {
+        chapter: Chapter::Install,
+        fault: "Peitho killed during a compile, and nobody asks again",
+        said: "the install fails, its connection breaks; after the restart the compile's pod goes"
+            .to_owned(),
+        after: steps.get("restart to nothing left"),
+        left: "nothing".to_owned(),
+        next: "an install compiles",
+    });
     ensure!(
         log(c)?.contains("an earlier process left it"),
         "the log does not say what was removed"
@@ -258,6 +276,14 @@ pub(super) fn gone_server_during_compile_and_the_next_install_joins(
         })?;
         steps.time("install again", || fabric.install(PEER, &package))?;
         let after = compile_pods_ever(c)?;
+        c.table.add(Row {
+            chapter: Chapter::Install,
+            fault: "Peitho killed during a compile",
+            said: "the install fails, its connection breaks; Peitho is ready again".to_owned(),
+            after: steps.get("restart"),
+            left: "nothing twice: the compile goes on".to_owned(),
+            next: "the next install joins the compile that runs",
+        });
         ensure!(
             after == before,
             "the next install did not join the pod that ran: {before:?}, then {after:?}"

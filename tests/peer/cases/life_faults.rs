@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::{Steps, scenario};
 
-use super::lifecycle::{BASIC, answer_of_wait, deployed, waits};
+use super::lifecycle::{BASIC, LEFT, answer_of_wait, deployed, waits};
 use crate::faults::{Chapter, Row, end_chaincode, invoke, left, one_pod};
 use crate::world::{Counterparts, PEER};
 
@@ -25,6 +25,7 @@ fn judge(
     passes: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     invoke(c, fault).context("before the fault")?;
+    let there = left(c)?;
     let before = waits(c).len();
     let begun = Instant::now();
     let said = happens()?;
@@ -39,6 +40,10 @@ fn judge(
         "wait was answered after {after:?}"
     );
     let left = left(c)?;
+    ensure!(
+        left.pods.len() <= there.pods.len() && left.secrets.len() <= there.secrets.len(),
+        "before {there:?}, after {left:?}"
+    );
     passes()?;
     invoke(c, fault).context("the next invoke")?;
     one_pod(c)?;
@@ -51,7 +56,7 @@ fn judge(
         fault,
         said,
         after: Some(after),
-        left: left.to_string(),
+        left: LEFT.to_owned(),
         next: "the next invoke launches it",
     });
     Ok(())

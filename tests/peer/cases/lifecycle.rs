@@ -1,12 +1,13 @@
 //! The way of a chaincode with a stock peer: first on dockerd, then on Peitho.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use testbed::scenario;
 use testbed::{Chaincode, Definition, Steps};
 
+use crate::faults::{Chapter, Row, words};
 use crate::proxy::Exchange;
 use crate::world::{Counterparts, PEER, REFERENCE};
 
@@ -36,18 +37,26 @@ fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
     Ok(seen.steps)
 }
 
-fn crash(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
+fn crash(c: &Counterparts, peer: usize, name: &str) -> Result<scenario::Crash> {
     let seen = c.with_fabric(|fabric| scenario::crash_and_invoke(fabric, peer, name))?;
     ensure!(
         seen.value == "the crash",
         "Get after the crash answered {:?}",
         seen.value
     );
-    Ok(seen.steps)
+    Ok(seen)
 }
 
 fn compile_error(c: &Counterparts, peer: usize, label: &str) -> Result<Steps> {
     let seen = c.with_fabric(|fabric| scenario::compile_error(&c.assets, fabric, peer, label))?;
+    let row = Row {
+        chapter: Chapter::Install,
+        fault: "chaincode that does not compile",
+        said: words(&seen.told.output.stderr),
+        after: seen.steps.get("install that fails"),
+        left: "nothing".to_owned(),
+        next: "the corrected package installs",
+    };
     ensure!(
         seen.told.says(COMPILER),
         "the compiler's message is missing: {}",
@@ -64,6 +73,9 @@ fn compile_error(c: &Counterparts, peer: usize, label: &str) -> Result<Steps> {
         seen.installed_then,
         seen.installed_after
     );
+    if peer == PEER {
+        c.table.add(row);
+    }
     Ok(seen.steps)
 }
 
@@ -72,7 +84,7 @@ pub(super) fn dockerd_main_job_and_upgrade(c: &Counterparts) -> Result<Option<St
 }
 
 pub(super) fn dockerd_crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
-    crash(c, REFERENCE, REFERENCE_BASIC).map(Some)
+    crash(c, REFERENCE, REFERENCE_BASIC).map(|seen| Some(seen.steps))
 }
 
 pub(super) fn dockerd_compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<Steps>> {
@@ -142,15 +154,26 @@ fn expect_code(c: &Counterparts, waits_before: usize, code: i64) -> Result<()> {
 
 pub(super) fn crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
     let before = waits(c).len();
-    let steps = crash(c, PEER, BASIC)?;
+    let seen = crash(c, PEER, BASIC)?;
     expect_code(c, before, 3)?;
-    Ok(Some(steps))
+    c.table.add(Row {
+        chapter: Chapter::Life,
+        fault: "process exits in the middle of an invoke",
+        said: format!("{}; `wait`: 3", words(&seen.told.output.stderr)),
+        after: seen.steps.get("invoke that exits"),
+        left: LEFT.to_owned(),
+        next: "the next invoke launches it",
+    });
+    Ok(Some(seen.steps))
 }
 
 pub(super) fn process_killed_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
     let before = waits(c).len();
+    let begun = Instant::now();
     kill_process("CORE_CHAINCODE_ID_NAME=basic_v2:")?;
     expect_code(c, before, 137)?;
+    c.table
+        .add(killed("process killed by a signal", begun.elapsed()));
     invoke_and_query(c, "killed")
 }
 
@@ -158,10 +181,26 @@ pub(super) fn pod_deleted_then_next_invoke_works(c: &Counterparts) -> Result<Opt
     let before = waits(c).len();
     let pods = c.objects("pods", "chaincode")?;
     let pod = pods.first().context("no pod runs")?;
+    let begun = Instant::now();
     c.cluster
         .kubectl(&["delete", "--namespace", "chaincode", pod, "--wait=false"])?;
     expect_code(c, before, 137)?;
+    c.table.add(killed("pod deleted by hand", begun.elapsed()));
     invoke_and_query(c, "deleted")
+}
+
+/// What stays of a process that ended until its peer launches it anew.
+pub(super) const LEFT: &str = "no process; pod and record, until the next launch";
+
+fn killed(fault: &'static str, after: Duration) -> Row {
+    Row {
+        chapter: Chapter::Life,
+        fault,
+        said: "`wait`: 137".to_owned(),
+        after: Some(after),
+        left: LEFT.to_owned(),
+        next: "the next invoke launches it",
+    }
 }
 
 fn invoke_and_query(c: &Counterparts, key: &str) -> Result<Option<Steps>> {
@@ -245,6 +284,14 @@ pub(super) fn server_killed_while_chaincode_runs(c: &Counterparts) -> Result<Opt
     invoke_and_query(c, "without the server")?;
     c.with_peitho(|peitho| steps.time("restart", || peitho.restart(&c.run)))?;
     invoke_and_query(c, "with the server again")?;
+    c.table.add(Row {
+        chapter: Chapter::Outage,
+        fault: "Peitho killed while chaincode runs",
+        said: "nothing: the chaincode answers; Peitho is ready again".to_owned(),
+        after: steps.get("restart"),
+        left: "nothing twice".to_owned(),
+        next: "stop, kill and removal of what ran before work",
+    });
     let stopped = steps.time("stop", || {
         c.engine
             .order("POST", &format!("/containers/{name}/stop?t=0"), &[204])

@@ -1,4 +1,4 @@
-//! What a real cluster showed of each fault that keeps chaincode from starting, recorded by the suite (`make record`): pods and events
+//! What a real cluster showed of each fault that keeps chaincode from starting, recorded by the suite (`make faults`): pods and events
 //! in the order of their times. The verdict must come no later than the user heard it then, and in the same words.
 
 use k8s_openapi::api::core::v1::{Event, Pod};
