@@ -31,6 +31,8 @@ pub(super) struct Evidence {
     pub(super) over: bool,
     /// `status.reason` and `status.message`, for example `Evicted`.
     pub(super) status: Option<(String, String)>,
+    /// Why the pod has to go, where somebody said so: `EvictionByEvictionAPI: …`.
+    pub(super) disruption: Option<String>,
     /// Since when the scheduler finds no node, and its words.
     pub(super) unschedulable: Option<(Instant, String)>,
     /// Since when something is wrong with a waiting container.
@@ -128,6 +130,10 @@ impl Evidence {
         let ran = before.is_some_and(|old| old.ran)
             || main.state == ContainerState::Running
             || statuses(Role::Main).is_some_and(|statuses| statuses.iter().any(says_it_ran));
+        let disruption = condition(pod, "DisruptionTarget", "True").map(|condition| {
+            let reason = condition.reason.as_deref().unwrap_or_default();
+            format!("{reason}: {}", cut(condition.message.as_deref()))
+        });
         let troubled = main.is_troubled() || init.is_troubled();
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
@@ -141,10 +147,7 @@ impl Evidence {
                 .map(|owner| owner.uid.clone()),
             killed: match ended_before {
                 Some(old) => old.killed,
-                None => {
-                    (deleting.is_some() && !ended_by_itself(pod))
-                        || condition(pod, "DisruptionTarget", "True").is_some()
-                }
+                None => (deleting.is_some() && !ended_by_itself(pod)) || disruption.is_some(),
             },
             main: ended_before.map_or(main, |old| old.main.clone()),
             init,
@@ -156,6 +159,7 @@ impl Evidence {
                 let reason = status.reason.clone()?;
                 Some((reason, cut(status.message.as_deref())))
             }),
+            disruption,
             unschedulable: unschedulable(pod).map(|message| {
                 let since = before.and_then(|old| Some(old.unschedulable.as_ref()?.0));
                 (since.unwrap_or(now), message)
@@ -186,6 +190,22 @@ impl Evidence {
             None => incident,
         };
         self.events.insert(name, incident);
+    }
+
+    /// Why its process ended, in the words of Kubernetes: an exit code carries none.
+    pub(super) fn why_ended(&self) -> String {
+        let of_container = match &self.main.state {
+            ContainerState::Terminated { reason, .. } if !reason.is_empty() => Some(reason.clone()),
+            _ => None,
+        };
+        let of_pod = self.status.as_ref();
+        let whys = [
+            of_container,
+            of_pod.map(|(reason, message)| format!("{reason}: {message}")),
+            self.disruption.clone(),
+            (self.deleting.is_some() || self.gone).then(|| "the pod was deleted".to_owned()),
+        ];
+        whys.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
     /// Whether nothing of it runs or will run.

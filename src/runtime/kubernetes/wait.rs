@@ -50,6 +50,8 @@ impl Kubernetes {
         let evidence = follow.evidence();
         match verdict {
             Verdict::Exited(exit) => {
+                let (pod, code, why) = (&evidence.name, exit.code, evidence.why_ended());
+                tracing::info!(container = %key, pod, code, why, "chaincode ended");
                 if evidence.gone {
                     self.note_ending(&record, &exit.into()).await;
                 }

@@ -15,11 +15,14 @@ use crate::world::{Counterparts, PEER};
 const SILENCE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(10);
 
+/// What Kubernetes says of an eviction.
+const EVICTED: &str = "EvictionByEvictionAPI";
+
 /// Runs `happens` while the chaincode runs, and judges the answer of the peer's `wait`.
 fn judge(
     c: &Counterparts,
     fault: &'static str,
-    code: i64,
+    why: &str,
     known_after: Duration,
     happens: impl FnOnce() -> Result<String>,
     passes: impl FnOnce() -> Result<()>,
@@ -27,17 +30,25 @@ fn judge(
     invoke(c, fault).context("before the fault")?;
     let there = left(c)?;
     let before = waits(c).len();
+    let log = c.with_peitho(|peitho| Ok(peitho.process().log().len()))?;
     let begun = Instant::now();
     let said = happens()?;
     let answer = answer_of_wait(c, before)?;
     let after = begun.elapsed();
     ensure!(
-        answer.contains(&format!("\"StatusCode\":{code}")),
+        answer.contains("\"StatusCode\":137"),
         "wait was answered with {answer}"
     );
     ensure!(
         after <= known_after + SOON,
         "wait was answered after {after:?}"
+    );
+    let log = c.with_peitho(|peitho| Ok(peitho.process().log().split_off(log)))?;
+    let told = log.lines().filter(|line| line.contains("chaincode ended"));
+    ensure!(
+        told.clone().any(|line| line.contains(why)),
+        "the log does not say {why:?}: {:?}",
+        told.collect::<Vec<_>>()
     );
     let left = left(c)?;
     ensure!(
@@ -48,8 +59,8 @@ fn judge(
     invoke(c, fault).context("the next invoke")?;
     one_pod(c)?;
     let said = match said.as_str() {
-        "" => format!("`wait`: {code}"),
-        said => format!("{said}; `wait`: {code}"),
+        "" => format!("`wait`: 137; Peitho's log: {why}"),
+        said => format!("{said}; `wait`: 137; Peitho's log: {why}"),
     };
     c.table.add(Row {
         chapter: Chapter::Life,
@@ -104,13 +115,13 @@ pub(super) fn end_of_a_process_is_told_and_the_next_invoke_works(
     deployed(c)?;
     let (at_once, passed) = (Duration::ZERO, || Ok(()));
     let evicted = || evict(c).map(|()| String::new());
-    judge(c, "pod evicted", 137, at_once, evicted, passed)?;
+    judge(c, "pod evicted", EVICTED, at_once, evicted, passed)?;
     let silent = || {
         c.cluster.kubelet().pause()?;
         evicted()
     };
     let fault = "pod evicted from a node that says nothing";
-    let judged = judge(c, fault, 137, SILENCE, silent, || {
+    let judged = judge(c, fault, EVICTED, SILENCE, silent, || {
         c.cluster.kubelet().resume()
     });
     c.cluster.kubelet().resume()?;
@@ -121,7 +132,7 @@ pub(super) fn end_of_a_process_is_told_and_the_next_invoke_works(
     ] {
         end_chaincode(c)?;
         c.reconfigure(|config| with_memory(config, command))?;
-        judge(c, fault, 137, at_once, || eat(c), passed)?;
+        judge(c, fault, "OOMKilled", at_once, || eat(c), passed)?;
     }
     c.configure_as_before()?;
     Ok(None)
