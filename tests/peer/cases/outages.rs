@@ -10,6 +10,7 @@ use serde_json::json;
 use testbed::{Chaincode, Compile, FaultPoint, Gate, Moment, Passage, Steps};
 
 use super::lifecycle::{BASIC, deployed};
+use super::protocol::{ensure_apart, never_two};
 use crate::engine::{chaincode_body, gzip, tar};
 use crate::faults::{Chapter, Row, end_chaincode, invoke, left, one_pod, settled};
 use crate::world::{Counterparts, PEER};
@@ -81,7 +82,7 @@ pub(super) fn api_server_away_for_a_minute(c: &Counterparts) -> Result<Option<St
     ensure!(invoked <= AWAY + SOON, "the query took {invoked:?}");
     invoke(c, "after the outage")?;
     one_pod(c)?;
-    never_two(c)?;
+    ensure_apart(&c.greetings.of_label("basic_v2"))?;
     c.engine
         .order("DELETE", &format!("/containers/{id}"), &[204])?;
     settled(c, &before)?;
@@ -100,18 +101,6 @@ pub(super) fn api_server_away_for_a_minute(c: &Counterparts) -> Result<Option<St
         next: "it runs",
     });
     Ok(Some(steps))
-}
-
-/// No two processes of the shared chaincode have lived at the same time.
-fn never_two(c: &Counterparts) -> Result<()> {
-    let lives = c.greetings.of_label("basic_v2");
-    for pair in lives.windows(2) {
-        ensure!(
-            pair[0].ended.is_some_and(|end| end <= pair[1].began),
-            "two processes at a time: {pair:?}"
-        );
-    }
-    Ok(())
 }
 
 /// How long the gate stands in the way.
@@ -186,7 +175,7 @@ pub(super) fn api_server_slow_or_failing(c: &Counterparts) -> Result<Option<Step
             next: "it runs",
         });
     }
-    never_two(c)?;
+    ensure_apart(&c.greetings.of_label("basic_v2"))?;
     c.configure_as_before()?;
     Ok(Some(steps))
 }
@@ -263,17 +252,7 @@ pub(super) fn server_killed_at_every_request_of_a_life(c: &Counterparts) -> Resu
             points += 1;
         }
     }
-    let lives =
-        c.greetings
-            .wait_until("all have ended", "points", Duration::from_secs(20), |all| {
-                all.iter().all(|life| life.ended.is_some())
-            })?;
-    for pair in lives.windows(2) {
-        ensure!(
-            pair[0].ended.is_some_and(|end| end <= pair[1].began),
-            "two processes at a time: {pair:?}"
-        );
-    }
+    never_two(&c.greetings, PACKAGE)?;
     c.table.add(Row {
         chapter: Chapter::Outage,
         fault: "Peitho killed before and after each request that changes something in the life of a container",

@@ -247,10 +247,15 @@ fn wait_for(
 }
 
 /// Waits for the end of all processes of the package `id`; no two of them may have lived at the same time.
-fn never_two(greetings: &Greetings, id: &str) -> Result<()> {
+pub(super) fn never_two(greetings: &Greetings, id: &str) -> Result<()> {
     let lives = wait_for(greetings, id, "all have ended", |lives| {
         lives.iter().all(|life| life.ended.is_some())
     })?;
+    ensure_apart(&lives)
+}
+
+/// No two of these may have lived at the same time.
+pub(super) fn ensure_apart(lives: &[Greeting]) -> Result<()> {
     let overlap = lives.windows(2).any(|pair| {
         let (first, second) = (&pair[0], &pair[1]);
         first.ended.is_none_or(|end| end > second.began)
