@@ -13,6 +13,7 @@ use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::{Chaincode, CliError, Compile, Steps};
 
 use recorder::Recorder;
+use table::unquoted;
 pub(crate) use table::{Chapter, Row, Table, words};
 
 use crate::world::{Counterparts, PEER};
@@ -181,8 +182,10 @@ fn refused<T>(result: Result<T, CliError>) -> Result<CliError> {
 }
 
 fn expect(told: &CliError, says: &[&str]) -> Result<()> {
+    // The command line quotes the peer's message, which quotes Kubernetes'.
+    let heard = unquoted(&told.output.stderr);
     for words in says {
-        ensure!(told.says(words), "{words:?} is missing in: {told}");
+        ensure!(heard.contains(words), "{words:?} is missing in: {told}");
     }
     Ok(())
 }

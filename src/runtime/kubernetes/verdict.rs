@@ -233,6 +233,8 @@ const NO_SUCH_IMAGE: &[&str] = &[
     "unauthorized",
     "403 forbidden",
     "no basic auth",
+    // A name that the kubelet takes and the runtime does not: `UPPER/case:1`.
+    "invalid reference format",
 ];
 
 /// What the kubelet says of an image that it does not run without root, in lower case.

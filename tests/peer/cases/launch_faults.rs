@@ -16,6 +16,8 @@ pub(super) const AT_ONCE: Duration = Duration::ZERO;
 /// The kubelet pulls again 10 s after a first failure, and mounts again after 0.5, 1, 2 and 4 s.
 const SECOND_PULL: Duration = Duration::from_secs(13);
 const REPEATED_MOUNT: Duration = Duration::from_secs(8);
+/// It looks at a pod again after 10 to 15 s.
+const SECOND_LOOK: Duration = Duration::from_secs(15);
 /// `kubernetes.schedulingGraceSeconds` of the suite.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
@@ -86,13 +88,19 @@ const FAULTS: &[Fault] = &[
             let image = format!("{}/none:1", c.registry.address());
             container(config, json!({"image": image}));
         }),
-        says: &["ErrImagePull", "not found"],
+        says: &["Failed to pull image", "none:1: not found"],
         known_after: AT_ONCE,
     },
     Fault {
         name: "image with an invalid name",
+        cause: Cause::Config(|_, config| container(config, json!({"image": "two//slashes:1"}))),
+        says: &["two//slashes:1", "invalid reference format"],
+        known_after: AT_ONCE,
+    },
+    Fault {
+        name: "image with a name that only the runtime refuses",
         cause: Cause::Config(|_, config| container(config, json!({"image": "UPPER/case:1"}))),
-        says: &["InvalidImageName", "UPPER/case:1"],
+        says: &["UPPER/case:1", "repository name must be lowercase"],
         known_after: AT_ONCE,
     },
     Fault {
@@ -101,7 +109,7 @@ const FAULTS: &[Fault] = &[
             let image = format!("{}/private:1", c.closed_registry.address());
             container(config, json!({"image": image}));
         }),
-        says: &["ErrImagePull", "401 Unauthorized"],
+        says: &["Failed to pull image", "401 Unauthorized"],
         known_after: AT_ONCE,
     },
     Fault {
@@ -118,7 +126,7 @@ const FAULTS: &[Fault] = &[
             let image = json!({"image": "example.com/absent:1", "imagePullPolicy": "Never"});
             container(config, image);
         }),
-        says: &["ErrImageNeverPull"],
+        says: &["is not present with pull policy of Never"],
         known_after: AT_ONCE,
     },
     Fault {
@@ -172,7 +180,7 @@ const FAULTS: &[Fault] = &[
                 }}),
             );
         }),
-        says: &["CreateContainerConfigError", "image will run as root"],
+        says: &["runAsNonRoot and image will run as root"],
         known_after: AT_ONCE,
     },
     Fault {
@@ -186,7 +194,7 @@ const FAULTS: &[Fault] = &[
                 }}),
             );
         }),
-        says: &["CreateContainerConfigError", "non-numeric user (chaincode)"],
+        says: &["image has non-numeric user (chaincode)"],
         known_after: AT_ONCE,
     },
     Fault {
@@ -199,7 +207,7 @@ const FAULTS: &[Fault] = &[
             );
         }),
         says: &["CreateContainerConfigError", "secret \"absent\" not found"],
-        known_after: REPEATED_MOUNT,
+        known_after: SECOND_LOOK,
     },
     Fault {
         name: "Secret of a volume that does not exist",

@@ -136,7 +136,12 @@ pub(crate) fn words(stderr: &str) -> String {
         .iter()
         .find_map(|begin| error.find(begin))
         .unwrap_or_default();
-    shortened(error[from..].trim_end_matches('"'))
+    shortened(unquoted(&error[from..]).trim_end_matches(['"', ' ']))
+}
+
+/// Without the backslashes of a text inside of a text.
+pub(crate) fn unquoted(text: &str) -> String {
+    text.replace("\\\"", "\"")
 }
 
 /// Hexadecimal runs of 10 digits and more, which differ from run to run, as `…`.

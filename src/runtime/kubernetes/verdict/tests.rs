@@ -166,6 +166,10 @@ fn what_cannot_pass_is_final_at_once() {
         ),
         ("ErrImagePull", "unexpected status: 401 Unauthorized"),
         (
+            "ErrImagePull",
+            "failed to parse image reference \"X/y:1\": invalid reference format: repository name must be lowercase",
+        ),
+        (
             "CreateContainerConfigError",
             "container has runAsNonRoot and image will run as root",
         ),
