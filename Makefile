@@ -41,7 +41,7 @@ docs: ## renew the generated pages
 	UPDATE_DOCS=1 cargo test --quiet --locked --test house the_configuration_page
 
 faults: build ## renew docs/faults.md and the recorded pods of failed launches, by a whole run of the suite; as root
-	mkdir -p src/runtime/kubernetes/verdict/recorded
+	rm -f src/runtime/kubernetes/verdict/recorded/*.json
 	RECORD=1 UPDATE_DOCS=1 cargo test --locked --test peer
 
 test: build ## everything, with real peers, Kubernetes and dockerd; as root

@@ -210,6 +210,15 @@ impl Cluster {
         wait_until_ready(&api_server, &self.kube, &self.layout)
     }
 
+    /// Starts what a test ended and did not start again: the API server, the kubelet, the scheduling onto the node.
+    pub fn mend(&self, run: &Run) -> Result<()> {
+        if self.api_server().exited()?.is_some() {
+            self.start_api_server(run)?;
+        }
+        self.kubelet.resume()?;
+        self.kubectl(&["uncordon", NODE]).map(drop)
+    }
+
     /// The kubelet, to pause it: a node that says nothing any more.
     pub fn kubelet(&self) -> &Process {
         &self.kubelet

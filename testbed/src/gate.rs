@@ -2,6 +2,7 @@
 //! kill the program at a chosen request. A real `kubectl proxy` stands behind it and speaks TLS with the account's own rights, so
 //! that the gate sees plain HTTP.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ pub enum Moment {
     After,
 }
 
-/// A place at which the program is killed.
+/// A place at which the program is killed, or the gate shuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultPoint {
     /// The number of the request that changes something, counted from 1 since [`Gate::count_anew`].
@@ -53,7 +54,7 @@ pub struct FaultPoint {
     pub moment: Moment,
 }
 
-/// The gate; it stands until the program ends.
+/// The gate; when it is dropped, nothing goes through it any more.
 #[derive(Debug)]
 pub struct Gate {
     address: SocketAddr,
@@ -67,9 +68,19 @@ struct State {
     passage: Passage,
     /// What was asked since the count began: method and path of each request that changes something in the namespace.
     changes: Vec<String>,
-    kill: Option<(FaultPoint, u32)>,
-    /// Both ends of what goes through now.
-    open: Vec<TcpStream>,
+    fault: Option<(FaultPoint, Fault)>,
+    /// Both ends of what goes through now, by number of the connection.
+    open: BTreeMap<u64, Vec<TcpStream>>,
+    connections: u64,
+}
+
+/// What happens at a [`FaultPoint`].
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// This process is killed.
+    Kill(u32),
+    /// The gate shuts.
+    Shut,
 }
 
 impl Gate {
@@ -88,15 +99,24 @@ impl Gate {
         let state = Arc::new(Mutex::new(State {
             passage: Passage::Open,
             changes: Vec::new(),
-            kill: None,
-            open: Vec::new(),
+            fault: None,
+            open: BTreeMap::new(),
+            connections: 0,
         }));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let state = Arc::clone(&shared);
-                // That a connection breaks is what the gate is for.
-                thread::spawn(move || pass(&state, &client, upstream).ok());
+                thread::spawn(move || {
+                    let number = {
+                        let mut state = lock(&state);
+                        state.connections += 1;
+                        state.connections
+                    };
+                    // That a connection breaks is what the gate is for.
+                    pass(&state, number, &client, upstream).ok();
+                    lock(&state).open.remove(&number);
+                });
             }
         });
         let file = run.dir().join("gate.kubeconfig");
@@ -121,25 +141,22 @@ impl Gate {
 
     /// What becomes of requests from now on; what is under way is cut off.
     pub fn set(&self, passage: Passage) {
-        let mut state = lock(&self.state);
-        state.passage = passage;
-        for stream in state.open.drain(..) {
-            stream.shutdown(Shutdown::Both).ok();
-        }
+        lock(&self.state).set(passage);
     }
 
     /// Counts requests that change something from 1 again, and kills the process `pid` at `point`.
     pub fn kill_at(&self, point: FaultPoint, pid: u32) {
-        let mut state = lock(&self.state);
-        state.changes.clear();
-        state.kill = Some((point, pid));
+        lock(&self.state).await_fault(Some((point, Fault::Kill(pid))));
+    }
+
+    /// Counts requests that change something from 1 again, and shuts at `point`.
+    pub fn shut_at(&self, point: FaultPoint) {
+        lock(&self.state).await_fault(Some((point, Fault::Shut)));
     }
 
     /// Counts requests that change something from 1 again.
     pub fn count_anew(&self) {
-        let mut state = lock(&self.state);
-        state.changes.clear();
-        state.kill = None;
+        lock(&self.state).await_fault(None);
     }
 
     /// The requests that changed something since the count began, for example `POST /api/v1/namespaces/chaincode/pods`.
@@ -147,9 +164,36 @@ impl Gate {
         lock(&self.state).changes.clone()
     }
 
-    /// Whether the process was killed at the chosen point.
-    pub fn has_killed(&self) -> bool {
-        lock(&self.state).kill.is_none()
+    /// Whether what was to happen at the chosen point has happened.
+    pub fn has_struck(&self) -> bool {
+        lock(&self.state).fault.is_none()
+    }
+}
+
+impl State {
+    fn set(&mut self, passage: Passage) {
+        self.passage = passage;
+        for stream in std::mem::take(&mut self.open).into_values().flatten() {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    fn await_fault(&mut self, fault: Option<(FaultPoint, Fault)>) {
+        self.changes.clear();
+        self.fault = fault;
+    }
+
+    /// What was to happen happens, once.
+    fn strike(&mut self, fault: Fault) -> Result<()> {
+        self.fault = None;
+        match fault {
+            Fault::Shut => self.set(Passage::Shut),
+            Fault::Kill(pid) => {
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                kill_process(pid.context("no such process id")?, Signal::KILL)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -163,10 +207,10 @@ fn through(address: SocketAddr) -> String {
 }
 
 /// One request on one connection.
-fn pass(state: &Mutex<State>, client: &TcpStream, upstream: SocketAddr) -> Result<()> {
+fn pass(state: &Mutex<State>, number: u64, client: &TcpStream, upstream: SocketAddr) -> Result<()> {
     let passage = {
         let mut state = lock(state);
-        state.open.push(client.try_clone()?);
+        state.open.insert(number, vec![client.try_clone()?]);
         state.passage
     };
     let mut reader = BufReader::new(client.try_clone()?);
@@ -181,15 +225,16 @@ fn pass(state: &Mutex<State>, client: &TcpStream, upstream: SocketAddr) -> Resul
         Passage::Open | Passage::Shut => {}
     }
     let due = note(state, &request);
-    if let Some((Moment::Before, pid)) = due {
-        return kill(state, pid);
+    if let Some((Moment::Before, fault)) = due {
+        return lock(state).strike(fault);
     }
     let server = TcpStream::connect(upstream)?;
-    lock(state).open.push(server.try_clone()?);
+    let copy = server.try_clone()?;
+    lock(state).open.entry(number).or_default().push(copy);
     (&server).write_all(&request.bytes)?;
-    if let Some((Moment::After, pid)) = due {
+    if let Some((Moment::After, fault)) = due {
         (&server).read_to_end(&mut Vec::new())?;
-        return kill(state, pid);
+        return lock(state).strike(fault);
     }
     std::io::copy(&mut &server, &mut &*client)?;
     client.shutdown(Shutdown::Both)?;
@@ -197,23 +242,18 @@ fn pass(state: &Mutex<State>, client: &TcpStream, upstream: SocketAddr) -> Resul
 }
 
 /// Counts a request that changes something; says whether its turn has come.
-fn note(state: &Mutex<State>, request: &Request) -> Option<(Moment, u32)> {
-    let is_change =
-        !request.line.starts_with("GET ") && request.line.contains("/namespaces/chaincode/");
+fn note(state: &Mutex<State>, request: &Request) -> Option<(Moment, Fault)> {
+    let is_change = !request.line.starts_with("GET ")
+        && request.line.contains("/namespaces/chaincode/")
+        // What is only tried changes nothing.
+        && !request.query.contains("dryRun=");
     let mut state = lock(state);
     if is_change {
         state.changes.push(request.line.clone());
     }
     let number = state.changes.len();
-    let (point, pid) = state.kill.filter(|_| is_change)?;
-    (point.request == number).then_some((point.moment, pid))
-}
-
-fn kill(state: &Mutex<State>, pid: u32) -> Result<()> {
-    lock(state).kill = None;
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    kill_process(pid.context("no such process id")?, Signal::KILL)?;
-    Ok(())
+    let (point, fault) = state.fault.filter(|_| is_change)?;
+    (point.request == number).then_some((point.moment, fault))
 }
 
 fn answer(mut client: &TcpStream, code: u16) -> Result<()> {
@@ -233,6 +273,7 @@ fn answer(mut client: &TcpStream, code: u16) -> Result<()> {
 struct Request {
     /// Method and path without its query.
     line: String,
+    query: String,
     bytes: Vec<u8>,
 }
 
@@ -264,13 +305,14 @@ impl Request {
         reader.read_exact(&mut body)?;
         bytes.extend(body);
         let first = head.lines().next().unwrap_or_default();
-        let mut words = first.split([' ', '?']);
-        let line = format!(
-            "{} {}",
-            words.next().unwrap_or_default(),
-            words.next().unwrap_or_default()
-        );
-        Ok(Request { line, bytes })
+        let mut words = first.split(' ');
+        let (method, target) = (words.next(), words.next().unwrap_or_default());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Ok(Request {
+            line: format!("{} {path}", method.unwrap_or_default()),
+            query: query.to_owned(),
+            bytes,
+        })
     }
 }
 

@@ -126,6 +126,13 @@ impl Registry {
         self.push(&Images::program(name, binary, dir.path())?)
     }
 
+    /// What a node logs in with: the text of a `.dockerconfigjson`.
+    pub fn docker_config(&self) -> Result<String> {
+        let Login { user, password } = self.login.as_ref().context("the registry is open")?;
+        let login = serde_json::json!({"username": user, "password": password});
+        Ok(serde_json::json!({"auths": {(self.address.to_string()): login}}).to_string())
+    }
+
     /// The server itself, to stop it, pause it or read its log.
     pub fn process(&self) -> &Process {
         &self.process

@@ -2,6 +2,7 @@
 //! second, and so on, until there is none left.
 
 use std::cell::Cell;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -101,17 +102,14 @@ impl Build {
 
 /// Runs `life` with the first, second, … step of each kind until one goes by undisturbed; all kinds at once, since
 /// most of the time is the disk's.
-async fn each_step(life: impl AsyncFn(&Kind, u32) -> bool) {
-    futures::future::join_all(KINDS.iter().map(async |kind| {
+async fn each_step(kinds: impl Iterator<Item = &Kind>, life: impl AsyncFn(&Kind, u32) -> bool) {
+    futures::future::join_all(kinds.map(async |kind| {
         let mut step = 1;
         while life(kind, step).await {
             step += 1;
         }
         let (calls, steps) = (kind.calls, step - 1);
-        assert!(
-            steps >= kind.at_least || steps == 0,
-            "{calls}: only {steps} steps"
-        );
+        assert!(steps >= kind.at_least, "{calls}: only {steps} steps");
     }))
     .await;
 }
@@ -121,7 +119,7 @@ pub(crate) async fn at_every_step() {
     // What the dead left, or this would show nothing: bytes on their way in, no image, an image.
     let (ingests, absent, complete) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let one_more = |count: &Cell<u32>| count.set(count.get() + 1);
-    each_step(async |Kind { calls, .. }, step| {
+    each_step(KINDS.iter(), async |Kind { calls, .. }, step| {
         let scratch = TempDir::new().unwrap();
         let store = scratch.path().join("store");
         let trace = format!("trace={calls}");
@@ -134,7 +132,9 @@ pub(crate) async fn at_every_step() {
             Ok(server) => (server.build(&build.body).await, server.end().await),
             Err(ended) => (None, ended),
         };
-        let is_killed = !ended.status.success();
+        // strace ends as its child did. Anything else is no death at a step, but a test that cannot be done.
+        let is_killed = ended.status.signal() == Some(9);
+        assert!(is_killed || ended.status.success(), "{ended:?}");
         assert!(is_killed || answer.is_some(), "{ended:?}");
         assert!(is_killed || step > 1, "{calls}: not one step was seen");
         let left = disk::files(&store.join("ingest"));
@@ -162,10 +162,9 @@ pub(crate) async fn at_every_step() {
 
 pub(crate) async fn with_an_error_at_every_step() {
     let build = Build::new().await;
-    each_step(async |Kind { calls, error, .. }, step| {
-        let Some((error, code)) = error else {
-            return false;
-        };
+    let kinds = KINDS.iter().filter(|kind| kind.error.is_some());
+    each_step(kinds, async |Kind { calls, error, .. }, step| {
+        let (error, code) = error.as_ref().expect("the others are left out");
         let scratch = TempDir::new().unwrap();
         let store = scratch.path().canonicalize().unwrap().join("store");
         let log = scratch.path().join("trace");

@@ -88,6 +88,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         launch_faults::launch_that_fails_tells_why,
     ),
     (
+        "pull_secret_opens_a_closed_registry",
+        launch_faults::pull_secret_opens_a_closed_registry,
+    ),
+    (
         "end_of_a_process_is_told_and_the_next_invoke_works",
         life_faults::end_of_a_process_is_told_and_the_next_invoke_works,
     ),
@@ -124,7 +128,6 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         "full_store_is_told_and_recovers",
         install_faults::full_store_is_told_and_recovers,
     ),
-    ("back_to_the_compiler", install_faults::back_to_the_compiler),
     (
         "startup_without_the_role_names_the_missing_rights",
         startup::startup_without_the_role_names_the_missing_rights,
@@ -140,10 +143,6 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     (
         "startup_in_a_namespace_that_does_not_exist_names_it",
         startup::startup_in_a_namespace_that_does_not_exist_names_it,
-    ),
-    (
-        "startup_against_an_absent_api_server_says_so_and_can_be_ended",
-        startup::startup_against_an_absent_api_server_says_so_and_can_be_ended,
     ),
     (
         "startup_with_the_configuration_of_the_original",

@@ -109,8 +109,9 @@ pub(crate) fn judge_launch(c: &Counterparts, fault: &Fault) -> Result<Row> {
     expect(&told, fault.says)?;
     in_time(after, fault)?;
     let left = left(c)?.beside(&before);
+    nothing_runs(c, &left)?;
     ensure!(
-        left.pods.is_empty() && left.secrets.len() <= 1,
+        left.pods.len() <= 1 && left.secrets.len() <= 1,
         "after the failure there are {left:?}"
     );
     fault.cause.unset(c)?;
@@ -163,6 +164,28 @@ pub(crate) fn judge_install_of(c: &Counterparts, fault: &Fault, compile: Compile
         left: left_behind,
         next: "the next install works",
     })
+}
+
+/// A process that ran and ended leaves its pod, as a container that exited stays in Docker; nothing may run or come to run.
+fn nothing_runs(c: &Counterparts, left: &Left) -> Result<()> {
+    for pod in &left.pods {
+        let phase = [
+            "get",
+            pod,
+            "--namespace",
+            CHAINCODE_NAMESPACE,
+            "-o",
+            "jsonpath={.status.phase}",
+        ];
+        let what = format!("{pod} is over");
+        testbed::wait::until(&what, SOON, None, || {
+            let phase = c.cluster.kubectl(&phase)?;
+            Ok(["Failed", "Succeeded"]
+                .contains(&phase.trim())
+                .then_some(()))
+        })?;
+    }
+    Ok(())
 }
 
 /// What a label may hold of a fault's name.
@@ -236,18 +259,27 @@ pub(crate) fn container(c: &Counterparts) -> Result<String> {
         .context("the peer created no container")
 }
 
-/// Exactly one pod of the shared chaincode there must be.
+/// Exactly one pod and one record of the shared chaincode there must be, and the pod must be here to stay.
 pub(crate) fn one_pod(c: &Counterparts) -> Result<()> {
-    let packages = c.cluster.kubectl(&[
-        "get",
-        "pods",
-        "--namespace",
-        CHAINCODE_NAMESPACE,
-        "-o",
-        "jsonpath={.items[*].metadata.annotations.peitho\\.dev/package-id}",
-    ])?;
-    let ours = packages.split(' ').filter(|id| id.starts_with("basic_v2:"));
-    ensure!(ours.count() == 1, "the pods run {packages:?}");
+    for kind in ["pods", "secrets"] {
+        let all = c.cluster.kubectl(&[
+            "get",
+            kind,
+            "--namespace",
+            CHAINCODE_NAMESPACE,
+            "-o",
+            r#"jsonpath={range .items[*]}{.metadata.annotations.peitho\.dev/package-id} {.metadata.deletionTimestamp}{"\n"}{end}"#,
+        ])?;
+        let ours: Vec<_> = all
+            .lines()
+            .filter(|line| line.starts_with("basic_v2:"))
+            .collect();
+        // The line ends where a time of deletion would stand.
+        ensure!(
+            matches!(ours[..], [one] if one.trim_end().split(' ').count() == 1),
+            "{kind} of the chaincode: {ours:?}"
+        );
+    }
     Ok(())
 }
 
@@ -272,7 +304,8 @@ impl std::fmt::Display for Left {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.pods.len(), self.secrets.len()) {
             (0, 0) => f.write_str("nothing"),
-            (0, 1) => f.write_str("no pod; the container's record, until its removal"),
+            (0, 1) => f.write_str("no pod; the record, until the next launch"),
+            (1, 1) => f.write_str("no process; pod and record, until the next launch"),
             (pods, secrets) => write!(f, "{pods} pods, {secrets} records"),
         }
     }

@@ -1,6 +1,7 @@
 //! What the cases share: the counterparts, started when the first case needs them, and the table of times.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,7 +63,12 @@ impl World {
             .map_err(|error| anyhow!("the counterparts did not start: {error}"))?;
         say(format!("case {name}"));
         let begun = Instant::now();
-        let result = case(counterparts);
+        // A panic is a failure like any other: what the case spoiled must not spoil the next ones.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| case(counterparts)))
+            .unwrap_or_else(|panic| Err(anyhow!("{}", said_by(&*panic))));
+        if result.is_err() {
+            counterparts.mend();
+        }
         let time = begun.elapsed();
         say(format!(
             "case {name}: {} in {:.1} s",
@@ -205,6 +211,26 @@ impl Counterparts {
         self.reconfigure(|_| {})
     }
 
+    /// Undoes what a case that failed in the middle did not undo itself.
+    fn mend(&self) {
+        let mended = || -> Result<()> {
+            self.registry.process().resume()?;
+            self.cluster.mend(&self.run)?;
+            let quotas = [
+                "delete",
+                "quota",
+                "--all",
+                "--namespace",
+                CHAINCODE_NAMESPACE,
+            ];
+            self.cluster.kubectl(&quotas)?;
+            self.configure_as_before()
+        };
+        if let Err(error) = mended() {
+            say(format!("what the case spoiled stays so: {error:#}"));
+        }
+    }
+
     /// Ends the network and starts another, all new, whose peer has `endpoint`.
     pub(crate) fn new_fabric(&self, network: Network, endpoint: &str) -> Result<()> {
         let mut fabric = lock(&self.fabric);
@@ -343,6 +369,13 @@ pub(crate) fn foreign_state(cluster: &Cluster) -> Result<String> {
         "-o",
         columns,
     ])
+}
+
+/// What a panic said.
+fn said_by(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

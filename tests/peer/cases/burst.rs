@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use testbed::Steps;
+use testbed::{Greeting, Steps};
 
 use crate::engine::{chaincode_body, read_body, read_head};
 use crate::faults::{Chapter, Row};
@@ -103,11 +103,10 @@ pub(super) fn twenty_chaincodes_are_ended_at_once_within_five_seconds(
             answer.text()
         );
     }
-    let lives = c.greetings.of_label(LABEL);
-    ensure!(
-        lives.len() == CONTAINERS && lives.iter().all(|one| one.ended.is_some()),
-        "processes: {lives:?}"
-    );
+    let ended =
+        |all: &[Greeting]| all.len() == CONTAINERS && all.iter().all(|one| one.ended.is_some());
+    c.greetings
+        .wait_until("all processes have ended", LABEL, PATIENCE, ended)?;
     for kind in ["pods", "secrets"] {
         let left = c.cluster.kubectl(&[
             "get",

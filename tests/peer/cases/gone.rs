@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use testbed::peitho::{ABANDONED_AFTER, CHAINCODE_NAMESPACE};
 use testbed::{Chaincode, Definition, Fabric, Network, PackageId, Steps, wait};
 
+use super::launch_faults::{no_quota, quota};
 use crate::faults::{Chapter, Row};
 use crate::world::{Counterparts, PEER, REFERENCE};
 
@@ -370,9 +371,7 @@ pub(super) fn refused_start_of_chaincode_ends_attach(c: &Counterparts) -> Result
     let (name, image) = ("test-refused", "test-refused-image");
     let base = c.registry.reference(&c.assets.images()?.runtime);
     c.engine.build_script(image, &base, "#!/bin/sh\nexit 0\n")?;
-    let quota = ["quota", "nothing", "--namespace", CHAINCODE_NAMESPACE];
-    c.cluster
-        .kubectl(&[&["create"], &quota[..], &["--hard=pods=0"]].concat())?;
+    quota(c)?;
     let mut steps = Steps::new();
     let body = crate::engine::chaincode_body(image, "refused:1");
     let result = (|| {
@@ -402,7 +401,7 @@ pub(super) fn refused_start_of_chaincode_ends_attach(c: &Counterparts) -> Result
         })?;
         anyhow::Ok([refused, waited])
     })();
-    c.cluster.kubectl(&[&["delete"], &quota[..]].concat())?;
+    no_quota(c)?;
     for answer in result? {
         ensure!(
             answer.status == 500 && answer.text().contains("exceeded quota"),

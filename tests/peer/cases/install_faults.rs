@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::{Compile, Steps};
 
-use super::launch_faults::{AT_ONCE, GRACE, cordon, no_quota, quota, uncordon};
+use super::launch_faults::{AT_ONCE, GRACE, SECOND_PULL, cordon, no_quota, quota, uncordon};
 use crate::faults::{Cause, Fault, judge_all, judge_install, judge_install_of};
 use crate::world::{Counterparts, PEER};
 
@@ -19,6 +19,15 @@ fn with_builder(c: &Counterparts, builder: &str) -> Result<()> {
     c.with_fabric(|fabric| {
         fabric.configure_peer(PEER, |config| builder.clone_into(&mut config.builder))
     })
+}
+
+/// Does `work` while the peer takes the copying builder.
+pub(super) fn while_copying<T>(c: &Counterparts, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    copying_builder(c)?;
+    let done = work();
+    with_builder(c, &c.registry.reference(&c.assets.images()?.builder))
+        .context("the peer with its own builder")?;
+    done
 }
 
 fn copying_builder(c: &Counterparts) -> Result<()> {
@@ -50,6 +59,23 @@ const FAULTS: &[Fault] = &[
         known_after: AT_ONCE,
     },
     Fault {
+        name: "builder image whose registry is away",
+        cause: Cause::Outside(
+            |c| with_builder(c, "10.88.0.1:5009/away:1"),
+            copying_builder,
+        ),
+        says: &["10.88.0.1:5009/away:1", "connection refused"],
+        known_after: SECOND_PULL,
+    },
+    Fault {
+        name: "builder image that the operator does not allow",
+        cause: Cause::Config(|_, config| {
+            config["compile"]["allowedImages"] = json!(["registry.example.com/*"]);
+        }),
+        says: &["copybuilder:1", "compile.allowedImages"],
+        known_after: AT_ONCE,
+    },
+    Fault {
         name: "no node takes the compile",
         cause: Cause::Outside(cordon, uncordon),
         says: &["Unschedulable", "node(s) were unschedulable"],
@@ -64,8 +90,7 @@ const FAULTS: &[Fault] = &[
 ];
 
 pub(super) fn install_that_fails_tells_why(c: &Counterparts) -> Result<Option<Steps>> {
-    copying_builder(c)?;
-    judge_all(c, FAULTS, judge_install)
+    while_copying(c, || judge_all(c, FAULTS, judge_install))
 }
 
 const OUT_OF_MEMORY: Fault = Fault {
@@ -85,11 +110,13 @@ const WITHOUT_END: Fault = Fault {
 };
 
 pub(super) fn compile_that_is_ended_tells_by_what(c: &Counterparts) -> Result<Option<Steps>> {
-    judge_all(c, &[OUT_OF_MEMORY], |c, fault| {
-        judge_install_of(c, fault, Compile::EatsMemory)
-    })?;
-    judge_all(c, &[WITHOUT_END], |c, fault| {
-        judge_install_of(c, fault, Compile::NeverEnds)
+    while_copying(c, || {
+        judge_all(c, &[OUT_OF_MEMORY], |c, fault| {
+            judge_install_of(c, fault, Compile::EatsMemory)
+        })?;
+        judge_all(c, &[WITHOUT_END], |c, fault| {
+            judge_install_of(c, fault, Compile::NeverEnds)
+        })
     })
 }
 
@@ -130,15 +157,8 @@ fn larger_store() -> Result<()> {
 }
 
 pub(super) fn full_store_is_told_and_recovers(c: &Counterparts) -> Result<Option<Steps>> {
-    let judged = judge_all(c, &[STORE_FULL], judge_install);
+    let judged = while_copying(c, || judge_all(c, &[STORE_FULL], judge_install));
     // Chaincode that was built before lies in the other store.
     c.configure_as_before()?;
     judged
-}
-
-/// The peer compiles again from here on.
-pub(super) fn back_to_the_compiler(c: &Counterparts) -> Result<Option<Steps>> {
-    let builder = c.registry.reference(&c.assets.images()?.builder);
-    with_builder(c, &builder).context("the peer with its own builder")?;
-    Ok(None)
 }

@@ -9,12 +9,12 @@ use testbed::Steps;
 use testbed::peitho::CHAINCODE_NAMESPACE;
 
 use super::lifecycle::deployed;
-use crate::faults::{Cause, Fault, judge_all, judge_launch};
+use crate::faults::{Cause, Fault, end_chaincode, invoke, judge_all, judge_launch, one_pod};
 use crate::world::Counterparts;
 
 pub(super) const AT_ONCE: Duration = Duration::ZERO;
 /// The kubelet pulls again 10 s after a first failure, and mounts again after 0.5, 1, 2 and 4 s.
-const SECOND_PULL: Duration = Duration::from_secs(13);
+pub(super) const SECOND_PULL: Duration = Duration::from_secs(13);
 const REPEATED_MOUNT: Duration = Duration::from_secs(8);
 /// It looks at a pod again after 10 to 15 s.
 const SECOND_LOOK: Duration = Duration::from_secs(15);
@@ -144,6 +144,26 @@ const FAULTS: &[Fault] = &[
         known_after: GRACE,
     },
     Fault {
+        name: "no node has the label that the template asks for",
+        cause: Cause::Config(|_, config| {
+            template(config, json!({"spec": {"nodeSelector": {"disk": "fast"}}}));
+        }),
+        says: &["Unschedulable", "didn't match Pod's node affinity/selector"],
+        known_after: GRACE,
+    },
+    Fault {
+        name: "volume claim that does not exist",
+        cause: Cause::Config(|_, config| {
+            let claim = json!({"name": "absent", "persistentVolumeClaim": {"claimName": "absent"}});
+            template(config, json!({"spec": {"volumes": [claim]}}));
+        }),
+        says: &[
+            "Unschedulable",
+            "persistentvolumeclaim \"absent\" not found",
+        ],
+        known_after: GRACE,
+    },
+    Fault {
         name: "quota of the namespace used up",
         cause: Cause::Outside(quota, no_quota),
         says: &["exceeded quota: none", "limited: pods=0"],
@@ -242,6 +262,12 @@ const FAULTS: &[Fault] = &[
         known_after: AT_ONCE,
     },
     Fault {
+        name: "command that may not be executed",
+        cause: Cause::Config(|_, config| container(config, json!({"command": ["/etc/passwd"]}))),
+        says: &["StartError", "/etc/passwd", "permission denied"],
+        known_after: AT_ONCE,
+    },
+    Fault {
         name: "working directory that cannot be entered",
         cause: Cause::Config(|_, config| container(config, json!({"workingDir": "/bin/sh"}))),
         says: &["StartError", "not a directory"],
@@ -268,6 +294,34 @@ const FAULTS: &[Fault] = &[
         known_after: AT_ONCE,
     },
 ];
+
+/// The image that its registry denies runs once the node has the login: `kubernetes.imagePullSecrets`.
+pub(super) fn pull_secret_opens_a_closed_registry(c: &Counterparts) -> Result<Option<Steps>> {
+    deployed(c)?;
+    let image = c.closed_registry.push(&c.assets.images()?.runtime)?;
+    let login = c.closed_registry.docker_config()?;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull"},
+        "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": login},
+    });
+    let namespace = ["--namespace", CHAINCODE_NAMESPACE];
+    let apply = [&["apply", "-f", "-"][..], &namespace].concat();
+    c.cluster.kubectl_stdin(&apply, &secret.to_string())?;
+    let mut steps = Steps::new();
+    let judged = (|| {
+        end_chaincode(c)?;
+        c.reconfigure(|config| {
+            container(config, json!({"image": image}));
+            config["kubernetes"]["imagePullSecrets"] = json!(["pull"]);
+        })?;
+        steps.time("first invoke", || invoke(c, "pull secret"))?;
+        one_pod(c)
+    })();
+    c.cluster
+        .kubectl(&[&["delete", "secret", "pull"][..], &namespace].concat())?;
+    c.configure_as_before()?;
+    judged.map(|()| Some(steps))
+}
 
 pub(super) fn launch_that_fails_tells_why(c: &Counterparts) -> Result<Option<Steps>> {
     deployed(c)?;

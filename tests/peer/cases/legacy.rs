@@ -11,6 +11,7 @@ use testbed::{Network, Steps};
 
 use super::lifecycle::COMPILER;
 use crate::engine::Engine;
+use crate::faults::{Chapter, Row, words};
 use crate::world::{Counterparts, PEER, REFERENCE};
 
 /// The chaincode that the cases on Peitho share after the main job deployed it.
@@ -141,6 +142,16 @@ fn compile_error(c: &Counterparts, peer: usize, name: &str, corrected: &str) -> 
         "the corrected version answered {:?}",
         seen.corrected
     );
+    if peer == PEER {
+        c.table.add(Row {
+            chapter: Chapter::Install,
+            fault: "chaincode that does not compile, Fabric 1.4: `peer chaincode instantiate`",
+            said: words(&seen.told.output.stderr),
+            after: seen.steps.get("instantiate that fails"),
+            left: "nothing".to_owned(),
+            next: "the corrected version instantiates",
+        });
+    }
     Ok(seen.steps)
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use testbed::{Steps, scenario};
 
 use super::lifecycle::{BASIC, LEFT, answer_of_wait, deployed, waits};
+use super::protocol::ensure_apart;
 use crate::faults::{Chapter, Row, end_chaincode, invoke, left, one_pod};
 use crate::world::{Counterparts, PEER};
 
@@ -58,6 +59,7 @@ fn judge(
     passes()?;
     invoke(c, fault).context("the next invoke")?;
     one_pod(c)?;
+    ensure_apart(&c.greetings.of_label("basic_v2"))?;
     let said = match said.as_str() {
         "" => format!("`wait`: 137; Peitho's log: {why}"),
         said => format!("{said}; `wait`: 137; Peitho's log: {why}"),
@@ -126,16 +128,18 @@ pub(super) fn end_of_a_process_is_told_and_the_next_invoke_works(
     });
     c.cluster.kubelet().resume()?;
     judged?;
-    for (fault, command) in [
+    let judged = [
         ("out of memory", None),
         ("out of memory, the process a child", Some("\"$@\"; exit 5")),
-    ] {
+    ]
+    .into_iter()
+    .try_for_each(|(fault, command)| {
         end_chaincode(c)?;
         c.reconfigure(|config| with_memory(config, command))?;
-        judge(c, fault, "OOMKilled", at_once, || eat(c), passed)?;
-    }
+        judge(c, fault, "OOMKilled", at_once, || eat(c), passed)
+    });
     c.configure_as_before()?;
-    Ok(None)
+    judged.map(|()| None)
 }
 
 /// The ancestor managed 8 of 16.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::{Greeting, Greetings, Steps};
 
+use super::launch_faults::{no_quota, quota};
 use crate::engine::{Engine, chaincode_body, read_body, read_head};
 use crate::world::Counterparts;
 
@@ -117,9 +117,7 @@ fn unframe(mut bytes: &[u8]) -> Result<Vec<u8>> {
 pub(super) fn compile_that_the_cluster_refuses_tells_why(
     c: &Counterparts,
 ) -> Result<Option<Steps>> {
-    let quota = ["quota", "nothing", "--namespace", CHAINCODE_NAMESPACE];
-    c.cluster
-        .kubectl(&[&["create"], &quota[..], &["--hard=pods=0"]].concat())?;
+    quota(c)?;
     let mut steps = Steps::new();
     let image = c.registry.reference(&c.assets.images()?.copybuilder);
     let id = c.engine.create(
@@ -134,7 +132,7 @@ pub(super) fn compile_that_the_cluster_refuses_tells_why(
     })?;
     let mut text = String::new();
     log.read_to_string(&mut text)?;
-    c.cluster.kubectl(&[&["delete"], &quota[..]].concat())?;
+    no_quota(c)?;
     ensure!(
         answer.status == 500,
         "wait was answered with {}",

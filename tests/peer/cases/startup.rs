@@ -224,26 +224,6 @@ pub(super) fn startup_in_a_namespace_that_does_not_exist_names_it(
     Ok(None)
 }
 
-pub(super) fn startup_against_an_absent_api_server_says_so_and_can_be_ended(
-    c: &Counterparts,
-) -> Result<Option<Steps>> {
-    let kubeconfig = c.cluster.kubeconfig_for(NAMESPACE, "peitho")?;
-    let server = server_of(&kubeconfig)?;
-    let absent = changed(&kubeconfig, |text| {
-        text.replace(&server, "https://127.0.0.1:1")
-    })?;
-    let settings = [
-        ("PEITHO_KUBERNETES__KUBECONFIG", text(&absent)?),
-        ("PEITHO_KUBERNETES__NAMESPACE", CHAINCODE_NAMESPACE),
-    ];
-    let process = start(c, None, &settings)?;
-    let waits = "waiting for the Kubernetes API server https://127.0.0.1:1: ";
-    process.wait_for_line(waits, Duration::from_secs(5))?;
-    let status = process.terminate(Duration::from_secs(5))?;
-    ensure!(status.success(), "the end was {status}:\n{}", process.log());
-    Ok(None)
-}
-
 pub(super) fn startup_with_the_configuration_of_the_original(
     c: &Counterparts,
 ) -> Result<Option<Steps>> {

@@ -3,6 +3,8 @@
 
 use std::io::Read;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::peitho::{CHAINCODE_NAMESPACE, PROXY_PASSWORD};
@@ -229,8 +231,15 @@ pub(super) fn templates_compiles_have_proxies_and_certificates(
 pub(super) fn templates_that_the_cluster_refuses_are_told_at_the_start(
     c: &Counterparts,
 ) -> Result<Option<Steps>> {
-    let log = c.with_peitho(|peitho| Ok(peitho.process().log_path().to_owned()))?;
-    let text = std::fs::read_to_string(log)?;
+    // Of a server that has its configuration from here on: others were there before with other templates.
+    c.configure_as_before()?;
+    let text = c.with_peitho(|peitho| {
+        let over = "rehearsal: over";
+        peitho
+            .process()
+            .wait_for_line(over, Duration::from_secs(20))?;
+        Ok(peitho.process().log())
+    })?;
     let told = |parts: &[&str]| {
         let line = text
             .lines()
@@ -256,8 +265,9 @@ pub(super) fn templates_that_the_cluster_refuses_are_told_at_the_start(
         })
         .collect();
     ensure!(wrong.is_empty(), "the plain pods are refused: {wrong:?}");
+    let log = c.with_peitho(|peitho| Ok(peitho.process().log_path().to_owned()))?;
     ensure!(
-        !text.contains(PROXY_PASSWORD),
+        !std::fs::read_to_string(log)?.contains(PROXY_PASSWORD),
         "the log has the password of the proxy"
     );
 

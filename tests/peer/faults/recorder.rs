@@ -2,6 +2,7 @@
 //! events, as a watch brought them, in `src/runtime/kubernetes/verdict/recorded/`.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -33,7 +34,12 @@ impl Recorder {
         if std::env::var_os("RECORD").is_none() {
             return Ok(None);
         }
-        let watch = |kind| c.cluster.watch(&c.run, CHAINCODE_NAMESPACE, kind);
+        let watch = |kind| -> Result<Process> {
+            let watch = c.cluster.watch(&c.run, CHAINCODE_NAMESPACE, kind)?;
+            // What is there already comes first: from then on nothing is missed.
+            watch.wait_for_line("\"object\"", Duration::from_secs(10))?;
+            Ok(watch)
+        };
         Ok(Some(Self {
             pods: watch("pods")?,
             events: watch("events")?,
@@ -45,7 +51,7 @@ impl Recorder {
         let pods: Vec<Value> = objects(&self.pods)
             .into_iter()
             // What follows the verdict is Peitho's own order.
-            .filter(|pod| is_chaincode(pod) && pod["metadata"]["deletionTimestamp"].is_null())
+            .filter(|pod| is_shared(pod) && pod["metadata"]["deletionTimestamp"].is_null())
             .collect();
         let Some(first) = pods.first() else {
             return Ok(());
@@ -123,8 +129,10 @@ fn happened(event: &Value) -> i64 {
         .unwrap_or_default()
 }
 
-fn is_chaincode(pod: &Value) -> bool {
-    pod["metadata"]["labels"]["app.kubernetes.io/component"] == "chaincode"
+/// Whether it is a pod of the chaincode that the faults happen to.
+fn is_shared(pod: &Value) -> bool {
+    let package = pod["metadata"]["annotations"]["peitho.dev/package-id"].as_str();
+    package.is_some_and(|id| id.starts_with("basic_v2:"))
 }
 
 fn trimmed_pod(pod: &Value) -> Value {

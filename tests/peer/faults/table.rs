@@ -62,8 +62,8 @@ impl Table {
         self.rows().push(row);
     }
 
-    /// After a run of all cases: renews the page when that is asked for, else holds it against what was seen. Times differ from run
-    /// to run; which faults there are, and what is said of them, does not.
+    /// After a run of all cases: renews the page when that is asked for, else holds it against what was seen: which faults there are.
+    /// What is said of each its case has judged, and times and random names differ from run to run.
     pub(crate) fn compare(&self) -> Result<()> {
         let mut rows = self.rows().clone();
         rows.sort_by_key(|row| row.chapter);
@@ -144,7 +144,7 @@ pub(crate) fn unquoted(text: &str) -> String {
     text.replace("\\\"", "\"")
 }
 
-/// Hexadecimal runs of 10 digits and more, which differ from run to run, as `…`.
+/// Hexadecimal runs of 8 digits and more, which differ from run to run, as `…`.
 fn shortened(text: &str) -> String {
     let mut out = String::new();
     let mut run = String::new();
@@ -153,7 +153,7 @@ fn shortened(text: &str) -> String {
             run.push(letter);
             continue;
         }
-        let is_hash = run.len() >= 10 && run.bytes().any(|digit| digit.is_ascii_digit());
+        let is_hash = run.len() >= 8 && run.bytes().any(|digit| digit.is_ascii_digit());
         out.push_str(if is_hash { "…" } else { &run });
         run.clear();
         out.push(letter);
