@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretBox};
 
-use crate::compile::Compiles;
+use crate::compile::{self, Compiles};
 use crate::image::Images;
 use crate::names::{
     ContainerId, ContainerKey, ContainerName, ContainerRef, Digest, ImageName, Tenant,
@@ -463,6 +463,15 @@ impl Containers {
                 key.map(Found::Chaincode)
                     .ok_or_else(|| Error::NotFound(container.clone()))
             }
+        }
+    }
+}
+
+impl From<compile::Error> for Error {
+    fn from(error: compile::Error) -> Self {
+        match error {
+            compile::Error::Store(error) => Self::Store(error),
+            compile::Error::Runtime(error) => Self::from_runtime(error),
         }
     }
 }

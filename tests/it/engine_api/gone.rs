@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::bodies::tar;
+use super::cluster::Away;
 use super::world::{Answer, MOMENT, SOON, World, is_silent, read_head};
 
 /// Shorter than [`MOMENT`].
@@ -45,6 +46,42 @@ impl World {
             .filter(|entry| entry.as_ref().unwrap().metadata().unwrap().len() > 0)
             .count()
     }
+}
+
+/// A peer must hear of it, however long the API server is away.
+#[tokio::test]
+async fn a_start_is_refused_while_the_earlier_run_cannot_be_removed() {
+    let world = World::compiling(4, GRACE).await;
+    world.cluster.away.send_replace(Away::Untold);
+    let first = world.builder().await;
+    world.start(&first).await;
+    let key = world.compile().await;
+    let wait = world.waiting(&first).await;
+    world.compiles.exited(&key, 1).await.unwrap();
+    assert_eq!(code(wait).await, r#"{"StatusCode":1,"Error":null}"#);
+    // Over is over, also while its pod is there; the agent may say again how it ended.
+    assert!(world.compiles.input(&key).is_err());
+    assert!(world.compiles.append_log(&key, 0, b"late").await.is_err());
+    let late = world.store.ingest().await.unwrap();
+    assert!(world.compiles.put_output(&key, late).await.is_err());
+    world.compiles.exited(&key, 1).await.unwrap();
+
+    let second = world.builder().await;
+    let start = format!("/containers/{second}/start");
+    let refused = timeout(SOON, world.ask("POST", &start)).await.unwrap();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(
+        refused.message().contains("connection refused"),
+        "{refused:?}"
+    );
+    assert_eq!(world.discarded(0).await, []);
+
+    world.cluster.away.send_replace(Away::No);
+    assert_eq!(world.discarded(1).await, [key]);
+    world.cluster.compile.send_replace(None);
+    let third = world.builder().await;
+    world.start(&third).await;
+    assert_eq!(world.compile().await, key);
 }
 
 async fn code(mut wait: TcpStream) -> String {
