@@ -32,7 +32,10 @@ impl Kubernetes {
                 self.give_up(&record, &follow.evidence(), &reason).await;
                 State::NeverStarted(reason)
             }
-            Verdict::Exited(exit) => State::Exited(exit),
+            Verdict::Exited(exit) => {
+                self.take_exit(&record, &follow.evidence(), exit).await;
+                State::Exited(exit)
+            }
             Verdict::Running { .. } | Verdict::Starting { .. } => State::Running,
         })
     }
@@ -50,11 +53,7 @@ impl Kubernetes {
         let evidence = follow.evidence();
         match verdict {
             Verdict::Exited(exit) => {
-                let (pod, code, why) = (&evidence.name, exit.code, evidence.why_ended());
-                tracing::info!(container = %key, pod, code, why, "chaincode ended");
-                if evidence.gone {
-                    self.note_ending(&record, &exit.into()).await;
-                }
+                self.take_exit(&record, &evidence, exit).await;
                 Ok(exit)
             }
             Verdict::NeverStarted { reason } => {
@@ -92,6 +91,16 @@ impl Kubernetes {
             if arrivals.changed().await.is_err() {
                 return Err(Error::Unavailable("the watches have ended".to_owned()));
             }
+        }
+    }
+
+    /// The process is over: the log says so, once in a wait, since whoever saw it run waits on and whoever saw it
+    /// over does not. A pod that is gone cannot tell it again.
+    async fn take_exit(&self, record: &Record, evidence: &Evidence, exit: Exit) {
+        let (pod, code, why) = (&evidence.name, exit.code, evidence.why_ended());
+        tracing::info!(container = %record.key(), pod, code, why, "chaincode ended");
+        if evidence.gone {
+            self.note_ending(record, &exit.into()).await;
         }
     }
 
