@@ -213,7 +213,7 @@ impl Containers {
         &self,
         tenant: &Tenant,
         name: Option<ContainerName>,
-        mut spec: CreateSpec,
+        spec: CreateSpec,
     ) -> Result<ContainerId, Error> {
         let image: ImageName = spec
             .image
@@ -231,8 +231,8 @@ impl Containers {
                     tenant: tenant.clone(),
                     name,
                 };
-                self.0.policy.restrict(&key, &mut spec);
-                let spec = chaincode::order(&self.0.images, key, id, image, spec).await?;
+                let (images, policy) = (&self.0.images, &self.0.policy);
+                let spec = chaincode::order(images, policy, key, id, image, spec).await?;
                 self.0
                     .runtime
                     .create(&spec)
