@@ -125,7 +125,21 @@ impl Kubernetes {
 
     /// Best effort: without the note a later `wait` would wait for the next start.
     pub(super) async fn note_ending(&self, record: &Record, ending: &Ending) {
-        let patch = Patch::Merge(record::outcome_patch(&record.uid, ending));
+        let patch = record::outcome_patch(&record.uid, ending);
+        self.change_note(record, patch, "noting the end of a launch")
+            .await;
+    }
+
+    /// Best effort: the note of an earlier launch would be taken for the end of the one that was made since, where
+    /// that one goes without a note of its own.
+    pub(super) async fn forget_ending(&self, record: &Record) {
+        let patch = record.no_outcome_patch();
+        self.change_note(record, patch, "clearing the end of an earlier launch")
+            .await;
+    }
+
+    async fn change_note(&self, record: &Record, patch: serde_json::Value, action: &str) {
+        let patch = Patch::Merge(patch);
         let params = PatchParams::default();
         let patched = self
             .requests
@@ -135,8 +149,8 @@ impl Kubernetes {
             && !failure.is_not_found()
             && !failure.is_conflict()
         {
-            let error = failure.into_error("noting the end of a launch");
-            tracing::warn!(container = %record.key(), %error, "the end was not noted");
+            let error = failure.into_error(action);
+            tracing::warn!(container = %record.key(), %error, "the record of how a launch ended is not true");
         }
     }
 }
