@@ -13,6 +13,7 @@ pub mod compile;
 pub mod fetch;
 pub mod install;
 mod log;
+mod memory;
 mod process;
 mod report;
 

@@ -24,10 +24,22 @@ pub use job::Asker;
 use job::{Door, Job};
 use queue::Queue;
 
+/// Why there is no run for a request.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// What an earlier run of the same key left has to go first, and does not: a new pod would have its name.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+}
+
 /// What the agent's report can meet.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// No such compile is going on here (any more, or yet: after a restart the peer has to ask again).
+    /// No such compile is going on here: it is over, or nobody asked for it yet (after a restart the peer has to
+    /// ask again).
     #[error("no compile {0} is going on")]
     Unknown(CompileKey),
     /// The bytes do not continue the log; the agent goes on from `expected`.
@@ -138,7 +150,8 @@ struct Inner {
     queue: Queue,
     /// Held for look-ups only, never across an await.
     jobs: Mutex<HashMap<CompileKey, Arc<Job>>>,
-    /// Owns the runs, so that a shutdown can wait for what must be written.
+    /// Where runs are spawned. A shutdown does not wait for them: the next process joins or discards what it finds
+    /// (ADR 0006), and the store has no half results.
     tasks: TaskTracker,
 }
 
@@ -164,17 +177,18 @@ impl Compiles {
     /// The compile of `request`: from the store, or the run that goes on, or a new one.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn run(&self, mut request: Request) -> Result<Run, store::Error> {
+    /// [`Error::Store`]; [`Error::Runtime`] when an earlier run's pod is still there and the API server is away.
+    pub async fn run(&self, mut request: Request) -> Result<Run, Error> {
         request.env.extend(self.0.settings.env.clone());
         let key = key::of(&request, self.0.settings.surroundings.as_ref());
-        if request.builder.is_some()
-            && let Some(run) = cache::find(&self.0.store, &request.tenant, &key).await?
-        {
-            tracing::info!(compile = %key, tenant = %request.tenant, "compile: served from the store");
-            return Ok(run);
-        }
         loop {
+            // Again after each wait: the run that was waited for may have left its result.
+            if request.builder.is_some()
+                && let Some(run) = cache::find(&self.0.store, &request.tenant, &key).await?
+            {
+                tracing::info!(compile = %key, tenant = %request.tenant, "compile: served from the store");
+                return Ok(run);
+            }
             let fresh = Job::new(
                 Spool::create(&self.0.store).await?,
                 request
@@ -198,8 +212,9 @@ impl Compiles {
                 }
                 _ => {}
             }
-            // Its pod is still being removed; a new one under the same name has to wait for that.
-            job.discarded().await;
+            // Its pod is still being removed; a new one under the same name has to wait for that. Not for long where
+            // that fails: peers want an answer, and the removal goes on without them.
+            job.discarded().await?;
         }
     }
 
@@ -246,10 +261,13 @@ impl Compiles {
     /// Ends what the runtime has of `key`, whose `job` is over; then its name is free.
     async fn discard(&self, key: &CompileKey, job: &Job) {
         while let Err(error) = self.0.runtime.discard(key).await {
-            tracing::warn!(compile = %key, error = %error, "compile: its pod was not removed");
             // Who is away comes back, and the runtime takes its time before it says so.
-            if !matches!(error, runtime::Error::Unavailable(_)) {
+            let runtime::Error::Unavailable(cause) = error else {
+                tracing::warn!(compile = %key, error = %error, "compile: its pod was not removed");
                 break;
+            };
+            if job.set_not_discarded(&cause) {
+                tracing::warn!(compile = %key, cause, "compile: its pod is not removed yet; it is tried until the API server answers");
             }
         }
         self.jobs().remove(key);
@@ -306,29 +324,29 @@ impl Compiles {
     /// # Errors
     /// [`ReportError::Unknown`].
     pub fn input(&self, key: &CompileKey) -> Result<Option<Arc<Ingest>>, ReportError> {
-        Ok(self.job(key)?.input.clone())
+        Ok(self.going_on(key)?.input.clone())
     }
 
     /// Adds to the log of `key` what the agent read at `offset`; gives the log's new length.
     ///
     /// # Errors
-    /// [`ReportError::Offset`] when the bytes do not continue the log.
+    /// [`ReportError::Unknown`]; [`ReportError::Offset`] when the bytes do not continue the log.
     pub async fn append_log(
         &self,
         key: &CompileKey,
         offset: u64,
         bytes: &[u8],
     ) -> Result<u64, ReportError> {
-        self.job(key)?.append_log(offset, bytes).await
+        self.going_on(key)?.append_log(offset, bytes).await
     }
 
     /// Takes the output of `key`: hostile input, checked before it is held, and kept when the command's success
     /// is reported. A later one replaces it: an agent whose report was not answered sends it again.
     ///
     /// # Errors
-    /// [`ReportError::Output`].
+    /// [`ReportError::Unknown`], [`ReportError::Output`].
     pub async fn put_output(&self, key: &CompileKey, output: Ingest) -> Result<(), ReportError> {
-        let job = self.job(key)?;
+        let job = self.going_on(key)?;
         let reader = output.reader()?;
         tokio::task::spawn_blocking(move || {
             crate::archive::read(reader, crate::archive::Limits::default(), |_, _| {
@@ -341,12 +359,21 @@ impl Compiles {
         Ok(())
     }
 
-    /// The command of `key` exited with `code`: the last report.
+    /// The command of `key` exited with `code`: the last report. An agent that did not hear the answer repeats it
+    /// while the run, over by now, is being discarded: that is no fault.
     ///
     /// # Errors
     /// [`ReportError::Unknown`].
     pub async fn exited(&self, key: &CompileKey, code: i64) -> Result<(), ReportError> {
         self.job(key)?.report_exit(code, &self.0.store).await
+    }
+
+    /// The run of `key` that is not over.
+    fn going_on(&self, key: &CompileKey) -> Result<Arc<Job>, ReportError> {
+        match self.job(key)? {
+            job if job.is_over() => Err(ReportError::Unknown(*key)),
+            job => Ok(job),
+        }
     }
 
     fn job(&self, key: &CompileKey) -> Result<Arc<Job>, ReportError> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretBox};
 
-use crate::compile::Compiles;
+use crate::compile::{self, Compiles};
 use crate::image::Images;
 use crate::names::{
     ContainerId, ContainerKey, ContainerName, ContainerRef, Digest, ImageName, Tenant,
@@ -213,7 +213,7 @@ impl Containers {
         &self,
         tenant: &Tenant,
         name: Option<ContainerName>,
-        mut spec: CreateSpec,
+        spec: CreateSpec,
     ) -> Result<ContainerId, Error> {
         let image: ImageName = spec
             .image
@@ -231,8 +231,8 @@ impl Containers {
                     tenant: tenant.clone(),
                     name,
                 };
-                self.0.policy.restrict(&key, &mut spec);
-                let spec = chaincode::order(&self.0.images, key, id, image, spec).await?;
+                let (images, policy) = (&self.0.images, &self.0.policy);
+                let spec = chaincode::order(images, policy, key, id, image, spec).await?;
                 self.0
                     .runtime
                     .create(&spec)
@@ -463,6 +463,15 @@ impl Containers {
                 key.map(Found::Chaincode)
                     .ok_or_else(|| Error::NotFound(container.clone()))
             }
+        }
+    }
+}
+
+impl From<compile::Error> for Error {
+    fn from(error: compile::Error) -> Self {
+        match error {
+            compile::Error::Store(error) => Self::Store(error),
+            compile::Error::Runtime(error) => Self::from_runtime(error),
         }
     }
 }

@@ -248,8 +248,9 @@ pub trait Runtime: Send + Sync {
 
     /// Runs a compile, or joins the run of the same key, and returns when its process is over. Log, output
     /// and the true exit code come by the agent (design D6); this is the verdict for when the agent cannot
-    /// report any more. Until it returns or is dropped the run is *held*, visibly to other processes. Dropping the
-    /// future leaves the run as it is.
+    /// report any more. Until it returns or is dropped the run is *held*, visibly to other processes. Neither
+    /// returning, with a verdict or an error, nor dropping the future removes anything: that is the caller's, by
+    /// [`Runtime::discard`].
     ///
     /// # Errors
     /// [`Error::NeverStarted`], [`Error::Refused`].
@@ -262,7 +263,11 @@ pub trait Runtime: Send + Sync {
     /// [`Error::Unavailable`], [`Error::Refused`].
     async fn unheld(&self, grace: Duration) -> Result<Vec<CompileKey>, Error>;
 
-    /// Ends a compile's run, if there is one, and deletes all that belongs to it.
+    /// Ends a compile's run, if there is one, and deletes all that belongs to it. Whoever called
+    /// [`Runtime::compile`] calls this once, when the run is over for him, however it ended.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it cannot be told what is left: to be called again. [`Error::Refused`].
     async fn discard(&self, key: &CompileKey) -> Result<(), Error>;
 
     /// Whether the runtime can be used now: the readiness of the server.

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{self, Client, patiently};
 use super::log::Log;
+use super::memory;
 use super::process::Process;
 use super::report::{self, End, PATIENCE, Report, is_passing};
 use crate::archive::{self, Limits};
@@ -172,9 +173,13 @@ async fn work(
             Some(fetched) => fetched?,
             None => return Ok(None),
         }
+        let killed_before = memory::kills();
         let code = execute(args, log, terminated).await?;
         if terminated.is_cancelled() {
             return Ok(None);
+        }
+        if code != 0 && memory::kills() > killed_before {
+            log.note("the compile ran out of memory, see compile.limits");
         }
         let packed = async {
             match code {

@@ -30,7 +30,16 @@ pub(super) struct Job {
     reported: watch::Sender<Option<i64>>,
     end: watch::Sender<Option<End>>,
     askers: watch::Sender<Askers>,
-    discarded: watch::Sender<bool>,
+    discarded: watch::Sender<Discarded>,
+}
+
+/// What became of the removal of all that the runtime has of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Discarded {
+    NotYet,
+    /// The last try failed, since the API server is away; the next one is under way.
+    Failing(String),
+    Done,
 }
 
 /// Who waits for a run.
@@ -65,7 +74,7 @@ impl Job {
                 since: Instant::now(),
                 given_up: false,
             }),
-            discarded: watch::Sender::new(false),
+            discarded: watch::Sender::new(Discarded::NotYet),
         })
     }
 
@@ -257,17 +266,30 @@ impl Job {
         self.end.send_replace(Some(end));
     }
 
-    pub(super) async fn discarded(&self) {
-        // The sender lives in `self`, so this cannot fail.
-        let _ = self
-            .discarded
-            .subscribe()
-            .wait_for(|discarded| *discarded)
-            .await;
+    /// Waits until nothing is left of the run.
+    ///
+    /// # Errors
+    /// [`runtime::Error::Unavailable`] as soon as a try to remove it has failed.
+    pub(super) async fn discarded(&self) -> Result<(), runtime::Error> {
+        let mut discarded = self.discarded.subscribe();
+        let known = discarded.wait_for(|discarded| *discarded != Discarded::NotYet);
+        match known.await.as_deref() {
+            Ok(Discarded::Failing(cause)) => Err(runtime::Error::Unavailable(format!(
+                "{cause}; the pod of an earlier run of this compile has to go first"
+            ))),
+            // The sender lives in `self`: it does not go.
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn set_discarded(&self) {
-        self.discarded.send_replace(true);
+        self.discarded.send_replace(Discarded::Done);
+    }
+
+    /// A try to remove it has failed for `cause`; whether that is news.
+    pub(super) fn set_not_discarded(&self, cause: &str) -> bool {
+        let failing = Discarded::Failing(cause.to_owned());
+        self.discarded.send_replace(failing.clone()) != failing
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Kubernetes {
     pub kubeconfig: Option<PathBuf>,
     /// Tells several Peithos in one namespace apart; part of every object's labels.
     pub instance: String,
-    /// Lines added to `/etc/hosts` of chaincode pods.
+    /// Lines added to `/etc/hosts` of all pods.
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,

@@ -40,8 +40,7 @@ const NO_PUSH: &str = "nothing is pushed to a registry, pods fetch from Peitho; 
                        password set images.registries";
 const NO_PULLER: &str = "Peitho's own image does the puller's work: set agent.image where the name of that image is not \
                          the default";
-const NO_SWEEPER: &str =
-    "nothing is left that needs sweeping: pods and records go when the peer removes the chaincode";
+const NO_SWEEPER: &str = "there is no sweeper: a pod goes when its peer removes the chaincode, and what a peer never removes stays (README, Limits)";
 const NO_ZAP: &str = "a line of the log has no such part; remove it";
 const STDERR: &str = "the log goes to stderr; redirect that";
 

@@ -171,8 +171,9 @@ impl Builder {
                 return outcome;
             }
             *now = state;
+            // Whoever stops it from here on finds the log that is to be cut.
+            self.log.send_replace(log);
         }
-        self.log.send_replace(log);
         self.steps.send_replace(());
         outcome
     }
@@ -266,7 +267,8 @@ impl Builder {
         }
     }
 
-    /// Lets go of the compile: it ends when nobody else waits for it.
+    /// Lets go of the compile: it ends when nobody else waits for it. The attached clients have their end now, with
+    /// what was written until here (protocol rule 10).
     pub(super) fn stop(&self) -> Outcome {
         let was = {
             let mut state = self.state();
@@ -276,12 +278,11 @@ impl Builder {
                 _ => std::mem::replace(&mut *state, State::Stopped),
             }
         };
-        self.log.send_if_modified(|log| {
-            let waits = matches!(log, Log::Awaited);
-            if waits {
-                *log = Log::Never;
-            }
-            waits
+        self.log.send_modify(|log| {
+            *log = match log {
+                Log::Open(spool) => Log::Cut(spool.clone(), spool.len()),
+                _ => Log::Never,
+            };
         });
         self.steps.send_replace(());
         match was {

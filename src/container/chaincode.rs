@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use secrecy::SecretBox;
 
-use super::{CreateSpec, Error, Output};
+use super::{CreateSpec, Error, Output, Policy};
 use crate::archive::{self, Kind, Limits};
 use crate::image::Images;
 use crate::names::{ContainerId, ContainerKey, ImageName, LANGUAGE_LABEL, Language};
@@ -22,13 +22,15 @@ const UPLOAD: Limits = Limits {
 /// `CORE_CHAINCODE_ID_NAME` is the one true name of a chaincode (protocol §5.2).
 const PACKAGE_ID: &str = "CORE_CHAINCODE_ID_NAME";
 
-/// The complete order of the container `key`: runs only what Peitho built for this tenant (design D16).
+/// The complete order of the container `key`: runs only what Peitho built for this tenant (design D16), and as far as
+/// `policy` lets it. That is asked last: a peer of 1.4 creates first, builds, and creates again.
 pub(super) async fn order(
     images: &Images,
+    policy: &Policy,
     key: ContainerKey,
     id: ContainerId,
     image: ImageName,
-    spec: CreateSpec,
+    mut spec: CreateSpec,
 ) -> Result<ChaincodeSpec, Error> {
     let Some(built) = images.built(&key.tenant, &image).await? else {
         return Err(Error::ImageNotBuilt(image));
@@ -41,6 +43,7 @@ pub(super) async fn order(
             .as_ref()
             .and_then(|config| config.numeric_user()),
     };
+    policy.restrict(&key, &mut spec);
     let package_id = spec
         .env
         .iter()

@@ -31,6 +31,8 @@ pub(super) enum Log {
     Awaited,
     /// Started.
     Open(Spool),
+    /// Stopped while it ran, when there were so many bytes. The run may go on for others.
+    Cut(Spool, u64),
     /// There will be none.
     Never,
 }
@@ -66,12 +68,25 @@ impl BuilderLog {
             none => {
                 let log = self.log.wait_for(|log| !matches!(log, Log::Awaited)).await;
                 match log.as_deref() {
-                    Ok(Log::Open(spool)) => none.insert(spool.reader()),
+                    Ok(Log::Open(spool) | Log::Cut(spool, _)) => none.insert(spool.reader()),
                     _ => return Ok(None),
                 }
             }
         };
-        reader.next().await.map_err(std::io::Error::other)
+        let bytes = loop {
+            if let Log::Cut(_, end) = *self.log.borrow_and_update()
+                && reader.position() >= end
+            {
+                return Ok(None);
+            }
+            tokio::select! {
+                biased;
+                // A builder that is gone tells nothing any more; its log has an end of its own.
+                Ok(()) = self.log.changed() => {}
+                bytes = reader.next() => break bytes,
+            }
+        };
+        bytes.map_err(std::io::Error::other)
     }
 }
 

@@ -93,7 +93,8 @@ async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     })
 }
 
-/// Reads `body` as JSON, whatever its Content-Type; an error names the field.
+/// Reads `body` as JSON, whatever its Content-Type; an error names the field. It shows no text of the body: that may
+/// be a password, and errors go into answers and logs.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     let bytes = whole(body, JSON_LIMIT).await?;
     if bytes.is_empty() {
@@ -102,10 +103,28 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError>
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(&bytes);
-    let wrong = |error: &dyn Error| ApiError::bad_request(format!("the request's JSON: {error}"));
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| wrong(&error))?;
-    json.end().map_err(|error| wrong(&error))?;
+    let wrong = |error: &str| ApiError::bad_request(format!("the request's JSON: {error}"));
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let told = without_value(&error.inner().to_string());
+        match error.path().iter().next() {
+            Some(_) => wrong(&format!("{}: {told}", error.path())),
+            None => wrong(&told),
+        }
+    })?;
+    json.end().map_err(|error| wrong(&error.to_string()))?;
     Ok(value)
+}
+
+/// The words of serde, `invalid type: string "value", expected a sequence`, without the value. It may hold
+/// anything, but what is expected comes last.
+fn without_value(told: &str) -> String {
+    let is_of_value = told.starts_with("invalid type: ") || told.starts_with("invalid value: ");
+    match (told.split_once(['"', '`']), told.rsplit_once(", expected ")) {
+        (Some((kind, _)), Some((_, expected))) if is_of_value => {
+            format!("{}, expected {expected}", kind.trim_end())
+        }
+        _ => told.to_owned(),
+    }
 }
 
 /// A layer: what a handler left unread of its request's body is read before the answer goes out. A client that

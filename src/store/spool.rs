@@ -203,6 +203,11 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
+    /// How many bytes were read.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// The next bytes, at most 64 KiB; waits for them; `None` when the log is closed and read.
     ///
     /// A log whose last clone is gone counts as closed: nobody is left to add to it. Nothing is lost when

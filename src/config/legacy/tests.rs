@@ -62,8 +62,8 @@ fn the_sample_of_the_original_becomes_our_configuration() {
     assert_eq!(
         told(&origins),
         [
-            "4:3: sweeper.enable, sweeper.interval have no effect: nothing is left that needs sweeping: pods and records \
-             go when the peer removes the chaincode",
+            "4:3: sweeper.enable, sweeper.interval have no effect: there is no sweeper: a pod goes when its peer removes \
+             the chaincode, and what a peer never removes stays (README, Limits)",
             "7:3: peitho.imageMode is called images.mode now",
             "8:3: peitho.pullerAccessAddress is called delivery.address now, with the value https://peitho:8081; the \
              Service needs that port too",

@@ -157,13 +157,19 @@ impl Kubernetes {
     }
 
     /// Starts the container. A refusal is noted: whoever waits for the launch, or reads its output, has to hear
-    /// of it (protocol rule 10). When the API server is away nobody knows whether there is a pod.
+    /// of it (protocol rule 10). When the API server is away nobody knows whether there is a pod. How an earlier
+    /// launch ended is no answer any more once there is a new pod.
     pub(super) async fn launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         let record = self.existing(key).await?;
         let launched = self.launch_pod(&record).await;
         if let Err(Error::Refused(reason)) = &launched {
             self.note_ending(&record, &Ending::NeverStarted(reason.clone()))
                 .await;
+        }
+        if let Ok(Outcome::Done) = &launched
+            && record.outcome.is_some()
+        {
+            self.forget_ending(&record).await;
         }
         launched
     }

@@ -27,17 +27,9 @@ const ATTEMPTS: usize = 3;
 
 impl Kubernetes {
     pub(super) async fn run_compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
-        let begun = {
+        let pod = {
             let _turn = self.compiles.turn(&spec.key).await;
-            self.compile_begun(spec).await
-        };
-        // The clean-up takes a turn of its own.
-        let pod = match begun {
-            Ok(pod) => pod,
-            Err(error) => {
-                self.clean_up(&spec.key).await;
-                return Err(error);
-            }
+            self.compile_begun(spec).await?
         };
         let mut follow = Follow::new(self.watch.follow(&pod), self.settings.scheduling_grace);
         let (name, owner) = (pod.name_any(), follow.evidence().owner.unwrap_or_default());
@@ -46,7 +38,6 @@ impl Kubernetes {
             // Secret and pod have one name.
             never = self.hold(&name, &owner) => match never {},
         };
-        self.clean_up(&spec.key).await;
         match verdict {
             Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),
             Verdict::Exited(exit) => match last_words(&follow.evidence()) {
@@ -76,14 +67,6 @@ impl Kubernetes {
             delete(&self.requests, &self.secrets, &ours, Grace::Own).await?;
         }
         Ok(())
-    }
-
-    /// The result is known: that something stays behind must not spoil it.
-    async fn clean_up(&self, key: &CompileKey) {
-        let _turn = self.compiles.turn(key).await;
-        if let Err(error) = self.discard_compile(key).await {
-            tracing::warn!(compile = %key, %error, "a compile's pod was not removed");
-        }
     }
 
     /// The pod of the run, new or joined.

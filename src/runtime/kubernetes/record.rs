@@ -201,6 +201,16 @@ impl Record {
         }))
     }
 
+    /// The merge patch that takes the outcome away. It holds for the version that was read only: what was noted
+    /// since is of the new launch.
+    pub(super) fn no_outcome_patch(&self) -> serde_json::Value {
+        serde_json::json!({"metadata": {
+            "uid": self.uid,
+            "resourceVersion": self.metadata.resource_version,
+            "annotations": {names::OUTCOME: null},
+        }})
+    }
+
     /// The container.
     pub(super) fn key(&self) -> &ContainerKey {
         &self.spec.key
@@ -270,6 +280,19 @@ mod tests {
         assert_eq!(record.uid, "u-1");
         assert!(record.files.is_empty() && record.outcome.is_none());
         insta::assert_yaml_snapshot!(stored().metadata);
+    }
+
+    #[test]
+    fn an_outcome_is_cleared_for_the_version_that_was_read_only() {
+        let patch = Record::read(stored()).unwrap().no_outcome_patch();
+        assert_eq!(
+            patch,
+            serde_json::json!({"metadata": {
+                "uid": "u-1",
+                "resourceVersion": "7",
+                "annotations": {names::OUTCOME: null},
+            }})
+        );
     }
 
     #[test]

@@ -201,8 +201,7 @@ impl Found<'_> {
             Ok(pod) => pod,
             Err(error) => {
                 let path = error.path().to_string();
-                // Values of environment variables may be secrets.
-                let what = if path.contains(".env[") {
+                let what = if may_hold_secrets(&path) {
                     "is not of the type that it has in a pod".to_owned()
                 } else {
                     format!("is not of the type that it has in a pod: {}", error.inner())
@@ -215,6 +214,14 @@ impl Found<'_> {
             self.tell(&path, "is no field of a pod that Peitho knows");
         }
     }
+}
+
+/// Whether `path` leads to or into environment variables, or words of a command.
+fn may_hold_secrets(path: &str) -> bool {
+    path.split('.').any(|segment| {
+        let field = segment.split_once('[').map_or(segment, |(field, _)| field);
+        matches!(field, "env" | "command" | "args")
+    })
 }
 
 /// The items of a list, where there is one, with their place in it.

@@ -32,7 +32,10 @@ impl Kubernetes {
                 self.give_up(&record, &follow.evidence(), &reason).await;
                 State::NeverStarted(reason)
             }
-            Verdict::Exited(exit) => State::Exited(exit),
+            Verdict::Exited(exit) => {
+                self.take_exit(&record, &follow.evidence(), exit).await;
+                State::Exited(exit)
+            }
             Verdict::Running { .. } | Verdict::Starting { .. } => State::Running,
         })
     }
@@ -50,11 +53,7 @@ impl Kubernetes {
         let evidence = follow.evidence();
         match verdict {
             Verdict::Exited(exit) => {
-                let (pod, code, why) = (&evidence.name, exit.code, evidence.why_ended());
-                tracing::info!(container = %key, pod, code, why, "chaincode ended");
-                if evidence.gone {
-                    self.note_ending(&record, &exit.into()).await;
-                }
+                self.take_exit(&record, &evidence, exit).await;
                 Ok(exit)
             }
             Verdict::NeverStarted { reason } => {
@@ -95,6 +94,16 @@ impl Kubernetes {
         }
     }
 
+    /// The process is over: the log says so, once in a wait, since whoever saw it run waits on and whoever saw it
+    /// over does not. A pod that is gone cannot tell it again.
+    async fn take_exit(&self, record: &Record, evidence: &Evidence, exit: Exit) {
+        let (pod, code, why) = (&evidence.name, exit.code, evidence.why_ended());
+        tracing::info!(container = %record.key(), pod, code, why, "chaincode ended");
+        if evidence.gone {
+            self.note_ending(record, &exit.into()).await;
+        }
+    }
+
     /// The pod will not run: it is deleted, or it would start behind the peer's back later.
     async fn give_up(&self, record: &Record, evidence: &Evidence, reason: &str) {
         tracing::info!(container = %record.key(), pod = evidence.name, reason, "chaincode did not start");
@@ -116,7 +125,21 @@ impl Kubernetes {
 
     /// Best effort: without the note a later `wait` would wait for the next start.
     pub(super) async fn note_ending(&self, record: &Record, ending: &Ending) {
-        let patch = Patch::Merge(record::outcome_patch(&record.uid, ending));
+        let patch = record::outcome_patch(&record.uid, ending);
+        self.change_note(record, patch, "noting the end of a launch")
+            .await;
+    }
+
+    /// Best effort: the note of an earlier launch would be taken for the end of the one that was made since, where
+    /// that one goes without a note of its own.
+    pub(super) async fn forget_ending(&self, record: &Record) {
+        let patch = record.no_outcome_patch();
+        self.change_note(record, patch, "clearing the end of an earlier launch")
+            .await;
+    }
+
+    async fn change_note(&self, record: &Record, patch: serde_json::Value, action: &str) {
+        let patch = Patch::Merge(patch);
         let params = PatchParams::default();
         let patched = self
             .requests
@@ -126,8 +149,8 @@ impl Kubernetes {
             && !failure.is_not_found()
             && !failure.is_conflict()
         {
-            let error = failure.into_error("noting the end of a launch");
-            tracing::warn!(container = %record.key(), %error, "the end was not noted");
+            let error = failure.into_error(action);
+            tracing::warn!(container = %record.key(), %error, "the record of how a launch ended is not true");
         }
     }
 }

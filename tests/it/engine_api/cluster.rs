@@ -24,10 +24,21 @@ pub(crate) struct Cluster {
     pub(crate) compile: watch::Sender<Option<CompileKey>>,
     /// The compiles that were ended.
     pub(crate) discarded: watch::Sender<Vec<CompileKey>>,
+    /// Whether the API server is away: the first removal of a compile is told so, the next one is under way until
+    /// it is back.
+    pub(crate) away: watch::Sender<Away>,
     /// The compiles that no process holds.
     pub(crate) left: Mutex<Vec<CompileKey>>,
     /// Why no start is accepted.
     pub(crate) refuses: Mutex<Option<String>>,
+}
+
+/// The API server, for removals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Away {
+    No,
+    Untold,
+    Told,
 }
 
 impl Cluster {
@@ -41,6 +52,7 @@ impl Cluster {
             orders: Mutex::default(),
             compile: watch::Sender::new(None),
             discarded: watch::Sender::default(),
+            away: watch::Sender::new(Away::No),
             left: Mutex::default(),
             refuses: Mutex::default(),
         };
@@ -148,6 +160,18 @@ impl Runtime for Cluster {
     }
 
     async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+        let is_news = self.away.send_if_modified(|away| {
+            let is_news = *away == Away::Untold;
+            if is_news {
+                *away = Away::Told;
+            }
+            is_news
+        });
+        if is_news {
+            return Err(Error::Unavailable("connection refused".to_owned()));
+        }
+        let mut away = self.away.subscribe();
+        away.wait_for(|away| *away == Away::No).await.unwrap();
         self.discarded.send_modify(|discarded| discarded.push(*key));
         Ok(())
     }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use peitho::names::CompileKey;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::bodies::tar;
-use super::world::{Answer, SOON, World, is_silent, read_head};
+use super::cluster::Away;
+use super::world::{Answer, SOON, World, is_silent, read_exactly, read_head};
 
 /// Long enough for the next request of a test on a busy machine.
 const GRACE: Duration = Duration::from_millis(400);
@@ -55,6 +56,75 @@ impl World {
             .filter(|entry| entry.as_ref().unwrap().metadata().unwrap().len() > 0)
             .count()
     }
+}
+
+/// A peer must hear of it, however long the API server is away.
+#[tokio::test]
+async fn a_start_is_refused_while_the_earlier_run_cannot_be_removed() {
+    let world = World::compiling(4, GRACE).await;
+    world.cluster.away.send_replace(Away::Untold);
+    let first = world.builder().await;
+    world.start(&first).await;
+    let key = world.compile().await;
+    let wait = world.waiting(&first).await;
+    world.compiles.exited(&key, 1).await.unwrap();
+    assert_eq!(code(wait).await, r#"{"StatusCode":1,"Error":null}"#);
+    // Over is over, also while its pod is there; the agent may say again how it ended.
+    assert!(world.compiles.input(&key).is_err());
+    assert!(world.compiles.append_log(&key, 0, b"late").await.is_err());
+    let late = world.store.ingest().await.unwrap();
+    assert!(world.compiles.put_output(&key, late).await.is_err());
+    world.compiles.exited(&key, 1).await.unwrap();
+
+    let second = world.builder().await;
+    let start = format!("/containers/{second}/start");
+    let refused = timeout(SOON, world.ask("POST", &start)).await.unwrap();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(
+        refused.message().contains("connection refused"),
+        "{refused:?}"
+    );
+    assert_eq!(world.discarded(0).await, []);
+
+    world.cluster.away.send_replace(Away::No);
+    assert_eq!(world.discarded(1).await, [key]);
+    world.cluster.compile.send_replace(None);
+    let third = world.builder().await;
+    world.start(&third).await;
+    assert_eq!(world.compile().await, key);
+}
+
+/// Protocol rule 10: a builder that is stopped has no more to say, though the run goes on for another.
+#[tokio::test]
+async fn attach_ends_with_the_builder_also_where_the_run_goes_on() {
+    let world = World::compiling(4, Duration::from_secs(600)).await;
+    let (stopped, stays) = (world.builder().await, world.builder().await);
+    let attach = format!(
+        "POST /v1.44/containers/{stopped}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: x\r\n\
+         Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+    );
+    let mut attached = world.open(&attach).await;
+    let (_, mut output) = read_head(&mut attached).await;
+    world.start(&stopped).await;
+    world.start(&stays).await;
+    let mut wait = world.waiting(&stays).await;
+    let key = world.compile().await;
+    world.compiles.append_log(&key, 0, b"one").await.unwrap();
+    assert_eq!(read_exactly(&mut attached, 3).await, b"one");
+    assert!(is_silent(&mut attached).await);
+    // Written before the stop, read or not.
+    world.compiles.append_log(&key, 3, b"two").await.unwrap();
+    let remove = format!("/containers/{stopped}?force=1");
+    assert_eq!(world.ask("DELETE", &remove).await.status, 204);
+    world.compiles.append_log(&key, 6, b"three").await.unwrap();
+    timeout(SOON, attached.read_to_end(&mut output))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output, b"two");
+    assert!(is_silent(&mut wait).await);
+    world.compiles.exited(&key, 0).await.unwrap();
+    assert_eq!(code(wait).await, r#"{"StatusCode":0,"Error":null}"#);
 }
 
 async fn code(mut wait: TcpStream) -> String {

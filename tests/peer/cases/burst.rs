@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const IMAGE: &str = "test-burst-image";
 const LABEL: &str = "burst";
 
-/// A process that says hello and ends with SIGTERM, as Go chaincode does. Twenty that are deaf to it take two seconds more, the
+/// A process that says hello and ends with SIGTERM, as chaincode does: with a code that tells of it. Twenty that are deaf to it take two seconds more, the
 /// kubelet's least patience.
-const OBEDIENT: &str = "#!/bin/sh\ntrap 'exit 0' TERM\n\
+const OBEDIENT: &str = "#!/bin/sh\ntrap 'exit 143' TERM\n\
     (echo \"hello $CORE_CHAINCODE_ID_NAME $HOSTNAME $$\"; exec sleep 100000) | nc 10.88.0.1 7999 &\nwait\n";
 
 fn name(number: usize) -> String {

@@ -123,7 +123,7 @@ pub(super) fn compile_that_is_ended_tells_by_what(c: &Counterparts) -> Result<Op
 const STORE_FULL: Fault = Fault {
     name: "volume of the store full",
     cause: Cause::Outside(small_store, |_| larger_store()),
-    says: &["No space left on device", "small-store"],
+    says: &["no space left in", "small-store for", "bytes"],
     known_after: AT_ONCE,
 };
 

@@ -173,6 +173,14 @@ fn what_kubernetes_would_not_read_or_silently_drop_is_refused_by_key() {
             "spec: {containers: [{name: chaincode, env: [{name: A, value: 1234}]}]}",
             "t.spec.containers[0].env[0].value is not of the type that it has in a pod",
         ),
+        (
+            "spec: {containers: [{name: chaincode, env: 'TOKEN=1234'}]}",
+            "t.spec.containers[0].env is not of the type that it has in a pod",
+        ),
+        (
+            "spec: {initContainers: [{name: fetch, args: '--token=1234'}]}",
+            "t.spec.initContainers[0].args is not of the type that it has in a pod",
+        ),
     ] {
         let found = problems(Place::Chaincode, yaml);
         assert_eq!(found.len(), 1, "{yaml}: {found:?}");

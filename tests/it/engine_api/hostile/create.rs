@@ -113,6 +113,46 @@ async fn what_is_no_order_is_refused() {
     world.refuses("POST", CREATE, b"", 400, "no body").await;
 }
 
+/// Variables and words of commands may be passwords, and a message goes into logs.
+#[tokio::test]
+async fn a_refusal_shows_no_text_of_the_body() {
+    let world = World::new().await;
+    for (body, said) in [
+        (
+            r#"{"Image":"x","Env":"PASSWORD=hunter2"}"#,
+            "Env: invalid type: string, expected a sequence",
+        ),
+        (
+            r#"{"Image":"x","Env":"A=\", expected hunter2, expected `hunter2"}"#,
+            "Env: invalid type: string, expected a sequence",
+        ),
+        (
+            r#"{"Image":"x","Env":[20040617]}"#,
+            "Env[0]: invalid type: integer, expected a string",
+        ),
+        (
+            r#"{"Image":"x","Cmd":{"a":"hunter2"}}"#,
+            "Cmd: a string or a list of strings",
+        ),
+        (
+            r#"{"Image":"x","Entrypoint":["hunter2",20040617]}"#,
+            "Entrypoint: a string or a list of strings",
+        ),
+        (
+            r#"["x",null,null,"PASSWORD=hunter2"]"#,
+            "invalid type: string, expected a sequence",
+        ),
+        (r#""PASSWORD=hunter2""#, "invalid type: string, expected"),
+    ] {
+        let answer = world.send("POST", CREATE, body.as_bytes()).await;
+        let message = answer.message();
+        assert_eq!(answer.status, 400, "{body}: {message}");
+        assert!(message.contains(said), "{body}: {message}");
+        let shown = message.contains("hunter2") || message.contains("20040617");
+        assert!(!shown, "{body}: {message}");
+    }
+}
+
 #[tokio::test]
 async fn the_name_of_an_image_is_one() {
     let world = World::new().await;
