@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::names::{CompileKey, Digest, ImageName, Tenant};
-use crate::runtime::{self, CompileSpec, Runtime};
+use crate::runtime::{self, CompileSpec, Resolution, Runtime};
 use crate::store::spool::Spool;
 use crate::store::{self, Blob, Ingest, Store};
 
@@ -108,6 +108,8 @@ pub struct Request {
     pub working_dir: Option<String>,
     /// `USER` of the image, where it is known by number.
     pub user: Option<i64>,
+    /// How names resolve, where the request says it.
+    pub resolution: Resolution,
     /// What goes to `/chaincode/input`.
     pub input: Option<Input>,
 }
@@ -230,6 +232,7 @@ impl Compiles {
                 env: request.env,
                 working_dir: request.working_dir,
                 user: request.user,
+                resolution: request.resolution,
                 input: request.input.map(|input| input.archive),
                 log: job.log.clone(),
             };

@@ -220,10 +220,11 @@ impl Containers {
             .parse()
             .map_err(|error| Error::Invalid(format!("{error}")))?;
         let id = ContainerId::random();
+        let (images, policy) = (&self.0.images, &self.0.policy);
         match name {
             None => {
-                self.0.policy.check_builder(&image)?;
-                let builder = builder::order(&self.0.images, tenant, image, spec).await?;
+                policy.check_builder(&image)?;
+                let builder = builder::order(images, policy, tenant, image, spec).await?;
                 self.0.builders.insert(tenant, id, builder);
             }
             Some(name) => {
@@ -231,7 +232,6 @@ impl Containers {
                     tenant: tenant.clone(),
                     name,
                 };
-                let (images, policy) = (&self.0.images, &self.0.policy);
                 let spec = chaincode::order(images, policy, key, id, image, spec).await?;
                 self.0
                     .runtime

@@ -139,6 +139,29 @@ pub struct HostSpec {
     pub added_capabilities: Vec<String>,
 }
 
+/// How names resolve in a container, beside what the cluster knows: `Dns`, `DnsSearch` and `ExtraHosts` of a
+/// [`HostSpec`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// Addresses of name servers.
+    pub dns: Vec<String>,
+    /// Search domains.
+    pub dns_search: Vec<String>,
+    /// Name and address.
+    pub extra_hosts: Vec<(String, String)>,
+}
+
+impl HostSpec {
+    /// The part that says how names resolve.
+    pub fn resolution(&self) -> Resolution {
+        Resolution {
+            dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            extra_hosts: self.extra_hosts.clone(),
+        }
+    }
+}
+
 /// A file put into a container before its start. `Debug` does not show the content: it may be a key.
 #[derive(Debug)]
 pub struct UploadedFile {
@@ -167,6 +190,8 @@ pub struct CompileSpec {
     pub working_dir: Option<String>,
     /// `USER` of the image, where it is known by number.
     pub user: Option<i64>,
+    /// How names resolve: sources may come from the network.
+    pub resolution: Resolution,
     /// What goes to `/chaincode/input`: tar or tar.gz.
     pub input: Option<Arc<Ingest>>,
     /// The compile's log; the runtime may add notices of its own.

@@ -3,12 +3,13 @@
 use crate::names::{CompileKey, Digest, Hasher, ImageName};
 
 use super::Request;
+use crate::runtime::Resolution;
 
 /// Digest over tenant, builder, platform, command, environment, working directory and input.
 ///
 /// Each part goes in with its length, so that no two requests write the same bytes. A builder whose digest
 /// nobody could tell counts by its name. `surroundings` is what the runtime adds: where that is nothing, the key
-/// is that of a Peitho without such settings.
+/// is that of a Peitho without such settings. So it is with how names resolve, on which what is fetched may depend.
 pub(super) fn of(request: &Request, surroundings: Option<&Digest>) -> CompileKey {
     let mut parts = Parts(Hasher::default());
     parts.add("compile/1");
@@ -30,6 +31,14 @@ pub(super) fn of(request: &Request, surroundings: Option<&Digest>) -> CompileKey
             .as_ref()
             .map_or(String::new(), |input| input.content.to_string()),
     );
+    let resolution = &request.resolution;
+    if *resolution != Resolution::default() {
+        parts.add("resolution");
+        parts.list(resolution.dns.iter().map(String::as_str));
+        parts.list(resolution.dns_search.iter().map(String::as_str));
+        let hosts = resolution.extra_hosts.iter();
+        parts.list(hosts.flat_map(|(name, address)| [name.as_str(), address.as_str()]));
+    }
     if let Some(surroundings) = surroundings {
         parts.add(&surroundings.to_string());
     }
@@ -75,6 +84,7 @@ mod tests {
             env: vec![("GOPROXY".into(), "off".into())],
             working_dir: None,
             user: None,
+            resolution: Resolution::default(),
             input: Some(Input {
                 archive: store.ingest().await.unwrap().into(),
                 content: Digest::of(b"tar"),
@@ -84,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_part_counts() {
-        let changed: [fn(&mut Request); 8] = [
+        let changed: [fn(&mut Request); 11] = [
             |r| r.tenant = "org1".parse().unwrap(),
             |r| r.builder = Some(Digest::of(b"other")),
             |r| r.builder = None,
@@ -92,6 +102,9 @@ mod tests {
             |r| r.env[0].1 = "on".into(),
             |r| r.working_dir = Some("/w".into()),
             |r| r.user = Some(1),
+            |r| r.resolution.dns = vec!["10.0.0.1".into()],
+            |r| r.resolution.dns_search = vec!["10.0.0.1".into()],
+            |r| r.resolution.extra_hosts = vec![("10.0.0.1".into(), "10.0.0.1".into())],
             |r| r.input.as_mut().unwrap().content = Digest::of(b"other"),
         ];
         let mut keys = std::collections::BTreeSet::from([

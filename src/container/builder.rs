@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::output::{Attached, BuilderLog, Log};
-use super::{CreateSpec, Error, Output};
+use super::{CreateSpec, Error, Output, Policy};
 use crate::archive::{self, Limits};
 use crate::compile::{Compiles, End, Input, Request, Run};
 use crate::image::Images;
@@ -61,9 +61,10 @@ enum State {
     Stopped,
 }
 
-/// Looks the image up and makes the order; nothing runs yet.
+/// Looks the image up and makes the order; nothing runs yet. `policy` tells what of the order has no effect.
 pub(super) async fn order(
     images: &Images,
+    policy: &Policy,
     tenant: &Tenant,
     image: ImageName,
     spec: CreateSpec,
@@ -83,6 +84,7 @@ pub(super) async fn order(
         Some(user) => Some(super::chaincode::numeric_user(user)?),
         None => config.numeric_user(),
     };
+    policy.tell_ignored(tenant, &image, &spec);
     let mut command = spec.entrypoint.unwrap_or(config.entrypoint);
     command.extend(if spec.cmd.is_empty() {
         config.cmd
@@ -97,6 +99,7 @@ pub(super) async fn order(
         env: spec.env,
         working_dir: spec.working_dir,
         user,
+        resolution: spec.host.resolution(),
         input: None,
     };
     Ok(Builder {

@@ -2,7 +2,10 @@
 
 use super::{CreateSpec, Error};
 use crate::config::Pattern;
-use crate::names::{ContainerKey, ImageName};
+use crate::names::{ContainerKey, ImageName, Tenant};
+
+/// `Memory` in the `core.yaml` of peers: nobody chose it, so its loss is not worth a log line at each install.
+const PEERS_MEMORY: u64 = 2 << 30;
 
 /// The default lets any image compile, and gives no privileges.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,18 @@ impl Policy {
             Ok(())
         } else {
             Err(Error::ImageNotAllowed(image.clone()))
+        }
+    }
+
+    /// Says what of the HostConfig of a builder has no effect: its resources are those of `compile`, and it gets no
+    /// privileges.
+    pub(super) fn tell_ignored(&self, tenant: &Tenant, image: &ImageName, spec: &CreateSpec) {
+        let ignored = ignored_of_builder(spec);
+        if !ignored.is_empty() {
+            tracing::info!(
+                %tenant, %image, settings = ?ignored,
+                "container: HostConfig settings that a compile does not take are ignored; compile.limits and compile.podTemplate give what Kubernetes has for them"
+            );
         }
     }
 
@@ -54,10 +69,25 @@ impl Policy {
     }
 }
 
+/// What of HostConfig was given and has no effect on a compile.
+fn ignored_of_builder(spec: &CreateSpec) -> Vec<&str> {
+    let host = &spec.host;
+    let named = [
+        ("Memory", host.memory.is_some_and(|it| it != PEERS_MEMORY)),
+        ("CpuQuota or NanoCpus", host.cpu_millis.is_some()),
+        ("ReadonlyRootfs", host.read_only_root),
+        ("CapAdd", !host.added_capabilities.is_empty()),
+    ];
+    let named = named
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name));
+    let others = spec.privileges.iter().chain(&spec.ignored);
+    named.chain(others.map(String::as_str)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::Tenant;
 
     #[test]
     fn images_are_allowed_by_either_name() {
@@ -97,6 +127,21 @@ mod tests {
             let checked = policy(patterns).check_builder(&image.parse().unwrap());
             assert_eq!(checked.is_ok(), allowed, "{patterns:?} {image}");
         }
+    }
+
+    #[test]
+    fn what_a_compile_does_not_take_is_named() {
+        let mut spec = CreateSpec::default();
+        spec.host.memory = Some(PEERS_MEMORY);
+        spec.host.dns = vec!["10.1.1.1".to_owned()];
+        spec.host.extra_hosts = vec![("a".to_owned(), "10.0.0.1".to_owned())];
+        assert_eq!(ignored_of_builder(&spec), Vec::<&str>::new());
+        spec.host.memory = Some(1 << 30);
+        spec.host.read_only_root = true;
+        spec.privileges = vec!["PidMode".to_owned()];
+        spec.ignored = vec!["Ulimits".to_owned()];
+        let named = ["Memory", "ReadonlyRootfs", "PidMode", "Ulimits"];
+        assert_eq!(ignored_of_builder(&spec), named);
     }
 
     #[test]

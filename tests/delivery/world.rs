@@ -215,6 +215,7 @@ impl World {
             env: Vec::new(),
             working_dir: None,
             user: None,
+            resolution: runtime::Resolution::default(),
             input,
         };
         let run = self.compiles.run(request).await.unwrap();

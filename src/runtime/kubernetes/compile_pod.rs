@@ -16,7 +16,7 @@ use super::template::{
 };
 use crate::names::kubernetes as names;
 use crate::names::{CompileKey, ImageName, Tenant};
-use crate::runtime::{CompileSpec, Error};
+use crate::runtime::{CompileSpec, Error, Resolution};
 
 /// The main container of a compile pod.
 pub(super) const MAIN: &str = "compile";
@@ -61,6 +61,7 @@ pub(super) struct Order<'a> {
     pub(super) env: &'a [(String, String)],
     pub(super) working_dir: Option<&'a str>,
     pub(super) user: Option<i64>,
+    pub(super) resolution: &'a Resolution,
 }
 
 impl<'a> From<&'a CompileSpec> for Order<'a> {
@@ -73,6 +74,7 @@ impl<'a> From<&'a CompileSpec> for Order<'a> {
             env: &spec.env,
             working_dir: spec.working_dir.as_deref(),
             user: spec.user,
+            resolution: &spec.resolution,
         }
     }
 }
@@ -160,7 +162,8 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     let mut pod_spec = template::pod_spec(settings, user);
     pod_spec.init_containers = Some(vec![install]);
     pod_spec.containers = vec![main];
-    pod_spec.host_aliases = template::host_aliases(settings, &[]);
+    pod_spec.host_aliases = template::host_aliases(settings, &spec.resolution.extra_hosts);
+    pod_spec.dns_config = template::dns_config(spec.resolution);
     pod_spec.active_deadline_seconds = i64::try_from(settings.compile_timeout.as_secs()).ok();
     let mut volumes: Vec<_> = WRITABLE
         .iter()
@@ -242,6 +245,7 @@ mod tests {
             env: &env,
             working_dir: None,
             user: Some(0),
+            resolution: &Resolution::default(),
         };
         change(&mut order);
         let mut secret = secret(&order, settings, &"the-token".into());
@@ -301,6 +305,29 @@ mod tests {
         let users = (context.run_as_user, context.run_as_group, context.fs_group);
         assert_eq!(users, (None, None, None));
         assert_eq!(context.run_as_non_root, Some(true));
+    }
+
+    #[test]
+    fn names_resolve_as_the_request_says() {
+        let resolution = Resolution {
+            dns: vec!["10.1.1.1".to_owned()],
+            dns_search: vec!["example.com".to_owned()],
+            extra_hosts: vec![("goproxy.example.com".to_owned(), "10.0.0.9".to_owned())],
+        };
+        let resolution: &'static Resolution = Box::leak(Box::new(resolution));
+        let spec = pod_of(|order| order.resolution = resolution)
+            .1
+            .spec
+            .unwrap();
+        let dns = spec.dns_config.unwrap();
+        assert_eq!(dns.nameservers.unwrap(), ["10.1.1.1"]);
+        assert_eq!(dns.searches.unwrap(), ["example.com"]);
+        let hosts = spec.host_aliases.unwrap();
+        assert_eq!(hosts[0].ip, "10.0.0.9");
+        assert_eq!(
+            hosts[0].hostnames.as_deref().unwrap(),
+            ["goproxy.example.com"]
+        );
     }
 
     #[test]

@@ -6,14 +6,13 @@
 //! nothing of the base is hidden, else as a whole. Two differences from Docker remain: what is mounted is
 //! read-only and belongs to the pod's user, and its directories carry the setgid bit.
 
-use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, PodDNSConfig, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeMount};
 
 use super::Settings;
 use super::record::Record;
 use super::template::{
     self, FILES_VOLUME, ReadOnlyRoot, agent_container, credentials_mount, credentials_volume,
-    empty_dir, environment, literal_all, mount, parse_ip, resources, secret_volume,
-    some_unless_empty,
+    empty_dir, environment, literal_all, mount, resources, secret_volume, some_unless_empty,
 };
 use crate::config::Quantities;
 use crate::image_spec::{Layer, TopKind};
@@ -29,8 +28,6 @@ const LAYER_VOLUME: &str = "layer";
 const LAYER: &str = "/run/peitho/layer";
 /// Up to how many entries are mounted one by one: 20 cost 0.1 s (k8s-measurements §5).
 const SINGLE_MOUNTS: usize = 20;
-/// How many name servers a pod may have in all.
-const NAMESERVERS: usize = 3;
 
 /// The pod that launches `record`.
 ///
@@ -80,7 +77,7 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     pod_spec.containers = vec![main];
     pod_spec.volumes = Some(volumes);
     pod_spec.host_aliases = template::host_aliases(settings, &spec.host.extra_hosts);
-    pod_spec.dns_config = dns_config(&spec.host);
+    pod_spec.dns_config = template::dns_config(&spec.host.resolution());
     let name = names::pod(&record.name, &record.uid);
     let pod = Pod {
         metadata: template::pod_metadata(name, owner),
@@ -182,24 +179,6 @@ fn limits(host: &HostSpec) -> Quantities {
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// Docker's `Dns` replaces the resolvers, which in a cluster would take away the names of Services, the
-/// peer's among them. So the cluster's stay first and these come after.
-fn dns_config(host: &HostSpec) -> Option<PodDNSConfig> {
-    let mut nameservers: Vec<String> = host
-        .dns
-        .iter()
-        .filter_map(|address| Some(parse_ip(address)?.to_string()))
-        .collect();
-    nameservers.dedup();
-    nameservers.truncate(NAMESERVERS - 1);
-    let searches = host.dns_search.clone();
-    (!nameservers.is_empty() || !searches.is_empty()).then(|| PodDNSConfig {
-        nameservers: some_unless_empty(nameservers),
-        searches: some_unless_empty(searches),
-        ..PodDNSConfig::default()
-    })
 }
 
 #[cfg(test)]

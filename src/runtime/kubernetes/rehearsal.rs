@@ -13,7 +13,7 @@ use super::{Kubernetes, Settings, compile_pod, pod};
 use crate::config::Override;
 use crate::image_spec::{Layer, TopEntry, TopKind};
 use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, ImageName, Tenant};
-use crate::runtime::{ChaincodeSpec, Error, HostSpec};
+use crate::runtime::{ChaincodeSpec, Error, HostSpec, Resolution};
 use crate::store::Blob;
 
 /// The owner of a pod that will not be: any UID does, but an empty one.
@@ -101,6 +101,7 @@ fn compile(settings: &Settings) -> Result<Pod, Error> {
         env: &[],
         working_dir: None,
         user: None,
+        resolution: &Resolution::default(),
     };
     let secret = owned(compile_pod::secret(&spec, settings, &"rehearsal".into()));
     compile_pod::pod(&spec, settings, &secret.metadata)

@@ -1,5 +1,5 @@
 //! What chaincode pods and compile pods have in common: the security context that PSA `restricted` wants
-//! (design D16), values that Kubernetes must not expand, resources, host entries. Pure; used by `pod` and
+//! (design D16), values that Kubernetes must not expand, resources, how names resolve. Pure; used by `pod` and
 //! `compile_pod`.
 
 use std::collections::BTreeMap;
@@ -7,14 +7,15 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, HostAlias, KeyToPath,
-    LocalObjectReference, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile,
-    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    LocalObjectReference, PodDNSConfig, PodSecurityContext, PodSpec, ResourceRequirements,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::Settings;
 use crate::config::{self, Quantities, RunAs};
+use crate::runtime::Resolution;
 
 /// Where the agent finds [`TOKEN`] and [`CA`]. All of ours in a container lies below `/run/peitho`: in the
 /// agent's own image `/peitho` is the program.
@@ -24,6 +25,8 @@ pub(super) const TOKEN: &str = "token";
 /// The key, and the file, of the certificate authority of the delivery listener.
 pub(super) const CA: &str = "ca.crt";
 
+/// How many name servers a pod may have in all.
+const NAMESERVERS: usize = 3;
 const CREDENTIALS_VOLUME: &str = "credentials";
 /// The volume with the files that a peer uploaded.
 pub(super) const FILES_VOLUME: &str = "files";
@@ -296,8 +299,26 @@ pub(super) fn host_aliases(
     )
 }
 
+/// Docker's `Dns` replaces the resolvers, which in a cluster would take away the names of Services, the
+/// peer's among them. So the cluster's stay first and these come after.
+pub(super) fn dns_config(resolution: &Resolution) -> Option<PodDNSConfig> {
+    let mut nameservers: Vec<String> = resolution
+        .dns
+        .iter()
+        .filter_map(|address| Some(parse_ip(address)?.to_string()))
+        .collect();
+    nameservers.dedup();
+    nameservers.truncate(NAMESERVERS - 1);
+    let searches = resolution.dns_search.clone();
+    (!nameservers.is_empty() || !searches.is_empty()).then(|| PodDNSConfig {
+        nameservers: some_unless_empty(nameservers),
+        searches: some_unless_empty(searches),
+        ..PodDNSConfig::default()
+    })
+}
+
 /// An address as Docker takes it: IPv6 with or without brackets.
-pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
+fn parse_ip(text: &str) -> Option<IpAddr> {
     text.trim_start_matches('[')
         .trim_end_matches(']')
         .parse()
