@@ -378,3 +378,40 @@ fn cut(text: Option<&str>) -> String {
     let text = text.unwrap_or_default().trim();
     text[..text.floor_char_boundary(MESSAGE_KEPT)].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What a pod shows whose main container ended with `reason`, with these `conditions`.
+    fn ended(reason: &str, conditions: Value, metadata: Value) -> Evidence {
+        let terminated = json!({"exitCode": 2, "reason": reason});
+        let pod = json!({
+            "metadata": metadata,
+            "spec": {"containers": [{"name": "chaincode", "image": "baseos:2.5"}]},
+            "status": {"phase": "Failed", "conditions": conditions, "containerStatuses": [{
+                "name": "chaincode", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": terminated},
+            }]},
+        });
+        Evidence::of(&serde_json::from_value(pod).unwrap(), None, Instant::now())
+    }
+
+    #[test]
+    fn why_a_process_ended_is_known_beside_its_code() {
+        let oom = ended("OOMKilled", json!([]), json!({"name": "cc"}));
+        assert_eq!(oom.why_ended(), "OOMKilled");
+
+        let disrupted = json!([{
+            "type": "DisruptionTarget", "status": "True",
+            "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+        }]);
+        let deleting = json!({"name": "cc", "deletionTimestamp": "2026-01-01T00:00:01Z"});
+        assert_eq!(
+            ended("Error", disrupted, deleting).why_ended(),
+            "Error; EvictionByEvictionAPI: Eviction API: evicting; the pod was deleted"
+        );
+    }
+}

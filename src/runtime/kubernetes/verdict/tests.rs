@@ -403,24 +403,6 @@ fn killed_is_137_whatever_the_runtime_says() {
 }
 
 #[test]
-fn why_a_process_ended_is_known_beside_its_code() {
-    let oom = main_is(&terminated(5, "OOMKilled", ""));
-    let evidence = story().shows(1.0, &running()).shows(2.0, &oom).evidence;
-    assert_eq!(evidence.why_ended(), "OOMKilled");
-
-    let mut evicted = main_is(&terminated(2, "Error", ""));
-    evicted["conditions"] = json!([{
-        "type": "DisruptionTarget", "status": "True",
-        "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
-    }]);
-    let story = story().shows(1.0, &running()).deleting();
-    assert_eq!(
-        story.shows(2.0, &evicted).evidence.why_ended(),
-        "Error; EvictionByEvictionAPI: Eviction API: evicting; the pod was deleted"
-    );
-}
-
-#[test]
 fn an_exit_before_the_order_to_end_keeps_its_code() {
     let ended = main_is(&terminated(7, "Error", ""));
     let story = story()
