@@ -28,6 +28,8 @@ fn judge(
     happens: impl FnOnce() -> Result<String>,
     passes: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
+    // A launch whose `wait` is open: that of an earlier one may have gone with its server.
+    end_chaincode(c)?;
     invoke(c, fault).context("before the fault")?;
     let there = left(c)?;
     let before = waits(c).len();
@@ -134,7 +136,6 @@ pub(super) fn end_of_a_process_is_told_and_the_next_invoke_works(
     ]
     .into_iter()
     .try_for_each(|(fault, command)| {
-        end_chaincode(c)?;
         c.reconfigure(|config| with_memory(config, command))?;
         judge(c, fault, "OOMKilled", at_once, || eat(c), passed)
     });
