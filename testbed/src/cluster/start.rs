@@ -121,6 +121,8 @@ impl Start<'_> {
             authority.file("ca", "crt").display()
         ));
         command.args(["--leader-elect=false", "--controllers=*"]);
+        // There is no other node that pods could go to: a test may keep the API server away for a minute, and the node's leases with it.
+        command.arg("--node-monitor-grace-period=3m");
         let plugins = self.layout.data.join("volume-plugins");
         command.arg(format!("--flex-volume-plugin-dir={}", plugins.display()));
         Process::spawn(self.run, "controller-manager", command)

@@ -18,8 +18,6 @@ use crate::world::{Counterparts, PEER};
 
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
-/// When the node is ready again after the API server is: its lease is renewed every 10 s.
-const NODE_BACK: Duration = Duration::from_secs(30);
 /// How much longer an invoke may take than the API server is away.
 const SOON: Duration = Duration::from_secs(15);
 
@@ -31,15 +29,6 @@ fn wait_until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
 /// chaincode crashes and is launched anew.
 pub(super) fn api_server_away_for_a_minute(c: &Counterparts) -> Result<Option<Steps>> {
     deployed(c)?;
-    // Kubernetes itself takes a node whose lease it could not read for lost, for as long as the next lease takes: the grace is as users
-    // have it.
-    c.reconfigure(|config| config["kubernetes"]["schedulingGraceSeconds"] = json!(120))?;
-    let judged = outage(c);
-    c.configure_as_before()?;
-    judged.map(Some)
-}
-
-fn outage(c: &Counterparts) -> Result<Steps> {
     end_chaincode(c)?;
     let before = left(c)?;
     invoke(c, "before the outage")?;
@@ -95,7 +84,7 @@ fn outage(c: &Counterparts) -> Result<Steps> {
             .join()
             .map_err(|_| anyhow!("the query panicked"))??;
         ensure!(
-            invoked <= back + NODE_BACK,
+            invoked <= back + SOON,
             "the API server was back after {back:?}, the query after {invoked:?}"
         );
         Ok(invoked)
@@ -121,7 +110,7 @@ fn outage(c: &Counterparts) -> Result<Steps> {
         left: "nothing twice, and nothing after the removal".to_owned(),
         next: "it runs",
     });
-    Ok(steps)
+    Ok(Some(steps))
 }
 
 /// How long the gate stands in the way.
