@@ -250,7 +250,7 @@ impl Builder {
         let _ = timeout(FLUSH, attached.wait_for(|attached| *attached == 0)).await;
         match end {
             Some(End::Exited { code, .. }) => Ok(Exit { code }),
-            Some(End::Failed(reason)) => Err(Error::NeverStarted(reason.to_string())),
+            Some(End::Failed(reason)) => Err(Error::NeverStarted(heard(&reason))),
             None => Err(Error::NeverStarted(
                 "the compile was dropped: the server is shutting down".into(),
             )),
@@ -314,6 +314,12 @@ impl Drop for Wait<'_> {
     fn drop(&mut self) {
         locked(&self.0.waits).open -= 1;
     }
+}
+
+/// `reason` as a peer can pass it on: it breaks off its open `/build` with what `wait` was answered, and fsouza's client says "cannot
+/// connect to Docker endpoint" of any error with these two words in it (`client.go`, `stream` and `do`).
+fn heard(reason: &str) -> String {
+    reason.replace("connection refused", "connection was refused")
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -112,13 +112,14 @@ impl Chaincode {
             let (go, cache) = (assets.go(), assets.cache());
             sources = go.program(cache, "chaincode", &sources, &Self::basic().difference())?;
         }
-        let place = sources.to_string_lossy();
+        let (place, kind) = (sources.to_string_lossy(), format!("{:?}", self.kind));
         let build = Build {
             name: &format!("package-{}", self.label),
             inputs: &[
                 place.as_bytes(),
                 self.label.as_bytes(),
                 difference.as_bytes(),
+                kind.as_bytes(),
             ],
             announcement: &format!("packaging chaincode {}", self.label),
         };

@@ -134,7 +134,6 @@ pub(crate) fn judge_install(c: &Counterparts, fault: &Fault) -> Result<Row> {
 
 /// The same for a package whose compile goes wrong as the fault says.
 pub(crate) fn judge_install_of(c: &Counterparts, fault: &Fault, compile: Compile) -> Result<Row> {
-    let before = left(c)?;
     let label = label_of(fault.name);
     let package = |compile| {
         Chaincode::copied(compile)
@@ -150,18 +149,18 @@ pub(crate) fn judge_install_of(c: &Counterparts, fault: &Fault, compile: Compile
     let told = refused(told)?;
     expect(&told, fault.says)?;
     in_time(after, fault)?;
-    let left_behind = settled(c, &before)?;
+    no_compile(c)?;
     fault.cause.unset(c)?;
     let good = package(Compile::Copies)?;
     c.with_fabric(|fabric| Ok(fabric.install(PEER, &good)?))
         .context("the next install")?;
-    settled(c, &before)?;
+    no_compile(c)?;
     Ok(Row {
         chapter: Chapter::Install,
         fault: fault.name,
         said: words(&told.output.stderr),
         after: Some(after),
-        left: left_behind,
+        left: "nothing".to_owned(),
         next: "the next install works",
     })
 }
@@ -186,6 +185,12 @@ fn nothing_runs(c: &Counterparts, left: &Left) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Nothing of a compile may be left; its pod goes a moment after its verdict.
+pub(crate) fn no_compile(c: &Counterparts) -> Result<()> {
+    c.wait_for_none("pods", "compile")?;
+    c.wait_for_none("secrets", "compile")
 }
 
 /// What a label may hold of a fault's name.

@@ -100,6 +100,7 @@ impl World {
             anyhow::bail!("a case is still running");
         };
         if let Some(Ok(counterparts)) = world.counterparts.into_inner() {
+            counterparts.table.show();
             let Counterparts {
                 fabric,
                 peitho,

@@ -64,7 +64,7 @@ const FAULTS: &[Fault] = &[
             |c| with_builder(c, "10.88.0.1:5009/away:1"),
             copying_builder,
         ),
-        says: &["10.88.0.1:5009/away:1", "connection refused"],
+        says: &["10.88.0.1:5009/away:1", "connection was refused"],
         known_after: SECOND_PULL,
     },
     Fault {

@@ -62,6 +62,14 @@ impl Table {
         self.rows().push(row);
     }
 
+    /// Prints what this run saw.
+    pub(crate) fn show(&self) {
+        for row in self.rows().iter() {
+            let after = row.after.unwrap_or_default().as_secs_f64();
+            testbed::say(format!("{after:7.1} s  {}: {}", row.fault, row.said));
+        }
+    }
+
     /// After a run of all cases: renews the page when that is asked for, else holds it against what was seen: which faults there are.
     /// What is said of each its case has judged, and times and random names differ from run to run.
     pub(crate) fn compare(&self) -> Result<()> {
