@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::{Steps, scenario};
 
 use super::lifecycle::{BASIC, LEFT, answer_of_wait, deployed, waits};
@@ -31,6 +32,17 @@ fn judge(
     // A launch whose `wait` is open: that of an earlier one may have gone with its server.
     end_chaincode(c)?;
     invoke(c, fault).context("before the fault")?;
+    // The chaincode answers up to a second before the kubelet tells that it runs.
+    let ready = [
+        "wait",
+        "pods",
+        "--selector=app.kubernetes.io/component=chaincode",
+        "--for=condition=Ready",
+        "--timeout=30s",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+    ];
+    c.cluster.kubectl(&ready)?;
     let there = left(c)?;
     let before = waits(c).len();
     let log = c.with_peitho(|peitho| Ok(peitho.process().log().len()))?;

@@ -62,9 +62,12 @@ impl Table {
         self.rows().push(row);
     }
 
-    /// Prints what this run saw.
+    /// Prints what this run saw, and leaves it as a page in `target/`, also when the run is not whole.
     pub(crate) fn show(&self) {
-        for row in self.rows().iter() {
+        let mut rows = self.rows().clone();
+        rows.sort_by_key(|row| row.chapter);
+        fs::write(project().join("target/faults.md"), render(&rows)).ok();
+        for row in rows {
             let after = row.after.unwrap_or_default().as_secs_f64();
             testbed::say(format!("{after:7.1} s  {}: {}", row.fault, row.said));
         }
