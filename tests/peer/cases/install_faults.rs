@@ -105,7 +105,7 @@ const WITHOUT_END: Fault = Fault {
     cause: Cause::Config(|_, config| {
         config["compile"]["timeoutSeconds"] = json!(TIMEOUT.as_secs());
     }),
-    says: &["the compile was ended after 5 s, see compile.timeoutSeconds"],
+    says: &["the compile was ended after 5 s (compile.timeoutSeconds)"],
     known_after: TIMEOUT,
 };
 
