@@ -132,22 +132,32 @@ fn render(rows: &[Row]) -> String {
     page
 }
 
-/// What matters of a command line's output: its last error, from the peer's own failure on, with long hashes shortened.
+/// How many of an error's last lines are shown, after its first.
+const LAST_LINES: usize = 3;
+
+/// What matters of a command line's output: its error, from the peer's own failure on, with long hashes shortened. Of many lines, as a
+/// compiler prints them, the first and the last.
 pub(crate) fn words(stderr: &str) -> String {
-    let error = stderr
-        .lines()
-        .rfind(|line| line.contains("rror"))
-        .unwrap_or(stderr)
-        .trim();
+    let error = stderr.find("Error: ").map_or(stderr, |at| &stderr[at..]);
     let begins = [
         "could not launch chaincode",
+        "docker build failed: Error",
         "failed to invoke backing implementation",
     ];
     let from = begins
         .iter()
         .find_map(|begin| error.find(begin))
         .unwrap_or_default();
-    shortened(unquoted(&error[from..]).trim_end_matches(['"', ' ']))
+    let error = unquoted(&error[from..]);
+    let mut lines: Vec<&str> = error
+        .lines()
+        .map(|line| line.trim_matches(['"', ' ']))
+        .filter(|line| !line.is_empty())
+        .collect();
+    if lines.len() > LAST_LINES + 1 {
+        lines.splice(1..lines.len() - LAST_LINES, ["…"]);
+    }
+    shortened(&lines.join(" / "))
 }
 
 /// Without the backslashes of a text inside of a text.
