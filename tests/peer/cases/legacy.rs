@@ -9,7 +9,7 @@ use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::scenario::{self, PeerEnd};
 use testbed::{Network, Steps};
 
-use super::lifecycle::COMPILER;
+use super::lifecycle::{COMPILER, expect_main_job};
 use crate::engine::Engine;
 use crate::faults::{Chapter, Row, words};
 use crate::world::{Counterparts, PEER, REFERENCE};
@@ -88,21 +88,7 @@ fn wait_until_running(c: &Counterparts, expected: &[&str]) -> Result<()> {
 fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
     c.ensure_network(Network::V1_4)?;
     let seen = c.with_fabric(|fabric| scenario::lscc::main_job(&c.assets, fabric, peer, name))?;
-    ensure!(
-        seen.value == "value",
-        "Get after Put answered {:?}",
-        seen.value
-    );
-    ensure!(
-        seen.before == format!("{name} v1"),
-        "before the upgrade: {:?}",
-        seen.before
-    );
-    ensure!(
-        seen.after == format!("{name} v2"),
-        "after the upgrade: {:?}",
-        seen.after
-    );
+    expect_main_job(&seen, name)?;
     expect_processes(c, name, &[&format!("{name}:1"), &serving(name)])?;
     Ok(seen.steps)
 }

@@ -17,8 +17,8 @@ const REFERENCE_BASIC: &str = "refbasic";
 /// What Go says of the broken chaincode.
 pub(super) const COMPILER: &str = "undefined: undefinedThing";
 
-fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
-    let seen = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, peer, name))?;
+/// What the main job must have seen, whichever way the release goes.
+pub(super) fn expect_main_job(seen: &scenario::MainJob, name: &str) -> Result<()> {
     ensure!(
         seen.value == "value",
         "Get after Put answered {:?}",
@@ -34,6 +34,12 @@ fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
         "after the upgrade: {:?}",
         seen.after
     );
+    Ok(())
+}
+
+fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
+    let seen = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, peer, name))?;
+    expect_main_job(&seen, name)?;
     Ok(seen.steps)
 }
 
