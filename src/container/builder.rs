@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::output::{Attached, BuilderLog, Log};
 use super::{CreateSpec, Error, Output, Policy};
@@ -24,6 +24,11 @@ const OUTPUT: &str = "/chaincode/output";
 /// How long `wait` holds its answer for attached clients: fsouza discards what comes after the answer, moby
 /// does not read before it (protocol rule 12).
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// How long the answer "it failed" keeps behind the last byte for them. fsouza's client reads beside its `wait` and
+/// drops what it has not read when that is answered, and nothing tells the server that it has read: on a busy
+/// machine every fiftieth error lost its last lines. Peers make nothing of the output of a success.
+const READ: Duration = Duration::from_millis(100);
 
 /// A builder whose peer went away is forgotten after this: longer than any peer waits for an install.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
@@ -249,7 +254,12 @@ impl Builder {
         let mut attached = self.attached.subscribe();
         let _ = timeout(FLUSH, attached.wait_for(|attached| *attached == 0)).await;
         match end {
-            Some(End::Exited { code, .. }) => Ok(Exit { code }),
+            Some(End::Exited { code, .. }) => {
+                if code != 0 {
+                    sleep(READ).await;
+                }
+                Ok(Exit { code })
+            }
             Some(End::Failed(reason)) => Err(Error::NeverStarted(heard(&reason))),
             None => Err(Error::NeverStarted(
                 "the compile was dropped: the server is shutting down".into(),
