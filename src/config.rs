@@ -26,11 +26,13 @@ mod kubernetes;
 mod legacy;
 mod listen;
 mod log;
+mod oci;
 mod pattern;
 mod pod_template;
 mod proxy;
 mod quantity;
 mod reference;
+mod role;
 mod run_as;
 mod store;
 
@@ -42,13 +44,15 @@ pub use delivery::Delivery;
 pub use error::{Error, Notice, Origin, Problem};
 pub use images::{ImageMode, Images, Registry, Scheme};
 pub use kubernetes::{HostAlias, Kubernetes, PullPolicy};
-pub use listen::Listen;
+pub use listen::{Addresses, Listen};
 pub use log::{Log, LogColor, LogFormat};
+pub use oci::Oci;
 pub use pattern::Pattern;
 pub use pod_template::{Override, PodTemplate};
 pub use proxy::Proxy;
 pub use quantity::{Quantities, Quantity};
 pub use reference::reference;
+pub use role::{Reach, Roles, RuntimeChoice, RuntimeKind, Surrounding};
 pub use run_as::RunAs;
 pub use store::Store;
 
@@ -72,6 +76,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// The cluster and namespace in which chaincode runs.
     pub kubernetes: Kubernetes,
+    /// Containers on this machine, where no cluster runs them.
+    pub oci: Oci,
     /// The image of Peitho's own program in pods.
     pub agent: Agent,
     /// How chaincode is compiled.
@@ -131,6 +137,7 @@ impl Config {
         self.images.check(&mut problems);
         self.delivery.check(&mut problems);
         self.kubernetes.check(&mut problems);
+        self.oci.check(&mut problems);
         self.agent.check(&mut problems);
         self.compile.check(&mut problems);
         self.chaincode.check(&mut problems);

@@ -4,6 +4,7 @@
 //! a Kubernetes object.
 
 mod digest;
+mod host;
 mod image;
 pub mod kubernetes;
 mod language;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use digest::{Digest, Hasher};
+pub use host::HostName;
 pub use image::ImageName;
 pub use language::{LANGUAGE_LABEL, Language};
 

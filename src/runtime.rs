@@ -15,10 +15,15 @@ use crate::store::Ingest;
 use crate::store::spool::Spool;
 
 mod compile_agent;
+mod instance;
 pub mod kubernetes;
+pub mod oci;
 mod orders;
 mod process;
 mod surroundings;
+
+pub use instance::InstanceMaterial;
+pub use surroundings::{BundleError, Surroundings};
 
 /// What can go wrong with a runtime.
 #[derive(Debug, thiserror::Error)]

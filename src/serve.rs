@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,18 +13,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Check};
 use crate::compile::{self, Compiles};
-use crate::config::Config;
+use crate::config::{Addresses, Config};
 use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
-use crate::grant::Grants;
 use crate::image::Images;
 use crate::listener::{self, Bound, Drain};
-use crate::names::InstanceName;
+use crate::names::Digest;
 use crate::registry::Registries;
 use crate::runtime::Runtime;
-use crate::runtime::kubernetes::{self, InstanceMaterial, Kubernetes};
 use crate::store::{self, Store};
+
+mod runtimes;
+
+use runtimes::Additions;
 
 /// Requests in flight get this long at the end, `wait` and `attach` among them; Kubernetes allows a pod 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -59,39 +60,33 @@ struct Server {
 
 /// Puts the parts together, from the bottom to the top.
 async fn start(config: &Config) -> anyhow::Result<Server> {
+    let roles = config.roles(runtimes::surrounding());
     // The addresses first: the quickest mistakes to tell.
-    let bound = Listeners::bind(config).await?;
+    let bound = Listeners::bind(&config.listen.addresses(roles.reach())).await?;
     let additions = Additions::read(config)?;
 
     let store = Store::open(&config.store.directory).await?;
     let registries = Registries::new(&config.images.registries).await?;
-    let images = Images::new(store.clone(), registries);
+    let images = Images::new(store.clone(), registries.clone());
 
-    let instance: InstanceName = config.kubernetes.instance.parse()?;
-    let connection = kubernetes::connect(&config.kubernetes).await?;
-    kubernetes::check_access(&connection).await?;
-    let kubernetes::Connection {
-        client, namespace, ..
-    } = connection;
-    let material = kubernetes::load_or_create(client.clone(), &namespace, &instance).await?;
+    let delivery = bound.delivery.addr;
+    let (runtimes, grants) =
+        runtimes::start(config, roles, delivery, &store, &registries, additions).await?;
     let tls = delivery::tls::server_config(
-        &material.ca_cert_pem,
-        &material.ca_key_pem,
-        &config.delivery.address,
+        &runtimes.material.ca_cert_pem,
+        &runtimes.material.ca_key_pem,
+        &runtimes.delivery,
     )?;
-    let grants = Grants::new(*material.token_key.expose_secret());
-    let settings = settings(config, instance, namespace.clone(), &material, additions);
-    let compile_settings = compile_settings(config, &settings);
-    let kubernetes = Kubernetes::start(client, settings, grants.clone()).await?;
-    let runtime: Arc<dyn Runtime> = Arc::clone(&kubernetes) as _;
 
     let tasks = TaskTracker::new();
     let closing = CancellationToken::new();
-    let until = closing.clone();
-    tasks.spawn(async move { until.run_until_cancelled(kubernetes.rehearse()).await });
+    if let Some(kubernetes) = runtimes.kubernetes {
+        let until = closing.clone();
+        tasks.spawn(async move { until.run_until_cancelled(kubernetes.rehearse()).await });
+    }
     let compiles = Compiles::new(
-        compile_settings,
-        Arc::clone(&runtime),
+        compile_settings(config, runtimes.compile_digest),
+        runtimes.compile,
         store.clone(),
         TaskTracker::new(),
     );
@@ -99,7 +94,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let containers = Containers::new(
         images.clone(),
         compiles.clone(),
-        Arc::clone(&runtime),
+        runtimes.chaincode,
         store.clone(),
         Policy {
             allowed_images: config.compile.allowed_images.clone(),
@@ -110,7 +105,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let requests = engine_api::metrics::Requests::default();
     let counters = Arc::<Counters>::default();
     let admin = admin::router(Admin {
-        checks: checks(&store, &runtime),
+        checks: checks(&store, runtimes.all),
         requests: requests.clone(),
         counters: Arc::clone(&counters),
     });
@@ -132,7 +127,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     tracing::info!(
         engine_api = %bound.engine_api.addr, delivery = %bound.delivery.addr, admin = %bound.admin.addr,
-        namespace, store = %config.store.directory.display(), version = env!("CARGO_PKG_VERSION"),
+        runtime = %runtimes.chosen, store = %config.store.directory.display(), version = env!("CARGO_PKG_VERSION"),
         "serving; peers reach it with CORE_VM_ENDPOINT=tcp://<this host>:{}", bound.engine_api.addr.port()
     );
     Ok(Server {
@@ -197,8 +192,7 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let listen = &config.listen;
+    async fn bind(listen: &Addresses) -> anyhow::Result<Self> {
         Ok(Self {
             engine_api: listener::bind(listen.engine_api)
                 .await
@@ -232,96 +226,35 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// What the configuration adds to pods, read before anything is asked of the cluster.
-struct Additions {
-    templates: kubernetes::Templates,
-    surroundings: kubernetes::Surroundings,
-}
-
-impl Additions {
-    fn read(config: &Config) -> anyhow::Result<Self> {
-        let Config {
-            kubernetes,
-            compile,
-            chaincode,
-            delivery,
-            ..
-        } = config;
-        Ok(Self {
-            templates: kubernetes::Templates::read(kubernetes, compile, chaincode)?,
-            surroundings: kubernetes::Surroundings::read(compile, &delivery.address)?,
-        })
-    }
-}
-
-fn settings(
-    config: &Config,
-    instance: InstanceName,
-    namespace: String,
-    material: &InstanceMaterial,
-    additions: Additions,
-) -> kubernetes::Settings {
-    let Additions {
-        templates,
-        surroundings,
-    } = additions;
-    let Config {
-        kubernetes,
-        compile,
-        chaincode,
-        agent,
-        delivery,
-        ..
-    } = config.clone();
-    kubernetes::Settings {
-        namespace,
-        instance,
-        host_aliases: kubernetes.host_aliases,
-        image_pull_secrets: kubernetes.image_pull_secrets,
-        image_pull_policy: kubernetes.image_pull_policy,
-        scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
-        agent_image: agent.image,
-        delivery_address: delivery.address,
-        delivery_ca_pem: material.ca_cert_pem.clone(),
-        compile_requests: compile.requests,
-        compile_limits: compile.limits,
-        compile_run_as_user: compile.run_as_user,
-        compile_timeout: Duration::from_secs(compile.timeout_seconds),
-        chaincode_requests: chaincode.requests,
-        chaincode_run_as_user: chaincode.run_as_user,
-        surroundings,
-        templates,
-    }
-}
-
-fn compile_settings(config: &Config, pods: &kubernetes::Settings) -> compile::Settings {
+fn compile_settings(config: &Config, surroundings: Option<Digest>) -> compile::Settings {
     compile::Settings {
         parallel: config.compile.parallel,
         timeout: Duration::from_secs(config.compile.timeout_seconds),
         install_timeout: Duration::from_secs(config.compile.install_timeout_seconds),
         abandon_grace: Duration::from_secs(config.compile.abandoned_after_seconds),
         env: config.compile.env.clone(),
-        surroundings: pods.compile_digest(),
+        surroundings,
     }
 }
 
 /// What readiness depends on; liveness depends on nothing (design D10).
-fn checks(store: &Store, runtime: &Arc<dyn Runtime>) -> Vec<Check> {
-    let (store, runtime) = (store.clone(), Arc::clone(runtime));
-    vec![
-        Check::new("store", move || {
-            let store = store.clone();
-            async move {
-                match store.check_writable().await {
-                    // A full store refuses builds and says so; launches go on, so peers must still get here.
-                    Ok(()) | Err(store::Error::Full { .. }) => Ok(()),
-                    Err(error) => Err(error.to_string()),
-                }
+fn checks(store: &Store, runtimes: Vec<(&'static str, Arc<dyn Runtime>)>) -> Vec<Check> {
+    let store = store.clone();
+    let of_store = Check::new("store", move || {
+        let store = store.clone();
+        async move {
+            match store.check_writable().await {
+                // A full store refuses builds and says so; launches go on, so peers must still get here.
+                Ok(()) | Err(store::Error::Full { .. }) => Ok(()),
+                Err(error) => Err(error.to_string()),
             }
-        }),
-        Check::new("kubernetes", move || {
+        }
+    });
+    let of_runtimes = runtimes.into_iter().map(|(name, runtime)| {
+        Check::new(name, move || {
             let runtime = Arc::clone(&runtime);
             async move { runtime.ready().await.map_err(|error| error.to_string()) }
-        }),
-    ]
+        })
+    });
+    std::iter::once(of_store).chain(of_runtimes).collect()
 }

@@ -4,12 +4,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Quantities, quantities};
-use super::{Override, PodTemplate, Problems, RunAs};
+use super::{Override, PodTemplate, Problems, RunAs, RuntimeChoice};
 
 /// Chaincode pods.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Chaincode {
+    /// What runs the containers: `auto`, `kubernetes` or `oci`. `auto` is `kubernetes` in a pod and where
+    /// `kubernetes.kubeconfig` is set, and `oci` elsewhere.
+    pub runtime: RuntimeChoice,
     /// Resource requests of a chaincode pod: small, or idle chaincode fills a node.
     pub requests: Quantities,
     /// The numeric user (and group) where the runtime image names none by number; `none` leaves them to the platform,
@@ -28,6 +31,7 @@ pub struct Chaincode {
 impl Default for Chaincode {
     fn default() -> Self {
         Self {
+            runtime: RuntimeChoice::default(),
             requests: quantities([("cpu", "10m"), ("memory", "64Mi")]),
             run_as_user: RunAs::User(500),
             allowed_capabilities: Vec::new(),

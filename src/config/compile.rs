@@ -8,12 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Quantities, quantities};
-use super::{Pattern, PodTemplate, Problems, Proxy, RunAs};
+use super::{Pattern, PodTemplate, Problems, Proxy, RunAs, RuntimeChoice};
 
 /// Compile pods.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Compile {
+    /// What runs the containers: `auto`, `kubernetes` or `oci`. `auto` is `kubernetes` in a pod and where
+    /// `kubernetes.kubeconfig` is set, and `oci` elsewhere.
+    pub runtime: RuntimeChoice,
     /// How many compiles run at once; others wait in a queue.
     pub parallel: usize,
     /// Seconds after which a compile is ended.
@@ -50,6 +53,7 @@ pub struct Compile {
 impl Default for Compile {
     fn default() -> Self {
         Self {
+            runtime: RuntimeChoice::default(),
             parallel: 4,
             timeout_seconds: 30 * 60,
             install_timeout_seconds: 300,
@@ -103,6 +107,7 @@ impl Compile {
 impl fmt::Debug for Compile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compile")
+            .field("runtime", &self.runtime)
             .field("parallel", &self.parallel)
             .field("timeout_seconds", &self.timeout_seconds)
             .field("install_timeout_seconds", &self.install_timeout_seconds)

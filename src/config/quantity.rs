@@ -41,6 +41,18 @@ const SUFFIXES: [(&str, f64); 15] = [
     ("E", 1e18),
 ];
 
+impl Quantity {
+    /// Rounded up, for example bytes.
+    pub fn whole(self) -> u64 {
+        self.0.ceil() as u64
+    }
+
+    /// Rounded up, for example thousandths of a CPU.
+    pub fn thousandths(self) -> u64 {
+        (self.0 * 1e3).ceil() as u64
+    }
+}
+
 impl FromStr for Quantity {
     type Err = NotAQuantity;
 

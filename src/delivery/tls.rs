@@ -26,10 +26,10 @@ pub enum Error {
     #[error("the CA of this instance: {0}")]
     Authority(#[source] rcgen::Error),
     /// No certificate for this host.
-    #[error("a certificate for {host}: {source}")]
+    #[error("a certificate for {hosts}: {source}")]
     Certificate {
-        /// The host of `delivery.address`.
-        host: String,
+        /// The hosts of the addresses.
+        hosts: String,
         /// Why.
         source: rcgen::Error,
     },
@@ -38,27 +38,30 @@ pub enum Error {
     Tls(#[from] rustls::Error),
 }
 
-/// TLS for the listener that pods reach under `address`, `https://host:port` with a DNS name or an IP
+/// TLS for the listener that containers reach under `addresses`, each `https://host:port` with a DNS name or an IP
 /// address: http/1.1, no client certificates, a certificate signed by the CA of `ca_certificate` and
 /// `ca_key`, both PEM.
 ///
 /// # Errors
-/// When the address has no host or the CA cannot sign.
+/// When an address has no host or the CA cannot sign.
 pub fn server_config(
     ca_certificate: &str,
     ca_key: &SecretString,
-    address: &str,
+    addresses: &[String],
 ) -> Result<Arc<ServerConfig>, Error> {
-    let host = host_of(address).ok_or_else(|| Error::Address(address.to_owned()))?;
+    let hosts: Vec<String> = addresses
+        .iter()
+        .map(|address| host_of(address).ok_or_else(|| Error::Address(address.clone())))
+        .collect::<Result<_, _>>()?;
     let authority = KeyPair::from_pem(ca_key.expose_secret())
         .and_then(|key| Issuer::from_ca_cert_pem(ca_certificate, key))
         .map_err(Error::Authority)?;
     let certificate = |source| Error::Certificate {
-        host: host.clone(),
+        hosts: hosts.join(", "),
         source,
     };
     let key = KeyPair::generate().map_err(certificate)?;
-    let signed = parameters(&host)
+    let signed = parameters(&hosts)
         .and_then(|parameters| parameters.signed_by(&key, &authority))
         .map_err(certificate)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -71,8 +74,8 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-fn parameters(host: &str) -> Result<CertificateParams, rcgen::Error> {
-    let mut parameters = CertificateParams::new(vec![host.to_owned()])?;
+fn parameters(hosts: &[String]) -> Result<CertificateParams, rcgen::Error> {
+    let mut parameters = CertificateParams::new(hosts)?;
     parameters.distinguished_name = DistinguishedName::new();
     parameters
         .distinguished_name
@@ -119,7 +122,7 @@ mod tests {
     fn what_is_wrong_with_address_or_authority_is_said() {
         let no_key = SecretString::from("no key");
         let told = |address| {
-            server_config("no certificate", &no_key, address)
+            server_config("no certificate", &no_key, &[str::to_owned(address)])
                 .unwrap_err()
                 .to_string()
         };

@@ -28,11 +28,19 @@ const SPOOL: &str = "/run/peitho/spool";
 const HOME: &str = "/run/peitho/home";
 const TMP: &str = "/run/peitho/tmp";
 
-/// Directories that the command may write, each with a short name. The program's is not one of them.
-pub(super) const WRITABLE: [(&str, &str); 5] = [
+/// Directories by which command and agent exchange what they have, each with a short name.
+pub(super) const EXCHANGE: [(&str, &str); 3] = [
     ("input", "/chaincode/input"),
     ("output", "/chaincode/output"),
     ("spool", SPOOL),
+];
+
+/// All directories that the command may write where the rest of its image is closed to it, each with a short name. The
+/// program's is not one of them.
+pub(super) const WRITABLE: [(&str, &str); 5] = [
+    EXCHANGE[0],
+    EXCHANGE[1],
+    EXCHANGE[2],
     ("home", HOME),
     ("tmp", TMP),
 ];

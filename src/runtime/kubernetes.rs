@@ -44,7 +44,7 @@ use self::watch::Watch;
 use super::orders::Orders;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
-    UploadedFile,
+    Surroundings, UploadedFile,
 };
 use crate::config::{HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
@@ -52,9 +52,8 @@ use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, 
 
 pub use self::access::{RIGHTS, Right, check_access};
 pub use self::connect::{ConnectError, Connection, connect};
-pub use self::instance::{InstanceMaterial, load_or_create};
+pub use self::instance::load_or_create;
 pub use self::templates::Templates;
-pub use super::surroundings::{BundleError, Surroundings};
 
 /// How long orders wait for the watches after a start of Peitho.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);

@@ -96,7 +96,7 @@ impl Surroundings {
     }
 
     /// Digest of all of it; `None` for nothing. A result may depend on it (design D7).
-    pub(super) fn digest(&self) -> Option<Digest> {
+    pub fn digest(&self) -> Option<Digest> {
         if self.bundle.is_none() && self.proxy.is_empty() {
             return None;
         }

@@ -1,6 +1,8 @@
 //! Owns Peitho as the thing under test: its program, its image, and a running one, on this machine or as a pod. Both ways use
 //! the committed manifests, so that no test ever runs with a right that a user would not have.
 
+mod machine;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use crate::process::Process;
 use crate::registry::Registry;
 use crate::run::Run;
 use crate::{http, program, progress, wait};
+
+pub use machine::Machine;
 
 /// Namespace of Peitho itself in the committed manifests.
 pub const NAMESPACE: &str = "peitho";
@@ -111,6 +115,15 @@ pub enum Log {
     Trace,
 }
 
+impl Log {
+    fn level(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Trace => "info,peitho=trace,kube=trace,hyper=debug,tower=debug,rustls=debug",
+        }
+    }
+}
+
 /// Peitho as a process of this machine, with the rights of the committed Role and no others.
 #[derive(Debug)]
 pub struct Peitho {
@@ -128,10 +141,6 @@ impl Peitho {
         build: &Build,
         log: Log,
     ) -> Result<Peitho> {
-        let level = match log {
-            Log::Info => "info",
-            Log::Trace => "info,peitho=trace,kube=trace,hyper=debug,tower=debug,rustls=debug",
-        };
         for manifest in ["namespace.yaml", "serviceaccount.yaml", "role.yaml"] {
             let path = project().join("deploy").join(manifest);
             cluster.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
@@ -152,7 +161,7 @@ impl Peitho {
                 "caBundle": cluster.authority(),
             },
             "chaincode": {"overrides": overrides()},
-            "log": {"level": level, "color": "never"},
+            "log": {"level": log.level(), "color": "never"},
         });
         let file = run.dir().join("peitho.yml");
         fs::write(&file, serde_json::to_string_pretty(&config)?)?;

@@ -123,9 +123,12 @@ impl World {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let url = format!("https://{address}");
-        let tls =
-            delivery::tls::server_config(&self.authority.certificate, &self.authority.key, &url)
-                .unwrap();
+        let tls = delivery::tls::server_config(
+            &self.authority.certificate,
+            &self.authority.key,
+            &[url.clone()],
+        )
+        .unwrap();
         let router = self.router().await;
         let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(tls), router));
         Server {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use peitho::config::Config;
+use peitho::config::{Config, Surrounding};
 use peitho::runtime::kubernetes::RIGHTS;
 use serde_json::{Value, json};
 
@@ -108,10 +108,11 @@ fn the_deployment_fits_the_program() {
         })
         .collect()
     };
+    let listen = (config.listen).addresses(config.roles(Surrounding::Cluster).reach());
     let listen = [
-        ("engine".to_owned(), config.listen.engine_api.port().into()),
-        ("delivery".to_owned(), config.listen.delivery.port().into()),
-        ("admin".to_owned(), config.listen.admin.port().into()),
+        ("engine".to_owned(), listen.engine_api.port().into()),
+        ("delivery".to_owned(), listen.delivery.port().into()),
+        ("admin".to_owned(), listen.admin.port().into()),
     ];
     assert_eq!(ports(&container["ports"], "containerPort"), listen);
     assert_eq!(

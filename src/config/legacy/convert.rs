@@ -8,8 +8,8 @@ use http::Uri;
 use serde_saphyr::Spanned;
 
 use super::{Converted, Unreadable};
-use crate::config::Listen;
 use crate::config::document::{Content, Node};
+use crate::config::{Listen, Reach};
 
 type Result = std::result::Result<Converted, Unreadable>;
 
@@ -59,7 +59,7 @@ pub(super) fn address(node: &Node) -> Result {
     let uri: Uri = full.parse().map_err(|_| unreadable())?;
     let host = uri.host().filter(|host| !host.is_empty());
     let host = host.ok_or_else(unreadable)?;
-    let port = Listen::default().delivery.port();
+    let port = Listen::default().addresses(Reach::Network).delivery.port();
     let address = format!("https://{host}:{port}");
     let rest = format!(", with the value {address}; the Service needs that port too");
     Ok(Converted::To(Content::Text(address), rest))

@@ -1,6 +1,5 @@
-//! What all replicas of one Peitho share: the key of the tokens, and the certificate authority of the
-//! delivery listener (design D16). It lies in a Secret that the first one makes, so tokens and certificates
-//! hold beyond a restart. Called by `serve` before the listeners open.
+//! [`InstanceMaterial`] in a Secret that the first replica makes and all share. Called by `serve` before the
+//! listeners open.
 
 use std::collections::BTreeMap;
 
@@ -8,32 +7,17 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
-};
 use secrecy::zeroize::Zeroize as _;
-use secrecy::{SecretBox, SecretString};
+use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 
 use super::request::Requests;
 use crate::names::InstanceName;
 use crate::names::kubernetes as names;
-use crate::runtime::Error;
+use crate::runtime::{Error, InstanceMaterial};
 
 const TOKEN_KEY: &str = "token.key";
 const CA_CERT: &str = "delivery-ca.crt";
 const CA_KEY: &str = "delivery-ca.key";
-const YEARS: i64 = 10;
-
-/// What all replicas of one instance share. `Debug` shows no key.
-#[derive(Debug)]
-pub struct InstanceMaterial {
-    /// The key of [`crate::grant::Grants`].
-    pub token_key: SecretBox<[u8; 32]>,
-    /// The delivery CA's certificate, PEM.
-    pub ca_cert_pem: String,
-    /// The delivery CA's private key, PEM (PKCS#8, ECDSA P-256).
-    pub ca_key_pem: SecretString,
-}
 
 /// Reads the instance's Secret in `namespace`, or makes it: of several that start at once one makes it.
 ///
@@ -69,29 +53,15 @@ pub async fn load_or_create(
 }
 
 fn generate(instance: &InstanceName) -> Result<Secret, Error> {
-    let failed = |error: rcgen::Error| {
+    let made = InstanceMaterial::generate(instance).map_err(|error| {
         Error::Refused(format!(
             "making the delivery certificate authority: {error}"
         ))
-    };
-    let key = KeyPair::generate().map_err(failed)?;
-    let now = time::OffsetDateTime::now_utc();
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("{instance} delivery"));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    // Clocks of nodes may be behind.
-    params.not_before = now - time::Duration::hours(1);
-    params.not_after = now + time::Duration::days(365 * YEARS);
-    let certificate = params.self_signed(&key).map_err(failed)?;
-    let token_key: [u8; 32] = rand::random();
+    })?;
     let data = [
-        (TOKEN_KEY, token_key.to_vec()),
-        (CA_CERT, certificate.pem().into_bytes()),
-        (CA_KEY, key.serialize_pem().into_bytes()),
+        (TOKEN_KEY, made.token_key.expose_secret().to_vec()),
+        (CA_CERT, made.ca_cert_pem.into_bytes()),
+        (CA_KEY, made.ca_key_pem.expose_secret().as_bytes().to_vec()),
     ];
     Ok(Secret {
         metadata: ObjectMeta {
@@ -146,12 +116,10 @@ fn read(secret: Secret) -> Result<InstanceMaterial, Error> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
     #[test]
-    fn what_is_made_is_read_again_and_signs() {
+    fn what_is_made_is_read_again() {
         let secret = generate(&InstanceName::default()).unwrap();
         let material = read(secret.clone()).unwrap();
         let again = read(secret).unwrap();
@@ -159,14 +127,6 @@ mod tests {
             material.token_key.expose_secret(),
             again.token_key.expose_secret()
         );
-        let key = KeyPair::from_pem(material.ca_key_pem.expose_secret()).unwrap();
-        let params = CertificateParams::default();
-        let issuer = rcgen::Issuer::from_params(&params, &key);
-        let leaf = KeyPair::generate().unwrap();
-        CertificateParams::new(vec!["peitho".to_owned()])
-            .unwrap()
-            .signed_by(&leaf, &issuer)
-            .unwrap();
         assert!(material.ca_cert_pem.starts_with("-----BEGIN CERTIFICATE"));
     }
 

@@ -88,7 +88,7 @@ async fn a_bare_fin_under_tls_is_a_half_close() {
     let server = delivery::tls::server_config(
         &ca.pem(),
         &key.serialize_pem().into(),
-        "https://127.0.0.1:1",
+        &["https://127.0.0.1:1".to_owned()],
     );
     let mut world = World::with(Some(server.unwrap())).await;
     let mut roots = rustls::RootCertStore::empty();

@@ -1,0 +1,186 @@
+//! The orders for chaincode containers: record, files, launch, end and removal. Called through the trait in `oci`,
+//! which has taken the container's turn where two orders must not overlap.
+
+use futures::StreamExt as _;
+use secrecy::ExposeSecret as _;
+
+use super::Oci;
+use super::host::Standing;
+use super::plan;
+use super::records::{Chaincode, Phase, Record};
+use crate::names::{ContainerKey, HostName};
+use crate::runtime::{ChaincodeSpec, Error, Exit, Found, LogStream, Outcome, State, UploadedFile};
+
+/// What a container's record may hold of files, in bytes: the same as in Kubernetes.
+const FILES_LIMIT: usize = 768 << 10;
+
+impl Oci {
+    fn chaincode_name(&self, key: &ContainerKey) -> HostName {
+        HostName::chaincode(&self.settings.instance, key)
+    }
+
+    pub(super) async fn create_record(&self, spec: &ChaincodeSpec) -> Result<(), Error> {
+        let record = Record::Chaincode(Box::new(Chaincode {
+            spec: spec.clone(),
+            files: Vec::new(),
+            started: false,
+        }));
+        match self
+            .records
+            .create(&self.chaincode_name(&spec.key), record)
+            .await?
+        {
+            true => Ok(()),
+            false => Err(Error::Exists(spec.key.clone())),
+        }
+    }
+
+    pub(super) fn find_container(&self, key: &ContainerKey) -> Option<Found> {
+        let name = self.chaincode_name(key);
+        let chaincode = self.records.chaincode(&name)?;
+        let phase = self.records.phase(&name)?.borrow().clone();
+        let state = match phase {
+            Phase::Created => State::Created,
+            Phase::Refused(reason) => State::NeverStarted(reason),
+            Phase::Removed => return None,
+            Phase::Launched => self.launched_state(&name),
+        };
+        Some(Found {
+            spec: chaincode.spec,
+            state,
+        })
+    }
+
+    fn launched_state(&self, name: &HostName) -> State {
+        match self.host.state(name) {
+            Some(Standing::Running) => State::Running,
+            Some(Standing::Exited(end)) => State::Exited(Exit { code: end.code }),
+            None => State::NeverStarted(INTERRUPTED.to_owned()),
+        }
+    }
+
+    pub(super) async fn add_files(
+        &self,
+        key: &ContainerKey,
+        files: Vec<UploadedFile>,
+    ) -> Result<(), Error> {
+        let (name, chaincode) = self.existing(key)?;
+        if chaincode.started {
+            return Err(Error::Refused(format!(
+                "container {key} was started: files can be put before the start only"
+            )));
+        }
+        let bytes = files
+            .iter()
+            .map(|it| it.content.expose_secret().len())
+            .sum();
+        if bytes > FILES_LIMIT {
+            return Err(Error::FilesTooLarge {
+                key: key.clone(),
+                bytes,
+                limit: FILES_LIMIT,
+            });
+        }
+        self.records.put_files(&name, chaincode, files).await
+    }
+
+    /// Starts the container. Whoever waits for the launch, or reads its output, hears of a refusal (protocol rule 10).
+    pub(super) async fn launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+        let (name, chaincode) = self.existing(key)?;
+        if chaincode.started && self.host.state(&name) == Some(Standing::Running) {
+            return Ok(Outcome::Already);
+        }
+        self.records.set_started(&name, chaincode.clone()).await?;
+        let launched = self.launch_now(&name, &chaincode).await;
+        let phase = match &launched {
+            Ok(()) => Phase::Launched,
+            Err(error) => Phase::Refused(error.to_string()),
+        };
+        self.records.set_phase(&name, phase);
+        launched.map(|()| Outcome::Done)
+    }
+
+    async fn launch_now(&self, name: &HostName, chaincode: &Chaincode) -> Result<(), Error> {
+        let spec = &chaincode.spec;
+        let (base, layer) = tokio::try_join!(
+            async { self.rootfs.base(&spec.base).await.map_err(Error::from) },
+            async { self.rootfs.layer(&spec.layer).await.map_err(Error::from) },
+        )?;
+        let files = chaincode
+            .files
+            .iter()
+            .map(|file| (self.records.file(name, file), file.path.clone()));
+        let plan = plan::chaincode(spec, &base, layer, files);
+        Ok(self.host.start(name, &plan).await?)
+    }
+
+    pub(super) async fn until_started(&self, key: &ContainerKey) -> Result<State, Error> {
+        let name = self.chaincode_name(key);
+        let phase = self.started(key, &name).await?;
+        Ok(match phase {
+            Phase::Refused(reason) => State::NeverStarted(reason),
+            _ => self.launched_state(&name),
+        })
+    }
+
+    pub(super) async fn until_exit(&self, key: &ContainerKey) -> Result<Exit, Error> {
+        let name = self.chaincode_name(key);
+        match self.started(key, &name).await? {
+            Phase::Refused(reason) => Err(Error::NeverStarted(reason)),
+            _ => match self.host.exited(&name).await {
+                Some(end) => {
+                    let why = if end.out_of_memory { "OOMKilled" } else { "-" };
+                    tracing::info!(container = %key, code = end.code, why, "chaincode ended");
+                    Ok(Exit { code: end.code })
+                }
+                None => Err(Error::NotFound(key.clone())),
+            },
+        }
+    }
+
+    /// Waits for the start, or for the failure of it.
+    async fn started(&self, key: &ContainerKey, name: &HostName) -> Result<Phase, Error> {
+        let missing = || Error::NotFound(key.clone());
+        let mut phase = self.records.phase(name).ok_or_else(missing)?;
+        let started = phase.wait_for(|phase| *phase != Phase::Created).await;
+        match started.map(|phase| phase.clone()) {
+            Ok(Phase::Removed) | Err(_) => Err(missing()),
+            Ok(phase) => Ok(phase),
+        }
+    }
+
+    pub(super) async fn end_launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+        let (name, _) = self.existing(key)?;
+        if self.host.state(&name) != Some(Standing::Running) {
+            return Ok(Outcome::Already);
+        }
+        self.host.kill(&name).await?;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) async fn remove_container(&self, key: &ContainerKey) -> Result<(), Error> {
+        let (name, _) = self.existing(key)?;
+        self.host.kill(&name).await?;
+        self.records.remove(&name).await?;
+        Ok(self.host.remove(&name).await?)
+    }
+
+    pub(super) async fn follow_logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
+        let name = self.chaincode_name(key);
+        match self.started(key, &name).await? {
+            Phase::Launched => Ok(self.host.logs(&name)),
+            _ => Ok(futures::stream::empty().boxed()),
+        }
+    }
+
+    fn existing(&self, key: &ContainerKey) -> Result<(HostName, Chaincode), Error> {
+        let name = self.chaincode_name(key);
+        match self.records.chaincode(&name) {
+            Some(chaincode) => Ok((name, chaincode)),
+            None => Err(Error::NotFound(key.clone())),
+        }
+    }
+}
+
+/// Of a container whose start was under way when Peitho was killed.
+const INTERRUPTED: &str = "the start was interrupted by a restart of Peitho";

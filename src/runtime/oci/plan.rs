@@ -1,0 +1,140 @@
+//! What a container on this machine is made of: pure. `chaincode` and `compile` ask for it, `host` carries it out.
+
+use std::path::PathBuf;
+
+use super::host::{Access, Bind, Plan, RootAccess};
+use super::rootfs::Base;
+use super::{Limits, Settings};
+use crate::image_spec::ImageConfig;
+use crate::runtime::compile_agent::{self, CREDENTIALS, EXCHANGE, PROGRAM, TRUST};
+use crate::runtime::process;
+use crate::runtime::{ChaincodeSpec, CompileSpec, HostSpec};
+
+/// Where the agent leaves its last words, as in a pod.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// A chaincode container: `base` with `layer` over it, and the uploaded `files`, each with its path in the container.
+pub(super) fn chaincode(
+    spec: &ChaincodeSpec,
+    base: &Base,
+    layer: PathBuf,
+    files: impl Iterator<Item = (PathBuf, String)>,
+) -> Plan {
+    let entrypoint = spec.entrypoint.as_ref().unwrap_or(&base.config.entrypoint);
+    let HostSpec {
+        memory,
+        cpu_millis,
+        dns,
+        dns_search,
+        extra_hosts,
+        read_only_root,
+        added_capabilities,
+    } = spec.host.clone();
+    Plan {
+        lower: vec![layer, base.directory.clone()],
+        args: entrypoint.iter().chain(&spec.args).cloned().collect(),
+        env: environment(&base.config, &spec.env),
+        working_dir: working_dir(spec.working_dir.as_deref(), &base.config),
+        user: user(spec.user, &base.config),
+        binds: files
+            .map(|(source, destination)| Bind {
+                source,
+                destination: destination.into(),
+                access: Access::ReadOnly,
+            })
+            .collect(),
+        hosts: extra_hosts,
+        dns,
+        dns_search,
+        limits: Limits { memory, cpu_millis },
+        root: match read_only_root {
+            true => RootAccess::ReadOnly,
+            false => RootAccess::ReadWrite,
+        },
+        added_capabilities,
+    }
+}
+
+/// Where the parts of one compile lie on this machine.
+pub(super) struct CompilePlaces {
+    /// This program.
+    pub(super) program: PathBuf,
+    /// The directory of the agent's token and certificate authority.
+    pub(super) credentials: PathBuf,
+    /// The file for the agent's last words.
+    pub(super) last_words: PathBuf,
+    /// The directory of the certificates that compiles trust, where there are some.
+    pub(super) trust: Option<PathBuf>,
+    /// The directory of the [`EXCHANGE`] ones.
+    pub(super) exchange: PathBuf,
+}
+
+/// A compile: the builder image, in which the agent runs the command.
+pub(super) fn compile(
+    spec: &CompileSpec,
+    base: &Base,
+    settings: &Settings,
+    places: CompilePlaces,
+) -> Plan {
+    let bind = |source: PathBuf, destination: &str, access| Bind {
+        source,
+        destination: destination.into(),
+        access,
+    };
+    let mut binds = vec![
+        bind(places.program, PROGRAM, Access::ReadOnly),
+        bind(places.credentials, CREDENTIALS, Access::ReadOnly),
+        bind(places.last_words, TERMINATION_LOG, Access::ReadWrite),
+    ];
+    binds.extend((places.trust).map(|trust| bind(trust, TRUST, Access::ReadOnly)));
+    binds.extend(EXCHANGE.map(|(name, destination)| {
+        bind(places.exchange.join(name), destination, Access::ReadWrite)
+    }));
+    let surroundings = &settings.surroundings;
+    // The command runs as the image's own user in the image's own places, as in Docker.
+    let mut env = spec.env.clone();
+    for (name, value) in surroundings.plain_variables() {
+        if env.iter().all(|(known, _)| known != name) {
+            env.push((name.to_owned(), value));
+        }
+    }
+    for proxy in surroundings.proxies() {
+        for name in proxy.variables {
+            if env.iter().all(|(known, _)| known != name) {
+                env.push((name.to_owned(), proxy.address.to_owned()));
+            }
+        }
+    }
+    Plan {
+        lower: vec![base.directory.clone()],
+        args: compile_agent::command(&settings.delivery_address, &spec.key, &spec.command),
+        env: environment(&base.config, &env),
+        working_dir: working_dir(spec.working_dir.as_deref(), &base.config),
+        user: user(spec.user, &base.config),
+        binds,
+        hosts: spec.resolution.extra_hosts.clone(),
+        dns: spec.resolution.dns.clone(),
+        dns_search: spec.resolution.dns_search.clone(),
+        limits: settings.compile_limits,
+        root: RootAccess::ReadWrite,
+        added_capabilities: Vec::new(),
+    }
+}
+
+/// The image's variables and those of the order, each once; later ones win.
+fn environment(image: &ImageConfig, order: &[(String, String)]) -> Vec<(String, String)> {
+    let pairs = image.env.iter().chain(order);
+    process::environment(pairs.map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
+fn working_dir(order: Option<&str>, image: &ImageConfig) -> String {
+    match order.unwrap_or(&image.working_dir) {
+        "" => "/".to_owned(),
+        directory => directory.to_owned(),
+    }
+}
+
+/// The image's, as Docker has it: a name is looked up in the container.
+fn user(order: Option<i64>, image: &ImageConfig) -> String {
+    order.map_or_else(|| image.user.clone(), |user| user.to_string())
+}
