@@ -16,6 +16,9 @@ use crate::wait;
 /// Where test chaincode greets.
 const PORT: u16 = 7999;
 
+/// How long what an order began may take to show.
+const SETTLED: Duration = Duration::from_secs(20);
+
 /// A process of test chaincode.
 #[derive(Debug, Clone)]
 pub struct Greeting {
@@ -78,6 +81,24 @@ impl Greetings {
         .with_context(|| format!("processes seen: {:?}", self.of_label(label)))
     }
 
+    /// Waits until the living processes of a label are of these packages, in this order, which is that of their text.
+    pub fn expect_living(&self, label: &str, expected: &[&str]) -> Result<()> {
+        let what = format!("the processes of {label} are {expected:?}");
+        self.wait_until(&what, label, SETTLED, |all| {
+            let mut living: Vec<_> = living(all).map(|it| it.package.as_str()).collect();
+            living.sort_unstable();
+            living == expected
+        })?;
+        Ok(())
+    }
+
+    /// Waits until so many processes of a label live.
+    pub fn expect_count(&self, label: &str, count: usize) -> Result<()> {
+        let what = format!("{count} processes of {label} live");
+        self.wait_until(&what, label, SETTLED, |all| living(all).count() == count)?;
+        Ok(())
+    }
+
     /// Reads the greeting, then waits for the end; a process never says more.
     fn follow(&self, stream: TcpStream) {
         let mut reader = BufReader::new(stream);
@@ -109,4 +130,8 @@ impl Greetings {
     fn list(&self) -> MutexGuard<'_, Vec<Greeting>> {
         self.0.lock().expect("no holder of this lock panics")
     }
+}
+
+fn living(all: &[Greeting]) -> impl Iterator<Item = &Greeting> {
+    all.iter().filter(|process| process.ended.is_none())
 }

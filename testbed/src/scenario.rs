@@ -3,7 +3,7 @@
 
 pub mod lscc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::assets::Assets;
 use crate::chaincode::Chaincode;
@@ -21,6 +21,28 @@ pub struct MainJob {
     pub after: String,
     /// The times.
     pub steps: Steps,
+}
+
+impl MainJob {
+    /// Asserts that it saw what it must, whichever way the release goes. `name` is that of the chaincode.
+    pub fn expect(&self, name: &str) -> Result<()> {
+        ensure!(
+            self.value == "value",
+            "Get after Put answered {:?}",
+            self.value
+        );
+        ensure!(
+            self.before == format!("{name} v1"),
+            "before the upgrade: {:?}",
+            self.before
+        );
+        ensure!(
+            self.after == format!("{name} v2"),
+            "after the upgrade: {:?}",
+            self.after
+        );
+        Ok(())
+    }
 }
 
 /// The way of every chaincode: install, approve, commit, invoke, query; then an upgrade to other code and a query of that.
@@ -132,6 +154,34 @@ pub struct CompileError {
     pub installed_after: usize,
     /// The times.
     pub steps: Steps,
+}
+
+/// What Go says of the broken chaincode, and where.
+const COMPILER: [&str; 2] = ["undefined: undefinedThing", "kind.go:"];
+
+/// Asserts that the operator was told what the compiler said.
+fn expect_compiler(told: &CliError) -> Result<()> {
+    for words in COMPILER {
+        ensure!(
+            told.says(words),
+            "the compiler's {words:?} is missing: {told}"
+        );
+    }
+    Ok(())
+}
+
+impl CompileError {
+    /// Asserts that it saw what it must.
+    pub fn expect(&self) -> Result<()> {
+        expect_compiler(&self.told)?;
+        ensure!(
+            self.installed_after == self.installed_then + 1,
+            "{} packages, then {}",
+            self.installed_then,
+            self.installed_after
+        );
+        Ok(())
+    }
 }
 
 /// A package that does not compile is refused with the compiler's words; the corrected one, under the same label, installs.

@@ -126,7 +126,7 @@ impl World {
         let tls = delivery::tls::server_config(
             &self.authority.certificate,
             &self.authority.key,
-            &[url.clone()],
+            std::slice::from_ref(&url),
         )
         .unwrap();
         let router = self.router().await;

@@ -14,16 +14,12 @@ mod secrets;
 mod startup;
 mod templates;
 
-use anyhow::Result;
-use testbed::Steps;
+use testbed::suite::Case;
 
 use crate::world::Counterparts;
 
-/// A case: what it asserts it asserts itself; it may give the times of its steps.
-pub(crate) type Case = fn(&Counterparts) -> Result<Option<Steps>>;
-
 /// All cases by name.
-pub(crate) const ALL: &[(&str, Case)] = &[
+pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     // The reference is judged first.
     (
         "dockerd_main_job_and_upgrade",

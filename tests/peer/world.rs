@@ -1,33 +1,24 @@
 //! What the cases share: the counterparts, started when the first case needs them, and the table of times.
 
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE, Peitho};
 use testbed::{
-    Assets, Cluster, Dockerd, Fabric, Greetings, Leftovers, Network, PeerConfig, Registry, Release,
-    Run, Steps, say,
+    Assets, Cluster, Dockerd, Fabric, Greetings, Network, PeerConfig, Registry, Release, Run, say,
 };
 
-use crate::cases::Case;
-use crate::engine::Engine;
 use crate::faults::Table;
 use crate::proxy::Proxy;
+use testbed::engine::Engine;
 
 /// The peer whose engine is dockerd.
 pub(crate) const REFERENCE: usize = 0;
 /// The peer whose engine is Peitho.
 pub(crate) const PEER: usize = 1;
-
-#[derive(Default)]
-pub(crate) struct World {
-    counterparts: OnceLock<Result<Counterparts, String>>,
-    times: Mutex<Vec<(String, Duration, Option<Steps>)>>,
-}
 
 /// Everything real. Fields end in this order.
 pub(crate) struct Counterparts {
@@ -52,80 +43,8 @@ pub(crate) struct Counterparts {
     pub(crate) foreign: String,
 }
 
-impl World {
-    /// Runs one case and notes its time.
-    pub(crate) fn judge(&self, name: &str, case: Case) -> Result<()> {
-        let counterparts = self
-            .counterparts
-            .get_or_init(|| Counterparts::start().map_err(|error| format!("{error:#}")));
-        let counterparts = counterparts
-            .as_ref()
-            .map_err(|error| anyhow!("the counterparts did not start: {error}"))?;
-        say(format!("case {name}"));
-        let begun = Instant::now();
-        // A panic is a failure like any other: what the case spoiled must not spoil the next ones.
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| case(counterparts)))
-            .unwrap_or_else(|panic| Err(anyhow!("{}", said_by(&*panic))));
-        if result.is_err() {
-            counterparts.mend();
-        }
-        let time = begun.elapsed();
-        say(format!(
-            "case {name}: {} in {:.1} s",
-            if result.is_ok() { "passed" } else { "FAILED" },
-            time.as_secs_f64()
-        ));
-        let steps = result.as_ref().ok().cloned().flatten();
-        lock(&self.times).push((name.to_owned(), time, steps));
-        result.map(|_| ())
-    }
-
-    /// Holds what users were told of all faults against `docs/faults.md`.
-    pub(crate) fn compare_table(&self) -> Result<()> {
-        match self.counterparts.get() {
-            Some(Ok(counterparts)) => counterparts.table.compare(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends everything, prints the table, and says what is left on the machine: nothing.
-    pub(crate) fn end(self: std::sync::Arc<Self>) -> Result<()> {
-        for (name, time, steps) in lock(&self.times).iter() {
-            say(format!("{:7.1} s  {name}", time.as_secs_f64()));
-            for (step, time) in steps.iter().flat_map(Steps::iter) {
-                say(format!("{:11.2} s  {step}", time.as_secs_f64()));
-            }
-        }
-        let Ok(world) = std::sync::Arc::try_unwrap(self) else {
-            anyhow::bail!("a case is still running");
-        };
-        if let Some(Ok(counterparts)) = world.counterparts.into_inner() {
-            counterparts.table.show();
-            let Counterparts {
-                fabric,
-                peitho,
-                dockerd,
-                cluster,
-                registry,
-                closed_registry,
-                run,
-                ..
-            } = counterparts;
-            drop((fabric, peitho, dockerd, cluster, registry, closed_registry));
-            run.finish()?;
-            let left = Leftovers::find();
-            ensure!(
-                left.is_empty(),
-                "the testbed left on this machine: {left:#?}"
-            );
-            say("nothing of the testbed is left: no process, mount, interface or cgroup");
-        }
-        Ok(())
-    }
-}
-
 impl Counterparts {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let assets = Assets::open()?;
         peitho::program()?;
         assets.prepare()?;
@@ -213,7 +132,7 @@ impl Counterparts {
     }
 
     /// Undoes what a case that failed in the middle did not undo itself.
-    fn mend(&self) {
+    pub(crate) fn mend(&self) {
         let mended = || -> Result<()> {
             self.registry.process().resume()?;
             self.cluster.mend(&self.run)?;
@@ -230,6 +149,23 @@ impl Counterparts {
         if let Err(error) = mended() {
             say(format!("what the case spoiled stays so: {error:#}"));
         }
+    }
+
+    /// Ends everything.
+    pub(crate) fn end(self) -> Result<()> {
+        self.table.show();
+        let Self {
+            fabric,
+            peitho,
+            dockerd,
+            cluster,
+            registry,
+            closed_registry,
+            run,
+            ..
+        } = self;
+        drop((fabric, peitho, dockerd, cluster, registry, closed_registry));
+        run.finish()
     }
 
     /// Ends the network and starts another, all new, whose peer has `endpoint`.
@@ -370,13 +306,6 @@ pub(crate) fn foreign_state(cluster: &Cluster) -> Result<String> {
         "-o",
         columns,
     ])
-}
-
-/// What a panic said.
-fn said_by(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -52,7 +52,10 @@ impl Oci {
 
     async fn begin_compile(&self, name: &HostName, spec: &CompileSpec) -> Result<(), Error> {
         match self.host.state(name) {
-            Some(Standing::Running) if self.records.knows(name) => return Ok(()),
+            Some(Standing::Running) if self.records.knows(name) => {
+                tracing::info!(compile = %spec.key, "compile: joins the container that runs");
+                return Ok(());
+            }
             None if !self.records.knows(name) => {}
             // Left by a Peitho that ended before it could clean up.
             _ => self.discard_compile(&spec.key).await?,

@@ -1,9 +1,9 @@
 //! Owns the cases of peers before 2.0, which compile when a chaincode is instantiated or upgraded. What does not differ (crash, restart)
 //! is in [`super`].
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
-use super::MainJob;
+use super::{MainJob, expect_compiler};
 use crate::assets::Assets;
 use crate::chaincode::Chaincode;
 use crate::fabric::{ChaincodeId, CliError, Fabric, Lscc};
@@ -50,6 +50,19 @@ pub struct CompileError {
     pub corrected: String,
     /// The times.
     pub steps: Steps,
+}
+
+impl CompileError {
+    /// Asserts that it saw what it must; `corrected` is what the corrected version answers.
+    pub fn expect(&self, corrected: &str) -> Result<()> {
+        expect_compiler(&self.told)?;
+        ensure!(
+            self.corrected == corrected,
+            "the corrected version answered {:?}",
+            self.corrected
+        );
+        Ok(())
+    }
 }
 
 /// A package that does not compile installs, and is refused at instantiate with the compiler's words; the name stays free for the corrected

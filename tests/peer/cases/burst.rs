@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use testbed::{Greeting, Steps};
 
-use crate::engine::{chaincode_body, read_body, read_head};
 use crate::faults::{Chapter, Row};
 use crate::world::Counterparts;
+use testbed::engine::{chaincode_body, read_body, read_head};
 
 const CONTAINERS: usize = 20;
 

@@ -5,8 +5,8 @@ use testbed::peitho::{CHAINCODE_NAMESPACE, InCluster, SERVICE_ADDRESS};
 use testbed::{Network, Steps, scenario};
 
 use super::secrets::ensure_nothing_left;
-use crate::engine::Engine;
 use crate::world::{Counterparts, PEER};
+use testbed::engine::Engine;
 
 pub(super) fn main_job_with_peitho_as_a_pod(c: &Counterparts) -> Result<Option<Steps>> {
     c.end_peitho();

@@ -75,7 +75,7 @@ fn endless_compile(c: &Counterparts) -> Result<String> {
         None,
         &json!({"Cmd": ["/bin/sh", "-c", "echo begun; exec sleep 1000"], "Image": image}),
     )?;
-    let source = crate::engine::tar(&[("source", 0o100_644, b"anything")])?;
+    let source = testbed::engine::tar(&[("source", 0o100_644, b"anything")])?;
     let put = c.engine.send(
         "PUT",
         &format!("/containers/{id}/archive?path=%2Fchaincode%2Finput"),
@@ -373,7 +373,7 @@ pub(super) fn refused_start_of_chaincode_ends_attach(c: &Counterparts) -> Result
     c.engine.build_script(image, &base, "#!/bin/sh\nexit 0\n")?;
     quota(c)?;
     let mut steps = Steps::new();
-    let body = crate::engine::chaincode_body(image, "refused:1");
+    let body = testbed::engine::chaincode_body(image, "refused:1");
     let result = (|| {
         c.engine.create(Some(name), &body)?;
         let mut attached = c.engine.attach(name, "/v1.44")?;

@@ -9,10 +9,9 @@ use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::scenario::{self, PeerEnd};
 use testbed::{Network, Steps};
 
-use super::lifecycle::{COMPILER, expect_main_job};
-use crate::engine::Engine;
 use crate::faults::{Chapter, Row, words};
 use crate::world::{Counterparts, PEER, REFERENCE};
+use testbed::engine::Engine;
 
 /// The chaincode that the cases on Peitho share after the main job deployed it.
 const LEGACY: &str = "legacy";
@@ -26,19 +25,6 @@ fn serving(name: &str) -> String {
 /// The name of the container in which a peer runs the first version.
 fn first_container(peer: usize, name: &str) -> String {
     format!("net-peer{peer}.org1.example.com-{name}-1")
-}
-
-/// Waits until the living processes of a chaincode, of all its versions, are these.
-fn expect_processes(c: &Counterparts, name: &str, expected: &[&str]) -> Result<()> {
-    let what = format!("the processes of {name} are {expected:?}");
-    let wait = Duration::from_secs(20);
-    c.greetings.wait_until(&what, name, wait, |all| {
-        let living = all.iter().filter(|process| process.ended.is_none());
-        let mut living: Vec<_> = living.map(|process| process.package.as_str()).collect();
-        living.sort_unstable();
-        living == expected
-    })?;
-    Ok(())
 }
 
 /// Package and phase of each pod of the shared chaincode.
@@ -88,15 +74,16 @@ fn wait_until_running(c: &Counterparts, expected: &[&str]) -> Result<()> {
 fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
     c.ensure_network(Network::V1_4)?;
     let seen = c.with_fabric(|fabric| scenario::lscc::main_job(&c.assets, fabric, peer, name))?;
-    expect_main_job(&seen, name)?;
-    expect_processes(c, name, &[&format!("{name}:1"), &serving(name)])?;
+    seen.expect(name)?;
+    c.greetings
+        .expect_living(name, &[&format!("{name}:1"), &serving(name)])?;
     Ok(seen.steps)
 }
 
 fn remove_first(c: &Counterparts, engine: &Engine, peer: usize, name: &str) -> Result<()> {
     let path = format!("/containers/{}?force=1", first_container(peer, name));
     engine.order("DELETE", &path, &[204])?;
-    expect_processes(c, name, &[&serving(name)])
+    c.greetings.expect_living(name, &[&serving(name)])
 }
 
 fn crash(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
@@ -107,7 +94,7 @@ fn crash(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
         "Get after the crash answered {:?}",
         seen.value
     );
-    expect_processes(c, name, &[&serving(name)])?;
+    c.greetings.expect_living(name, &[&serving(name)])?;
     Ok(seen.steps)
 }
 
@@ -116,18 +103,7 @@ fn compile_error(c: &Counterparts, peer: usize, name: &str, corrected: &str) -> 
     let seen = c.with_fabric(|fabric| {
         scenario::lscc::compile_error(&c.assets, fabric, peer, name, corrected)
     })?;
-    for words in [COMPILER, "kind.go:"] {
-        ensure!(
-            seen.told.says(words),
-            "the compiler's {words:?} is missing: {}",
-            seen.told
-        );
-    }
-    ensure!(
-        seen.corrected == corrected,
-        "the corrected version answered {:?}",
-        seen.corrected
-    );
+    seen.expect(corrected)?;
     if peer == PEER {
         c.table.add(Row {
             chapter: Chapter::Install,
@@ -149,7 +125,7 @@ fn restart(c: &Counterparts, peer: usize, name: &str, end: PeerEnd) -> Result<St
         "Get after the restart answered {:?}",
         seen.value
     );
-    expect_processes(c, name, &[&serving(name)])?;
+    c.greetings.expect_living(name, &[&serving(name)])?;
     Ok(seen.steps)
 }
 

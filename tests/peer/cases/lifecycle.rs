@@ -14,32 +14,9 @@ use crate::world::{Counterparts, PEER, REFERENCE};
 /// The chaincode that Peitho's cases share after the main job deployed it.
 pub(super) const BASIC: &str = "basic";
 const REFERENCE_BASIC: &str = "refbasic";
-/// What Go says of the broken chaincode.
-pub(super) const COMPILER: &str = "undefined: undefinedThing";
-
-/// What the main job must have seen, whichever way the release goes.
-pub(super) fn expect_main_job(seen: &scenario::MainJob, name: &str) -> Result<()> {
-    ensure!(
-        seen.value == "value",
-        "Get after Put answered {:?}",
-        seen.value
-    );
-    ensure!(
-        seen.before == format!("{name} v1"),
-        "before the upgrade: {:?}",
-        seen.before
-    );
-    ensure!(
-        seen.after == format!("{name} v2"),
-        "after the upgrade: {:?}",
-        seen.after
-    );
-    Ok(())
-}
-
 fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
     let seen = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, peer, name))?;
-    expect_main_job(&seen, name)?;
+    seen.expect(name)?;
     Ok(seen.steps)
 }
 
@@ -63,22 +40,7 @@ fn compile_error(c: &Counterparts, peer: usize, label: &str) -> Result<Steps> {
         left: "nothing".to_owned(),
         next: "the corrected package installs",
     };
-    ensure!(
-        seen.told.says(COMPILER),
-        "the compiler's message is missing: {}",
-        seen.told
-    );
-    ensure!(
-        seen.told.says("kind.go:"),
-        "the place of the error is missing: {}",
-        seen.told
-    );
-    ensure!(
-        seen.installed_after == seen.installed_then + 1,
-        "{} packages, then {}",
-        seen.installed_then,
-        seen.installed_after
-    );
+    seen.expect()?;
     if peer == PEER {
         c.table.add(row);
     }
@@ -176,7 +138,7 @@ pub(super) fn crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<St
 pub(super) fn process_killed_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
     let before = waits(c).len();
     let begun = Instant::now();
-    kill_process("CORE_CHAINCODE_ID_NAME=basic_v2:")?;
+    testbed::kill_process_with("CORE_CHAINCODE_ID_NAME=basic_v2:")?;
     expect_code(c, before, 137)?;
     c.table
         .add(killed("process killed by a signal", begun.elapsed()));
@@ -219,30 +181,6 @@ fn invoke_and_query(c: &Counterparts, key: &str) -> Result<Option<Steps>> {
     })?;
     ensure!(value == "again", "Get answered {value:?}");
     Ok(Some(steps))
-}
-
-/// Kills the process that has this in its environment, as the kernel would for want of memory.
-fn kill_process(variable: &str) -> Result<()> {
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment
-            .split(|byte| *byte == 0)
-            .any(|one| one.starts_with(variable.as_bytes()))
-        {
-            let pid = rustix::process::Pid::from_raw(pid).context("process 0")?;
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
-            return Ok(());
-        }
-    }
-    anyhow::bail!("no process has {variable} in its environment")
 }
 
 pub(super) fn compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<Steps>> {

@@ -13,9 +13,9 @@ use testbed::{Chaincode, Compile, FaultPoint, Gate, Moment, Passage, Steps};
 use super::install_faults::while_copying;
 use super::lifecycle::{BASIC, deployed};
 use super::protocol::{ensure_apart, never_two};
-use crate::engine::{chaincode_body, gzip, tar};
 use crate::faults::{Chapter, Row, end_chaincode, invoke, left, no_compile, one_pod, settled};
 use crate::world::{Counterparts, PEER};
+use testbed::engine::{chaincode_body, gzip, tar};
 
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ pub(super) fn api_server_away_for_a_minute(c: &Counterparts) -> Result<Option<St
     let code = steps.time("compile ends", || c.engine.wait(&id))?;
     ensure!(code == 0, "the compile exited with {code}");
     let not_ready = c.with_peitho(|peitho| {
-        let admin = crate::engine::Engine::new(peitho.admin());
+        let admin = testbed::engine::Engine::new(peitho.admin());
         wait_until("readiness says what is away", || {
             let ready = admin.send("GET", "/readyz", "text/plain", b"")?;
             Ok(ready.status == 503 && ready.text().contains("kubernetes"))

@@ -10,8 +10,8 @@ use serde_json::json;
 use testbed::{Greeting, Greetings, Steps};
 
 use super::launch_faults::{no_quota, quota};
-use crate::engine::{Engine, chaincode_body, read_body, read_head};
 use crate::world::Counterparts;
+use testbed::engine::{Engine, chaincode_body, read_body, read_head};
 
 /// As many lines as one measurement of the kubelet's rotation lost of: 41 MB.
 const LINES: usize = 40_201;

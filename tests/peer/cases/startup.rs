@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use testbed::peitho::{CHAINCODE_NAMESPACE, NAMESPACE, project};
 use testbed::{Process, Steps};
 
-use crate::engine::Engine;
 use crate::world::Counterparts;
+use testbed::engine::Engine;
 
 /// Beside the server that the other cases use.
 const ADMIN: &str = "127.0.0.1:29090";

@@ -1,4 +1,4 @@
-//! A Docker client of a few lines for what no peer does on demand: launches in a chosen order, slow readers,
+//! Owns a Docker client of a few lines for what no peer does on demand: launches in a chosen order, slow readers,
 //! requests cut short. One connection per request, as the peers of most releases make them.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,34 +10,39 @@ use serde_json::{Value, json};
 
 /// A Docker Engine API: Peitho's or dockerd's.
 #[derive(Clone, Debug)]
-pub(crate) struct Engine {
+pub struct Engine {
     address: SocketAddr,
 }
 
 /// A complete answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// All of the body.
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub(crate) fn text(&self) -> String {
+    /// The body as text.
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub(crate) fn json(&self) -> Result<Value> {
+    /// The body as JSON.
+    pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {}", self.text()))
     }
 }
 
 impl Engine {
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    /// The engine at `address`.
+    pub fn new(address: SocketAddr) -> Self {
         Self { address }
     }
 
     /// Sends one request and reads its whole answer.
-    pub(crate) fn send(
+    pub fn send(
         &self,
         method: &str,
         path: &str,
@@ -48,12 +53,13 @@ impl Engine {
         read_answer(BufReader::new(stream))
     }
 
-    pub(crate) fn post(&self, path: &str) -> Result<Answer> {
+    /// An order without a body.
+    pub fn post(&self, path: &str) -> Result<Answer> {
         self.send("POST", path, "plain/text", b"")
     }
 
     /// Sends one request and leaves the connection open: for `attach` and `wait`.
-    pub(crate) fn open(
+    pub fn open(
         &self,
         method: &str,
         path: &str,
@@ -72,7 +78,7 @@ impl Engine {
     }
 
     /// Attaches, and returns the stream after the 101.
-    pub(crate) fn attach(&self, container: &str, prefix: &str) -> Result<BufReader<TcpStream>> {
+    pub fn attach(&self, container: &str, prefix: &str) -> Result<BufReader<TcpStream>> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         write!(
@@ -89,7 +95,7 @@ impl Engine {
     }
 
     /// Creates a container; its id.
-    pub(crate) fn create(&self, name: Option<&str>, body: &Value) -> Result<String> {
+    pub fn create(&self, name: Option<&str>, body: &Value) -> Result<String> {
         let path = match name {
             Some(name) => format!("/containers/create?name={name}"),
             None => "/containers/create".to_owned(),
@@ -110,7 +116,7 @@ impl Engine {
     }
 
     /// Builds `image` from a program that is a shell script, over `base`.
-    pub(crate) fn build_script(&self, image: &str, base: &str, script: &str) -> Result<()> {
+    pub fn build_script(&self, image: &str, base: &str, script: &str) -> Result<()> {
         let package = tar(&[("chaincode", 0o755, script.as_bytes())])?;
         let dockerfile = format!("FROM {base}\nADD binpackage.tar /usr/local/bin");
         let context = gzip(&tar(&[
@@ -133,7 +139,7 @@ impl Engine {
     }
 
     /// Waits for the end of a container; its code.
-    pub(crate) fn wait(&self, container: &str) -> Result<i64> {
+    pub fn wait(&self, container: &str) -> Result<i64> {
         let answer = self.post(&format!("/containers/{container}/wait"))?;
         ensure!(
             answer.status == 200,
@@ -147,7 +153,7 @@ impl Engine {
     }
 
     /// Sends an order whose answer must be one of `accepted`.
-    pub(crate) fn order(&self, method: &str, path: &str, accepted: &[u16]) -> Result<u16> {
+    pub fn order(&self, method: &str, path: &str, accepted: &[u16]) -> Result<u16> {
         let answer = self.send(method, path, "plain/text", b"")?;
         if !accepted.contains(&answer.status) {
             bail!("{method} {path}: {} {}", answer.status, answer.text());
@@ -157,7 +163,7 @@ impl Engine {
 }
 
 /// The create body of a chaincode container as a 2.1 peer sends it.
-pub(crate) fn chaincode_body(image: &str, package_id: &str) -> Value {
+pub fn chaincode_body(image: &str, package_id: &str) -> Value {
     json!({
         "Env": [format!("CORE_CHAINCODE_ID_NAME={package_id}")],
         "Cmd": ["chaincode", "-peer.address=127.0.0.1:1"],
@@ -167,7 +173,8 @@ pub(crate) fn chaincode_body(image: &str, package_id: &str) -> Value {
     })
 }
 
-pub(crate) fn tar(members: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
+/// A tar of files: name, mode, content.
+pub fn tar(members: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, mode, content) in members {
         let mut header = tar::Header::new_gnu();
@@ -178,13 +185,15 @@ pub(crate) fn tar(members: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
     Ok(builder.into_inner()?)
 }
 
-pub(crate) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+/// The same, compressed.
+pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes)?;
     Ok(encoder.finish()?)
 }
 
-pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<String> {
+/// The head of an answer, with the empty line at its end.
+pub fn read_head(reader: &mut impl BufRead) -> Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         ensure!(
@@ -195,13 +204,14 @@ pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<String> {
     Ok(head)
 }
 
-pub(crate) fn read_answer(mut reader: impl BufRead) -> Result<Answer> {
+/// A whole answer.
+pub fn read_answer(mut reader: impl BufRead) -> Result<Answer> {
     let head = read_head(&mut reader)?;
     read_body(&head, reader)
 }
 
 /// The rest of an answer whose head was read.
-pub(crate) fn read_body(head: &str, mut reader: impl BufRead) -> Result<Answer> {
+pub fn read_body(head: &str, mut reader: impl BufRead) -> Result<Answer> {
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
     let mut body = Vec::new();
     if head

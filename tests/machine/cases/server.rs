@@ -1,0 +1,192 @@
+//! What containers on this machine survive, and what they leave: nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testbed::{CGROUP_PARENT, Chaincode, Network, Steps, wait};
+
+use super::lifecycle::{BASIC, expect_one_process, invoke_and_query};
+use crate::world::{Counterparts, PEER};
+
+/// For a compile to run, and for what an end brings about.
+const SOON: Duration = Duration::from_secs(30);
+
+/// The directory of the containers.
+fn containers(c: &Counterparts) -> Result<PathBuf> {
+    Ok(c.store()?.join("oci/containers"))
+}
+
+/// The names under which peers created what is there now.
+fn names(c: &Counterparts) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(containers(c)?)? {
+        let record = entry?.path().join("record.json");
+        let record: Value = serde_json::from_slice(&fs::read(&record)?)
+            .with_context(|| format!("{}", record.display()))?;
+        if let Some(name) = record["chaincode"]["spec"]["key"]["name"].as_str() {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Processes with these words next to each other on their command line.
+fn processes(words: &[&str]) -> Result<BTreeSet<i32>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line: Vec<_> = line.split(|byte| *byte == 0).collect();
+        let fits = |window: &[&[u8]]| window.iter().zip(words).all(|(a, b)| *a == b.as_bytes());
+        if line.windows(words.len()).any(fits) {
+            found.insert(pid);
+        }
+    }
+    Ok(found)
+}
+
+fn kill(pid: i32) -> Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid).context("process 0")?;
+    Ok(rustix::process::kill_process(
+        pid,
+        rustix::process::Signal::KILL,
+    )?)
+}
+
+pub(super) fn server_killed_while_chaincode_runs(c: &Counterparts) -> Result<Option<Steps>> {
+    let mut steps = Steps::new();
+    invoke_and_query(c, "before")?;
+    c.with_machine(|machine| machine.process().kill_hard().map(drop))?;
+    invoke_and_query(c, "without the server")?;
+    c.with_machine(|machine| steps.time("restart", || machine.restart(&c.run)))?;
+    invoke_and_query(c, "with the server again")?;
+    let names = names(c)?;
+    let name = names.iter().find(|name| name.contains("basic_v2"));
+    let name = name.with_context(|| format!("containers: {names:?}"))?;
+    steps.time("stop", || {
+        c.engine
+            .order("POST", &format!("/containers/{name}/stop?t=0"), &[204])
+    })?;
+    c.engine
+        .order("POST", &format!("/containers/{name}/kill?"), &[409])?;
+    ensure!(
+        c.engine.wait(name)? == 137,
+        "an adopted container that was stopped"
+    );
+    steps.time("remove", || {
+        c.engine
+            .order("DELETE", &format!("/containers/{name}?force=1"), &[204])
+    })?;
+    c.engine
+        .order("POST", &format!("/containers/{name}/kill?"), &[404])?;
+    c.greetings.expect_count("basic_v2", 0)?;
+    invoke_and_query(c, "after the removal")?;
+    expect_one_process(c)?;
+    Ok(Some(steps))
+}
+
+/// The process that watches a container may be killed like any other: nothing of its container stays.
+pub(super) fn supervisor_killed_is_an_end_of_the_process(
+    c: &Counterparts,
+) -> Result<Option<Steps>> {
+    invoke_and_query(c, "watched")?;
+    for pid in processes(&["shim"])? {
+        kill(pid)?;
+    }
+    c.greetings.expect_count("basic_v2", 0)?;
+    let steps = invoke_and_query(c, "watched again")?;
+    expect_one_process(c)?;
+    Ok(Some(steps))
+}
+
+pub(super) fn server_killed_during_a_compile_and_the_next_install_joins(
+    c: &Counterparts,
+) -> Result<Option<Steps>> {
+    let mut steps = Steps::new();
+    let package = Chaincode::basic()
+        .label("joined_1")
+        .version("joined")
+        .package(&c.assets)?;
+    c.with_network(Network::V2_1, |fabric| {
+        let compile = thread::scope(|scope| -> Result<BTreeSet<i32>> {
+            let install = scope.spawn(|| fabric.install(PEER, &package));
+            let compile = wait::until("a compile runs", SOON, None, || {
+                Ok(Some(processes(&["agent", "compile"])?).filter(|found| !found.is_empty()))
+            });
+            c.with_machine(|machine| machine.process().kill_hard().map(drop))?;
+            let told = install.join().ok().context("the install panicked")?;
+            ensure!(told.is_err(), "an install without a server succeeded");
+            compile
+        })?;
+        c.with_machine(|machine| machine.restart(&c.run))?;
+        ensure!(
+            processes(&["agent", "compile"])? == compile,
+            "the compile did not go on"
+        );
+        steps.time("install that joins", || fabric.install(PEER, &package))?;
+        Ok(())
+    })?;
+    let log = c.with_machine(|machine| Ok(machine.process().log()))?;
+    ensure!(
+        log.contains("joins the container that runs"),
+        "the compile was begun anew"
+    );
+    Ok(Some(steps))
+}
+
+pub(super) fn nothing_is_left_when_all_is_removed(c: &Counterparts) -> Result<Option<Steps>> {
+    c.end_network();
+    for name in names(c)? {
+        c.engine
+            .order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
+    }
+    wait::until("no container is left", SOON, None, || {
+        let left = fs::read_dir(containers(c)?)?.count();
+        Ok((left == 0).then_some(()))
+    })?;
+    let shims = processes(&["shim"])?;
+    ensure!(shims.is_empty(), "supervisors are left: {shims:?}");
+    let store = c.store()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(
+        !mounts.contains(&*store.to_string_lossy()),
+        "mounts are left:\n{mounts}"
+    );
+    let left = cgroups(Path::new("/sys/fs/cgroup"))?;
+    ensure!(left.is_empty(), "cgroups are left: {left:?}");
+    ensure!(
+        fs::read_dir(store.join("oci/state"))?.count() == 0,
+        "the OCI runtime knows of containers"
+    );
+    c.greetings.expect_count(BASIC, 0)?;
+    Ok(None)
+}
+
+/// The cgroups of containers, in each hierarchy.
+fn cgroups(root: &Path) -> Result<Vec<PathBuf>> {
+    let parent = CGROUP_PARENT.trim_start_matches('/');
+    let hierarchies = fs::read_dir(root)?.map(|entry| Ok(entry?.path()));
+    let hierarchies: Vec<_> = hierarchies.collect::<std::io::Result<_>>()?;
+    let mut found = Vec::new();
+    for top in hierarchies
+        .iter()
+        .map(|it| it.join(parent))
+        .chain([root.join(parent)])
+    {
+        for entry in fs::read_dir(top).into_iter().flatten() {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
