@@ -1,140 +1,119 @@
-//! Owns the demonstration: from nothing to a stock peer whose chaincode Kubernetes compiles and runs through Peitho, before the
-//! eyes of a person, with the times. Ctrl-C at any moment ends it and leaves nothing.
+//! Owns the demonstration: from nothing to a stock peer whose chaincode is compiled and run through Peitho, before the eyes of a
+//! person, with the times. Ctrl-C at any moment ends it and leaves nothing.
+//!
+//! `kubernetes` and `machine` start what belongs to a runtime and show it; the main job is the same on each.
+
+mod kubernetes;
+mod machine;
 
 use anyhow::Result;
-use testbed::peitho::{Build, CHAINCODE_NAMESPACE, InCluster, NAMESPACE};
-use testbed::{
-    Assets, Chaincode, ChaincodeId, Cluster, Definition, Fabric, PeerConfig, Registry, Release,
-    Run, Steps, say,
-};
+use clap::ValueEnum;
+use testbed::{Assets, Chaincode, ChaincodeId, Definition, Fabric, Release, Run, Steps, say};
 
 use crate::foreground::{Ending, foreground};
 
 const NAME: &str = "asset";
 
+/// What runs the chaincode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    /// Containers on this machine, by runc
+    #[default]
+    Oci,
+    /// Pods
+    Kubernetes,
+}
+
+/// What runs of a demonstration.
+trait Shown: Send {
+    /// The network.
+    fn fabric(&self) -> &Fabric;
+    /// The end of Peitho's log.
+    fn log(&self) -> String;
+    /// Shows the chaincode as its runtime sees it.
+    fn explain(&self) -> Result<()>;
+    /// Lines for another shell: variables, and things to try.
+    fn play(&self) -> (Vec<String>, Vec<String>);
+}
+
 /// Shows the main job with a peer of `release`.
-pub(crate) fn demo(release: Release, ending: Ending) -> Result<()> {
+pub(crate) fn demo(release: Release, runtime: Runtime, ending: Ending) -> Result<()> {
     let mut steps = Steps::new();
     let assets = steps.time("install and build the counterparts", || {
         let assets = Assets::open()?;
-        assets.prepare()?;
+        match runtime {
+            Runtime::Oci => machine::prepare(&assets, release)?,
+            Runtime::Kubernetes => assets.prepare()?,
+        }
         anyhow::Ok(assets)
     })?;
     steps.time("build peitho", testbed::peitho::program)?;
     let run = Run::start()?;
     foreground(&run, ending, || {
-        let shown = Components::start(&assets, &run, release, &mut steps)?;
-        shown.main_job(&assets, release, &mut steps)?;
-        shown.explain(&steps)?;
+        let shown = match runtime {
+            Runtime::Oci => machine::start(&assets, &run, release, &mut steps)?,
+            Runtime::Kubernetes => kubernetes::start(&assets, &run, release, &mut steps)?,
+        };
+        main_job(&assets, shown.fabric(), release, runtime, &mut steps)
+            .map_err(|error| error.context(format!("the end of Peitho's log:\n{}", shown.log())))?;
+        shown.explain()?;
+        say("how long each step took:");
+        steps.to_string().lines().for_each(say);
         if ending == Ending::Stay {
-            shown.play_on();
+            play_on(&*shown);
         }
         Ok(shown)
     })
 }
 
-/// What runs; in the order in which it ends.
-struct Components {
-    fabric: Fabric,
-    _server: InCluster,
-    cluster: Cluster,
-    _registry: Registry,
+fn play_on(shown: &dyn Shown) {
+    let (variables, tries) = shown.play();
+    say("to play on, paste this into another shell:");
+    let admin = shown.fabric().admin_env(0);
+    for line in admin.lines().chain(variables.iter().map(String::as_str)) {
+        say(format!("    {line}"));
+    }
+    say("and then, for example:");
+    for line in [
+        r#"peer chaincode query -C ch1 -n asset -c '{"Args":["Get","colour"]}'"#,
+        r#"peer chaincode invoke $ORDERER -C ch1 -n asset -c '{"Args":["Put","colour","green"]}'"#,
+    ]
+    .into_iter()
+    .chain(tries.iter().map(String::as_str))
+    {
+        say(format!("    {line}"));
+    }
+    say("Ctrl-C stops everything and leaves nothing behind");
 }
 
-impl Components {
-    fn start(assets: &Assets, run: &Run, release: Release, steps: &mut Steps) -> Result<Self> {
-        say("starting a registry and Kubernetes");
-        let (registry, cluster) = steps.time("start a registry and Kubernetes", || {
-            let registry = Registry::start(assets, run)?;
-            let cluster = Cluster::start(assets, run)?;
-            for image in assets.images()?.fabric(release) {
-                cluster.pull(&registry, image)?;
-            }
-            anyhow::Ok((registry, cluster))
-        })?;
-        say("starting Peitho as a pod, from deploy/");
-        let server = steps.time("start Peitho as a pod", || {
-            let build = Build::make(run, &cluster, &registry)?;
-            InCluster::start(run, &cluster, &build)
-        })?;
-        let endpoint = server.endpoint();
-        say(format!(
-            "starting a stock Fabric {} network; its peers have CORE_VM_ENDPOINT={endpoint}",
-            release.version()
-        ));
-        let fabric = steps.time("start the Fabric network", || {
-            let peer = |index| PeerConfig::new(release, index, &endpoint, assets, &registry);
-            Fabric::start(assets, run, release.into(), [peer(0)?, peer(1)?])
-        })?;
-        Ok(Self {
-            fabric,
-            _server: server,
-            cluster,
-            _registry: registry,
-        })
+impl Runtime {
+    /// Who compiles.
+    fn compiler(self) -> &'static str {
+        match self {
+            Self::Oci => "Peitho compiles it, in a container",
+            Self::Kubernetes => "Kubernetes compiles it",
+        }
     }
 
-    fn main_job(&self, assets: &Assets, release: Release, steps: &mut Steps) -> Result<()> {
-        main_job(assets, &self.fabric, release, steps).map_err(|error| {
-            let log = [
-                "logs",
-                "--namespace",
-                NAMESPACE,
-                "deployment/peitho",
-                "--tail=40",
-            ];
-            let log = self.cluster.kubectl(&log).unwrap_or_default();
-            error.context(format!("the end of Peitho's log:\n{log}"))
-        })
-    }
-
-    fn explain(&self, steps: &Steps) -> Result<()> {
-        say("the chaincode as Kubernetes shows it:");
-        let namespace = ["--namespace", CHAINCODE_NAMESPACE];
-        // The chaincode answers before the kubelet has told that it runs.
-        let ready = [
-            "wait",
-            "pods",
-            "--all",
-            "--for=condition=Ready",
-            "--timeout=30s",
-        ];
-        self.cluster.kubectl(&[&ready[..], &namespace].concat())?;
-        let pods = [&["get", "pods", "--output", "wide"][..], &namespace].concat();
-        for line in self.cluster.kubectl(&pods)?.lines() {
-            say(format!("    {line}"));
+    /// What a launch makes.
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Oci => "container",
+            Self::Kubernetes => "pod",
         }
-        say("how long each step took:");
-        steps.to_string().lines().for_each(say);
-        Ok(())
-    }
-
-    fn play_on(&self) {
-        say("to play on, paste this into another shell:");
-        for line in self.fabric.admin_env(0).lines() {
-            say(format!("    {line}"));
-        }
-        say(format!(
-            "    export KUBECONFIG={}",
-            self.cluster.kubeconfig().display()
-        ));
-        say("and then, for example:");
-        for line in [
-            r#"peer chaincode query -C ch1 -n asset -c '{"Args":["Get","colour"]}'"#,
-            r#"peer chaincode invoke $ORDERER -C ch1 -n asset -c '{"Args":["Put","colour","green"]}'"#,
-            "kubectl --namespace chaincode get pods --watch",
-            "kubectl --namespace peitho logs deployment/peitho --follow",
-        ] {
-            say(format!("    {line}"));
-        }
-        say("Ctrl-C stops everything and leaves nothing behind");
     }
 }
 
-fn main_job(assets: &Assets, fabric: &Fabric, release: Release, steps: &mut Steps) -> Result<()> {
+fn main_job(
+    assets: &Assets,
+    fabric: &Fabric,
+    release: Release,
+    runtime: Runtime,
+    steps: &mut Steps,
+) -> Result<()> {
     match release {
-        Release::V1_4 => instantiate(assets, fabric, steps)?,
-        Release::V2_1 => commit(assets, fabric, steps)?,
+        Release::V1_4 => instantiate(assets, fabric, runtime, steps)?,
+        Release::V2_1 => commit(assets, fabric, runtime, steps)?,
     }
     say("$ peer chaincode invoke ... '{\"Args\":[\"Put\",\"colour\",\"blue\"]}'");
     steps.time("first invoke, committed in a block", || {
@@ -145,46 +124,58 @@ fn main_job(assets: &Assets, fabric: &Fabric, release: Release, steps: &mut Step
     say(format!("    {answer}"));
     anyhow::ensure!(answer == "blue", "the query answered {answer:?}");
     match release {
-        Release::V1_4 => upgrade(assets, fabric, steps),
+        Release::V1_4 => upgrade(assets, fabric, runtime, steps),
         Release::V2_1 => Ok(()),
     }
 }
 
-fn commit(assets: &Assets, fabric: &Fabric, steps: &mut Steps) -> Result<()> {
+fn commit(assets: &Assets, fabric: &Fabric, runtime: Runtime, steps: &mut Steps) -> Result<()> {
+    let (compiler, unit) = (runtime.compiler(), runtime.unit());
     let package = Chaincode::asset().label("asset_1").package(assets)?;
     let definition = Definition::new(NAME, "1", 1);
-    say("$ peer lifecycle chaincode install asset_1.tar.gz      (Kubernetes compiles it)");
+    say(format!(
+        "$ peer lifecycle chaincode install asset_1.tar.gz      ({compiler})"
+    ));
     let id = steps.time("install", || fabric.install(0, &package))?;
     say(format!("    {id}"));
     say("$ peer lifecycle chaincode approveformyorg ...");
     steps.time("approve", || fabric.approve(0, &definition, &id))?;
-    say(
-        "$ peer lifecycle chaincode commit ...                  (the peer launches it: a pod starts)",
-    );
+    say(format!(
+        "$ peer lifecycle chaincode commit ...                  (the peer launches it: a {unit} starts)"
+    ));
     Ok(steps.time("commit", || fabric.commit(0, &definition))?)
 }
 
-fn instantiate(assets: &Assets, fabric: &Fabric, steps: &mut Steps) -> Result<()> {
+fn instantiate(
+    assets: &Assets,
+    fabric: &Fabric,
+    runtime: Runtime,
+    steps: &mut Steps,
+) -> Result<()> {
+    let (compiler, unit) = (runtime.compiler(), runtime.unit());
     let (lscc, id) = (fabric.lscc(0), ChaincodeId::new(NAME, "1.0"));
     say("$ peer chaincode package --name asset --version 1.0 ... asset-1.0.cds");
     let code = Chaincode::basic().version("the first");
     let package = steps.time("package", || lscc.package(assets, &code, &id))?;
     say("$ peer chaincode install asset-1.0.cds                 (the peer only stores it)");
     steps.time("install", || lscc.install(&package))?;
-    say(
-        "$ peer chaincode instantiate --version 1.0 ...         (Kubernetes compiles it, a pod starts)",
-    );
+    say(format!(
+        "$ peer chaincode instantiate --version 1.0 ...         ({compiler}; a {unit} starts)"
+    ));
     steps.time("instantiate", || lscc.instantiate(&id))?;
     steps.time("commit", || lscc.wait_until_committed(&id))
 }
 
 /// To other code; peers of this release leave the old process alone.
-fn upgrade(assets: &Assets, fabric: &Fabric, steps: &mut Steps) -> Result<()> {
+fn upgrade(assets: &Assets, fabric: &Fabric, runtime: Runtime, steps: &mut Steps) -> Result<()> {
+    let unit = runtime.unit();
     let (lscc, id) = (fabric.lscc(0), ChaincodeId::new(NAME, "2.0"));
     let code = Chaincode::basic().version("the second");
     let package = lscc.package(assets, &code, &id)?;
     lscc.install(&package)?;
-    say("$ peer chaincode upgrade --version 2.0 ...             (the old version's pod stays)");
+    say(format!(
+        "$ peer chaincode upgrade --version 2.0 ...             (the old version's {unit} stays)"
+    ));
     steps.time("upgrade", || lscc.upgrade(&id))?;
     steps.time("commit of the upgrade", || lscc.wait_until_committed(&id))?;
     say("$ peer chaincode query ... '{\"Args\":[\"version\"]}'");

@@ -74,14 +74,26 @@ impl PeerConfig {
         registry: &Registry,
     ) -> Result<PeerConfig> {
         let images = assets.images()?;
-        let [builder, runtime] = images.fabric(release);
-        Ok(PeerConfig {
+        let names = images
+            .fabric(release)
+            .map(|image| registry.reference(image));
+        let [builder, runtime] = names.each_ref().map(String::as_str);
+        Ok(Self::with_images(index, vm_endpoint, [builder, runtime]))
+    }
+
+    /// The same with images by other names: that of the builder, and the one that Go chaincode runs in.
+    pub fn with_images(
+        index: usize,
+        vm_endpoint: &str,
+        [builder, runtime]: [&str; 2],
+    ) -> PeerConfig {
+        PeerConfig {
             vm_endpoint: vm_endpoint.to_owned(),
             chaincode_address: format!("{HOST_ADDRESS}:{}", 7052 + 100 * index),
-            builder: registry.reference(builder),
-            runtime: registry.reference(runtime),
+            builder: builder.to_owned(),
+            runtime: runtime.to_owned(),
             environment: Vec::new(),
-        })
+        }
     }
 }
 

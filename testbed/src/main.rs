@@ -44,11 +44,14 @@ enum Subcommands {
         #[arg(long, value_name = "URL", conflicts_with = "without_fabric")]
         vm_endpoint: Option<String>,
     },
-    /// Show the main job: a stock peer installs, runs and queries chaincode through Peitho on Kubernetes
+    /// Show the main job: a stock peer installs, runs and queries chaincode through Peitho
     Demo {
         /// Release of Fabric
         #[arg(long, value_name = "RELEASE", default_value = "2.1")]
         fabric: Release,
+        /// What runs the chaincode
+        #[arg(long, value_enum, default_value_t)]
+        runtime: demo::Runtime,
         /// End after the last step instead of staying until Ctrl-C
         #[arg(long)]
         once: bool,
@@ -96,9 +99,13 @@ fn act(command: Subcommands) -> Result<()> {
             ..
         } => up::up(&up::Extent::WithoutFabric),
         Subcommands::Up { vm_endpoint, .. } => up::up(&up::Extent::WithFabric { vm_endpoint }),
-        Subcommands::Demo { fabric, once } => {
+        Subcommands::Demo {
+            fabric,
+            runtime,
+            once,
+        } => {
             let ending = if once { Ending::Once } else { Ending::Stay };
-            demo::demo(fabric, ending)
+            demo::demo(fabric, runtime, ending)
         }
         Subcommands::Bench { rounds } => bench::bench(rounds),
         Subcommands::Image {

@@ -37,7 +37,7 @@ impl Counterparts {
             }
         }
         registry.push(&images.copybuilder)?;
-        let machine = Machine::start(&run, &registry, program, Log::Trace)?;
+        let machine = Machine::start(&run, program, Log::Trace, &[&registry])?;
         Ok(Self {
             fabric: Mutex::new(None),
             engine: Engine::new(machine.engine()),

@@ -2,18 +2,18 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{ABANDONED_AFTER, Log, READY};
-use crate::http;
 use crate::places::CGROUP_PARENT;
 use crate::process::Process;
 use crate::registry::Registry;
 use crate::run::Run;
+use crate::{http, program};
 
 const ENGINE: &str = "127.0.0.1:18180";
 const DELIVERY: &str = "127.0.0.1:18181";
@@ -25,16 +25,26 @@ pub struct Machine {
     process: Process,
     program: PathBuf,
     config: PathBuf,
+    store: PathBuf,
 }
 
 impl Machine {
-    /// Starts the server with an empty store. Its images come from `registry`.
-    pub fn start(run: &Run, registry: &Registry, program: PathBuf, log: Log) -> Result<Machine> {
+    /// Starts the server with an empty store. `registries` are asked by plain http.
+    pub fn start(
+        run: &Run,
+        program: PathBuf,
+        log: Log,
+        registries: &[&Registry],
+    ) -> Result<Machine> {
+        let registries: Vec<_> = registries
+            .iter()
+            .map(|it| json!({"host": it.address().to_string(), "scheme": "http"}))
+            .collect();
         let store = run.data().join("machine-store");
         let config = json!({
             "listen": {"engineApi": ENGINE, "delivery": DELIVERY, "admin": ADMIN},
             "store": {"directory": store},
-            "images": {"registries": [{"host": registry.address().to_string(), "scheme": "http"}]},
+            "images": {"registries": registries},
             "oci": {"cgroupParent": CGROUP_PARENT},
             "compile": {"runtime": "oci", "abandonedAfterSeconds": ABANDONED_AFTER.as_secs()},
             "chaincode": {"runtime": "oci"},
@@ -46,6 +56,7 @@ impl Machine {
             process: spawn(run, &program, &file)?,
             program,
             config: file,
+            store,
         };
         machine.wait_until_ready()?;
         Ok(machine)
@@ -55,6 +66,27 @@ impl Machine {
     pub fn restart(&mut self, run: &Run) -> Result<()> {
         self.process = spawn(run, &self.program, &self.config)?;
         self.wait_until_ready()
+    }
+
+    /// Brings the images of an archive into the store, as a user does; what that prints.
+    pub fn import(&self, archive: &Path) -> Result<String> {
+        let mut import = Command::new(&self.program);
+        import.args(["images", "import"]).arg(archive);
+        import.arg("--config").arg(&self.config);
+        program::output(&mut import)
+    }
+
+    /// What the OCI runtime says of the containers.
+    pub fn containers(&self) -> Result<String> {
+        program::output(Command::new("/bin/sh").args(["-c", &self.containers_command()]))
+    }
+
+    /// The command that lists them.
+    pub fn containers_command(&self) -> String {
+        format!(
+            "runc --root {} list",
+            self.store.join("oci/state").display()
+        )
     }
 
     /// What it is configured with.

@@ -1,0 +1,92 @@
+//! The demonstration without a cluster: Peitho and the containers on this machine, as a developer has them.
+
+use anyhow::Result;
+use testbed::peitho::{Log, Machine};
+use testbed::{Assets, Fabric, PeerConfig, Release, Run, Steps, say};
+
+use super::Shown;
+
+/// What runs; in the order in which it ends.
+struct Components {
+    fabric: Fabric,
+    machine: Machine,
+}
+
+/// All that it needs: no Kubernetes and no dockerd.
+pub(super) fn prepare(assets: &Assets, release: Release) -> Result<()> {
+    assets.fabric(release)?;
+    assets.images()?;
+    Ok(())
+}
+
+/// Starts everything, up to a network whose peers use Peitho.
+pub(super) fn start(
+    assets: &Assets,
+    run: &Run,
+    release: Release,
+    steps: &mut Steps,
+) -> Result<Box<dyn Shown>> {
+    let program = testbed::peitho::program()?;
+    say("$ peitho serve");
+    let machine = steps.time("start Peitho", || {
+        Machine::start(run, program, Log::Info, &[])
+    })?;
+    for line in machine.process().log().lines() {
+        say(format!("    {line}"));
+    }
+    let images = assets.images()?;
+    let [builder, runtime] = images.fabric(release);
+    steps.time("import the images", || {
+        for image in [builder, runtime] {
+            say(format!("$ peitho images import {}.tar", image.name()));
+            let archive = run.data().join("image.tar");
+            image.save(&archive)?;
+            for line in machine.import(&archive)?.lines() {
+                say(format!("    {line}"));
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    let endpoint = machine.endpoint();
+    say(format!(
+        "starting a stock Fabric {} network; its peers have CORE_VM_ENDPOINT={endpoint}",
+        release.version()
+    ));
+    let fabric = steps.time("start the Fabric network", || {
+        let peer = |index| {
+            let names = [builder.name(), runtime.name()];
+            PeerConfig::with_images(index, &endpoint, names)
+        };
+        Fabric::start(assets, run, release.into(), [peer(0), peer(1)])
+    })?;
+    Ok(Box::new(Components { fabric, machine }))
+}
+
+impl Shown for Components {
+    fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    fn log(&self) -> String {
+        let log = self.machine.process().log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    fn explain(&self) -> Result<()> {
+        say("the chaincode as this machine shows it:");
+        for line in self.machine.containers()?.lines() {
+            say(format!("    {line}"));
+        }
+        Ok(())
+    }
+
+    fn play(&self) -> (Vec<String>, Vec<String>) {
+        let log = self.machine.process().log_path();
+        let tries = vec![
+            self.machine.containers_command(),
+            format!("tail -f {}", log.display()),
+        ];
+        (Vec::new(), tries)
+    }
+}
