@@ -1,109 +1,127 @@
 //! Owns the figures of the performance budget (`docs/benchmarks.md`): the same peer installs the same chaincode on a plain dockerd
 //! and on Peitho, in turn, in one run; so the machine's own speed cancels out of the ratio. Prints a table and writes
 //! `target/bench/report.json`.
+//!
+//! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine.
+
+mod kubernetes;
+mod machine;
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use serde_json::json;
-use testbed::peitho::{Build, Peitho, project};
-use testbed::{
-    Assets, Chaincode, Cluster, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say,
-};
+use serde_json::{Map, Value, json};
+use testbed::peitho::project;
+use testbed::{Assets, Chaincode, Fabric, Run, say};
 
 use crate::foreground::{Ending, foreground};
 
 const DOCKERD: usize = 0;
 const PEITHO: usize = 1;
 
-/// Measures `rounds` pairs of installs.
-pub(crate) fn bench(rounds: usize) -> Result<()> {
-    let assets = Assets::open()?;
-    testbed::peitho::program()?;
-    assets.prepare()?;
-    let run = Run::start()?;
-    foreground(&run, Ending::Once, || measure(&assets, &run, rounds))
+/// What was measured.
+#[derive(Default)]
+struct Report {
+    values: Map<String, Value>,
+    rows: Vec<[String; 3]>,
 }
 
-fn measure(assets: &Assets, run: &Run, rounds: usize) -> Result<()> {
-    say("starting the counterparts");
-    let registry = Registry::start(assets, run)?;
-    let cluster = Cluster::start(assets, run)?;
-    let images = assets.images()?;
-    for image in [&images.builder, &images.runtime] {
-        cluster.pull(&registry, image)?;
+impl Report {
+    /// A figure for the file alone.
+    fn note(&mut self, name: &str, value: Value) {
+        self.values.insert(name.to_owned(), value);
     }
-    let dockerd = Dockerd::start(assets, run, &registry)?;
-    let build = Build::make(run, &cluster, &registry)?;
-    let peitho = Peitho::start(run, &cluster, &registry, &build, testbed::peitho::Log::Info)?;
-    let fabric = Fabric::start(
-        assets,
-        run,
-        Network::V2_1,
-        [
-            PeerConfig::new(
-                Release::V2_1,
-                DOCKERD,
-                &dockerd.endpoint(),
-                assets,
-                &registry,
-            )?,
-            PeerConfig::new(Release::V2_1, PEITHO, &peitho.endpoint(), assets, &registry)?,
-        ],
-    )?;
-    let rss_idle_mb = peitho.process().rss_kb()? as f64 / 1024.0;
-    let binary_mb = fs::metadata(&build.program)?.len() as f64 / 1e6;
 
+    /// A figure for file and table, with its budget.
+    fn figure(&mut self, name: &str, value: f64, unit: &str, budget: &str) {
+        self.note(name, json!(value));
+        self.rows.push([
+            name.to_owned(),
+            format!("{value:.2}{unit}"),
+            budget.to_owned(),
+        ]);
+    }
+
+    fn show(&self) {
+        say(format!(
+            "{:<36} {:>10}   {}",
+            "figure (median)", "value", "budget"
+        ));
+        for [figure, value, budget] in &self.rows {
+            say(format!("{figure:<36} {value:>10}   {budget}"));
+        }
+    }
+}
+
+/// Measures `rounds` pairs of installs on each runtime.
+pub(crate) fn bench(rounds: usize) -> Result<()> {
+    let assets = Assets::open()?;
+    let program = testbed::peitho::program()?;
+    assets.prepare()?;
+    let mut report = Report::default();
+    report.figure(
+        "binary_mb",
+        fs::metadata(&program)?.len() as f64 / 1e6,
+        "",
+        "<= 15",
+    );
+    for measure in [kubernetes::measure, machine::measure] {
+        let run = Run::start()?;
+        foreground(&run, Ending::Once, || {
+            measure(&assets, &run, rounds, &mut report)
+        })?;
+    }
+    report.show();
+    write(
+        &project().join("target/bench/report.json"),
+        &serde_json::to_string_pretty(&report.values)?,
+    )
+}
+
+/// `rounds` pairs of installs, noted as `install_cold_{runtime}`.
+fn installs(
+    assets: &Assets,
+    fabric: &Fabric,
+    rounds: usize,
+    runtime: &str,
+    budget: &str,
+    report: &mut Report,
+) -> Result<()> {
     let (mut docker, mut ours) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        docker.push(install(assets, &fabric, DOCKERD, &format!("d{round}"))?);
-        ours.push(install(assets, &fabric, PEITHO, &format!("p{round}"))?);
+        docker.push(install(
+            assets,
+            fabric,
+            DOCKERD,
+            &format!("{runtime}d{round}"),
+        )?);
+        ours.push(install(
+            assets,
+            fabric,
+            PEITHO,
+            &format!("{runtime}p{round}"),
+        )?);
     }
     let ratios: Vec<f64> = ours
         .iter()
         .zip(&docker)
         .map(|(ours, docker)| ours / docker)
         .collect();
-    let report = json!({
-        "install_cold_dockerd_s": docker,
-        "install_cold_peitho_s": ours,
-        "install_cold_ratio": median(&ratios),
-        "rss_idle_mb": rss_idle_mb,
-        "rss_after_mb": peitho.process().rss_kb()? as f64 / 1024.0,
-        "binary_mb": binary_mb,
-    });
-    let rows = [
-        (
-            "install, nothing known, dockerd",
-            format!("{:.2} s", median(&docker)),
-            "-",
-        ),
-        (
-            "install, nothing known, Peitho",
-            format!("{:.2} s", median(&ours)),
-            "-",
-        ),
-        (
-            "install_cold_ratio",
-            format!("{:.3}", median(&ratios)),
-            "<= 1.25",
-        ),
-        ("rss_idle_mb", format!("{rss_idle_mb:.1}"), "<= 25"),
-        ("binary_mb", format!("{binary_mb:.1}"), "<= 15"),
-    ];
-    say(format!(
-        "{:<36} {:>10}   {}",
-        "figure (median)", "value", "budget"
-    ));
-    for (figure, value, budget) in rows {
-        say(format!("{figure:<36} {value:>10}   {budget}"));
+    report.note(&format!("install_cold_{runtime}_dockerd_s"), json!(docker));
+    report.note(&format!("install_cold_{runtime}_peitho_s"), json!(ours));
+    for (whose, times) in [("dockerd", &docker), ("peitho", &ours)] {
+        let figure = format!("install_cold_{runtime}_{whose}_median_s");
+        report.figure(&figure, median(times), " s", "-");
     }
-    write(
-        &project().join("target/bench/report.json"),
-        &serde_json::to_string_pretty(&report)?,
-    )
+    report.figure(
+        &format!("install_cold_{runtime}_ratio"),
+        median(&ratios),
+        "",
+        budget,
+    );
+    Ok(())
 }
 
 /// One install of code that nobody has seen before; its seconds.

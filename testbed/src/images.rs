@@ -134,11 +134,16 @@ impl Images {
 impl Image {
     /// Writes the image as one file, an OCI archive: what `skopeo copy oci-archive:FILE …` and `ctr images import` take.
     pub fn save(&self, file: &Path) -> Result<()> {
+        self.save_as(file, &self.name)
+    }
+
+    /// The same under another name, `repository:tag`.
+    pub fn save_as(&self, file: &Path, name: &str) -> Result<()> {
         let mut index: Value =
             serde_json::from_slice(&std::fs::read(self.layout.join("index.json"))?)?;
         index["manifests"][0]["annotations"] = json!({
-            "io.containerd.image.name": self.name,
-            "org.opencontainers.image.ref.name": self.name.rsplit_once(':').map_or("latest", |(_, tag)| tag),
+            "io.containerd.image.name": name,
+            "org.opencontainers.image.ref.name": name.rsplit_once(':').map_or("latest", |(_, tag)| tag),
         });
         std::fs::write(self.layout.join("index.json"), index.to_string())?;
         let unfinished = file.with_extension("part");
