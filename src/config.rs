@@ -16,6 +16,7 @@ mod chaincode;
 mod check;
 mod compile;
 mod delivery;
+mod docker;
 mod document;
 mod draft;
 mod environment;
@@ -41,6 +42,7 @@ pub use chaincode::Chaincode;
 pub use check::Problems;
 pub use compile::Compile;
 pub use delivery::Delivery;
+pub use docker::{Docker, DockerAddress, DockerTls};
 pub use error::{Error, Notice, Origin, Problem};
 pub use images::{ImageMode, Images, Registry, Scheme};
 pub use kubernetes::{HostAlias, Kubernetes, PullPolicy};
@@ -78,6 +80,8 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// Containers on this machine, where no cluster runs them.
     pub oci: Oci,
+    /// An existing Docker Engine.
+    pub docker: Docker,
     /// The image of Peitho's own program in pods.
     pub agent: Agent,
     /// How chaincode is compiled.
@@ -138,6 +142,7 @@ impl Config {
         self.delivery.check(&mut problems);
         self.kubernetes.check(&mut problems);
         self.oci.check(&mut problems);
+        self.docker.check(&mut problems);
         self.agent.check(&mut problems);
         self.compile.check(&mut problems);
         self.chaincode.check(&mut problems);
