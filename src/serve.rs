@@ -1,6 +1,7 @@
 //! The composition root: configuration → store → runtime → images, compiles, containers → listeners → drain.
 //! `cli` calls it; nothing else knows all the parts.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,7 +129,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     tracing::info!(
         engine_api = %bound.engine_api.addr, delivery = %bound.delivery.addr, admin = %bound.admin.addr,
         runtime = %runtimes.chosen, store = %config.store.directory.display(), version = env!("CARGO_PKG_VERSION"),
-        "serving; peers reach it with CORE_VM_ENDPOINT=tcp://<this host>:{}", bound.engine_api.addr.port()
+        "serving; peers reach it with CORE_VM_ENDPOINT={}", endpoint(bound.engine_api.addr)
     );
     Ok(Server {
         bound,
@@ -224,6 +225,14 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+/// What peers are to be told: an address that is bound to all of them has none to tell.
+fn endpoint(bound: SocketAddr) -> String {
+    match bound.ip() {
+        ip if ip.is_unspecified() => format!("tcp://<this host>:{}", bound.port()),
+        _ => format!("tcp://{bound}"),
+    }
 }
 
 fn compile_settings(config: &Config, surroundings: Option<Digest>) -> compile::Settings {

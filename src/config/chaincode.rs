@@ -10,7 +10,7 @@ use super::{Override, PodTemplate, Problems, RunAs, RuntimeChoice};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Chaincode {
-    /// What runs the containers: `auto`, `kubernetes` or `oci`. `auto` is `kubernetes` in a pod and where
+    /// What runs the containers: `auto`, `kubernetes`, `oci` or `docker`. `auto` is `kubernetes` in a pod and where
     /// `kubernetes.kubeconfig` is set, and `oci` elsewhere.
     pub runtime: RuntimeChoice,
     /// Resource requests of a chaincode pod: small, or idle chaincode fills a node.

@@ -14,7 +14,7 @@ use super::{Pattern, PodTemplate, Problems, Proxy, RunAs, RuntimeChoice};
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Compile {
-    /// What runs the containers: `auto`, `kubernetes` or `oci`. `auto` is `kubernetes` in a pod and where
+    /// What runs the containers: `auto`, `kubernetes`, `oci` or `docker`. `auto` is `kubernetes` in a pod and where
     /// `kubernetes.kubeconfig` is set, and `oci` elsewhere.
     pub runtime: RuntimeChoice,
     /// How many compiles run at once; others wait in a queue.

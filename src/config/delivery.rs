@@ -6,29 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use super::Problems;
 
-/// What pods talk to.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// What pods and other containers talk to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Delivery {
-    /// `https://host:port` of the delivery listener as pods reach it. The host stands in the listener's
-    /// certificate.
-    pub address: String,
-}
-
-impl Default for Delivery {
-    fn default() -> Self {
-        Self {
-            address: "https://peitho:8081".to_owned(),
-        }
-    }
+    /// `https://host:port` of the delivery listener as pods, and containers of a Docker Engine elsewhere, reach it. The
+    /// host stands in the listener's certificate. Unset: `https://peitho:8081` for pods; containers on this machine
+    /// need none.
+    pub address: Option<String>,
 }
 
 impl Delivery {
+    /// As pods reach it.
+    pub fn for_pods(&self) -> &str {
+        self.address.as_deref().unwrap_or("https://peitho:8081")
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
-        if !is_https_origin(&self.address) {
+        if let Some(address) = self.address.as_deref().filter(|it| !is_https_origin(it)) {
             let accepted = "https://host:port as pods reach it, without user and path";
             // A user in front of the host may come with a password.
-            let shown = self.address.rsplit('@').next().unwrap_or_default();
+            let shown = address.rsplit('@').next().unwrap_or_default();
             problems.add("delivery.address", shown, accepted);
         }
     }

@@ -16,6 +16,8 @@ pub enum RuntimeChoice {
     Kubernetes,
     /// A runc-compatible program on this machine.
     Oci,
+    /// An existing Docker Engine.
+    Docker,
 }
 
 /// The runtimes that there are.
@@ -25,6 +27,8 @@ pub enum RuntimeKind {
     Kubernetes,
     /// A runc-compatible program on this machine.
     Oci,
+    /// An existing Docker Engine.
+    Docker,
 }
 
 impl RuntimeKind {
@@ -33,6 +37,7 @@ impl RuntimeKind {
         match self {
             Self::Kubernetes => "kubernetes",
             Self::Oci => "oci",
+            Self::Docker => "docker",
         }
     }
 }
@@ -88,6 +93,7 @@ impl Config {
         let kind = |choice| match choice {
             RuntimeChoice::Kubernetes => RuntimeKind::Kubernetes,
             RuntimeChoice::Oci => RuntimeKind::Oci,
+            RuntimeChoice::Docker => RuntimeKind::Docker,
             RuntimeChoice::Auto if has_cluster => RuntimeKind::Kubernetes,
             RuntimeChoice::Auto => RuntimeKind::Oci,
         };

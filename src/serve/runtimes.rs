@@ -65,7 +65,7 @@ impl Additions {
         } = config;
         Ok(Self {
             templates: kubernetes::Templates::read(kubernetes, compile, chaincode)?,
-            surroundings: Surroundings::read(compile, &delivery.address)?,
+            surroundings: Surroundings::read(compile, delivery.for_pods())?,
         })
     }
 }
@@ -121,7 +121,7 @@ pub(super) async fn start(
             (templates, surroundings.clone()),
         );
         compile_digest = settings.compile_digest();
-        addresses.push(config.delivery.address.clone());
+        addresses.push(config.delivery.for_pods().to_owned());
         chosen.push(format!(
             "kubernetes (namespace {} of {})",
             connection.namespace, connection.server
@@ -156,6 +156,7 @@ pub(super) async fn start(
         match kind {
             RuntimeKind::Kubernetes => Arc::clone(cluster.as_ref().expect("it is in use")) as _,
             RuntimeKind::Oci => Arc::clone(host.as_ref().expect("it is in use")) as _,
+            RuntimeKind::Docker => todo!(),
         }
     };
     let all = [RuntimeKind::Kubernetes, RuntimeKind::Oci]
@@ -208,7 +209,7 @@ fn pod_settings(
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image: agent.image,
-        delivery_address: delivery.address,
+        delivery_address: delivery.for_pods().to_owned(),
         delivery_ca_pem: material.ca_cert_pem.clone(),
         compile_requests: compile.requests,
         compile_limits: compile.limits,

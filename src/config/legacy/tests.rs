@@ -55,7 +55,7 @@ fn the_sample_of_the_original_becomes_our_configuration() {
         "peer1.org2.example.com",
     ];
     assert_eq!(config.kubernetes.host_aliases, [alias("127.0.0.1", &names)]);
-    assert_eq!(config.delivery.address, "https://peitho:8081");
+    assert_eq!(config.delivery.for_pods(), "https://peitho:8081");
     assert_eq!(config.docker.endpoint, "unix:///host/var/run/docker.sock");
     assert_eq!(config.log.level, "debug");
     assert_eq!(config.log.format, LogFormat::Text);
@@ -183,7 +183,7 @@ fn the_address_keeps_its_host() {
     ] {
         let yaml = format!("peitho: {{pullerAccessAddress: '{old}'}}");
         let (config, origins) = load(&yaml).unwrap();
-        assert_eq!(config.delivery.address, new);
+        assert_eq!(config.delivery.for_pods(), new);
         assert!(!told(&origins)[0].contains("hunter2"));
     }
 }
