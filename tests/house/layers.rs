@@ -15,10 +15,11 @@ const FLOORS: &[&[&str]] = &[
     &["container"],
     &["image"],
     &["compile"],
-    &["runtime", "registry"],
+    &["runtime"],
+    &["registry"],
     &["image_spec", "grant"],
     &["store", "archive"],
-    &["telemetry", "listener"],
+    &["telemetry", "listener", "single_flight"],
     &["config"],
     &["names"],
 ];
