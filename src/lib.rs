@@ -31,7 +31,7 @@
 //! together; [`admin`] tells operators how it is.
 //!
 //! A module may use those below it and none above: `serve` → `engine_api`, `delivery`, `admin` →
-//! `container` → `image`, `compile` → `runtime`, `registry` → `image_spec` → `store`, `archive` →
+//! `container` → `image`, `compile` → `runtime` → `registry` → `image_spec` → `store`, `archive` →
 //! `grant` → `names`. `ARCHITECTURE.md` has the same with file names, and why.
 
 pub mod admin;
@@ -51,5 +51,6 @@ pub mod names;
 pub mod registry;
 pub mod runtime;
 pub mod serve;
+pub mod single_flight;
 pub mod store;
 pub mod telemetry;

@@ -1,11 +1,16 @@
-//! Clients of other registries: manifest and configuration of base images. `image` uses it. What a registry
-//! says is kept apart from what nobody can tell ([`Lookup`]), because a node pulls by mirrors and secrets of
-//! its own: only a registry's clear "no" may end a build.
+//! Base images and where they come from: held in the store with all their content ([`HeldImage`]), or in other
+//! registries, whose clients these are. `image` looks up manifest and configuration, a runtime of this host has
+//! images held whole, `cli` imports them from archives. What a registry says is kept apart from what nobody can
+//! tell ([`Lookup`]), because a node pulls by mirrors and secrets of its own: only a registry's clear "no" may end
+//! a build.
 
 mod answer;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod held;
 mod known;
+mod manifest;
+mod pull;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +19,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use oci_client::client::{ClientConfig, ClientProtocol, LayerDescriptor};
+use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -22,10 +28,15 @@ use tokio::time::Instant;
 use crate::config::{self, Scheme};
 use crate::image_spec::ImageConfig;
 use crate::names::{Digest, ImageName};
+use crate::single_flight::SingleFlight;
+use crate::store::Store;
 
-pub(crate) use answer::split_env;
-use answer::{Descriptor, Manifest, Refusal};
+use answer::Refusal;
+pub use held::{HeldImage, HeldLayer, list as list_held};
 use known::Known;
+pub(crate) use manifest::split_env;
+use manifest::{Configuration, ImageManifest, Manifest, Unusable};
+pub use pull::HoldError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For all requests of one look-up together.
@@ -72,7 +83,9 @@ struct Inner {
     /// By the host that image names carry.
     logins: HashMap<String, Login>,
     timeout: Duration,
-    /// Held for a look at the map only, never across a request.
+    store: Store,
+    pulls: SingleFlight<ImageName, Result<HeldImage, HoldError>>,
+    /// Locked for a look at the map only, never across a request.
     known: Mutex<Known>,
 }
 
@@ -82,17 +95,22 @@ struct Login {
 }
 
 impl Registries {
-    /// Clients for the registries that `config` describes; any other host is asked anonymously over https.
+    /// Clients for the registries that `config` describes; any other host is asked anonymously over https. Images
+    /// that `store` holds are not asked for.
     ///
     /// A rustls crypto provider must be installed in the process.
     ///
     /// # Errors
     /// When a password file cannot be read: says which.
-    pub async fn new(config: &[config::Registry]) -> anyhow::Result<Self> {
-        Self::with_timeout(config, TIMEOUT).await
+    pub async fn new(config: &[config::Registry], store: Store) -> anyhow::Result<Self> {
+        Self::with_timeout(config, store, TIMEOUT).await
     }
 
-    async fn with_timeout(config: &[config::Registry], timeout: Duration) -> anyhow::Result<Self> {
+    async fn with_timeout(
+        config: &[config::Registry],
+        store: Store,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
         let mut logins = HashMap::new();
         let mut plain = Vec::new();
         for registry in config {
@@ -122,13 +140,23 @@ impl Registries {
             client,
             logins,
             timeout,
+            store,
+            pulls: SingleFlight::default(),
             known: Mutex::default(),
         })))
     }
 
-    /// Manifest and configuration of `name` for linux on this machine's architecture; bounded to ten
-    /// seconds. A found image is remembered for five minutes, an unknown one for half a minute.
+    /// Manifest and configuration of `name`: of the held image, as Docker prefers what is local; else of its
+    /// registry, for linux on this machine's architecture, bounded to ten seconds. There a found image is remembered
+    /// for five minutes, an unknown one for half a minute.
     pub async fn look_up(&self, name: &ImageName) -> Lookup {
+        match held::found(&self.0.store, name).await {
+            Ok(Some(found)) => return Lookup::Found(Box::new(found)),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(image = %name, %error, "image: whether {name} is held cannot be told; its registry is asked");
+            }
+        }
         let remembered = self.known().get(name, Instant::now());
         if let Some(lookup) = remembered {
             return lookup;
@@ -136,7 +164,7 @@ impl Registries {
         let lookup = match tokio::time::timeout(self.0.timeout, self.ask(name)).await {
             Ok(Ok(found)) => Lookup::Found(Box::new(found)),
             Ok(Err(Refusal::Missing(words))) => Lookup::Missing(words),
-            Ok(Err(Refusal::Unknown(cause))) => Lookup::Unknown(cause),
+            Ok(Err(Refusal::Unknown(cause) | Refusal::Passing(cause))) => Lookup::Unknown(cause),
             Err(_) => {
                 let (host, limit) = (name.registry(), self.0.timeout.as_secs());
                 Lookup::Unknown(format!("{host} gave no answer within {limit} s"))
@@ -160,23 +188,24 @@ impl Registries {
             .await?;
         let mut answer = self.manifest(&reference, &auth).await?;
         if let Manifest::Index(index) = Manifest::parse(&answer.0)? {
-            let of_platform = reference.clone_with_digest(index.for_this_machine()?);
+            let entry = index.for_this_machine()?;
+            let of_platform = reference.clone_with_digest(entry.digest.clone());
             answer = self.manifest(&of_platform, &auth).await?;
         }
         let (bytes, digest) = answer;
-        let Manifest::Image(descriptor) = Manifest::parse(&bytes)? else {
-            return Err(Refusal::unusable("an index of indexes"));
+        let Manifest::Image(manifest) = Manifest::parse(&bytes)? else {
+            return Err(Unusable::from("an index of indexes").into());
         };
-        let raw_config = self.config(&reference, &descriptor).await?;
-        let config = answer::config(&raw_config, &descriptor)?;
+        let raw_config = self.config(&reference, &manifest).await?;
+        let config = Configuration::parse(&raw_config, manifest.layers.len())?;
         Ok(Found {
             id: Digest::of(&raw_config),
             digest: digest
                 .parse()
-                .map_err(|_| Refusal::unusable("no sha256 digest"))?,
+                .map_err(|_| Unusable::from("no sha256 digest"))?,
             manifest: bytes,
             raw_config,
-            config,
+            config: config.start,
         })
     }
 
@@ -195,26 +224,26 @@ impl Registries {
     async fn config(
         &self,
         reference: &Reference,
-        descriptor: &Descriptor,
+        manifest: &ImageManifest,
     ) -> Result<Vec<u8>, Refusal> {
         let blob = LayerDescriptor {
-            digest: &descriptor.digest,
+            digest: &manifest.config.digest,
             urls: &None,
         };
         // The image is there, its manifest says so: a missing configuration is damage.
-        let unreadable = |e: &dyn std::error::Error| {
-            Refusal::Unknown(format!(
-                "its configuration cannot be read: {}",
-                answer::chain(e)
-            ))
+        let unreadable = |error: OciDistributionError| {
+            let told = |cause| format!("its configuration cannot be read: {cause}");
+            match Refusal::from(error) {
+                Refusal::Passing(cause) => Refusal::Passing(told(cause)),
+                Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
+            }
         };
-        let mut stream = (self.0.client.pull_blob_stream(reference, &blob).await)
-            .map_err(|e| unreadable(&e))?
-            .stream;
+        let stream = self.0.client.pull_blob_stream(reference, &blob).await;
+        let mut stream = stream.map_err(unreadable)?.stream;
         let mut config = Vec::new();
-        while let Some(part) = stream.try_next().await.map_err(|e| unreadable(&e))? {
+        while let Some(part) = stream.try_next().await.map_err(|e| unreadable(e.into()))? {
             if config.len() + part.len() > LARGEST_CONFIG {
-                return Err(Refusal::unusable("a configuration of more than 4 MiB"));
+                return Err(Unusable::from("a configuration of more than 4 MiB").into());
             }
             config.extend_from_slice(&part);
         }

@@ -67,7 +67,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let additions = Additions::read(config)?;
 
     let store = Store::open(&config.store.directory).await?;
-    let registries = Registries::new(&config.images.registries).await?;
+    let registries = Registries::new(&config.images.registries, store.clone()).await?;
     let images = Images::new(store.clone(), registries.clone());
 
     let delivery = bound.delivery.addr;

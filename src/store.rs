@@ -5,7 +5,7 @@
 //! ```text
 //! <directory>/
 //! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
-//! ├── refs/v1/<image|compile>/<tenant>/
+//! ├── refs/v1/<image|compile|held>/<tenant, or _>/
 //! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
 //! └── ingest/
 //!     ├── lock                                held, shared, by every store that is open
@@ -35,7 +35,7 @@ pub mod spool;
 mod volume;
 
 pub use ingest::Ingest;
-pub use refs::RefKind;
+pub use refs::{RefKind, Scope};
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]

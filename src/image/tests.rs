@@ -12,7 +12,7 @@ const DOCKERFILE: &str = "FROM 127.0.0.1:1/hyperledger/fabric-baseos:2.5\n\
 async fn images() -> (Scratch, Images) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let scratch = Scratch::new().await;
-    let registries = Registries::new(&[]).await.unwrap();
+    let registries = Registries::new(&[], scratch.store.clone()).await.unwrap();
     let images = Images::new(scratch.store.clone(), registries);
     (scratch, images)
 }

@@ -63,6 +63,11 @@ impl Registry {
         format!("{}/{rest}", self.host).parse().unwrap()
     }
 
+    /// Where it keeps what was pushed.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
+    }
+
     pub(crate) fn config(&self) -> config::Registry {
         config::Registry {
             host: self.host.clone(),
@@ -83,57 +88,101 @@ impl Registry {
         }
     }
 
+    /// A store that goes with the registry.
+    pub(crate) async fn store(&self) -> Store {
+        Store::open(&self.directory.path().join("store"))
+            .await
+            .unwrap()
+    }
+
     pub(crate) async fn registries(&self) -> Registries {
-        Registries::new(&[self.config()]).await.unwrap()
+        self.registries_over(&self.store().await).await
+    }
+
+    pub(crate) async fn registries_over(&self, store: &Store) -> Registries {
+        let config = [self.config()];
+        Registries::new(&config, store.clone()).await.unwrap()
     }
 }
 
 /// Pushes an image without layers and, under `index`, an index that leads to it; gives the manifest's digest.
 pub(crate) async fn push(registries: &Registries, image: &ImageName, index: &ImageName) -> Digest {
-    let client = &registries.0.client;
-    let reference_of_image = reference(image);
-    let auth = registries.auth(image);
-    client
-        .auth(&reference_of_image, &auth, RegistryOperation::Push)
-        .await
-        .unwrap();
-    let config = json!({
-        "architecture": "amd64", "os": "linux",
-        "config": {"User": "500", "Env": ["PATH=/bin"], "Cmd": ["x"]},
-        "rootfs": {"type": "layers", "diff_ids": []},
-    });
-    let config = config.to_string().into_bytes();
-    let digest = Digest::of(&config).to_string();
-    let size = config.len();
-    client
-        .push_blob(&reference_of_image, config, &digest)
-        .await
-        .unwrap();
-    let config_type = "application/vnd.oci.image.config.v1+json";
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [],
-        "config": {"mediaType": config_type, "size": size, "digest": digest},
-    });
-    let pushed = put(registries, image, &manifest).await;
+    let manifest = push_layers(registries, image, &[]).await;
     let entry = json!({
-        "mediaType": manifest["mediaType"], "digest": pushed, "size": manifest.to_string().len(),
-        "platform": {"os": "linux", "architecture": answer::architecture()},
+        "mediaType": manifest["mediaType"], "digest": Digest::of(manifest.to_string().as_bytes()),
+        "size": manifest.to_string().len(),
+        "platform": {"os": "linux", "architecture": manifest::architecture()},
     });
     let list = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry],
     });
     put(registries, index, &list).await;
-    pushed
+    Digest::of(manifest.to_string().as_bytes())
 }
 
-async fn put(registries: &Registries, name: &ImageName, manifest: &Value) -> Digest {
+/// A layer: its type after `tar`, the bytes as they are pushed, and the digest of what is in them.
+pub(crate) struct PushedLayer {
+    pub(crate) kind: &'static str,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) diff_id: Digest,
+}
+
+/// Pushes an image with `layers`; gives its manifest.
+pub(crate) async fn push_layers(
+    registries: &Registries,
+    image: &ImageName,
+    layers: &[PushedLayer],
+) -> Value {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+    let config = json!({
+        "architecture": manifest::architecture(), "os": "linux",
+        "config": {"User": "500", "Env": ["PATH=/bin"], "Cmd": ["x"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let config = push_blob(
+        registries,
+        image,
+        config_type,
+        config.to_string().into_bytes(),
+    )
+    .await;
+    let mut pushed = Vec::new();
+    for layer in layers {
+        let kind = format!("application/vnd.oci.image.layer.v1.tar{}", layer.kind);
+        pushed.push(push_blob(registries, image, &kind, layer.bytes.clone()).await);
+    }
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "layers": pushed, "config": config,
+    });
+    put(registries, image, &manifest).await;
+    manifest
+}
+
+/// Pushes a blob; gives its descriptor.
+async fn push_blob(
+    registries: &Registries,
+    image: &ImageName,
+    media_type: &str,
+    bytes: Vec<u8>,
+) -> Value {
+    let reference = reference(image);
+    let (auth, push) = (registries.auth(image), RegistryOperation::Push);
+    let client = &registries.0.client;
+    client.auth(&reference, &auth, push).await.unwrap();
+    let (digest, size) = (Digest::of(&bytes).to_string(), bytes.len());
+    let pushed = client.push_blob(&reference, bytes, &digest);
+    pushed.await.unwrap();
+    json!({"mediaType": media_type, "digest": digest, "size": size})
+}
+
+pub(crate) async fn put(registries: &Registries, name: &ImageName, manifest: &Value) {
     let bytes = manifest.to_string().into_bytes();
-    let digest = Digest::of(&bytes);
     let media_type = manifest["mediaType"].as_str().unwrap().parse().unwrap();
     let client = &registries.0.client;
     client
         .push_manifest_raw(&reference(name), bytes, media_type)
         .await
         .unwrap();
-    digest
 }

@@ -3,6 +3,8 @@
 use super::fixture::{Registry, push};
 use super::*;
 
+mod pulls;
+
 fn found(lookup: Lookup) -> Found {
     match lookup {
         Lookup::Found(found) => *found,
@@ -44,12 +46,16 @@ async fn a_registry_with_passwords_tells_only_those_who_know_one() {
     let registry = Registry::start("auth: {htpasswd: {realm: test, path: HTPASSWD}}\n").await;
     let (name, index) = (registry.name("a/b:1"), registry.name("a/b:index"));
     let config = registry.config_with_login("s3cret");
-    let registries = Registries::new(&[config]).await.unwrap();
+    let registries = Registries::new(&[config], registry.store().await)
+        .await
+        .unwrap();
     push(&registries, &name, &index).await;
     found(registries.look_up(&index).await);
     let wrong = registry.config_with_login("wr0ng");
     for config in [registry.config(), wrong] {
-        let registries = Registries::new(&[config]).await.unwrap();
+        let registries = Registries::new(&[config], registry.store().await)
+            .await
+            .unwrap();
         match registries.look_up(&name).await {
             Lookup::Unknown(cause) => {
                 assert!(cause.starts_with("denied"), "{cause}");
@@ -64,7 +70,7 @@ async fn a_registry_with_passwords_tells_only_those_who_know_one() {
 async fn who_does_not_answer_or_not_as_a_registry_is_unknown() {
     let registry = Registry::start("").await;
     // Plain HTTP where https is spoken by default.
-    let registries = Registries::new(&[]).await.unwrap();
+    let registries = Registries::new(&[], registry.store().await).await.unwrap();
     let name = registry.name("a:1");
     assert!(matches!(
         registries.look_up(&name).await,
@@ -87,7 +93,10 @@ async fn who_accepts_and_says_nothing_is_given_up_and_remembered() {
         .parse()
         .unwrap();
     let timeout = Duration::from_millis(300);
-    let registries = Registries::with_timeout(&[], timeout).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    let registries = Registries::with_timeout(&[], store, timeout);
+    let registries = registries.await.unwrap();
     let started = Instant::now();
     for _ in 0..20 {
         let lookup = registries.look_up(&name).await;
@@ -99,6 +108,8 @@ async fn who_accepts_and_says_nothing_is_given_up_and_remembered() {
 #[tokio::test]
 async fn a_password_file_that_cannot_be_read_is_named() {
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
     let config = |username: Option<&str>| config::Registry {
         host: "r.example.com".to_owned(),
         scheme: Scheme::Https,
@@ -109,7 +120,9 @@ async fn a_password_file_that_cannot_be_read_is_named() {
         (Some("x"), "/nonexistent/password"),
         (None, "belong together"),
     ] {
-        let error = Registries::new(&[config(username)]).await.err().unwrap();
+        let config = [config(username)];
+        let registries = Registries::new(&config, store.clone());
+        let error = registries.await.err().unwrap();
         let error = format!("{error:#}");
         assert!(
             error.contains(said) && error.contains("r.example.com"),

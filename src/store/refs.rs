@@ -17,6 +17,33 @@ pub enum RefKind {
     Image,
     /// Results of compiles by key.
     Compile,
+    /// Base images with all their content, by name.
+    Held,
+}
+
+/// Whose a ref is: the second part of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// A tenant's own; no other one sees it.
+    Of(&'a Tenant),
+    /// Nobody's: the same for all tenants, as a registry's public images are.
+    Nobody,
+}
+
+impl<'a> From<&'a Tenant> for Scope<'a> {
+    fn from(tenant: &'a Tenant) -> Self {
+        Self::Of(tenant)
+    }
+}
+
+impl std::fmt::Display for Scope<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Of(tenant) => tenant.as_str(),
+            // No tenant can be called so.
+            Self::Nobody => "_",
+        })
+    }
 }
 
 impl RefKind {
@@ -24,6 +51,7 @@ impl RefKind {
         match self {
             Self::Image => "image",
             Self::Compile => "compile",
+            Self::Held => "held",
         }
     }
 }
@@ -47,18 +75,18 @@ struct Named {
 }
 
 impl Store {
-    /// Writes the ref `name` of `tenant`, replacing what was there. Durable when this returns.
+    /// Writes the ref `name` of `scope`, replacing what was there. Durable when this returns.
     ///
     /// # Errors
     /// [`Error::Full`] or [`Error::Io`]; the ref is as before.
     pub async fn put_ref<T: Serialize>(
         &self,
         kind: RefKind,
-        tenant: &Tenant,
+        scope: impl Into<Scope<'_>>,
         name: &str,
         value: &T,
     ) -> Result<(), Error> {
-        let key = key(kind, tenant, name);
+        let key = key(kind, scope.into(), name);
         let document = serde_json::to_vec(&Written { name, value })
             .map_err(|e| self.io("writing", &key, 0, e.into()))?;
         let bytes = document.len() as u64;
@@ -67,21 +95,22 @@ impl Store {
         Ok(())
     }
 
-    /// Reads the ref `name` of `tenant`, or `None` where there is none.
+    /// Reads the ref `name` of `scope`, or `None` where there is none.
     ///
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Io`].
     pub async fn get_ref<T: DeserializeOwned>(
         &self,
         kind: RefKind,
-        tenant: &Tenant,
+        scope: impl Into<Scope<'_>>,
         name: &str,
     ) -> Result<Option<T>, Error> {
-        let Some(document) = self.document(&key(kind, tenant, name)).await? else {
+        let scope = scope.into();
+        let Some(document) = self.document(&key(kind, scope, name)).await? else {
             return Ok(None);
         };
         let corrupt = |reason| Error::Corrupt {
-            name: format!("{}/{tenant}/{name}", kind.as_str()),
+            name: format!("{}/{scope}/{name}", kind.as_str()),
             reason,
         };
         let record: Record<T> =
@@ -92,20 +121,21 @@ impl Store {
         Ok(Some(record.value))
     }
 
-    /// Removes the ref `name` of `tenant`; returns whether there was one. Durable when this returns.
+    /// Removes the ref `name` of `scope`; returns whether there was one. Durable when this returns.
     ///
     /// # Errors
     /// [`Error::Io`]; the ref may be there or not.
     pub async fn remove_ref(
         &self,
         kind: RefKind,
-        tenant: &Tenant,
+        scope: impl Into<Scope<'_>>,
         name: &str,
     ) -> Result<bool, Error> {
-        let key = key(kind, tenant, name);
+        let scope = scope.into();
+        let key = key(kind, scope, name);
         match self.0.objects.delete(&key).await {
             Ok(()) => {
-                let directory = self.0.directory.join(prefix(kind, tenant).as_ref());
+                let directory = self.0.directory.join(prefix(kind, scope).as_ref());
                 let synced = volume::blocking(move || volume::sync_directory(&directory));
                 (synced.await).map_err(|e| self.io("removing", &key, 0, e))?;
                 Ok(true)
@@ -115,13 +145,17 @@ impl Store {
         }
     }
 
-    /// The names of all refs of a kind that `tenant` has, sorted.
+    /// The names of all refs of a kind that `scope` has, sorted.
     ///
     /// # Errors
     /// [`Error::Io`]; and [`Error::Corrupt`] for any one that is unreadable, since who removes what no ref
     /// names must not go by an incomplete list.
-    pub async fn list_refs(&self, kind: RefKind, tenant: &Tenant) -> Result<Vec<String>, Error> {
-        let prefix = prefix(kind, tenant);
+    pub async fn list_refs(
+        &self,
+        kind: RefKind,
+        scope: impl Into<Scope<'_>>,
+    ) -> Result<Vec<String>, Error> {
+        let prefix = prefix(kind, scope.into());
         let found: Vec<ObjectMeta> = (self.0.objects.list(Some(&prefix)).try_collect().await)
             .map_err(|e| self.failed("listing", &prefix, 0, e))?;
         let mut names = Vec::with_capacity(found.len());
@@ -153,11 +187,11 @@ impl Store {
     }
 }
 
-fn prefix(kind: RefKind, tenant: &Tenant) -> Key {
-    Key::from_iter(["refs", "v1", kind.as_str(), tenant.as_str()])
+fn prefix(kind: RefKind, scope: Scope<'_>) -> Key {
+    Key::from_iter(["refs", "v1", kind.as_str(), &scope.to_string()])
 }
 
-fn key(kind: RefKind, tenant: &Tenant, name: &str) -> Key {
+fn key(kind: RefKind, scope: Scope<'_>, name: &str) -> Key {
     let file = format!("{}.json", Digest::of(name.as_bytes()).hex());
-    prefix(kind, tenant).join(file)
+    prefix(kind, scope).join(file)
 }

@@ -210,6 +210,22 @@ async fn refs_take_any_name_and_stay_apart() {
 }
 
 #[tokio::test]
+async fn what_is_nobodys_is_apart_from_every_tenant() {
+    let (directory, store) = store().await;
+    let put = store.put_ref(RefKind::Held, Scope::Nobody, "base:1", &1);
+    put.await.unwrap();
+    let named = store.get_ref(RefKind::Held, Scope::Nobody, "base:1").await;
+    assert_eq!(named.unwrap(), Some(1));
+    let of = |scope| store.list_refs(RefKind::Held, scope);
+    assert_eq!(of(Scope::Nobody).await.unwrap(), ["base:1"]);
+    let default = Tenant::default_tenant();
+    assert!(of(Scope::Of(&default)).await.unwrap().is_empty());
+    assert!("_".parse::<Tenant>().is_err());
+    let mut files = files(directory.path()).into_iter();
+    assert!(files.any(|file| file.starts_with("refs/v1/held/_/")));
+}
+
+#[tokio::test]
 async fn refs_are_replaced_and_removed() {
     let (_directory, store) = store().await;
     let tenant = tenant("a");

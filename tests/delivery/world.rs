@@ -100,7 +100,8 @@ impl World {
     pub(crate) async fn router(&self) -> Router {
         // The registries' client takes the process's TLS library; another case may have set it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let registries = Registries::new(&[]).await.expect("no file is named");
+        let registries = Registries::new(&[], self.store.clone()).await;
+        let registries = registries.expect("no file is named");
         let images = Images::new(self.store.clone(), registries);
         let containers = Containers::new(
             images,

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["registry"],
     &["image_spec", "grant"],
     &["store", "archive"],
-    &["telemetry", "listener"],
+    &["telemetry", "listener", "single_flight"],
     &["config"],
     &["names"],
 ];

@@ -115,7 +115,8 @@ impl World {
             env: std::collections::BTreeMap::new(),
             surroundings: None,
         };
-        let images = Images::new(store.clone(), Registries::new(registries).await.unwrap());
+        let registries = Registries::new(registries, store.clone()).await.unwrap();
+        let images = Images::new(store.clone(), registries);
         let compiles = Compiles::new(
             settings,
             Arc::clone(&runtime),

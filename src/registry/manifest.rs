@@ -1,0 +1,260 @@
+//! The documents of an image, read: manifests, indexes, configurations; from registries and from archives. Pure.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::image_spec::ImageConfig;
+use crate::names::Digest;
+
+/// An image that cannot be used: what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unusable(pub(super) String);
+
+impl From<&str> for Unusable {
+    fn from(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+}
+
+/// What stands under a name.
+#[derive(Debug)]
+pub(super) enum Manifest {
+    Image(ImageManifest),
+    Index(Index),
+}
+
+/// The parts of one image.
+#[derive(Debug, Deserialize)]
+pub(super) struct ImageManifest {
+    pub(super) config: Descriptor,
+    /// The lowest first.
+    pub(super) layers: Vec<Descriptor>,
+}
+
+/// The images of one name for several platforms, or all images of an archive.
+#[derive(Debug, Deserialize)]
+pub(super) struct Index {
+    pub(super) manifests: Vec<Descriptor>,
+}
+
+/// Where a document or layer is. Read leniently: what is not used may be wrong.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Descriptor {
+    pub(super) digest: String,
+    pub(super) size: Option<u64>,
+    #[serde(default)]
+    pub(super) media_type: String,
+    pub(super) platform: Option<Platform>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Platform {
+    #[serde(default)]
+    pub(super) os: String,
+    #[serde(default)]
+    pub(super) architecture: String,
+    pub(super) variant: Option<String>,
+}
+
+impl Manifest {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Unusable> {
+        if let Ok(image) = serde_json::from_slice(bytes) {
+            return Ok(Self::Image(image));
+        }
+        serde_json::from_slice(bytes)
+            .map(Self::Index)
+            .map_err(|_| "neither a manifest nor an index".into())
+    }
+}
+
+impl Index {
+    /// The image for linux on this machine's architecture, the plainest variant first.
+    ///
+    /// That none is there says nothing of the nodes, whose architecture may be another.
+    pub(super) fn for_this_machine(&self) -> Result<&Descriptor, Unusable> {
+        self.for_architecture(architecture())
+    }
+
+    fn for_architecture(&self, architecture: &str) -> Result<&Descriptor, Unusable> {
+        let fitting = self.manifests.iter().filter_map(|entry| {
+            let platform = entry.platform.as_ref()?;
+            (platform.os == "linux" && platform.architecture == architecture)
+                .then_some((platform.variant.as_deref().unwrap_or_default(), entry))
+        });
+        fitting
+            .min_by_key(|(variant, _)| *variant)
+            .map(|(_, entry)| entry)
+            .ok_or_else(|| Unusable(format!("its index has none for linux/{architecture}")))
+    }
+}
+
+/// This machine's architecture in the words of images (those of Go).
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        other => other,
+    }
+}
+
+/// An image's configuration.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    /// How a container of it starts.
+    pub(super) start: ImageConfig,
+    architecture: String,
+    diff_ids: Vec<String>,
+}
+
+impl Configuration {
+    /// Reads a configuration and holds it against the number of layers in its manifest.
+    pub(super) fn parse(bytes: &[u8], layers: usize) -> Result<Self, Unusable> {
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(default)]
+            config: Option<Start>,
+            #[serde(default)]
+            architecture: String,
+            rootfs: Rootfs,
+        }
+        #[derive(Deserialize)]
+        struct Rootfs {
+            diff_ids: Vec<String>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Start {
+            user: Option<String>,
+            env: Value,
+            entrypoint: Option<Vec<String>>,
+            cmd: Option<Vec<String>>,
+            working_dir: Option<String>,
+        }
+        let config: Config = serde_json::from_slice(bytes)
+            .map_err(|e| Unusable(format!("its configuration is unreadable: {e}")))?;
+        let diff_ids = config.rootfs.diff_ids;
+        if diff_ids.len() != layers {
+            let listed = diff_ids.len();
+            let what = format!("its configuration lists {listed} layers, its manifest {layers}");
+            return Err(Unusable(what));
+        }
+        let start = config.config.unwrap_or_default();
+        Ok(Self {
+            architecture: config.architecture,
+            diff_ids,
+            start: ImageConfig {
+                user: start.user.unwrap_or_default(),
+                env: split_env(&start.env),
+                entrypoint: start.entrypoint.unwrap_or_default(),
+                cmd: start.cmd.unwrap_or_default(),
+                working_dir: start.working_dir.unwrap_or_default(),
+            },
+        })
+    }
+
+    /// The digests of its uncompressed layers, the lowest first.
+    pub(super) fn diff_ids(&self) -> Result<Vec<Digest>, Unusable> {
+        let parsed = self.diff_ids.iter().map(|text| text.parse());
+        (parsed.collect::<Result<_, _>>()).map_err(|e| Unusable(format!("its layers: {e}")))
+    }
+
+    /// Whether its programs run here: else "exec format error" would be all that anybody learns.
+    pub(super) fn runs_here(&self) -> Result<(), Unusable> {
+        let (its, here) = (self.architecture.as_str(), architecture());
+        if its.is_empty() || its == here {
+            return Ok(());
+        }
+        Err(Unusable(format!(
+            "it is made for linux/{its}, and this machine is linux/{here}"
+        )))
+    }
+}
+
+/// `["NAME=VALUE", …]` as pairs, split at the first `=`; what has no name is left out, and `null` is empty.
+pub(crate) fn split_env(env: &Value) -> Vec<(String, String)> {
+    let items = env.as_array().map(Vec::as_slice).unwrap_or_default();
+    items
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|item| item.split_once('=').unwrap_or((item, "")))
+        .filter(|(name, _)| !name.is_empty())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_plainest_image_for_the_architecture_is_taken() {
+        let entry = |digest: &str, os: &str, architecture: &str, variant: Value| json!({"digest": digest, "platform": {"os": os, "architecture": architecture, "variant": variant}});
+        let index = json!({"manifests": [
+            {"digest": "attestation"},
+            entry("windows", "windows", "amd64", Value::Null),
+            entry("v3", "linux", "amd64", json!("v3")),
+            entry("plain", "linux", "amd64", Value::Null),
+            entry("arm", "linux", "arm64", json!("v8")),
+        ]});
+        let Manifest::Index(index) = Manifest::parse(index.to_string().as_bytes()).unwrap() else {
+            panic!("an index");
+        };
+        let digest = |architecture| index.for_architecture(architecture).unwrap().digest.clone();
+        assert_eq!(digest("amd64"), "plain");
+        assert_eq!(digest("arm64"), "arm");
+        let error = index.for_architecture("s390x").unwrap_err();
+        assert_eq!(error.to_string(), "its index has none for linux/s390x");
+    }
+
+    #[test]
+    fn the_configuration_is_read_with_its_nulls() {
+        let read =
+            |value: Value, layers| Configuration::parse(value.to_string().as_bytes(), layers);
+        let diff_id = Digest::of(b"layer");
+        let full = json!({
+            "config": {"User": "500:500", "Env": ["A=b=c", "D"], "Entrypoint": ["/e"], "Cmd": null, "WorkingDir": "/w"},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        });
+        let expected = ImageConfig {
+            user: "500:500".to_owned(),
+            env: vec![
+                ("A".to_owned(), "b=c".to_owned()),
+                ("D".to_owned(), String::new()),
+            ],
+            entrypoint: vec!["/e".to_owned()],
+            cmd: Vec::new(),
+            working_dir: "/w".to_owned(),
+        };
+        let config = read(full.clone(), 1).unwrap();
+        assert_eq!(config.start, expected);
+        assert_eq!(config.diff_ids(), Ok(vec![diff_id]));
+        let empty = json!({"config": null, "rootfs": {"diff_ids": []}});
+        assert_eq!(read(empty, 0).unwrap().start, ImageConfig::default());
+        assert!(read(full, 2).is_err(), "two layers in the manifest");
+        assert!(read(json!({}), 0).is_err());
+        assert!(Manifest::parse(b"<html>").is_err());
+    }
+
+    #[test]
+    fn an_image_for_another_machine_is_told() {
+        let runs = |architecture: Value| {
+            let config = json!({"architecture": architecture, "rootfs": {"diff_ids": []}});
+            let config = Configuration::parse(config.to_string().as_bytes(), 0).unwrap();
+            config.runs_here().map_err(|e| e.to_string())
+        };
+        assert_eq!(runs(json!(architecture())), Ok(()));
+        assert_eq!(runs(json!("")), Ok(()));
+        let told = format!(
+            "it is made for linux/mips, and this machine is linux/{}",
+            architecture()
+        );
+        assert_eq!(runs(json!("mips")), Err(told));
+    }
+}

@@ -1,0 +1,290 @@
+//! Images brought from their registry with all their content: once, however many want one, and held only when
+//! every byte is verified and durable. A download that is cut goes on where it stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _, RetryableWithContext as _};
+use futures::{StreamExt as _, TryStreamExt as _};
+use oci_client::client::{BlobResponse, LayerDescriptor};
+use oci_client::errors::OciDistributionError;
+use oci_client::{Reference, RegistryOperation};
+use tokio::time::Instant;
+
+use super::answer::Refusal;
+use super::held::{self, HeldImage, HeldLayer, Promised};
+use super::manifest::{Configuration, ImageManifest, Manifest, Unusable};
+use super::{Found, Registries, reference};
+use crate::names::{Digest, ImageName};
+use crate::store::{self, Ingest};
+
+/// Layers of one image that are under way at once: the largest one decides, and registries limit each client.
+const AT_ONCE: usize = 3;
+
+/// Why an image could not be held.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HoldError {
+    /// Its registry says that it does not exist.
+    #[error("{name} does not exist; its registry says: {words}")]
+    Missing {
+        /// The image.
+        name: ImageName,
+        /// The registry's words.
+        words: String,
+    },
+    /// Its registry is out of reach, denies it, or answers what is no image.
+    #[error(
+        "{name} cannot be pulled: {cause}; mend that, or bring it with `peitho images import FILE`"
+    )]
+    OutOfReach {
+        /// The image.
+        name: ImageName,
+        /// Why.
+        cause: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(Arc<store::Error>),
+}
+
+impl From<store::Error> for HoldError {
+    fn from(error: store::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// Why a pull stopped.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error(transparent)]
+    Store(store::Error),
+}
+
+impl Stop {
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.may_pass())
+    }
+
+    fn of(self, name: &ImageName) -> HoldError {
+        let name = name.clone();
+        match self {
+            Self::Store(error) => error.into(),
+            Self::Refused(Refusal::Missing(words)) => HoldError::Missing { name, words },
+            Self::Refused(Refusal::Unknown(cause) | Refusal::Passing(cause)) => {
+                HoldError::OutOfReach { name, cause }
+            }
+        }
+    }
+}
+
+impl<E: Into<Refusal>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// What is tried again, and how often as long as nothing arrives at all: some ten seconds, since a peer waits.
+fn patience() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_factor(2.0)
+        .with_jitter()
+        .with_max_times(4)
+}
+
+impl Registries {
+    /// The held image `name`; where it is not held yet, pulled now for linux on this machine's architecture. All who
+    /// want one image share a pull; it ends with the last of them, and what had come by then is not fetched again.
+    ///
+    /// # Errors
+    /// [`HoldError`]; nothing is held then that was not before.
+    pub async fn hold(&self, name: &ImageName) -> Result<HeldImage, HoldError> {
+        let work = || {
+            let (this, name) = (self.clone(), name.clone());
+            async move { this.held_or_pulled(&name).await }
+        };
+        self.0.pulls.run(name.clone(), work).await
+    }
+
+    async fn held_or_pulled(&self, name: &ImageName) -> Result<HeldImage, HoldError> {
+        let store = &self.0.store;
+        match held::get(store, name).await {
+            Ok(Some(image)) if held::is_whole(store, &image).await? => return Ok(image),
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                tracing::warn!(image = %name, "image: parts of {name} are missing in the store; it is pulled again");
+            }
+            Err(error @ store::Error::Corrupt { .. }) => {
+                tracing::warn!(image = %name, %error, "image: the record of {name} is damaged; it is pulled again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let started = Instant::now();
+        let image = self.pull(name).await.map_err(|stop| stop.of(name))?;
+        held::put(store, name, &image).await?;
+        tracing::info!(
+            image = %name, image.digest = %image.id, size = image.size(),
+            duration_ms = started.elapsed().as_millis() as u64,
+            "image: pulled {name}"
+        );
+        Ok(image)
+    }
+
+    async fn pull(&self, name: &ImageName) -> Result<HeldImage, Stop> {
+        let ask = || async { Ok::<_, Stop>(self.ask(name).await?) };
+        let found = ask.retry(patience()).when(Stop::may_pass).await?;
+        let (manifest, config) = documents(&found)?;
+        let layers = Promised::all(&manifest.layers, &config)?;
+        let reference = reference(name);
+        let layers = futures::stream::iter(layers)
+            .map(|layer| self.layer(name, &reference, layer))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let put = |bytes| held::put_document(&self.0.store, bytes);
+        Ok(HeldImage {
+            id: found.id,
+            config: put(&found.raw_config).await.map_err(Stop::Store)?,
+            manifest: put(&found.manifest).await.map_err(Stop::Store)?,
+            start: found.config,
+            layers,
+        })
+    }
+
+    /// Brings one layer into the store, unless it is there.
+    async fn layer(
+        &self,
+        name: &ImageName,
+        reference: &Reference,
+        layer: Promised,
+    ) -> Result<HeldLayer, Stop> {
+        let store = &self.0.store;
+        let present = (store.open_blob(&layer.blob.digest).await).map_err(Stop::Store)?;
+        if present.is_some_and(|(_, blob)| blob == layer.blob) {
+            return Ok(layer.kept());
+        }
+        let digest = layer.blob.digest;
+        for last in [false, true] {
+            let ingest = self.download(name, reference, &layer).await?;
+            match store.commit_expecting(ingest, &digest).await {
+                Ok(_) => return Ok(layer.kept()),
+                // Something on the way changed bytes; or the registry did, and will do so again.
+                Err(error @ store::Error::Mismatch { .. }) if last => {
+                    return Err(Unusable(error.to_string()).into());
+                }
+                Err(store::Error::Mismatch { actual, .. }) => {
+                    tracing::warn!(image = %name, layer = %digest, %actual, "image: a layer of {name} came damaged; once more");
+                }
+                Err(error) => return Err(Stop::Store(error)),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// The whole of a layer. Goes on after each fault as long as every few attempts bring something.
+    async fn download(
+        &self,
+        name: &ImageName,
+        reference: &Reference,
+        layer: &Promised,
+    ) -> Result<Ingest, Stop> {
+        let mut ingest = self.0.store.ingest().await.map_err(Stop::Store)?;
+        loop {
+            let before = ingest.len();
+            let attempt = |mut ingest: Ingest| async {
+                let done = self.append_rest(name, reference, layer, &mut ingest).await;
+                (ingest, done)
+            };
+            let (returned, done) = attempt
+                .retry(patience())
+                .context(ingest)
+                .when(Stop::may_pass)
+                .notify(|stop, pause| {
+                    tracing::warn!(image = %name, layer = %layer.blob.digest, error = %stop, ?pause, "image: the pull of {name} goes on after a fault");
+                })
+                .await;
+            ingest = returned;
+            match done {
+                Ok(()) => return Ok(ingest),
+                Err(stop) if stop.may_pass() && ingest.len() > before => {}
+                Err(stop) => return Err(stop),
+            }
+        }
+    }
+
+    async fn append_rest(
+        &self,
+        name: &ImageName,
+        reference: &Reference,
+        layer: &Promised,
+        ingest: &mut Ingest,
+    ) -> Result<(), Stop> {
+        let (client, wanted) = (&self.0.client, layer.blob.size);
+        if ingest.len() == wanted {
+            return Ok(());
+        }
+        // A token may have run out since the last attempt.
+        let auth = self.auth(name);
+        client
+            .auth(reference, &auth, RegistryOperation::Pull)
+            .await?;
+        let digest = layer.blob.digest.to_string();
+        let descriptor = LayerDescriptor {
+            digest: &digest,
+            urls: &None,
+        };
+        // What the registry sends again, since it knows no ranges.
+        let mut again = 0;
+        let stream = match ingest.len() {
+            0 => client.pull_blob_stream(reference, &descriptor).await?,
+            have => {
+                let rest = client.pull_blob_stream_partial(reference, &descriptor, have, None);
+                match rest.await? {
+                    BlobResponse::Partial(stream) => stream,
+                    BlobResponse::Full(stream) => {
+                        again = have;
+                        stream
+                    }
+                }
+            }
+        };
+        let mut stream = stream.stream;
+        while ingest.len() < wanted {
+            // Cut, or damaged at its end, which the digest will tell.
+            let Some(part) = stream
+                .try_next()
+                .await
+                .map_err(OciDistributionError::from)?
+            else {
+                let (have, what) = (ingest.len(), "the registry ended a layer early");
+                let cause = format!("{what}, after {have} of {wanted} bytes");
+                return Err(Refusal::Passing(cause).into());
+            };
+            let skipped = usize::try_from(again).unwrap_or(usize::MAX).min(part.len());
+            again -= skipped as u64;
+            let part = &part[skipped..];
+            let left = usize::try_from(wanted - ingest.len()).unwrap_or(usize::MAX);
+            if part.len() > left {
+                return Err(Unusable::from("a layer longer than its manifest says").into());
+            }
+            ingest.append(part).await.map_err(Stop::Store)?;
+        }
+        Ok(())
+    }
+}
+
+/// What `found` consists of, verified and usable on this machine.
+fn documents(found: &Found) -> Result<(ImageManifest, Configuration), Unusable> {
+    let Manifest::Image(manifest) = Manifest::parse(&found.manifest)? else {
+        return Err("an index of indexes".into());
+    };
+    let promised = &manifest.config.digest;
+    if Digest::of(&found.raw_config).to_string() != *promised {
+        return Err(Unusable(format!("its configuration is not {promised}")));
+    }
+    let config = Configuration::parse(&found.raw_config, manifest.layers.len())?;
+    config.runs_here()?;
+    Ok((manifest, config))
+}

@@ -1,0 +1,244 @@
+//! Images brought whole from a real registry, over lines that break.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::super::fixture::{PushedLayer, push_layers, put};
+use super::*;
+
+/// Bytes that no compression makes smaller.
+fn noise(seed: &str, len: usize) -> Vec<u8> {
+    let block = |n: usize| Digest::of(format!("{seed}{n}").as_bytes()).hex();
+    let mut bytes: Vec<u8> = (0..len.div_ceil(64)).map(block).collect::<String>().into();
+    bytes.truncate(len);
+    bytes
+}
+
+fn plain(bytes: Vec<u8>) -> PushedLayer {
+    PushedLayer {
+        kind: "",
+        diff_id: Digest::of(&bytes),
+        bytes,
+    }
+}
+
+fn zipped(bytes: &[u8]) -> PushedLayer {
+    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zip.write_all(bytes).unwrap();
+    PushedLayer {
+        kind: "+gzip",
+        diff_id: Digest::of(bytes),
+        bytes: zip.finish().unwrap(),
+    }
+}
+
+async fn empty_store() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    (directory, store)
+}
+
+async fn content(store: &Store, digest: &Digest) -> Vec<u8> {
+    let (file, _) = store.open_blob(digest).await.unwrap().unwrap();
+    let mut bytes = Vec::new();
+    let mut file = tokio::fs::File::from_std(file);
+    file.read_to_end(&mut bytes).await.unwrap();
+    bytes
+}
+
+/// A line to `registry` on which every connection breaks after `each` bytes of answers.
+struct Line {
+    host: String,
+    /// Bytes that came through.
+    passed: Arc<AtomicU64>,
+}
+
+impl Line {
+    async fn to(registry: &Registry, each: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let passed = Arc::new(AtomicU64::new(0));
+        let (to, count) = (registry.host.clone(), Arc::clone(&passed));
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(&to).await.unwrap();
+                tokio::spawn(carry(near, far, each, Arc::clone(&count)));
+            }
+        });
+        Self { host, passed }
+    }
+
+    async fn registries(&self, store: &Store) -> Registries {
+        let config = config::Registry {
+            host: self.host.clone(),
+            scheme: Scheme::Http,
+            username: None,
+            password_file: None,
+        };
+        Registries::new(&[config], store.clone()).await.unwrap()
+    }
+}
+
+async fn carry(near: TcpStream, far: TcpStream, each: u64, count: Arc<AtomicU64>) {
+    let (mut from_near, mut to_near) = near.into_split();
+    let (from_far, mut to_far) = far.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut from_near, &mut to_far).await });
+    let (mut from_far, mut piece) = (from_far.take(each), vec![0; 16 << 10]);
+    while let Ok(n @ 1..) = from_far.read(&mut piece).await {
+        count.fetch_add(n as u64, Ordering::Relaxed);
+        if to_near.write_all(&piece[..n]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to_near.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_whole_once_and_stays_when_the_registry_is_gone() {
+    let registry = Registry::start("").await;
+    let name = registry.name("a/b:1");
+    let (lower, upper) = (noise("lower", 300_000), noise("upper", 100_000));
+    let layers = [zipped(&lower), plain(upper.clone())];
+    let manifest = push_layers(&registry.registries().await, &name, &layers).await;
+
+    let (_directory, store) = empty_store().await;
+    let line = Line::to(&registry, u64::MAX).await;
+    let registries = line.registries(&store).await;
+    let here: ImageName = format!("{}/a/b:1", line.host).parse().unwrap();
+    let (one, other) = tokio::join!(registries.hold(&here), registries.hold(&here));
+    let image = one.unwrap();
+    assert_eq!(image, other.unwrap());
+    let passed = line.passed.load(Ordering::Relaxed);
+    let size = image.size();
+    assert!(passed > size && passed < size * 3 / 2, "{passed} bytes");
+    assert_eq!(
+        content(&store, &image.manifest.digest).await,
+        manifest.to_string().as_bytes()
+    );
+    assert_eq!(image.id, image.config.digest);
+    assert_eq!(image.start.numeric_user(), Some(500));
+    for (held, pushed) in image.layers.iter().zip(&layers) {
+        assert_eq!(held.diff_id, pushed.diff_id);
+        assert!(content(&store, &held.blob.digest).await == pushed.bytes);
+    }
+    assert!(image.layers[0].media_type.ends_with("tar+gzip"));
+
+    drop(registry);
+    assert_eq!(registries.hold(&here).await.unwrap(), image);
+    let found = found(registries.look_up(&here).await);
+    assert_eq!(
+        (found.id, found.digest, found.config),
+        (image.id, image.manifest.digest, image.start.clone())
+    );
+    assert_eq!(Digest::of(&found.raw_config), found.id);
+    assert_eq!(list_held(&store).await.unwrap(), [(here, image)]);
+}
+
+#[tokio::test]
+async fn a_cut_download_goes_on_where_it_stopped() {
+    let registry = Registry::start("").await;
+    let layers = ["a", "b", "c", "d"].map(|seed| plain(noise(seed, 2_000_000)));
+    let total: usize = layers.iter().map(|layer| layer.bytes.len()).sum();
+    push_layers(
+        &registry.registries().await,
+        &registry.name("cut:1"),
+        &layers,
+    )
+    .await;
+
+    let (_directory, store) = empty_store().await;
+    let line = Line::to(&registry, 1_200_000).await;
+    let name = format!("{}/cut:1", line.host).parse().unwrap();
+    let registries = line.registries(&store).await;
+    let image = registries.hold(&name).await.unwrap();
+    for (held, pushed) in image.layers.iter().zip(&layers) {
+        assert!(content(&store, &held.blob.digest).await == pushed.bytes);
+    }
+    // Every layer was cut at least once. What came before a cut was not sent again, but for what was still under way.
+    let passed = line.passed.load(Ordering::Relaxed) as usize;
+    assert!(
+        passed > total && passed < total + total / 2,
+        "{passed} bytes for {total} bytes of layers"
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_whole_is_not_held() {
+    let registry = Registry::start("").await;
+    let registries = registry.registries().await;
+    let (_directory, store) = empty_store().await;
+    let puller = registry.registries_over(&store).await;
+    let refused = async |name: &ImageName, said: &str| {
+        let error = puller.hold(name).await.unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+        assert!(error.contains(&name.to_string()), "{error}");
+        assert_eq!(list_held(&store).await.unwrap(), []);
+    };
+
+    let missing = registry.name("nothing:1");
+    refused(&missing, "its registry says: manifest unknown").await;
+
+    let good = registry.name("good:1");
+    let layer = || plain(noise("x", 5000));
+    let manifest = push_layers(&registries, &good, &[layer()]).await;
+    let odd = async |rest: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let name = registry.name(rest);
+        let mut changed = manifest.clone();
+        change(&mut changed);
+        put(&registries, &name, &changed).await;
+        name
+    };
+    let name = odd("good:short", &|m| m["layers"][0]["size"] = json!(4000)).await;
+    refused(&name, "longer than its manifest says").await;
+    let name = odd("good:odd", &|m| {
+        m["layers"][0]["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+encrypted");
+    })
+    .await;
+    refused(&name, "tar+encrypted").await;
+    let name = odd("good:none", &|m| m["layers"] = json!([])).await;
+    refused(&name, "lists 1 layers, its manifest 0").await;
+
+    // The registry's own disk lies.
+    let hex = layer().diff_id.hex();
+    let path = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    let file = registry.data().join(path);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    refused(&good, &hex).await;
+}
+
+#[tokio::test]
+async fn out_of_reach_is_told_with_cause_and_way_out() {
+    let registry = Registry::start("").await;
+    let name = registry.name("a:1");
+    let (_directory, store) = empty_store().await;
+    let registries = registry.registries_over(&store).await;
+    drop(registry);
+    let error = registries.hold(&name).await.unwrap_err();
+    assert!(matches!(error, HoldError::OutOfReach { .. }), "{error:?}");
+    let told = error.to_string();
+    assert!(told.contains("refused"), "{told}");
+    assert!(told.ends_with("or bring it with `peitho images import FILE`"));
+}
+
+#[tokio::test]
+async fn a_held_image_that_lost_a_part_is_pulled_again() {
+    let registry = Registry::start("").await;
+    let name = registry.name("a/b:1");
+    let layers = [zipped(&noise("l", 10_000))];
+    push_layers(&registry.registries().await, &name, &layers).await;
+    let (directory, store) = empty_store().await;
+    let registries = registry.registries_over(&store).await;
+    let image = registries.hold(&name).await.unwrap();
+    for blob in [image.layers[0].blob, image.config] {
+        let path = format!("blobs/sha256/{}", blob.digest.hex());
+        std::fs::remove_file(directory.path().join(path)).unwrap();
+        assert_eq!(registries.hold(&name).await.unwrap(), image);
+        content(&store, &blob.digest).await;
+    }
+}
