@@ -1,5 +1,6 @@
 //! Owns finding and ending the processes of a run. Each carries the run's mark in its environment, inherited from its component;
-//! what runs in containers has no such environment and is found by its cgroup.
+//! what runs in containers has no such environment and is found by its cgroup, and a container's supervisor by the directory that
+//! it is told.
 
 use std::fmt;
 use std::fs;
@@ -27,11 +28,10 @@ impl fmt::Display for Marked {
 
 /// All processes of runs in this run directory.
 pub(super) fn marked(places: &Places) -> Vec<Marked> {
-    let mark = format!("{MARK}={}", places.run.display());
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
-        .filter(|pid| carries(*pid, &mark))
+        .filter(|pid| belongs(*pid, places))
         .map(|pid| Marked {
             pid,
             command: command(pid),
@@ -41,7 +41,6 @@ pub(super) fn marked(places: &Places) -> Vec<Marked> {
 
 /// Ends them all, and those that they start meanwhile.
 pub(super) fn end_marked(places: &Places) -> Result<()> {
-    let mark = format!("{MARK}={}", places.run.display());
     wait::until(
         "ending the run's processes",
         Duration::from_secs(30),
@@ -49,7 +48,7 @@ pub(super) fn end_marked(places: &Places) -> Result<()> {
         || {
             let found = marked(places);
             for process in &found {
-                kill_if(process.pid, |pid| carries(pid, &mark));
+                kill_if(process.pid, |pid| belongs(pid, places));
             }
             Ok(found.is_empty().then_some(()))
         },
@@ -68,22 +67,32 @@ pub(super) fn kill_if(pid: i32, is_meant: impl Fn(i32) -> bool) {
     }
 }
 
-/// A zombie has no environment any more, and is its parent's business.
-fn carries(pid: i32, mark: &str) -> bool {
-    let environment = fs::read(Path::new("/proc").join(pid.to_string()).join("environ"));
-    environment.is_ok_and(|text| {
-        text.split(|byte| *byte == 0)
-            .any(|entry| entry == mark.as_bytes())
-    })
+/// A zombie has neither environment nor command line any more, and is its parent's business.
+fn belongs(pid: i32, places: &Places) -> bool {
+    let mark = format!("{MARK}={}", places.run.display());
+    words_of(pid, "environ").contains(&mark) || supervises(&words_of(pid, "cmdline"), places)
+}
+
+/// `peitho shim JOB DIRECTORY`.
+fn supervises(command: &[String], places: &Places) -> bool {
+    match command {
+        [_, shim, _, directory, ..] => shim == "shim" && places.contain(Path::new(directory)),
+        _ => false,
+    }
 }
 
 fn command(pid: i32) -> String {
-    let text = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline"));
-    let text = text.unwrap_or_default();
-    let words: Vec<_> = text
-        .split(|byte| *byte == 0)
-        .take(4)
-        .map(String::from_utf8_lossy)
-        .collect();
+    let mut words = words_of(pid, "cmdline");
+    words.truncate(4);
     words.join(" ")
+}
+
+/// What the kernel keeps of a process as words that end with a zero byte.
+fn words_of(pid: i32, file: &str) -> Vec<String> {
+    let text = fs::read(Path::new("/proc").join(pid.to_string()).join(file));
+    let text = text.unwrap_or_default();
+    let words = text.split(|byte| *byte == 0);
+    words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
 }
