@@ -7,8 +7,9 @@
 
 mod chaincode;
 mod compile;
+mod composition;
 mod host;
-mod plan;
+
 mod records;
 mod rootfs;
 

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use super::Oci;
 use super::host::Standing;
-use super::plan;
+use super::composition;
 use super::records::{Chaincode, Phase, Record};
 use crate::names::{ContainerKey, HostName};
 use crate::runtime::{ChaincodeSpec, Error, Exit, Found, LogStream, Outcome, State, UploadedFile};
@@ -110,7 +110,7 @@ impl Oci {
             .files
             .iter()
             .map(|file| (self.records.file(name, file), file.path.clone()));
-        let plan = plan::chaincode(spec, &base, layer, files);
+        let plan = composition::chaincode(spec, &base, layer, files);
         Ok(self.host.start(name, &plan).await?)
     }
 

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep_until};
 
 use super::host::Standing;
-use super::plan::{self, CompilePlaces};
+use super::composition::{self, CompilePlaces};
 use super::records::Record;
 use super::{Oci, blocking};
 use crate::names::{CompileKey, HostName};
@@ -64,7 +64,7 @@ impl Oci {
         self.records.create(name, Record::Compile(spec.key)).await?;
         let begun = async {
             let places = self.compile_places(name, &spec.key).await?;
-            let plan = plan::compile(spec, &base, &self.settings, places);
+            let plan = composition::compile(spec, &base, &self.settings, places);
             Ok(self.host.start(name, &plan).await?)
         };
         let begun = begun.await;
