@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::runtime::Builder;
 
 use crate::config::{self, Config, Log, Notice, Origin, Origins, Setting};
 use crate::runtime::kubernetes::Templates;
+use crate::runtime::oci::{Job, run_shim};
 use crate::{agent, serve, telemetry};
 
 const EXAMPLES: &str = "\
@@ -42,8 +43,25 @@ pub enum Command {
     /// Check, show and describe the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Supervise one container; Peitho itself starts it
+    #[command(hide = true)]
+    Shim {
+        /// What to do
+        job: ShimJob,
+        /// The directory of the launch
+        directory: PathBuf,
+    },
     /// Print the version
     Version,
+}
+
+/// What a shim can be asked to do.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ShimJob {
+    /// Run the container
+    Run,
+    /// Remove what a killed shim left
+    Clean,
 }
 
 /// What can be asked about the configuration.
@@ -218,6 +236,14 @@ impl Command {
                 print(&format!("{}{}", comments(&origins), config.to_yaml()));
             }
             Self::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", Config::schema())),
+            // Neither a log nor a runtime: both have threads, and the shim leaves its namespaces.
+            Self::Shim { job, directory } => {
+                let job = match job {
+                    ShimJob::Run => Job::Run,
+                    ShimJob::Clean => Job::Clean,
+                };
+                return Ok(ExitCode::from(run_shim(job, directory)));
+            }
             Self::Version => print(&format!("peitho {}\n", env!("CARGO_PKG_VERSION"))),
         }
         Ok(ExitCode::SUCCESS)

@@ -1,0 +1,184 @@
+//! Where everything of a container lies. This is the only place that makes a path below the directory of the runtime:
+//! `containers/ID/` belongs to the owner of [`super::Host`], `containers/ID/launch/` to the one launch in it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a container's directory, and of the container for the runtime: one to 64 characters out of `[a-z0-9-]`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Id(String);
+
+/// A text is no [`Id`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid container directory {0:?}: expected 1 to 64 characters out of [a-z0-9-]")]
+pub struct InvalidId(String);
+
+impl FromStr for Id {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        match (1..=64).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-') {
+            true => Ok(Self(text.to_owned())),
+            false => Err(InvalidId(text.chars().take(200).collect())),
+        }
+    }
+}
+
+impl TryFrom<String> for Id {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<Id> for String {
+    fn from(id: Id) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Id({self})")
+    }
+}
+
+/// The directory of all containers, below that of the runtime.
+pub(super) fn containers(directory: &Path) -> PathBuf {
+    directory.join("containers")
+}
+
+/// Where the runtime program keeps its own state: its `--root`.
+pub(super) fn state(directory: &Path) -> PathBuf {
+    directory.join("state")
+}
+
+/// The directory of one container.
+pub(super) fn container(directory: &Path, id: &Id) -> PathBuf {
+    containers(directory).join(&id.0)
+}
+
+/// The directory of one launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place(PathBuf);
+
+impl Place {
+    /// The name of the lock file.
+    pub(super) const LOCK: &str = "shim.lock";
+    /// The name of the ending.
+    pub(super) const ENDING: &str = "exit.json";
+    /// What the names of log files begin with; the offset of the first byte follows.
+    pub(super) const LOG: &str = "log.";
+
+    /// That of `id`.
+    pub(super) fn of(directory: &Path, id: &Id) -> Self {
+        Self(container(directory, id).join("launch"))
+    }
+
+    /// The one that the shim was started for.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The order, as the shim gets it.
+    pub(super) fn order(&self) -> PathBuf {
+        self.0.join("order.json")
+    }
+
+    /// Locked by the shim while it lives.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.0.join(Self::LOCK)
+    }
+
+    /// Which process the shim is: what is needed to find what a killed one left.
+    pub(super) fn shim(&self) -> PathBuf {
+        self.0.join("shim.json")
+    }
+
+    /// What the shim has to say about itself.
+    pub(super) fn shim_log(&self) -> PathBuf {
+        self.0.join("shim.log")
+    }
+
+    /// A fifo that takes the numbers of signals for the container's process, a byte each.
+    pub(super) fn signals(&self) -> PathBuf {
+        self.0.join("signals")
+    }
+
+    /// How it ended.
+    pub(super) fn ending(&self) -> PathBuf {
+        self.0.join(Self::ENDING)
+    }
+
+    /// The log file whose first byte is byte `offset` of the output.
+    pub(super) fn log(&self, offset: u64) -> PathBuf {
+        self.0.join(format!("{}{offset}", Self::LOG))
+    }
+
+    /// All that exists only while the container does: bundle, root file system, the runtime's log. As long as it is there,
+    /// something may have to be cleaned.
+    pub(super) fn bundle(&self) -> PathBuf {
+        self.0.join("bundle")
+    }
+
+    /// The root file system, seen by the shim and the container.
+    pub(super) fn root(&self) -> PathBuf {
+        self.bundle().join("rootfs")
+    }
+
+    /// What the container writes, where it has an overlay.
+    pub(super) fn upper(&self) -> PathBuf {
+        self.bundle().join("upper")
+    }
+
+    /// The overlay's own.
+    pub(super) fn work(&self) -> PathBuf {
+        self.bundle().join("work")
+    }
+
+    /// Where the runtime writes the process id of the container's first process.
+    pub(super) fn pid(&self) -> PathBuf {
+        self.bundle().join("pid")
+    }
+
+    /// What the runtime has to say.
+    pub(super) fn runtime_log(&self) -> PathBuf {
+        self.bundle().join("runtime.log")
+    }
+
+    /// The container's own `/etc/NAME`.
+    pub(super) fn etc(&self, name: &str) -> PathBuf {
+        self.bundle().join("etc").join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_harmless_path_component() {
+        for good in ["a", "0-9", &"f".repeat(64)] {
+            assert!(good.parse::<Id>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "A", "-a", "a_b", "é", &"f".repeat(65)] {
+            assert!(bad.parse::<Id>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Containers on this host by the real runtime: one host in a directory of its own, real shims of the real program. As root;
+//! runc, and busybox as a static program, must be there, or the cases fail and say how to get them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod life;
+mod world;
