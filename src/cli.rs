@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 
 use crate::config::{self, Config, Log, Notice, Origin, Origins, Setting};
 use crate::runtime::kubernetes::Templates;
-use crate::runtime::oci::{Job, run_shim};
+use crate::runtime::oci::host::{Job, run_shim};
 use crate::{agent, serve, telemetry};
 
 const EXAMPLES: &str = "\

@@ -301,4 +301,11 @@ macro_rules! stored_as_shown {
         }
     )*};
 }
-stored_as_shown!(Tenant, ContainerName, InstanceName, ContainerId, Digest);
+stored_as_shown!(
+    Tenant,
+    ContainerName,
+    InstanceName,
+    ContainerId,
+    Digest,
+    HostName
+);

@@ -2,12 +2,16 @@
 //! makes one; the form is that of Kubernetes' names, so that operators find their chaincode by the same words.
 
 use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::kubernetes;
-use super::{CompileKey, ContainerKey, InstanceName};
+use super::{CompileKey, ContainerKey, InstanceName, InvalidName};
 
-/// The name of a container on this machine: 1 to 63 characters out of `[a-z0-9-]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The name of a container on this machine: 1 to 63 characters out of `[a-z0-9-]`, the first none of `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HostName(String);
 
 impl HostName {
@@ -24,6 +28,22 @@ impl HostName {
     /// The name as it stands in paths.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=63).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-') {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidName::new(
+            "name of a container on this machine",
+            text,
+            "1 to 63 characters out of a-z, 0-9 and -, the first none of -",
+        ))
     }
 }
 

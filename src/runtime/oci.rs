@@ -8,7 +8,7 @@
 mod chaincode;
 mod compile;
 mod composition;
-mod host;
+pub mod host;
 
 mod records;
 mod rootfs;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::host::Host;
+use self::host::{Host, RuntimeProgram, StartError};
 use self::records::Records;
 use self::rootfs::Rootfs;
 use super::orders::Orders;
@@ -84,6 +84,7 @@ pub struct Oci {
     settings: Settings,
     /// This program, for compiles.
     program: PathBuf,
+    runtime: RuntimeProgram,
     host: Host,
     rootfs: Rootfs,
     records: Records,
@@ -107,12 +108,18 @@ impl Oci {
     ) -> Result<Arc<Self>, Error> {
         let program = program()?;
         let directory = settings.directory.clone();
-        let host = Host::open(&directory, settings.program.as_deref(), &program).await?;
+        let runtime = match &settings.program {
+            Some(program) => RuntimeProgram::at(program),
+            None => RuntimeProgram::find(),
+        };
+        let runtime = runtime.map_err(|error| Error::Refused(error.to_string()))?;
+        let host = Host::open(&directory, &runtime, &program).await?;
         let records = Records::open(&directory.join(CONTAINERS), &settings.instance).await?;
         let rootfs = Rootfs::open(&directory, store, registries).await?;
         let oci = Arc::new(Self {
             settings,
             program,
+            runtime,
             host,
             rootfs,
             records,
@@ -129,20 +136,33 @@ impl Oci {
     pub fn describe(&self) -> String {
         format!(
             "oci ({}, {})",
-            self.host.program().display(),
+            self.runtime.path().display(),
             self.settings.directory.display()
         )
     }
 
     /// A removal or a creation that was cut short leaves a container without a record.
     async fn remove_unrecorded(&self) -> Result<(), Error> {
-        for name in self.host.names().await? {
-            if !self.records.knows(&name) {
-                tracing::info!(container = %name, "a container without a record is removed");
-                self.host.remove(&name).await?;
-            }
+        for name in self.records.unrecorded().await? {
+            tracing::info!(container = %name, "a container without a record is removed");
+            self.host.remove(&name).await?;
         }
         Ok(())
+    }
+}
+
+impl From<host::Error> for Error {
+    fn from(error: host::Error) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::NeverStarted(reason) => Self::NeverStarted(reason),
+            other => Self::Refused(other.to_string()),
+        }
     }
 }
 
@@ -211,7 +231,8 @@ impl Runtime for Oci {
     }
 
     async fn ready(&self) -> Result<(), Error> {
-        self.host.ready().await
+        // It is this process's own: nothing that it needs can be away.
+        Ok(())
     }
 }
 

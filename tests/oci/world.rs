@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use peitho::runtime::oci::{Ending, Host, Id, Plan, RuntimeProgram};
+use peitho::runtime::oci::host::{Ending, Host, Id, Plan, RuntimeProgram};
 
 const BUSYBOX: &str = "/bin/busybox";
 

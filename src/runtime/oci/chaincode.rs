@@ -5,7 +5,7 @@ use futures::StreamExt as _;
 use secrecy::ExposeSecret as _;
 
 use super::Oci;
-use super::host::Standing;
+use super::host::{self, Ending};
 use super::composition;
 use super::records::{Chaincode, Phase, Record};
 use crate::names::{ContainerKey, HostName};
@@ -53,10 +53,18 @@ impl Oci {
 
     fn launched_state(&self, name: &HostName) -> State {
         match self.host.state(name) {
-            Some(Standing::Running) => State::Running,
-            Some(Standing::Exited(end)) => State::Exited(Exit { code: end.code }),
+            Some(host::State::Starting) => State::Starting,
+            Some(host::State::Running) => State::Running,
+            Some(host::State::Ended(Ending::Exited { code, .. })) => State::Exited(Exit { code }),
+            Some(host::State::Ended(Ending::NeverStarted { reason })) => {
+                State::NeverStarted(reason)
+            }
             None => State::NeverStarted(INTERRUPTED.to_owned()),
         }
+    }
+
+    fn is_running(&self, name: &HostName) -> bool {
+        self.host.state(name) == Some(host::State::Running)
     }
 
     pub(super) async fn add_files(
@@ -87,7 +95,7 @@ impl Oci {
     /// Starts the container. Whoever waits for the launch, or reads its output, hears of a refusal (protocol rule 10).
     pub(super) async fn launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         let (name, chaincode) = self.existing(key)?;
-        if chaincode.started && self.host.state(&name) == Some(Standing::Running) {
+        if self.is_running(&name) {
             return Ok(Outcome::Already);
         }
         self.records.set_started(&name, chaincode.clone()).await?;
@@ -101,6 +109,8 @@ impl Oci {
     }
 
     async fn launch_now(&self, name: &HostName, chaincode: &Chaincode) -> Result<(), Error> {
+        // What an earlier launch left.
+        self.host.clear(name).await?;
         let spec = &chaincode.spec;
         let (base, layer) = tokio::try_join!(
             async { self.rootfs.base(&spec.base).await.map_err(Error::from) },
@@ -127,11 +137,18 @@ impl Oci {
         let name = self.chaincode_name(key);
         match self.started(key, &name).await? {
             Phase::Refused(reason) => Err(Error::NeverStarted(reason)),
-            _ => match self.host.exited(&name).await {
-                Some(end) => {
-                    let why = if end.out_of_memory { "OOMKilled" } else { "-" };
-                    tracing::info!(container = %key, code = end.code, why, "chaincode ended");
-                    Ok(Exit { code: end.code })
+            _ => match self.host.ended(&name).await {
+                Some(Ending::Exited {
+                    code,
+                    out_of_memory,
+                }) => {
+                    let why = if out_of_memory { "OOMKilled" } else { "" };
+                    tracing::info!(container = %key, code, why, "chaincode ended");
+                    Ok(Exit { code })
+                }
+                Some(Ending::NeverStarted { reason }) => Err(Error::NeverStarted(reason)),
+                None if self.records.knows(&name) => {
+                    Err(Error::NeverStarted(INTERRUPTED.to_owned()))
                 }
                 None => Err(Error::NotFound(key.clone())),
             },
@@ -151,7 +168,7 @@ impl Oci {
 
     pub(super) async fn end_launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         let (name, _) = self.existing(key)?;
-        if self.host.state(&name) != Some(Standing::Running) {
+        if !self.is_running(&name) {
             return Ok(Outcome::Already);
         }
         self.host.kill(&name).await?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep_until};
 
-use super::host::Standing;
+use super::host::{Ending, State};
 use super::composition::{self, CompilePlaces};
 use super::records::Record;
 use super::{Oci, blocking};
@@ -35,24 +35,31 @@ impl Oci {
             let _turn = self.compiles.turn(&spec.key).await;
             self.begin_compile(&name, spec).await?;
         }
-        let Some(end) = self.host.exited(&name).await else {
-            return Err(Error::NeverStarted(
-                "the compile's container was removed before it ended".to_owned(),
-            ));
+        let (code, out_of_memory) = match self.host.ended(&name).await {
+            Some(Ending::Exited {
+                code,
+                out_of_memory,
+            }) => (code, out_of_memory),
+            Some(Ending::NeverStarted { reason }) => return Err(Error::NeverStarted(reason)),
+            None => {
+                return Err(Error::NeverStarted(
+                    "the compile's container was removed before it ended".to_owned(),
+                ));
+            }
         };
-        if end.out_of_memory {
+        if out_of_memory {
             compile_agent::write_notice(&spec.log, OUT_OF_MEMORY).await;
         }
         match self.last_words(&name).await {
             // The agent's own failure, which it could not report any other way.
             Some(words) => Err(Error::NeverStarted(words)),
-            None => Ok(Exit { code: end.code }),
+            None => Ok(Exit { code }),
         }
     }
 
     async fn begin_compile(&self, name: &HostName, spec: &CompileSpec) -> Result<(), Error> {
         match self.host.state(name) {
-            Some(Standing::Running) if self.records.knows(name) => {
+            Some(State::Starting | State::Running) if self.records.knows(name) => {
                 tracing::info!(compile = %spec.key, "compile: joins the container that runs");
                 return Ok(());
             }

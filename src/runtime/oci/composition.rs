@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::host::{Access, Bind, Plan, RootAccess};
+use super::host::{Access, Bind, Plan, Root};
 use super::rootfs::Base;
-use super::{Limits, Settings};
+use super::Settings;
 use crate::image_spec::ImageConfig;
 use crate::runtime::compile_agent::{self, CREDENTIALS, EXCHANGE, PROGRAM, TRUST};
 use crate::runtime::process;
@@ -46,10 +46,11 @@ pub(super) fn chaincode(
         hosts: extra_hosts,
         dns,
         dns_search,
-        limits: Limits { memory, cpu_millis },
+        memory,
+        cpu_millis,
         root: match read_only_root {
-            true => RootAccess::ReadOnly,
-            false => RootAccess::ReadWrite,
+            true => Root::ReadOnly,
+            false => Root::Writable,
         },
         added_capabilities,
     }
@@ -115,8 +116,9 @@ pub(super) fn compile(
         hosts: spec.resolution.extra_hosts.clone(),
         dns: spec.resolution.dns.clone(),
         dns_search: spec.resolution.dns_search.clone(),
-        limits: settings.compile_limits,
-        root: RootAccess::ReadWrite,
+        memory: settings.compile_limits.memory,
+        cpu_millis: settings.compile_limits.cpu_millis,
+        root: Root::Writable,
         added_capabilities: Vec::new(),
     }
 }

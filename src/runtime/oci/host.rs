@@ -1,5 +1,29 @@
-//! The containers of this host as Peitho sees them. A launch is known by its directory and nothing else: a [`Host`] that is
-//! opened finds those of an earlier process, and what died with its shim is cleaned at once. `runtime::oci` calls it.
+//! The containers of this host as Peitho sees them. Each launch is supervised by a process of its own, the *shim*: this program
+//! as `peitho shim`, which outlives Peitho. A launch is known by its directory and nothing else: a [`Host`] that is opened finds
+//! those of an earlier process, and what died with its shim is cleaned at once. The orders of `runtime::oci` call it; nothing
+//! here knows peers, images or compiles: it takes directories and a command.
+
+mod bundle;
+mod cgroups;
+mod copy;
+mod ending;
+mod etc;
+mod hardening;
+mod launch;
+mod logs;
+mod namespaces;
+mod order;
+mod output;
+mod place;
+mod plan;
+mod program;
+mod remains;
+mod root;
+mod seccomp;
+mod shim;
+mod tree;
+mod user;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
@@ -15,15 +39,17 @@ use rustix::process::Signal;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::task::TaskTracker;
 
-use super::ending::Ending;
-use super::launch::Launch;
-use super::logs;
-use super::order::{Limitation, Order};
-use super::place::{self, Id, Place};
-use super::plan::Plan;
-use super::program::RuntimeProgram;
-use super::watch::{Event, Sight, Watch};
+use self::launch::Launch;
+use self::order::{Limitation, Order};
+use self::place::Place;
+use self::watch::{Event, Sight, Watch};
 use crate::runtime::LogStream;
+
+pub use ending::Ending;
+pub use place::Id;
+pub use plan::{Access, Bind, Plan, Root};
+pub use program::{NoRuntime, RuntimeProgram};
+pub use shim::{Job, run as run_shim};
 
 /// How long a shim may take to end its container before it is itself killed and cleaned up after.
 const ORDERLY: Duration = Duration::from_secs(10);
@@ -456,7 +482,7 @@ fn private(path: &Path) -> Result<(), Error> {
 
 async fn delete(path: PathBuf) -> Result<(), Error> {
     let deleted =
-        spawn_blocking(move || super::tree::remove(&path).map_err(|error| file(&path, error)));
+        spawn_blocking(move || tree::remove(&path).map_err(|error| file(&path, error)));
     deleted.await.expect("removal does not panic")
 }
 

@@ -116,6 +116,26 @@ impl Records {
         .await
     }
 
+    /// The directories without a document: what a removal or a creation that was cut short leaves.
+    pub(super) async fn unrecorded(&self) -> Result<Vec<HostName>, Error> {
+        let directory = self.directory.clone();
+        let found = blocking(move || {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(&directory).map_err(|e| failed(&directory, &e))? {
+                let path = entry.map_err(|e| failed(&directory, &e))?.path();
+                let name = path.file_name().and_then(|name| name.to_str());
+                match name.map(str::parse::<HostName>) {
+                    Some(Ok(name)) => found.push(name),
+                    // Never had a name.
+                    _ => fs::remove_dir_all(&path).map_err(|e| failed(&path, &e))?,
+                }
+            }
+            Ok(found)
+        })
+        .await?;
+        Ok(found.into_iter().filter(|name| !self.knows(name)).collect())
+    }
+
     /// Writes a record: of two for one name the first one stays, and the second is told `false`.
     pub(super) async fn create(&self, name: &HostName, record: Record) -> Result<bool, Error> {
         if self.entries().contains_key(name) {

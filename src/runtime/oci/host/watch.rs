@@ -1,5 +1,5 @@
 //! One inotify instance that sees all launches: the output that grows, the ending that appears, the lock that is let go. It
-//! needs no process to be a child of this one and loses nothing in a restart, and nobody polls. [`super::host`] owns it.
+//! needs no process to be a child of this one and loses nothing in a restart, and nobody polls. [`super`] owns it.
 
 use std::collections::HashMap;
 use std::io;

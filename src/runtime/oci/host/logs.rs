@@ -1,5 +1,5 @@
 //! The output of a container for those who read it: from the first byte kept to the end, following. A reader has its own place
-//! and waits for nobody; one that is overtaken by the rotation is told how much it missed. [`super::host`] hands them out.
+//! and waits for nobody; one that is overtaken by the rotation is told how much it missed. [`super`] hands them out.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

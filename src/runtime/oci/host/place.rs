@@ -1,59 +1,9 @@
 //! Where everything of a container lies. This is the only place that makes a path below the directory of the runtime:
 //! `containers/ID/` belongs to the owner of [`super::Host`], `containers/ID/launch/` to the one launch in it.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-/// The name of a container's directory, and of the container for the runtime: one to 64 characters out of `[a-z0-9-]`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Id(String);
-
-/// A text is no [`Id`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid container directory {0:?}: expected 1 to 64 characters out of [a-z0-9-]")]
-pub struct InvalidId(String);
-
-impl FromStr for Id {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        match (1..=64).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-') {
-            true => Ok(Self(text.to_owned())),
-            false => Err(InvalidId(text.chars().take(200).collect())),
-        }
-    }
-}
-
-impl TryFrom<String> for Id {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<Id> for String {
-    fn from(id: Id) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Id({self})")
-    }
-}
+pub use crate::names::HostName as Id;
 
 /// The directory of all containers, below that of the runtime.
 pub(super) fn containers(directory: &Path) -> PathBuf {
@@ -67,7 +17,7 @@ pub(super) fn state(directory: &Path) -> PathBuf {
 
 /// The directory of one container.
 pub(super) fn container(directory: &Path, id: &Id) -> PathBuf {
-    containers(directory).join(&id.0)
+    containers(directory).join(id.as_str())
 }
 
 /// The directory of one launch.

@@ -1,4 +1,4 @@
-//! One launch as [`super::host`] knows it: what was seen of it, and how its shim is started, told and cleaned up after. The
+//! One launch as [`super`] knows it: what was seen of it, and how its shim is started, told and cleaned up after. The
 //! shim may be a child of this process or of one that is gone; nothing here depends on which.
 
 use std::fs::{self, File, OpenOptions};
@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use super::ending::Ending;
-use super::host::{Error, StartError, State, file};
+use super::{Error, StartError, State, file};
 use super::logs::Progress;
 use super::order::{Limitation, Supervisor, Verdict};
 use super::place::{Id, Place};
