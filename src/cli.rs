@@ -1,6 +1,8 @@
 //! The command line: what can be asked of the program, and how its answers and failures are written. `main`
 //! calls it. It knows where the work is done, and does none of it.
 
+mod images;
+
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -8,8 +10,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
+use self::images::ImagesCommand;
 use crate::config::{self, Config, Log, Notice, Origin, Origins, Setting};
 use crate::runtime::kubernetes::Templates;
 use crate::runtime::oci::host::{Job, run_shim};
@@ -20,6 +23,7 @@ Examples:
   peitho serve                               with ./peitho.yml or /etc/peitho/peitho.yml, or with the defaults
   peitho serve --config my.yml --set log.level=debug
   PEITHO_LOG__LEVEL=debug peitho serve       every key has a variable: PEITHO_SECTION__KEY
+  docker save hyperledger/fabric-ccenv:2.5 | peitho images import -
   peitho config check my.yml                 is the file good?
   peitho config show                         what is in force, and where it comes from
   peitho config schema > peitho.schema.json  for editors";
@@ -51,6 +55,9 @@ pub enum Command {
         /// The directory of the launch
         directory: PathBuf,
     },
+    /// Base images that the store holds
+    #[command(subcommand)]
+    Images(ImagesCommand),
     /// Print the version
     Version,
 }
@@ -222,9 +229,7 @@ impl Command {
             Self::Agent(job) => {
                 // On stderr, which is the pod's own log; what the compile prints goes elsewhere.
                 telemetry::init(&Log::default()).map_err(anyhow::Error::from)?;
-                let runtime = Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(anyhow::Error::from)?;
-                return Ok(ExitCode::from(runtime.block_on(agent::run(job))));
+                return Ok(ExitCode::from(one_thread()?.block_on(agent::run(job))));
             }
             Self::Config(ConfigCommand::Check { file, sources }) => {
                 let config = file.or(sources.config);
@@ -244,10 +249,23 @@ impl Command {
                 };
                 return Ok(ExitCode::from(run_shim(job, directory)));
             }
+            Self::Images(ImagesCommand::Import(import)) => {
+                let (config, _) = import.sources().load()?;
+                one_thread()?.block_on(import.run(&config))?;
+            }
+            Self::Images(ImagesCommand::List(sources)) => {
+                let (config, _) = sources.load()?;
+                one_thread()?.block_on(images::list(&config))?;
+            }
             Self::Version => print(&format!("peitho {}\n", env!("CARGO_PKG_VERSION"))),
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What a job of its own needs.
+fn one_thread() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
 impl Sources {

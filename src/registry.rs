@@ -8,6 +8,7 @@ mod answer;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod held;
+mod import;
 mod known;
 mod manifest;
 mod pull;
@@ -33,6 +34,7 @@ use crate::store::Store;
 
 use answer::Refusal;
 pub use held::{HeldImage, HeldLayer, list as list_held};
+pub use import::{ImportError, import};
 use known::Known;
 pub(crate) use manifest::split_env;
 use manifest::{Configuration, ImageManifest, Manifest, Unusable};

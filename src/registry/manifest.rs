@@ -1,5 +1,7 @@
 //! The documents of an image, read: manifests, indexes, configurations; from registries and from archives. Pure.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -47,6 +49,7 @@ pub(super) struct Descriptor {
     #[serde(default)]
     pub(super) media_type: String,
     pub(super) platform: Option<Platform>,
+    pub(super) annotations: Option<HashMap<String, String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

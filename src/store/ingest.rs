@@ -172,13 +172,18 @@ impl Ingest {
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.take(bytes) {
-            self.flush()?;
+            let spilled = locked(&self.sink).spill();
+            spilled.map_err(|e| self.io_error(e))?;
         }
         Ok(bytes.len())
     }
 
+    /// Writes what is in memory, and gives that memory back: an ingest may wait for long among many.
     fn flush(&mut self) -> io::Result<()> {
-        let spilled = locked(&self.sink).spill();
+        let spilled = {
+            let mut sink = locked(&self.sink);
+            sink.spill().map(|()| sink.buffer = Vec::new())
+        };
         spilled.map_err(|e| self.io_error(e))
     }
 }

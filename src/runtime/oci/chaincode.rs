@@ -5,8 +5,8 @@ use futures::StreamExt as _;
 use secrecy::ExposeSecret as _;
 
 use super::Oci;
-use super::host::{self, Ending};
 use super::composition;
+use super::host::{self, Ending};
 use super::records::{Chaincode, Phase, Record};
 use crate::names::{ContainerKey, HostName};
 use crate::runtime::{ChaincodeSpec, Error, Exit, Found, LogStream, Outcome, State, UploadedFile};

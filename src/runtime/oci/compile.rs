@@ -11,8 +11,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep_until};
 
-use super::host::{Ending, State};
 use super::composition::{self, CompilePlaces};
+use super::host::{Ending, State};
 use super::records::Record;
 use super::{Oci, blocking};
 use crate::names::{CompileKey, HostName};

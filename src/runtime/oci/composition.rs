@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::Settings;
 use super::host::{Access, Bind, Plan, Root};
 use super::rootfs::Base;
-use super::Settings;
 use crate::image_spec::ImageConfig;
 use crate::runtime::compile_agent::{self, CREDENTIALS, EXCHANGE, PROGRAM, TRUST};
 use crate::runtime::process;

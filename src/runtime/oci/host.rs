@@ -481,8 +481,7 @@ fn private(path: &Path) -> Result<(), Error> {
 }
 
 async fn delete(path: PathBuf) -> Result<(), Error> {
-    let deleted =
-        spawn_blocking(move || tree::remove(&path).map_err(|error| file(&path, error)));
+    let deleted = spawn_blocking(move || tree::remove(&path).map_err(|error| file(&path, error)));
     deleted.await.expect("removal does not panic")
 }
 

@@ -18,10 +18,10 @@ use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use super::ending::Ending;
-use super::{Error, StartError, State, file};
 use super::logs::Progress;
 use super::order::{Limitation, Supervisor, Verdict};
 use super::place::{Id, Place};
+use super::{Error, StartError, State, file};
 
 /// More than any verdict has.
 const VERDICT_BYTES: u64 = 64 * 1024;
