@@ -102,7 +102,7 @@ impl Make<'_> {
         linux.set_resources(None).set_devices(None);
         if !matches!(self.cgroups, Cgroups::None { .. }) {
             linux
-                .set_cgroups_path(Some(Cgroups::path(&self.order.id)))
+                .set_cgroups_path(Some(Path::new("/").join(&self.order.cgroup)))
                 .set_resources(Some(resources(plan)?));
         }
         let mut spec = Spec::default();

@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::task::TaskTracker;
 
+use super::cgroups::Cgroups;
 use super::ending::Ending;
 use super::launch::Launch;
 use super::logs;
@@ -178,6 +179,7 @@ impl Host {
             id: id.clone(),
             runtime: self.shared.runtime.clone(),
             state: place::state(&self.shared.directory),
+            cgroup: Cgroups::name(&self.shared.directory, id),
             plan: plan.clone(),
         };
         let starting = self

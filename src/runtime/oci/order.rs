@@ -22,6 +22,8 @@ pub(super) struct Order {
     pub(super) runtime: RuntimeProgram,
     /// The runtime's `--root`.
     pub(super) state: PathBuf,
+    /// What its cgroup is called in each hierarchy.
+    pub(super) cgroup: String,
     pub(super) plan: Plan,
 }
 
