@@ -96,7 +96,7 @@ async fn the_hosts_insides_are_masked() {
     let script = "for file in /proc/kcore /proc/keys /proc/timer_list /proc/interrupts; do \
                   test ! -e $file || cat $file | wc -c; done | sort -u; \
                   (echo 1 > /proc/sys/kernel/domainname) 2>/dev/null || echo ro; \
-                  (mkdir /sys/fs/cgroup/memory/x || mkdir /sys/fs/cgroup/x) 2>/dev/null || echo ro; \
+                  mkdir $(ls -d /sys/fs/cgroup/memory 2>/dev/null || echo /sys/fs/cgroup)/x 2>/dev/null || echo ro; \
                   ls /proc | grep -c '^[0-9]*$'; ls /sys/firmware | wc -l";
     let printed = world.output("masked", &world.shell(script)).await;
     // Two commands of a pipe and the shell.

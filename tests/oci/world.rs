@@ -11,10 +11,10 @@ use peitho::runtime::oci::{Ending, Host, Id, Plan, RuntimeProgram, StartError};
 const BUSYBOX: &str = "/bin/busybox";
 
 /// Names a copy of the program for a user who cannot reach the one that cargo built.
-pub const PROGRAM: &str = "PEITHO_TEST_PROGRAM";
+pub(crate) const PROGRAM: &str = "PEITHO_TEST_PROGRAM";
 
 /// A host in a directory that goes with it.
-pub struct World {
+pub(crate) struct World {
     /// `None` while it is closed.
     host: Option<Host>,
     directory: PathBuf,
@@ -25,7 +25,7 @@ pub struct World {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().join("base");
         busybox(&base);
@@ -40,29 +40,25 @@ impl World {
         }
     }
 
-    pub fn host(&self) -> &Host {
+    pub(crate) fn host(&self) -> &Host {
         self.host.as_ref().unwrap()
     }
 
     /// As the end of Peitho's process has it for containers, as far as one process can.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.host = None;
     }
 
-    pub async fn reopen(&mut self) {
+    pub(crate) async fn reopen(&mut self) {
         self.close();
         self.host = Some(open(&self.directory).await);
     }
 
-    pub fn id(&self, name: &str) -> Id {
+    pub(crate) fn id(&self, name: &str) -> Id {
         format!("{name}-{}", self.mark).parse().unwrap()
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    pub fn launch(&self, id: &Id) -> PathBuf {
+    pub(crate) fn launch(&self, id: &Id) -> PathBuf {
         self.directory
             .join("containers")
             .join(id.to_string())
@@ -70,14 +66,14 @@ impl World {
     }
 
     /// A directory for a test's own files.
-    pub fn folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let path = self.directory.parent().unwrap().join(name);
         fs::create_dir_all(&path).unwrap();
         path
     }
 
     /// A container that runs `script` in a shell.
-    pub fn shell(&self, script: &str) -> Plan {
+    pub(crate) fn shell(&self, script: &str) -> Plan {
         Plan {
             lower: vec![self.base.clone()],
             args: ["sh", "-c", script].map(str::to_owned).to_vec(),
@@ -86,7 +82,7 @@ impl World {
     }
 
     /// Runs `plan` to its end and removes it: how it ended, and what it printed.
-    pub async fn run(&self, name: &str, plan: &Plan) -> (Ending, String) {
+    pub(crate) async fn run(&self, name: &str, plan: &Plan) -> (Ending, String) {
         let id = self.id(name);
         self.host().start(&id, plan).await.unwrap();
         let printed = self.printed(&id).await;
@@ -96,14 +92,14 @@ impl World {
     }
 
     /// As [`World::run`] for one that is expected to go well.
-    pub async fn output(&self, name: &str, plan: &Plan) -> String {
+    pub(crate) async fn output(&self, name: &str, plan: &Plan) -> String {
         let (ending, printed) = self.run(name, plan).await;
         assert_eq!(ending, exited(0), "{printed}");
         printed
     }
 
     /// All that `id` printed or prints until its end.
-    pub async fn printed(&self, id: &Id) -> String {
+    pub(crate) async fn printed(&self, id: &Id) -> String {
         let chunks: Vec<_> = self.host().logs(id).collect().await;
         let bytes: Vec<u8> = chunks
             .into_iter()
@@ -113,7 +109,7 @@ impl World {
     }
 
     /// Waits until `id` has printed `text`.
-    pub async fn says(&self, id: &Id, text: &str) {
+    pub(crate) async fn says(&self, id: &Id, text: &str) {
         let mut logs = self.host().logs(id);
         let mut seen = String::new();
         while !seen.contains(text) {
@@ -127,7 +123,7 @@ impl World {
     }
 
     /// Why `plan` does not start. Its remains are those of a container that is over.
-    pub async fn refusal(&self, name: &str, plan: &Plan) -> String {
+    pub(crate) async fn refusal(&self, name: &str, plan: &Plan) -> String {
         let id = self.id(name);
         match self.host().start(&id, plan).await {
             Err(StartError::NeverStarted(reason)) => reason,
@@ -136,20 +132,20 @@ impl World {
     }
 
     /// The process id of the shim of `id`.
-    pub fn shim(&self, id: &Id) -> i32 {
+    pub(crate) fn shim(&self, id: &Id) -> i32 {
         let text = fs::read(self.launch(id).join("shim.json")).unwrap();
         let shim: serde_json::Value = serde_json::from_slice(&text).unwrap();
         i32::try_from(shim["pid"].as_i64().unwrap()).unwrap()
     }
 
     /// No process, mount, cgroup or state of any container is left; with `files`, none of their files either.
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         let left: Vec<_> = [processes(self), mounts(self), cgroups(self), states(self)].concat();
         assert!(left.is_empty(), "left: {left:#?}");
     }
 
     /// As [`World::assert_clean`], and no file.
-    pub fn assert_gone(&self) {
+    pub(crate) fn assert_gone(&self) {
         self.assert_clean();
         assert_eq!(
             names(&self.directory.join("containers")),
@@ -158,23 +154,23 @@ impl World {
     }
 }
 
-pub async fn open(directory: &Path) -> Host {
+pub(crate) async fn open(directory: &Path) -> Host {
     let runtime = RuntimeProgram::find().expect("these tests need a container runtime");
     Host::open(directory, &runtime, &program()).await.unwrap()
 }
 
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_peitho").into(), PathBuf::from)
 }
 
-pub fn exited(code: i64) -> Ending {
+pub(crate) fn exited(code: i64) -> Ending {
     Ending::Exited {
         code,
         out_of_memory: false,
     }
 }
 
-pub fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
