@@ -13,6 +13,9 @@ const BUSYBOX: &str = "/bin/busybox";
 /// Names a copy of the program for a user who cannot reach the one that cargo built.
 pub(crate) const PROGRAM: &str = "PEITHO_TEST_PROGRAM";
 
+/// Names another runtime than the one that is found.
+const RUNTIME: &str = "PEITHO_TEST_RUNTIME";
+
 /// A host in a directory that goes with it.
 pub(crate) struct World {
     /// `None` while it is closed.
@@ -155,7 +158,11 @@ impl World {
 }
 
 pub(crate) async fn open(directory: &Path) -> Host {
-    let runtime = RuntimeProgram::find().expect("these tests need a container runtime");
+    let runtime = match std::env::var_os(RUNTIME) {
+        Some(path) => RuntimeProgram::at(Path::new(&path)),
+        None => RuntimeProgram::find(),
+    };
+    let runtime = runtime.expect("these tests need a container runtime");
     Host::open(directory, &runtime, &program()).await.unwrap()
 }
 

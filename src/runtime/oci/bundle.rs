@@ -47,7 +47,7 @@ pub(super) fn write(
                 groups: vec![0],
                 home: asked.home,
             },
-            Some(Limitation::NoUser {
+            Some(Limitation::User {
                 reason: "Peitho does not run as root, so in the container there is root alone, who is this user".to_owned(),
             }),
         ),

@@ -339,17 +339,17 @@ impl Shared {
     /// Says once what containers have to do without on this host.
     fn tell(&self, limitation: &Limitation) {
         let (kind, reason, meaning) = match limitation {
-            Limitation::NoCgroup { reason } => (
+            Limitation::Cgroup { reason } => (
                 "cgroup",
                 reason,
                 "containers run without limits of memory and CPU",
             ),
-            Limitation::NoOverlay { reason } => (
+            Limitation::Overlay { reason } => (
                 "overlay",
                 reason,
                 "layers are copied for each container: slower, and larger on the disk",
             ),
-            Limitation::NoUser { reason } => (
+            Limitation::User { reason } => (
                 "user",
                 reason,
                 "containers run as the user of this process, whatever their images say",

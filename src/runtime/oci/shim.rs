@@ -161,7 +161,7 @@ fn launch(
 
     let mut limitations = Vec::new();
     if let Cgroups::None { reason } = &*cgroups {
-        limitations.push(Limitation::NoCgroup {
+        limitations.push(Limitation::Cgroup {
             reason: reason.clone(),
         });
     }
