@@ -3,5 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bounds;
+mod faults;
 mod life;
+mod output;
+mod rootless;
+mod sight;
 mod world;

@@ -39,6 +39,7 @@ use rustix::process::Signal;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::task::TaskTracker;
 
+use self::cgroups::Cgroups;
 use self::launch::Launch;
 use self::order::{Limitation, Order};
 use self::place::Place;
@@ -204,6 +205,7 @@ impl Host {
             id: id.clone(),
             runtime: self.shared.runtime.clone(),
             state: place::state(&self.shared.directory),
+            cgroup: Cgroups::name(&self.shared.directory, id),
             plan: plan.clone(),
         };
         let starting = self
@@ -363,17 +365,17 @@ impl Shared {
     /// Says once what containers have to do without on this host.
     fn tell(&self, limitation: &Limitation) {
         let (kind, reason, meaning) = match limitation {
-            Limitation::NoCgroup { reason } => (
+            Limitation::Cgroup { reason } => (
                 "cgroup",
                 reason,
                 "containers run without limits of memory and CPU",
             ),
-            Limitation::NoOverlay { reason } => (
+            Limitation::Overlay { reason } => (
                 "overlay",
                 reason,
                 "layers are copied for each container: slower, and larger on the disk",
             ),
-            Limitation::NoUser { reason } => (
+            Limitation::User { reason } => (
                 "user",
                 reason,
                 "containers run as the user of this process, whatever their images say",

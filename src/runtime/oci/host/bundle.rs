@@ -47,7 +47,7 @@ pub(super) fn write(
                 groups: vec![0],
                 home: asked.home,
             },
-            Some(Limitation::NoUser {
+            Some(Limitation::User {
                 reason: "Peitho does not run as root, so in the container there is root alone, who is this user".to_owned(),
             }),
         ),
@@ -102,7 +102,7 @@ impl Make<'_> {
         linux.set_resources(None).set_devices(None);
         if !matches!(self.cgroups, Cgroups::None { .. }) {
             linux
-                .set_cgroups_path(Some(Cgroups::path(&self.order.id)))
+                .set_cgroups_path(Some(Path::new("/").join(&self.order.cgroup)))
                 .set_resources(Some(resources(plan)?));
         }
         let mut spec = Spec::default();

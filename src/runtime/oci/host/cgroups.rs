@@ -2,13 +2,14 @@
 //! hybrid hierarchies have a directory per controller, version 2 one for all. The shim asks; the runtime makes the cgroup.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Access, access, statfs};
 
 use super::namespaces::Rights;
 use super::place::Id;
 use super::program::RuntimeProgram;
+use crate::names::Digest;
 
 const HIERARCHY: &str = "/sys/fs/cgroup";
 
@@ -53,15 +54,15 @@ impl Cgroups {
         }
     }
 
-    /// The path of the cgroup of `id` in each hierarchy. It has no parent of its own, which nobody could remove without
-    /// taking it from under a start.
-    pub(super) fn path(id: &Id) -> PathBuf {
-        PathBuf::from(format!("/peitho-{id}"))
+    /// What the cgroup of `id` is called in each hierarchy. It has no parent of Peitho's own, which nobody could remove
+    /// without taking it from under a start; so the name says too which directory of containers it belongs to.
+    pub(super) fn name(containers: &Path, id: &Id) -> String {
+        let directory = Digest::of(containers.as_os_str().as_encoded_bytes()).hex();
+        format!("peitho-{}-{id}", &directory[..8])
     }
 
-    /// Whether the kernel killed a process of `id` for want of memory. To be asked while the cgroup is there.
-    pub(super) fn out_of_memory(&self, id: &Id) -> bool {
-        let name = format!("peitho-{id}");
+    /// Whether the kernel killed a process in the cgroup `name` for want of memory. To be asked while it is there.
+    pub(super) fn out_of_memory(&self, name: &str) -> bool {
         let root = Path::new(HIERARCHY);
         let file = match self {
             Self::Version1 => root.join("memory").join(name).join("memory.oom_control"),
@@ -75,16 +76,15 @@ impl Cgroups {
             .any(|count| count.trim() != "0")
     }
 
-    /// Removes what a runtime that was killed left of the cgroup of `id`; nothing runs in it.
-    pub(super) fn remove(&self, id: &Id) {
-        let name = format!("peitho-{id}");
+    /// Removes what a runtime that was killed left of the cgroup `name`; nothing runs in it.
+    pub(super) fn remove(&self, name: &str) {
         let root = Path::new(HIERARCHY);
         let folders = match self {
             Self::Version1 => {
                 let entries = fs::read_dir(root).into_iter().flatten().flatten();
-                entries.map(|entry| entry.path().join(&name)).collect()
+                entries.map(|entry| entry.path().join(name)).collect()
             }
-            Self::Version2 => vec![root.join(&name)],
+            Self::Version2 => vec![root.join(name)],
             Self::None { .. } => Vec::new(),
         };
         for folder in folders {

@@ -2,7 +2,7 @@
 //! directory. Slower and larger, and told to the operator. [`super::root`] calls it.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata, Permissions};
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ impl Copy {
     /// The owner first: the kernel takes the setuid bit away with a change of it.
     fn attributes(&self, source: &Metadata, into: &Path) -> io::Result<()> {
         self.owner(source, into)?;
-        fs::set_permissions(into, Permissions::from(source.permissions()))
+        fs::set_permissions(into, source.permissions())
     }
 
     fn owner(&self, source: &Metadata, into: &Path) -> io::Result<()> {
@@ -95,6 +95,7 @@ impl Copy {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -22,6 +22,8 @@ pub(super) struct Order {
     pub(super) runtime: RuntimeProgram,
     /// The runtime's `--root`.
     pub(super) state: PathBuf,
+    /// What its cgroup is called in each hierarchy.
+    pub(super) cgroup: String,
     pub(super) plan: Plan,
 }
 
@@ -55,11 +57,11 @@ pub(super) enum Verdict {
 #[serde(rename_all = "camelCase")]
 pub(super) enum Limitation {
     /// No limits of memory and CPU are set: why not.
-    NoCgroup { reason: String },
+    Cgroup { reason: String },
     /// The layers were copied instead of mounted over each other: why.
-    NoOverlay { reason: String },
+    Overlay { reason: String },
     /// The user of the image is not used: why.
-    NoUser { reason: String },
+    User { reason: String },
 }
 
 /// Which process a shim is.

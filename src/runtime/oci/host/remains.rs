@@ -27,7 +27,7 @@ pub(super) fn remove(order: &Order, place: &Place, cgroups: &Cgroups) -> Result<
         cgroups,
     };
     container.delete()?;
-    cgroups.remove(&order.id);
+    cgroups.remove(&order.cgroup);
     root::unmake(place);
     bundle::remove(place)
 }

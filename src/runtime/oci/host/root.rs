@@ -48,7 +48,7 @@ pub(super) fn make(
             copy::all(layers, &root, rights).map_err(|error| {
                 format!("cannot copy the layers to {}: {error}", root.display())
             })?;
-            Ok(Some(Limitation::NoOverlay {
+            Ok(Some(Limitation::Overlay {
                 reason: format!("cannot mount an overlay at {}: {error}", root.display()),
             }))
         }

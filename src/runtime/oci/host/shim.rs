@@ -100,7 +100,7 @@ fn supervise(place: &Place) -> Result<(), String> {
     let code = container.follow()?;
     let ending = Ending::Exited {
         code,
-        out_of_memory: cgroups.out_of_memory(&order.id),
+        out_of_memory: cgroups.out_of_memory(&order.cgroup),
     };
     // Before the rest is cleaned: who waits for the process need not wait for that.
     end(place, &ending)?;
@@ -161,7 +161,7 @@ fn launch(
 
     let mut limitations = Vec::new();
     if let Cgroups::None { reason } = &*cgroups {
-        limitations.push(Limitation::NoCgroup {
+        limitations.push(Limitation::Cgroup {
             reason: reason.clone(),
         });
     }
@@ -309,7 +309,7 @@ fn clean(place: &Place) -> Result<(), String> {
             let rights = namespaces::enter()?;
             let cgroups = Cgroups::of_this_host(&order.runtime, rights);
             if let Ending::Exited { out_of_memory, .. } = &mut ending {
-                *out_of_memory = cgroups.out_of_memory(&order.id);
+                *out_of_memory = cgroups.out_of_memory(&order.cgroup);
             }
             remains::remove(&order, place, &cgroups)?;
         }

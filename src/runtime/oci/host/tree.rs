@@ -43,8 +43,8 @@ mod tests {
         fs::create_dir_all(tree.join("a/b")).unwrap();
         fs::write(tree.join("a/b/file"), "x").unwrap();
         std::os::unix::fs::symlink("/etc", tree.join("a/link")).unwrap();
-        fs::set_permissions(tree.join("a/b"), Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(tree.join("a"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("a/b"), Permissions::from_mode(0o0)).unwrap();
+        fs::set_permissions(tree.join("a"), Permissions::from_mode(0o0)).unwrap();
         remove(&tree).unwrap();
         assert!(!tree.exists());
         remove(&tree).unwrap();
