@@ -14,7 +14,11 @@ use crate::names::{CompileKey, ContainerId, ContainerKey, ImageName, Language, T
 use crate::store::Ingest;
 use crate::store::spool::Spool;
 
+mod compile_agent;
 pub mod kubernetes;
+mod orders;
+mod process;
+mod surroundings;
 
 /// What can go wrong with a runtime.
 #[derive(Debug, thiserror::Error)]

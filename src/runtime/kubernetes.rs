@@ -16,7 +16,6 @@ mod follow;
 mod hold;
 mod instance;
 mod logs;
-mod orders;
 mod overlay;
 mod pod;
 mod record;
@@ -40,9 +39,9 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use self::orders::Orders;
 use self::request::{Failure, Requests};
 use self::watch::Watch;
+use super::orders::Orders;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
     UploadedFile,
@@ -54,8 +53,8 @@ use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, 
 pub use self::access::{RIGHTS, Right, check_access};
 pub use self::connect::{ConnectError, Connection, connect};
 pub use self::instance::{InstanceMaterial, load_or_create};
-pub use self::surroundings::{BundleError, Surroundings};
 pub use self::templates::Templates;
+pub use super::surroundings::{BundleError, Surroundings};
 
 /// How long orders wait for the watches after a start of Peitho.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);

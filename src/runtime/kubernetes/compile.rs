@@ -14,9 +14,9 @@ use super::evidence::{ContainerState, Evidence};
 use super::follow::Follow;
 use super::remove::{Grace, Ours, Until, delete};
 use super::verdict::Verdict;
-use crate::grant::Grant;
 use crate::names::CompileKey;
 use crate::names::kubernetes as names;
+use crate::runtime::compile_agent::{self, OUT_OF_MEMORY, write_notice};
 use crate::runtime::{CompileSpec, Error, Exit};
 use crate::store::spool::Spool;
 
@@ -102,7 +102,7 @@ impl Kubernetes {
 
     /// The Secret of the run, new or found; `None` when it went just now.
     async fn compile_secret(&self, spec: &CompileSpec) -> Result<Option<ObjectMeta>, Error> {
-        let token = self.grants.issue(&Grant::Compile { key: spec.key });
+        let token = compile_agent::token(&self.grants, &spec.key);
         let secret = compile_pod::secret(&spec.into(), &self.settings, &token);
         let name = names::compile(&self.settings.instance, &spec.key);
         match self.requests.create(&self.secrets, &secret).await {
@@ -151,14 +151,11 @@ impl Kubernetes {
             return;
         }
         let text = match &evidence.status {
-            Some((reason, _)) if reason == "DeadlineExceeded" => format!(
-                "the compile was ended after {} s, see compile.timeoutSeconds",
-                self.settings.compile_timeout.as_secs()
-            ),
-            Some((reason, message)) => format!("the compile was ended: {reason}: {message}"),
-            None if evidence.main.is_out_of_memory() => {
-                "the compile ran out of memory, see compile.limits".to_owned()
+            Some((reason, _)) if reason == "DeadlineExceeded" => {
+                compile_agent::timed_out(self.settings.compile_timeout.as_secs())
             }
+            Some((reason, message)) => format!("the compile was ended: {reason}: {message}"),
+            None if evidence.main.is_out_of_memory() => OUT_OF_MEMORY.to_owned(),
             None => return,
         };
         write_notice(log, &text).await;
@@ -184,11 +181,4 @@ fn awaited(evidence: &Evidence) -> Option<(&'static str, String)> {
         .filter(|it| matches!(it.reason.as_str(), "Pulling" | "Pulled" | "Started"))
         .max_by_key(|it| it.last)?;
     (latest.reason == "Pulling").then(|| ("image", format!("waiting: {}", latest.message)))
-}
-
-async fn write_notice(log: &Spool, text: &str) {
-    let line = format!("peitho: {text}\n");
-    if let Err(error) = log.append(line.as_bytes()).await {
-        tracing::warn!(%error, "a notice for a compile's log was lost");
-    }
 }

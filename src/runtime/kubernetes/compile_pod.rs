@@ -11,46 +11,19 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::Settings;
 use super::surroundings;
 use super::template::{
-    self, CA, ReadOnlyRoot, TOKEN, TRUST_VOLUME, agent_container, credentials_mount,
-    credentials_volume, empty_dir, environment, literal_all, mount, resources, secret_volume,
+    self, ReadOnlyRoot, TRUST_VOLUME, agent_container, credentials_mount, credentials_volume,
+    empty_dir, literal_all, mount, resources, secret_volume,
 };
 use crate::names::kubernetes as names;
 use crate::names::{CompileKey, ImageName, Tenant};
-use crate::runtime::{CompileSpec, Error, Resolution};
+use crate::runtime::compile_agent::{self, CA, PROGRAM_DIRECTORY, TOKEN, WRITABLE};
+use crate::runtime::{CompileSpec, Error, Resolution, process};
 
 /// The main container of a compile pod.
 pub(super) const MAIN: &str = "compile";
 /// The init container of a compile pod.
 pub(super) const INIT: &str = "agent";
 const PROGRAM_VOLUME: &str = "program";
-const PROGRAM: &str = "/run/peitho/bin";
-const SPOOL: &str = "/run/peitho/spool";
-const HOME: &str = "/run/peitho/home";
-const TMP: &str = "/run/peitho/tmp";
-
-/// Volumes that the command may write, and where they are. The program's is not one of them.
-const WRITABLE: [(&str, &str); 5] = [
-    ("input", "/chaincode/input"),
-    ("output", "/chaincode/output"),
-    ("spool", SPOOL),
-    ("home", HOME),
-    ("tmp", TMP),
-];
-
-/// Where the tools of each language keep their caches; the builder images' own places are root's
-/// (k8s-measurements §3). The request and `compile.env` may say otherwise.
-const PLACES: [(&str, &str); 9] = [
-    ("HOME", HOME),
-    ("TMPDIR", TMP),
-    ("XDG_CACHE_HOME", "/run/peitho/home/.cache"),
-    ("GOCACHE", "/run/peitho/home/.cache/go-build"),
-    ("GOMODCACHE", "/run/peitho/home/go/pkg/mod"),
-    ("npm_config_cache", "/run/peitho/home/.npm"),
-    ("GRADLE_USER_HOME", "/run/peitho/home/.gradle"),
-    ("MAVEN_CONFIG", "/run/peitho/home/.m2"),
-    // Java asks the user database, not HOME, and the pod's user is in none.
-    ("MAVEN_OPTS", "-Duser.home=/run/peitho/home"),
-];
 
 /// What of a [`CompileSpec`] makes its pod.
 pub(super) struct Order<'a> {
@@ -90,7 +63,7 @@ pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString
                 .to_owned(),
         ),
     ]);
-    let mut data = settings.surroundings.data();
+    let mut data = surroundings::data(&settings.surroundings);
     data.extend([
         (
             TOKEN.to_owned(),
@@ -125,9 +98,11 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     let install = agent_container(
         INIT,
         settings,
-        ["agent", "install", PROGRAM].map(str::to_owned).into(),
+        ["agent", "install", PROGRAM_DIRECTORY]
+            .map(str::to_owned)
+            .into(),
         &settings.chaincode_requests,
-        vec![mount(PROGRAM_VOLUME, PROGRAM)],
+        vec![mount(PROGRAM_VOLUME, PROGRAM_DIRECTORY)],
     );
     let mut mounts: Vec<VolumeMount> = WRITABLE
         .iter()
@@ -135,19 +110,20 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         .collect();
     mounts.push(VolumeMount {
         read_only: Some(true),
-        ..mount(PROGRAM_VOLUME, PROGRAM)
+        ..mount(PROGRAM_VOLUME, PROGRAM_DIRECTORY)
     });
     mounts.push(credentials_mount());
-    let trusted = settings.surroundings.file();
+    let trusted = surroundings::file(&settings.surroundings);
     mounts.extend(trusted.as_ref().map(|_| VolumeMount {
         read_only: Some(true),
-        ..mount(TRUST_VOLUME, surroundings::TRUST)
+        ..mount(TRUST_VOLUME, compile_agent::TRUST)
     }));
+    let command = compile_agent::command(&settings.delivery_address, spec.key, spec.command);
     let main = Container {
         name: MAIN.to_owned(),
         image: Some(spec.image.full()),
         image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
-        command: Some(literal_all(&command(spec, settings))),
+        command: Some(literal_all(&command)),
         env: variables(spec, settings, owner),
         working_dir: spec.working_dir.map(str::to_owned),
         resources: Some(resources(
@@ -158,7 +134,7 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         volume_mounts: Some(mounts),
         ..Container::default()
     };
-    let user = template::user(spec.user, settings.compile_run_as_user);
+    let user = process::user(spec.user, settings.compile_run_as_user);
     let mut pod_spec = template::pod_spec(settings, user);
     pod_spec.init_containers = Some(vec![install]);
     pod_spec.containers = vec![main];
@@ -180,42 +156,17 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     })
 }
 
-/// The places, what surrounds all compiles, and over both what the request and `compile.env` say.
 fn variables(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Option<Vec<EnvVar>> {
     let surroundings = &settings.surroundings;
-    let plain = surroundings.plain_variables();
-    let plain = plain.iter().map(|(name, value)| (*name, value.as_str()));
-    let request = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    let mut variables = environment(PLACES.into_iter().chain(plain).chain(request))?;
-    for secret in surroundings.secret_variables(owner.name.as_deref().unwrap_or_default()) {
+    let variables = compile_agent::environment(surroundings, spec.env);
+    let mut variables = template::literal_environment(variables)?;
+    let secret = owner.name.as_deref().unwrap_or_default();
+    for secret in surroundings::secret_variables(surroundings, secret) {
         if variables.iter().all(|known| known.name != secret.name) {
             variables.push(secret);
         }
     }
     Some(variables)
-}
-
-fn command(spec: &Order<'_>, settings: &Settings) -> Vec<String> {
-    let program = format!("{PROGRAM}/peitho");
-    let key = spec.key.to_string();
-    let mut command: Vec<String> = [
-        program.as_str(),
-        "agent",
-        "compile",
-        "--address",
-        &settings.delivery_address,
-        "--key",
-        &key,
-        "--credentials",
-        template::CREDENTIALS,
-        "--spool",
-        SPOOL,
-        "--",
-    ]
-    .map(str::to_owned)
-    .into();
-    command.extend(spec.command.iter().cloned());
-    command
 }
 
 #[cfg(test)]
@@ -225,6 +176,7 @@ mod tests {
     use super::*;
     use crate::config::{Compile, Proxy, RunAs};
     use crate::names::Digest;
+    use crate::runtime::compile_agent::{PLACES, PROGRAM};
 
     fn pod_of(change: impl FnOnce(&mut Order<'_>)) -> (Secret, Pod) {
         pod_with(&settings(), change)
@@ -334,10 +286,14 @@ mod tests {
     fn the_command_cannot_write_the_program_that_runs_it() {
         let spec = pod_of(|_| {}).1.spec.unwrap();
         let mounts = spec.containers[0].volume_mounts.clone().unwrap();
-        let program = mounts.iter().find(|it| it.mount_path == PROGRAM).unwrap();
+        let program = mounts
+            .iter()
+            .find(|it| it.mount_path == PROGRAM_DIRECTORY)
+            .unwrap();
         assert_eq!(program.read_only, Some(true));
-        let inside =
-            |it: &VolumeMount| it.mount_path != PROGRAM && PROGRAM.starts_with(&it.mount_path);
+        let inside = |it: &VolumeMount| {
+            it.mount_path != PROGRAM_DIRECTORY && PROGRAM.starts_with(&it.mount_path)
+        };
         assert!(!mounts.iter().any(inside));
     }
 

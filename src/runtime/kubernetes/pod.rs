@@ -12,12 +12,14 @@ use super::Settings;
 use super::record::Record;
 use super::template::{
     self, FILES_VOLUME, ReadOnlyRoot, agent_container, credentials_mount, credentials_volume,
-    empty_dir, environment, literal_all, mount, resources, secret_volume, some_unless_empty,
+    empty_dir, literal_all, literal_environment, mount, resources, secret_volume,
+    some_unless_empty,
 };
 use crate::config::Quantities;
 use crate::image_spec::{Layer, TopKind};
 use crate::names::kubernetes as names;
-use crate::runtime::{Error, HostSpec};
+use crate::runtime::compile_agent::CREDENTIALS;
+use crate::runtime::{Error, HostSpec, process};
 
 /// The main container of a chaincode pod.
 pub(super) const MAIN: &str = "chaincode";
@@ -45,13 +47,14 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
         ..mount(FILES_VOLUME, &file.path)
     }));
     volumes.extend(files_volume(record));
+    let env = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
     let main = Container {
         name: MAIN.to_owned(),
         image: Some(spec.base.full()),
         image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
         command: spec.entrypoint.as_deref().map(literal_all),
         args: some_unless_empty(literal_all(&spec.args)),
-        env: environment(spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()))),
+        env: literal_environment(process::environment(env)),
         working_dir: spec.working_dir.clone(),
         resources: Some(resources(requests, &limits(&spec.host))),
         security_context: Some(template::security_context(
@@ -71,7 +74,7 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
         requests,
         vec![mount(LAYER_VOLUME, LAYER), credentials_mount()],
     );
-    let user = template::user(spec.user, settings.chaincode_run_as_user);
+    let user = process::user(spec.user, settings.chaincode_run_as_user);
     let mut pod_spec = template::pod_spec(settings, user);
     pod_spec.init_containers = Some(vec![fetch]);
     pod_spec.containers = vec![main];
@@ -105,7 +108,7 @@ fn fetch_args(layer: &Layer, settings: &Settings) -> Vec<String> {
         "--into",
         LAYER,
         "--credentials",
-        template::CREDENTIALS,
+        CREDENTIALS,
     ]
     .map(str::to_owned)
     .into();

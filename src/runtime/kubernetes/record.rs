@@ -13,9 +13,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::template::{CA, TOKEN};
 use crate::names::ContainerKey;
 use crate::names::kubernetes as names;
+use crate::runtime::compile_agent::{CA, TOKEN};
 use crate::runtime::{ChaincodeSpec, Error, Exit, UploadedFile};
 
 /// The most that order and files may be in all: a Secret holds 1 MiB, and other fields come beside.

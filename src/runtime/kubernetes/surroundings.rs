@@ -1,249 +1,50 @@
-//! What compile pods get beside their order, so that compilers reach their packages: certificates to trust, and
-//! proxies. All of it travels in the compile's own Secret: addresses of proxies may hold passwords. `serve` reads it
-//! once; `compile_pod` puts it into Secrets and pods.
+//! How what surrounds compiles gets into pods: all of it travels in the compile's own Secret. Pure; used by
+//! `compile_pod`.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, KeyToPath, SecretKeySelector};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
-use crate::config::{Compile, Proxy};
-use crate::names::{Digest, Hasher};
+use crate::runtime::surroundings::{BUNDLE, Surroundings};
 
-/// Where the certificates are, in the pod.
-pub(super) const TRUST: &str = "/run/peitho/trust";
-/// The key of the Secret, and the file in [`TRUST`].
-const BUNDLE: &str = "ca-bundle.pem";
-/// The keys of the Secret with the proxies' addresses.
-const HTTP: &str = "http-proxy";
-const HTTPS: &str = "https-proxy";
-/// A Secret holds 1 MiB; all certificates of a browser are a quarter of that.
-const MOST: usize = 512 << 10;
-
-/// Variables that name a file of certificates, each for another tool: Go and OpenSSL, Node.js, git, curl.
-const TRUST_VARIABLES: [&str; 4] = [
-    "SSL_CERT_FILE",
-    "NODE_EXTRA_CA_CERTS",
-    "GIT_SSL_CAINFO",
-    "CURL_CA_BUNDLE",
-];
-
-/// Why `compile.caBundle` cannot serve.
-#[derive(Debug, thiserror::Error)]
-#[error("compile.caBundle {path}: {reason}; name a file of PEM certificates")]
-pub struct BundleError {
-    /// The file.
-    path: PathBuf,
-    /// What is wrong with it, never its content.
-    reason: String,
-}
-
-/// The default is nothing. `Debug` shows neither certificates nor passwords.
-#[derive(Clone, Default)]
-pub struct Surroundings {
-    bundle: Option<String>,
-    proxy: Proxy,
-    /// What is reached without a proxy, as the variables have it.
-    direct: String,
-}
-
-impl Surroundings {
-    /// Reads the file of certificates. `delivery_address` is reached without a proxy, whatever the section says.
-    ///
-    /// # Errors
-    /// [`BundleError`] when the file cannot be read, holds anything but certificates, or is too large.
-    pub fn read(section: &Compile, delivery_address: &str) -> Result<Self, BundleError> {
-        let bundle = section.ca_bundle.as_deref().map(read_bundle).transpose()?;
-        let host = delivery_address.parse::<http::Uri>().ok();
-        let host = host.as_ref().and_then(http::Uri::host);
-        // In a URL an IPv6 address has brackets, in these variables it has none.
-        let host = host.map(|host| host.trim_matches(['[', ']']).to_owned());
-        let direct: Vec<String> = host.into_iter().chain(section.proxy.no.clone()).collect();
-        Ok(Self {
-            bundle,
-            proxy: section.proxy.clone(),
-            direct: direct.join(","),
-        })
-    }
-
-    /// What goes into the compile's Secret.
-    pub(super) fn data(&self) -> BTreeMap<String, ByteString> {
-        let addresses = [(HTTP, &self.proxy.http), (HTTPS, &self.proxy.https)];
-        let addresses = addresses
-            .into_iter()
-            .filter(|(_, address)| !address.is_empty());
-        let bundle = self.bundle.iter().map(|bundle| (BUNDLE, bundle));
-        addresses
-            .chain(bundle)
-            .map(|(key, value)| (key.to_owned(), ByteString(value.clone().into_bytes())))
-            .collect()
-    }
-
-    /// The file of certificates, where there is one.
-    pub(super) fn file(&self) -> Option<KeyToPath> {
-        self.bundle.as_ref().map(|_| KeyToPath {
-            key: BUNDLE.to_owned(),
-            path: BUNDLE.to_owned(),
-            mode: Some(0o444),
-        })
-    }
-
-    /// Variables that hold no secret.
-    pub(super) fn plain_variables(&self) -> Vec<(&'static str, String)> {
-        let trust = TRUST_VARIABLES.map(|name| (name, format!("{TRUST}/{BUNDLE}")));
-        let direct = ["NO_PROXY", "no_proxy"].map(|name| (name, self.direct.clone()));
-        let trust = self.bundle.iter().flat_map(|_| trust.clone());
-        let direct = (!self.proxy.is_empty()).then_some(direct);
-        trust.chain(direct.into_iter().flatten()).collect()
-    }
-
-    /// Variables whose values stand in the Secret `secret`. Tools know them in capitals, in small letters, or both.
-    pub(super) fn secret_variables(&self, secret: &str) -> Vec<EnvVar> {
-        let variable = |name: &str, key: &str| EnvVar {
-            name: name.to_owned(),
-            value_from: Some(EnvVarSource {
-                secret_key_ref: Some(SecretKeySelector {
-                    name: secret.to_owned(),
-                    key: key.to_owned(),
-                    optional: None,
-                }),
-                ..EnvVarSource::default()
-            }),
-            ..EnvVar::default()
-        };
-        [
-            ("HTTP_PROXY", "http_proxy", HTTP, &self.proxy.http),
-            ("HTTPS_PROXY", "https_proxy", HTTPS, &self.proxy.https),
-        ]
-        .into_iter()
-        .filter(|(_, _, _, address)| !address.is_empty())
-        .flat_map(|(upper, lower, key, _)| [variable(upper, key), variable(lower, key)])
+/// What goes into the compile's Secret.
+pub(super) fn data(surroundings: &Surroundings) -> BTreeMap<String, ByteString> {
+    let proxies = surroundings.proxies();
+    let proxies = proxies.iter().map(|proxy| (proxy.key, proxy.address));
+    let bundle = surroundings.bundle().map(|bundle| (BUNDLE, bundle));
+    proxies
+        .chain(bundle)
+        .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())))
         .collect()
-    }
-
-    /// Digest of all of it; `None` for nothing. A result may depend on it (design D7).
-    pub(super) fn digest(&self) -> Option<Digest> {
-        if self.bundle.is_none() && self.proxy.is_empty() {
-            return None;
-        }
-        let mut hasher = Hasher::default();
-        let bundle = self.bundle.as_deref().unwrap_or_default();
-        for part in [bundle, &self.proxy.http, &self.proxy.https, &self.direct] {
-            hasher.update(&(part.len() as u64).to_be_bytes());
-            hasher.update(part.as_bytes());
-        }
-        Some(hasher.finish())
-    }
 }
 
-impl fmt::Debug for Surroundings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Surroundings")
-            .field("bundle", &self.bundle.as_ref().map(String::len))
-            .field("proxy", &self.proxy)
-            .field("direct", &self.direct)
-            .finish()
-    }
+/// The file of certificates, where there is one.
+pub(super) fn file(surroundings: &Surroundings) -> Option<KeyToPath> {
+    surroundings.bundle().map(|_| KeyToPath {
+        key: BUNDLE.to_owned(),
+        path: BUNDLE.to_owned(),
+        mode: Some(0o444),
+    })
 }
 
-fn read_bundle(path: &Path) -> Result<String, BundleError> {
-    let refused = |reason: String| BundleError {
-        path: path.to_owned(),
-        reason,
+/// Variables whose values stand in the Secret `secret`.
+pub(super) fn secret_variables(surroundings: &Surroundings, secret: &str) -> Vec<EnvVar> {
+    let variable = |name: &str, key: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: secret.to_owned(),
+                key: key.to_owned(),
+                optional: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
     };
-    let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
-    if bytes.len() > MOST {
-        let reason = format!("{} bytes, the limit is {MOST}", bytes.len());
-        return Err(refused(reason));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| refused("not text".to_owned()))?;
-    if text.contains("PRIVATE KEY") {
-        // It would be readable in every compile.
-        return Err(refused("holds a private key".to_owned()));
-    }
-    let mut certificates = 0;
-    for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-        certificate.map_err(|error| refused(error.to_string()))?;
-        certificates += 1;
-    }
-    if certificates == 0 {
-        return Err(refused("holds no certificate".to_owned()));
-    }
-    Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-
-    fn section(bundle: &str) -> (tempfile::NamedTempFile, Compile) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), bundle).unwrap();
-        let section = Compile {
-            ca_bundle: Some(file.path().to_owned()),
-            ..Compile::default()
-        };
-        (file, section)
-    }
-
-    #[test]
-    fn a_bundle_of_certificates_only_is_taken() {
-        let (_file, good) = section(&CERTIFICATE.repeat(2));
-        let good = Surroundings::read(&good, "https://peitho:8081").unwrap();
-        assert_eq!(good.data().len(), 1);
-        assert_eq!(good.plain_variables().len(), TRUST_VARIABLES.len());
-        let missing = Compile {
-            ca_bundle: Some(PathBuf::from("/nowhere/ca.pem")),
-            ..Compile::default()
-        };
-        let error = Surroundings::read(&missing, "x").unwrap_err().to_string();
-        assert!(error.starts_with("compile.caBundle /nowhere/ca.pem: No such file"));
-        let key = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----\n";
-        for (text, reason) in [
-            (String::new(), "holds no certificate"),
-            ("hello\n".to_owned(), "holds no certificate"),
-            (format!("{CERTIFICATE}{key}"), "holds a private key"),
-            (CERTIFICATE.repeat(MOST / 50), "the limit is"),
-        ] {
-            let (_file, section) = section(&text);
-            let error = Surroundings::read(&section, "x").unwrap_err().to_string();
-            assert!(error.contains(reason), "{error}");
-            assert!(error.starts_with("compile.caBundle /") && !error.contains("SECRET"));
-        }
-    }
-
-    #[test]
-    fn the_digest_tells_apart_and_nothing_has_none() {
-        let with = |http: &str, no: &[&str]| {
-            let section = Compile {
-                proxy: Proxy {
-                    http: http.to_owned(),
-                    no: no.iter().map(|host| (*host).to_owned()).collect(),
-                    ..Proxy::default()
-                },
-                ..Compile::default()
-            };
-            let read = Surroundings::read(&section, "https://[fd00::1]:8081").unwrap();
-            assert!(!format!("{read:?}").contains("secret"));
-            read
-        };
-        assert_eq!(with("", &[]).digest(), None);
-        let digests = [
-            with("http://a", &[]).digest(),
-            with("http://me:secret@a", &[]).digest(),
-            with("http://a", &["b"]).digest(),
-        ];
-        assert!(digests[0] != digests[1] && digests[0] != digests[2] && digests[0].is_some());
-        assert!(
-            with("http://a", &["b"])
-                .plain_variables()
-                .contains(&("NO_PROXY", "fd00::1,b".to_owned()))
-        );
-    }
+    let proxies = surroundings.proxies();
+    let variables = proxies
+        .iter()
+        .flat_map(|proxy| proxy.variables.map(|name| variable(name, proxy.key)));
+    variables.collect()
 }

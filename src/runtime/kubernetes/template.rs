@@ -14,16 +14,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::Settings;
-use crate::config::{self, Quantities, RunAs};
+use crate::config::{self, Quantities};
 use crate::runtime::Resolution;
-
-/// Where the agent finds [`TOKEN`] and [`CA`]. All of ours in a container lies below `/run/peitho`: in the
-/// agent's own image `/peitho` is the program.
-pub(super) const CREDENTIALS: &str = "/run/peitho/credentials";
-/// The key, and the file, of the token for the delivery listener.
-pub(super) const TOKEN: &str = "token";
-/// The key, and the file, of the certificate authority of the delivery listener.
-pub(super) const CA: &str = "ca.crt";
+use crate::runtime::compile_agent::{CA, CREDENTIALS, TOKEN};
 
 /// How many name servers a pod may have in all.
 const NAMESERVERS: usize = 3;
@@ -64,16 +57,6 @@ pub(super) fn pod_spec(settings: &Settings, user: Option<i64>) -> PodSpec {
             ..PodSecurityContext::default()
         }),
         ..PodSpec::default()
-    }
-}
-
-/// The user of a pod: that of the image where it is known by number and not root, else the configured
-/// one. Most images that name no user, or root, run as any. `None` where the platform says: OpenShift refuses
-/// every number but its own, also those of images.
-pub(super) fn user(of_image: Option<i64>, configured: RunAs) -> Option<i64> {
-    match configured {
-        RunAs::User(user) => of_image.filter(|user| *user > 0).or(Some(user)),
-        RunAs::Platform => None,
     }
 }
 
@@ -212,28 +195,14 @@ pub(super) fn literal_all(values: &[String]) -> Vec<String> {
     values.iter().map(|value| literal(value)).collect()
 }
 
-/// `pairs` as environment: a later one replaces an earlier one of the same name, at the earlier one's
-/// place, as in Docker.
-pub(super) fn environment<'a>(
-    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Option<Vec<EnvVar>> {
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut variables: Vec<EnvVar> = Vec::new();
-    for (name, value) in pairs {
-        let variable = EnvVar {
-            name: name.to_owned(),
-            value: Some(literal(value)),
-            ..EnvVar::default()
-        };
-        match places.get(name) {
-            Some(place) => variables[*place] = variable,
-            None => {
-                places.insert(name, variables.len());
-                variables.push(variable);
-            }
-        }
-    }
-    some_unless_empty(variables)
+/// `variables` as Kubernetes takes them.
+pub(super) fn literal_environment(variables: Vec<(String, String)>) -> Option<Vec<EnvVar>> {
+    let variables = variables.into_iter().map(|(name, value)| EnvVar {
+        name,
+        value: Some(literal(&value)),
+        ..EnvVar::default()
+    });
+    some_unless_empty(variables.collect())
 }
 
 /// Requests and limits; a request above its limit, which the API server refuses, becomes the limit.
@@ -371,17 +340,6 @@ mod tests {
         fn a_literal_survives_the_kubelet(value in "[$()A-Z é]{0,24}") {
             prop_assert_eq!(expand(literal(&value).as_bytes()), value.as_bytes());
         }
-    }
-
-    #[test]
-    fn a_later_variable_replaces_an_earlier_one_in_place() {
-        let pairs = [("PATH", "/a"), ("A", "$(PATH)=x"), ("PATH", "/b")];
-        let variables = environment(pairs).unwrap();
-        let seen: Vec<_> = variables
-            .iter()
-            .map(|it| (it.name.as_str(), it.value.as_deref().unwrap()))
-            .collect();
-        assert_eq!(seen, [("PATH", "/b"), ("A", "$$(PATH)=x")]);
     }
 
     #[test]

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 use super::compile_pod;
 use super::overlay::{merge_key, vanished, without_nulls};
 use super::pod;
-use super::template::{CREDENTIALS, SECRET_VOLUMES};
+use super::template::SECRET_VOLUMES;
 use crate::config::Problems;
 use crate::names::kubernetes::is_own;
+use crate::runtime::compile_agent::CREDENTIALS;
 
 /// The lists of a PodSpec that hold containers.
 pub(super) const CONTAINER_LISTS: [&str; 2] = ["containers", "initContainers"];

@@ -1,5 +1,5 @@
 //! Orders for one container, one after the other: `create`, files, `start`, `stop`, `remove` of this
-//! process do not overtake each other. Between processes the API server arbitrates by names and UIDs.
+//! process do not overtake each other. Between processes the names of objects arbitrate, where they are kept.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,0 +1,107 @@
+//! A compile as every runtime runs it (design D6): the builder's container executes this program, `peitho agent
+//! compile`, and that runs the builder's command. Where things lie in such a container, how the agent is called and
+//! which variables it sees stand here once; the runtimes put the program and its credentials there in their own way.
+//! Pure, but for notices in a compile's log.
+
+use secrecy::SecretString;
+
+use super::process;
+use super::surroundings::Surroundings;
+use crate::grant::{Grant, Grants};
+use crate::names::CompileKey;
+use crate::store::spool::Spool;
+
+/// Where the agent finds [`TOKEN`] and [`CA`]. All of ours in a container lies below `/run/peitho`: in the
+/// agent's own image `/peitho` is the program.
+pub(super) const CREDENTIALS: &str = "/run/peitho/credentials";
+/// The file of the token for the delivery listener.
+pub(super) const TOKEN: &str = "token";
+/// The file of the certificate authority of the delivery listener.
+pub(super) const CA: &str = "ca.crt";
+/// The directory that holds the program [`PROGRAM`], which the command must not be able to write.
+pub(super) const PROGRAM_DIRECTORY: &str = "/run/peitho/bin";
+/// The agent's program.
+pub(super) const PROGRAM: &str = "/run/peitho/bin/peitho";
+/// Where the certificates lie that compiles trust.
+pub(super) const TRUST: &str = "/run/peitho/trust";
+const SPOOL: &str = "/run/peitho/spool";
+const HOME: &str = "/run/peitho/home";
+const TMP: &str = "/run/peitho/tmp";
+
+/// Directories that the command may write, each with a short name. The program's is not one of them.
+pub(super) const WRITABLE: [(&str, &str); 5] = [
+    ("input", "/chaincode/input"),
+    ("output", "/chaincode/output"),
+    ("spool", SPOOL),
+    ("home", HOME),
+    ("tmp", TMP),
+];
+
+/// Where the tools of each language keep their caches; the builder images' own places are root's
+/// (k8s-measurements §3). The request and `compile.env` may say otherwise.
+pub(super) const PLACES: [(&str, &str); 9] = [
+    ("HOME", HOME),
+    ("TMPDIR", TMP),
+    ("XDG_CACHE_HOME", "/run/peitho/home/.cache"),
+    ("GOCACHE", "/run/peitho/home/.cache/go-build"),
+    ("GOMODCACHE", "/run/peitho/home/go/pkg/mod"),
+    ("npm_config_cache", "/run/peitho/home/.npm"),
+    ("GRADLE_USER_HOME", "/run/peitho/home/.gradle"),
+    ("MAVEN_CONFIG", "/run/peitho/home/.m2"),
+    // Java asks the user database, not HOME, and the compile's user is in none.
+    ("MAVEN_OPTS", "-Duser.home=/run/peitho/home"),
+];
+
+/// What the log says of a compile that was killed for want of memory.
+pub(super) const OUT_OF_MEMORY: &str = "the compile ran out of memory, see compile.limits";
+
+/// What the log says of a compile that was ended after `seconds`.
+pub(super) fn timed_out(seconds: u64) -> String {
+    format!("the compile was ended after {seconds} s, see compile.timeoutSeconds")
+}
+
+/// The command line of the agent that runs `command` as the compile `key` and reports to `address`.
+pub(super) fn command(address: &str, key: &CompileKey, command: &[String]) -> Vec<String> {
+    let key = key.to_string();
+    let agent = [
+        PROGRAM,
+        "agent",
+        "compile",
+        "--address",
+        address,
+        "--key",
+        &key,
+        "--credentials",
+        CREDENTIALS,
+        "--spool",
+        SPOOL,
+        "--",
+    ];
+    let agent = agent.into_iter().map(str::to_owned);
+    agent.chain(command.iter().cloned()).collect()
+}
+
+/// Variables without those whose values are secrets ([`Surroundings::secret_variables`]): the places, what
+/// surrounds all compiles, and over both `requested`, what the request and `compile.env` say.
+pub(super) fn environment(
+    surroundings: &Surroundings,
+    requested: &[(String, String)],
+) -> Vec<(String, String)> {
+    let plain = surroundings.plain_variables();
+    let plain = plain.iter().map(|(name, value)| (*name, value.as_str()));
+    let requested = requested.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    process::environment(PLACES.into_iter().chain(plain).chain(requested))
+}
+
+/// What the agent of the compile `key` shows to the delivery listener.
+pub(super) fn token(grants: &Grants, key: &CompileKey) -> SecretString {
+    grants.issue(&Grant::Compile { key: *key })
+}
+
+/// A line of the runtime's own in a compile's log.
+pub(super) async fn write_notice(log: &Spool, text: &str) {
+    let line = format!("peitho: {text}\n");
+    if let Err(error) = log.append(line.as_bytes()).await {
+        tracing::warn!(%error, "a notice for a compile's log was lost");
+    }
+}
