@@ -266,11 +266,11 @@ impl Compiles {
         while let Err(error) = self.0.runtime.discard(key).await {
             // Who is away comes back, and the runtime takes its time before it says so.
             let runtime::Error::Unavailable(cause) = error else {
-                tracing::warn!(compile = %key, error = %error, "compile: its pod was not removed");
+                tracing::warn!(compile = %key, error = %error, "compile: what runs of it was not removed");
                 break;
             };
             if job.set_not_discarded(&cause) {
-                tracing::warn!(compile = %key, cause, "compile: its pod is not removed yet; it is tried until the API server answers");
+                tracing::warn!(compile = %key, cause, "compile: what runs of it is not removed yet; it is tried until it is gone");
             }
         }
         self.jobs().remove(key);

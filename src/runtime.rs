@@ -39,13 +39,13 @@ pub enum Error {
         /// The most that fits.
         limit: usize,
     },
-    /// The cluster says no, and will say it again: its words and what to do.
+    /// Whoever runs the containers says no, and will say it again: its words and what to do.
     #[error("{0}")]
     Refused(String),
-    /// The cluster cannot be reached, also after retries: the last cause.
-    #[error("the Kubernetes API server does not answer: {0}")]
+    /// Whoever runs the containers cannot be reached, also after retries: who that is, and the last cause.
+    #[error("{0}")]
     Unavailable(String),
-    /// The process never ran (design D11): the reason in the words of Kubernetes.
+    /// The process never ran (design D11): the reason in the words of whoever should have run it.
     #[error("{0}")]
     NeverStarted(String),
 }
@@ -57,7 +57,7 @@ pub struct Exit {
     pub code: i64,
 }
 
-/// What a container is doing, from its pod and events.
+/// What a container is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Created, and never started.
@@ -68,7 +68,7 @@ pub enum State {
     Running,
     /// Its process ran and ended.
     Exited(Exit),
-    /// It will not run: the reason in the words of Kubernetes.
+    /// It will not run: the reason in the words of whoever should have run it.
     NeverStarted(String),
 }
 
@@ -240,11 +240,12 @@ pub trait Runtime: Send + Sync {
     /// [`Error::NotFound`], [`Error::FilesTooLarge`].
     async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error>;
 
-    /// Starts the container: returns when the cluster accepted it. Anything of an earlier launch under the
+    /// Starts the container: returns when whoever runs it accepted it. Anything of an earlier launch under the
     /// same key is gone first: never two processes of one chaincode.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Refused`] with the cluster's words.
+    /// [`Error::NotFound`]; [`Error::Refused`], or [`Error::NeverStarted`] where that is known at once, with the
+    /// words of whoever should run it.
     async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error>;
 
     /// Waits until the container runs or is over, whichever is first.

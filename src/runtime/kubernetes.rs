@@ -39,7 +39,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use self::request::{Failure, Requests};
+use self::request::{Failure, Requests, unavailable};
 use self::watch::Watch;
 use super::orders::Orders;
 use super::{
@@ -158,7 +158,7 @@ impl Kubernetes {
         self.watch
             .listed(LISTED_WITHIN)
             .await
-            .map_err(Error::Unavailable)
+            .map_err(|trouble| unavailable(&trouble))
     }
 
     /// The pod called `name`, asked from the API server.
@@ -244,7 +244,7 @@ impl Runtime for Kubernetes {
 
     async fn ready(&self) -> Result<(), Error> {
         if let Some(trouble) = self.watch.trouble() {
-            return Err(Error::Unavailable(trouble));
+            return Err(unavailable(&trouble));
         }
         if self.requests.answered_within(LATELY) {
             return Ok(());
@@ -252,7 +252,7 @@ impl Runtime for Kubernetes {
         let one = ListParams::default().limit(1);
         match self.requests.once(self.pods.list_metadata(&one)).await {
             Ok(_) => Ok(()),
-            Err(Failure::Away(cause)) => Err(Error::Unavailable(cause)),
+            Err(Failure::Away(cause)) => Err(unavailable(&cause)),
             Err(failure) => Err(failure.into_error("listing pods")),
         }
     }

@@ -53,7 +53,7 @@ impl Failure {
     /// The error for the caller, where `what` says what was attempted on which object.
     pub(super) fn into_error(self, what: &str) -> Error {
         match self {
-            Self::Away(cause) => Error::Unavailable(format!("{what}: {cause}")),
+            Self::Away(cause) => unavailable(&format!("{what}: {cause}")),
             Self::Status(status) => {
                 let hint = match status.code {
                     401 => "; see whether the service account's token is valid",
@@ -67,6 +67,13 @@ impl Failure {
             }
         }
     }
+}
+
+/// The API server cannot be reached.
+pub(super) fn unavailable(cause: &str) -> Error {
+    Error::Unavailable(format!(
+        "the Kubernetes API server does not answer: {cause}"
+    ))
 }
 
 /// Sends requests, and remembers when the API server last answered.

@@ -9,6 +9,7 @@ use super::evidence::Evidence;
 use super::follow::Follow;
 use super::record::{self, Outcome as Ending, Record};
 use super::remove::Until;
+use super::request::unavailable;
 use super::verdict::Verdict;
 use crate::names::ContainerKey;
 use crate::runtime::{Error, Exit, State};
@@ -89,7 +90,7 @@ impl Kubernetes {
                 }
             }
             if arrivals.changed().await.is_err() {
-                return Err(Error::Unavailable("the watches have ended".to_owned()));
+                return Err(unavailable("the watches have ended"));
             }
         }
     }
