@@ -16,6 +16,7 @@ mod chaincode;
 mod check;
 mod compile;
 mod delivery;
+mod docker;
 mod document;
 mod draft;
 mod environment;
@@ -39,6 +40,7 @@ pub use chaincode::Chaincode;
 pub use check::Problems;
 pub use compile::Compile;
 pub use delivery::Delivery;
+pub use docker::{Docker, DockerAddress, DockerTls};
 pub use error::{Error, Notice, Origin, Problem};
 pub use images::{ImageMode, Images, Registry, Scheme};
 pub use kubernetes::{HostAlias, Kubernetes, PullPolicy};
@@ -72,6 +74,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// The cluster and namespace in which chaincode runs.
     pub kubernetes: Kubernetes,
+    /// An existing Docker Engine.
+    pub docker: Docker,
     /// The image of Peitho's own program in pods.
     pub agent: Agent,
     /// How chaincode is compiled.
@@ -131,6 +135,7 @@ impl Config {
         self.images.check(&mut problems);
         self.delivery.check(&mut problems);
         self.kubernetes.check(&mut problems);
+        self.docker.check(&mut problems);
         self.agent.check(&mut problems);
         self.compile.check(&mut problems);
         self.chaincode.check(&mut problems);

@@ -35,7 +35,6 @@ enum Converted {
     To(Content, String),
 }
 
-const NO_DAEMON: &str = "no Docker daemon is used any more; remove it";
 const NO_PUSH: &str = "nothing is pushed to a registry, pods fetch from Peitho; for builder and base images behind a \
                        password set images.registries";
 const NO_PULLER: &str = "Peitho's own image does the puller's work: set agent.image where the name of that image is not \
@@ -75,7 +74,14 @@ const OLD: &[(&str, Fate)] = &[
             "`ip:host` becomes `{ip, hostnames}`, one for each address",
         ),
     ),
-    ("docker.endpoint", Fate::Gone(NO_DAEMON)),
+    (
+        "docker.endpoint",
+        Fate::Converted(
+            "docker.endpoint",
+            convert::nothing,
+            "the same, for the roles whose runtime is `docker`",
+        ),
+    ),
     ("docker.registry.server-address", Fate::Gone(NO_PUSH)),
     ("docker.registry.project", Fate::Gone(NO_PUSH)),
     ("docker.registry.email", Fate::Gone(NO_PUSH)),
@@ -109,8 +115,8 @@ const OLD: &[(&str, Fate)] = &[
     ("log.error-output-paths", Fate::Gone(STDERR)),
 ];
 
-/// The one section that has keys of both kinds.
-const SHARED: &str = "log";
+/// The sections that have keys of both kinds.
+const SHARED: [&str; 2] = ["docker", "log"];
 
 /// Something to tell about a place of the file.
 #[derive(Debug)]
@@ -184,7 +190,7 @@ impl Work {
     fn document(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
         let mut kept = Vec::new();
         for (key, node) in entries {
-            let is_shared = key.value.eq_ignore_ascii_case(SHARED);
+            let is_shared = is_shared(&key.value);
             match &node.content {
                 Content::Map(_) | Content::Null if is_section(&key.value) => {
                     let rest = self.section(&key.value, node);
@@ -209,14 +215,14 @@ impl Work {
         kept
     }
 
-    /// Takes the old keys out of the section at `path`, and gives the rest.
-    fn section(&mut self, path: &str, section: Node) -> Node {
+    /// Takes the old keys out of the section at `section_path`, and gives the rest.
+    fn section(&mut self, section_path: &str, section: Node) -> Node {
         let Content::Map(entries) = section.content else {
             return section;
         };
         let mut rest = Vec::new();
         for (key, node) in entries {
-            let path = format!("{path}.{}", key.value);
+            let path = format!("{section_path}.{}", key.value);
             let known = OLD.iter().find(|(old, _)| old.eq_ignore_ascii_case(&path));
             match known {
                 Some((old, fate)) => rest.extend(self.key(old, fate, (key, node))),
@@ -225,7 +231,7 @@ impl Work {
                 {
                     self.section(&path, node);
                 }
-                None if is_below(&path, SHARED) => rest.push((key, node)),
+                None if is_shared(section_path) => rest.push((key, node)),
                 None => self.problem(&key, unknown(&path)),
             }
         }
@@ -315,6 +321,10 @@ impl Work {
         let place = key.referenced;
         self.problems.push(Remark { place, message });
     }
+}
+
+fn is_shared(section: &str) -> bool {
+    SHARED.iter().any(|it| it.eq_ignore_ascii_case(section))
 }
 
 /// Whether keys of the original begin with `path`.

@@ -25,6 +25,11 @@ fn word(node: &Node) -> Option<String> {
     }
 }
 
+/// What means the same as ever.
+pub(super) fn nothing(_: &Node) -> Result {
+    Ok(Converted::Unchanged)
+}
+
 /// `registry` was the original's default, `delivery` its other mode. A file with either must start; what `registry`
 /// meant is not done, and that is told.
 pub(super) fn image_mode(node: &Node) -> Result {

@@ -56,6 +56,7 @@ fn the_sample_of_the_original_becomes_our_configuration() {
     ];
     assert_eq!(config.kubernetes.host_aliases, [alias("127.0.0.1", &names)]);
     assert_eq!(config.delivery.address, "https://peitho:8081");
+    assert_eq!(config.docker.endpoint, "unix:///host/var/run/docker.sock");
     assert_eq!(config.log.level, "debug");
     assert_eq!(config.log.format, LogFormat::Text);
     assert_eq!(config.log.color, LogColor::Always);
@@ -72,7 +73,6 @@ fn the_sample_of_the_original_becomes_our_configuration() {
             "11:3: k8s.namespace is called kubernetes.namespace now",
             "12:3: k8s.kubeconfig is called kubernetes.kubeconfig now",
             "13:3: k8s.dns is called kubernetes.hostAliases now, with items {ip, hostnames}",
-            "19:3: docker.endpoint has no effect: no Docker daemon is used any more; remove it",
             "21:5: docker.registry.server-address, docker.registry.project, docker.registry.email, \
              docker.registry.username, docker.registry.password have no effect: nothing is pushed to a registry, pods \
              fetch from Peitho; for builder and base images behind a password set images.registries",
@@ -87,6 +87,7 @@ fn the_sample_of_the_original_becomes_our_configuration() {
         set,
         [
             "delivery.address",
+            "docker.endpoint",
             "images.mode",
             "kubernetes.hostAliases",
             "kubernetes.kubeconfig",
@@ -212,10 +213,18 @@ fn what_cannot_be_read_is_told_by_line() {
             "2:3: k8s.namspace is not a key; did you mean kubernetes.namespace?",
         ),
         (
+            "docker:\n  endpont: unix:///a\n",
+            "2:3: docker.endpont is not a key; did you mean docker.endpoint?",
+        ),
+        (
+            "docker:\n  endpoint: tcp://hunter2\n",
+            "2:3: docker.endpoint is \"tcp://hunter2\"; accepted: unix:///path/to/docker.sock or tcp://host:port",
+        ),
+        (
             "docker:\n  registry:\n    passwort: hunter2\n",
             "3:5: docker.registry.passwort is not a key; did you mean docker.registry.password?",
         ),
-        ("docker: hunter2\n", "1:1: docker is not a mapping of keys"),
+        ("peitho: hunter2\n", "1:1: peitho is not a mapping of keys"),
         (
             "k8s:\n  dns:\n    - 10.0.0.7:a\n    - peer0.org1\n",
             "4:7: k8s.dns cannot be read; accepted: a list of ip:host, for example 10.0.0.7:peer0.org1.example.com",
