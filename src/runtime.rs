@@ -15,10 +15,13 @@ use crate::store::Ingest;
 use crate::store::spool::Spool;
 
 mod compile_agent;
+pub mod docker;
 pub mod kubernetes;
 mod orders;
 mod process;
 mod surroundings;
+
+pub use surroundings::{BundleError, Surroundings};
 
 /// What can go wrong with a runtime.
 #[derive(Debug, thiserror::Error)]
