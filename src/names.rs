@@ -1,9 +1,10 @@
 //! The names of the field as types: tenants, containers, images, digests, compile keys. Everything that
 //! arrives as text is parsed here once, at the edge, and travels as one of these types afterwards. Every
 //! layer uses this module; it uses none of them. [`kubernetes`] is the only place that makes the name of
-//! a Kubernetes object.
+//! a Kubernetes object, [`docker`] that of a container in a Docker Engine.
 
 mod digest;
+pub mod docker;
 mod host;
 mod image;
 pub mod kubernetes;

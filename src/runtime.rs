@@ -15,6 +15,7 @@ use crate::store::Ingest;
 use crate::store::spool::Spool;
 
 mod compile_agent;
+pub mod docker;
 mod instance;
 pub mod kubernetes;
 pub mod oci;

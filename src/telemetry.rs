@@ -28,7 +28,11 @@ pub enum Error {
 pub fn init(config: &Log) -> Result<(), Error> {
     // What cannot be read of an answer is logged whole there, and an answer may be a Secret.
     let silent = "kube_client::client=off".parse().expect("a constant");
-    let filter = EnvFilter::try_new(&config.level)?.add_directive(silent);
+    // Orders are logged whole there, with all variables of their containers.
+    let mute = "bollard=off".parse().expect("a constant");
+    let filter = EnvFilter::try_new(&config.level)?
+        .add_directive(silent)
+        .add_directive(mute);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {

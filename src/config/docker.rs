@@ -10,7 +10,7 @@ use super::Problems;
 
 /// The Docker Engine that runs chaincode or compiles, where a role has the runtime `docker`. Whoever reaches it is root
 /// on its host.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Docker {
     /// `unix:///path/to/docker.sock`, or `tcp://host:port`.

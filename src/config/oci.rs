@@ -16,7 +16,7 @@ pub struct Oci {
     pub program: Option<PathBuf>,
     /// Where unpacked images, containers and their logs are kept. Unset: `oci` in `store.directory`.
     pub directory: Option<PathBuf>,
-    /// The cgroup below which each container gets one of its own, absolute.
+    /// The cgroup below which each container gets one of its own, absolute; made where it is not there.
     pub cgroup_parent: PathBuf,
 }
 
@@ -25,7 +25,7 @@ impl Default for Oci {
         Self {
             program: None,
             directory: None,
-            cgroup_parent: PathBuf::from("/peitho"),
+            cgroup_parent: PathBuf::from("/"),
         }
     }
 }
@@ -45,8 +45,8 @@ impl Oci {
             .components()
             .skip(1)
             .all(|it| matches!(it, Component::Normal(_)));
-        if !parent.is_absolute() || !plain || parent.parent().is_none() {
-            let accepted = "an absolute path below the root of the cgroups, such as /peitho";
+        if !parent.is_absolute() || !plain {
+            let accepted = "an absolute path in the hierarchy of cgroups, such as /peitho";
             problems.add("oci.cgroupParent", parent.display(), accepted);
         }
     }

@@ -17,6 +17,13 @@ pub(super) fn quantities<const N: usize>(pairs: [(&str, &str); N]) -> Quantities
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Quantity(f64);
 
+impl Quantity {
+    /// The number, in bytes for memory and in CPUs for `cpu`.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+}
+
 /// Not a quantity, or a negative one.
 #[derive(Debug, thiserror::Error)]
 #[error("not a quantity")]

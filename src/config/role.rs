@@ -1,5 +1,7 @@
 //! Which runtime carries out which role (design D2).
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +83,15 @@ impl Roles {
             Reach::Network
         } else {
             Reach::ThisMachine
+        }
+    }
+}
+
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.compile.as_str(), self.chaincode.as_str()) {
+            (both, chaincode) if both == chaincode => f.write_str(both),
+            (compile, chaincode) => write!(f, "compiles on {compile}, chaincode on {chaincode}"),
         }
     }
 }

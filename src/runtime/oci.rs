@@ -44,6 +44,8 @@ pub struct Settings {
     pub program: Option<PathBuf>,
     /// Where images, containers and logs are kept; for this process alone.
     pub directory: PathBuf,
+    /// The cgroup below which containers get theirs, absolute.
+    pub cgroup_parent: PathBuf,
     /// Which Peitho the containers belong to.
     pub instance: InstanceName,
     /// `https://host:port` of the delivery listener as this machine reaches it.
@@ -113,7 +115,7 @@ impl Oci {
             None => RuntimeProgram::find(),
         };
         let runtime = runtime.map_err(|error| Error::Refused(error.to_string()))?;
-        let host = Host::open(&directory, &runtime, &program).await?;
+        let host = Host::open(&directory, &runtime, &program, &settings.cgroup_parent).await?;
         let records = Records::open(&directory.join(CONTAINERS), &settings.instance).await?;
         let rootfs = Rootfs::open(&directory, store, registries).await?;
         let oci = Arc::new(Self {
@@ -135,7 +137,7 @@ impl Oci {
     /// What was found, for the log.
     pub fn describe(&self) -> String {
         format!(
-            "oci ({}, {})",
+            "{} in {}",
             self.runtime.path().display(),
             self.settings.directory.display()
         )

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
-use crate::config::{Config, Roles, RuntimeKind, Surrounding};
+use crate::config::{self, Config, Roles, RuntimeKind, Surrounding};
 use crate::grant::Grants;
 use crate::names::{Digest, InstanceName};
 use crate::registry::Registries;
+use crate::runtime::docker::{self, Docker};
 use crate::runtime::kubernetes::{self, Kubernetes};
 use crate::runtime::oci::{self, Oci};
 use crate::runtime::{InstanceMaterial, Runtime, Surroundings};
@@ -70,6 +71,17 @@ impl Additions {
     }
 }
 
+/// What all runtimes are made with.
+struct Parts<'a> {
+    config: &'a Config,
+    instance: InstanceName,
+    material: &'a InstanceMaterial,
+    surroundings: Surroundings,
+    store: &'a Store,
+    registries: &'a Registries,
+    grants: Grants,
+}
+
 /// Starts what `roles` need. `delivery` is where the delivery listener is bound.
 ///
 /// # Errors
@@ -91,90 +103,208 @@ pub(super) async fn start(
         }
         false => None,
     };
-    let material = match &connection {
-        Some(it) => kubernetes::load_or_create(it.client.clone(), &it.namespace, &instance).await?,
-        None => {
-            let path = config.store.directory.join(INSTANCE_FILE);
-            tokio::task::spawn_blocking({
-                let instance = instance.clone();
-                move || InstanceMaterial::of_file(&path, &instance)
-            })
-            .await??
-        }
-    };
+    let material = material(config, &instance, connection.as_ref()).await?;
     let grants = Grants::new(*material.token_key.expose_secret());
     let Additions {
         templates,
         surroundings,
     } = additions;
-
-    let mut addresses = Vec::new();
-    let mut chosen = Vec::new();
-    let mut compile_digest = None;
-    let mut cluster = None;
-    if let Some(connection) = connection {
-        let settings = pod_settings(
-            config,
-            connection.namespace.clone(),
-            instance,
-            &material,
-            (templates, surroundings.clone()),
-        );
-        compile_digest = settings.compile_digest();
-        addresses.push(config.delivery.for_pods().to_owned());
-        chosen.push(format!(
-            "kubernetes (namespace {} of {})",
-            connection.namespace, connection.server
-        ));
-        cluster = Some(Kubernetes::start(connection.client, settings, grants.clone()).await?);
-    }
-    let mut host = None;
-    if roles.use_runtime(RuntimeKind::Oci) {
-        let address = on_this_machine(delivery);
-        let settings = oci::Settings {
-            program: config.oci.program.clone(),
-            instance: config.kubernetes.instance.parse()?,
-            directory: (config.oci.directory.clone())
-                .unwrap_or_else(|| config.store.directory.join("oci")),
-            delivery_address: address.clone(),
-            delivery_ca_pem: material.ca_cert_pem.clone(),
-            surroundings: surroundings.clone(),
-            compile_limits: oci::Limits::of(&config.compile.limits),
-        };
-        if roles.compile == RuntimeKind::Oci {
-            compile_digest = surroundings.digest();
-        }
-        let started = Oci::start(settings, store.clone(), registries.clone(), grants.clone())
-            .await
-            .context("runtime oci")?;
-        addresses.push(address);
-        chosen.push(started.describe());
-        host = Some(started);
-    }
-
-    let of = |kind| -> Arc<dyn Runtime> {
-        match kind {
-            RuntimeKind::Kubernetes => Arc::clone(cluster.as_ref().expect("it is in use")) as _,
-            RuntimeKind::Oci => Arc::clone(host.as_ref().expect("it is in use")) as _,
-            RuntimeKind::Docker => todo!(),
-        }
+    let parts = Parts {
+        config,
+        instance,
+        material: &material,
+        surroundings,
+        store,
+        registries,
+        grants: grants.clone(),
     };
-    let all = [RuntimeKind::Kubernetes, RuntimeKind::Oci]
-        .into_iter()
-        .filter(|kind| roles.use_runtime(*kind))
-        .map(|kind| (kind.as_str(), of(kind)))
-        .collect();
+
+    let mut started = Started::default();
+    if let Some(connection) = connection {
+        parts
+            .start_kubernetes(connection, templates, &mut started)
+            .await?;
+    }
+    if roles.use_runtime(RuntimeKind::Oci) {
+        parts.start_oci(delivery, &mut started).await?;
+    }
+    if roles.use_runtime(RuntimeKind::Docker) {
+        parts.start_docker(delivery, &mut started).await?;
+    } else if config.docker != config::Docker::default() {
+        tracing::warn!(
+            endpoint = config.docker.endpoint,
+            "docker.endpoint has no effect: neither compile.runtime nor chaincode.runtime is docker"
+        );
+    }
+    let compile_digest = match roles.compile {
+        RuntimeKind::Kubernetes => started.pods_digest,
+        RuntimeKind::Oci | RuntimeKind::Docker => parts.surroundings.digest(),
+    };
+    let of = |kind: RuntimeKind| {
+        let found = started.all.iter().find(|(name, _)| *name == kind.as_str());
+        Arc::clone(&found.expect("what a role uses was started").1)
+    };
     let runtimes = Runtimes {
         compile: of(roles.compile),
         chaincode: of(roles.chaincode),
-        all,
-        kubernetes: cluster.clone(),
-        material,
-        delivery: addresses,
+        kubernetes: started.kubernetes,
+        delivery: started.delivery,
         compile_digest,
-        chosen: chosen.join(", "),
+        chosen: format!("{roles}: {}", started.found.join(", ")),
+        all: started.all,
+        material,
     };
     Ok((runtimes, grants))
+}
+
+/// Keys and certificate authority, from the cluster where there is one.
+async fn material(
+    config: &Config,
+    instance: &InstanceName,
+    connection: Option<&kubernetes::Connection>,
+) -> anyhow::Result<InstanceMaterial> {
+    if let Some(it) = connection {
+        let loaded = kubernetes::load_or_create(it.client.clone(), &it.namespace, instance);
+        return Ok(loaded.await?);
+    }
+    let path = config.store.directory.join(INSTANCE_FILE);
+    let instance = instance.clone();
+    let read = tokio::task::spawn_blocking(move || InstanceMaterial::of_file(&path, &instance));
+    Ok(read.await??)
+}
+
+/// What was started so far.
+#[derive(Default)]
+struct Started {
+    all: Vec<(&'static str, Arc<dyn Runtime>)>,
+    kubernetes: Option<Arc<Kubernetes>>,
+    pods_digest: Option<Digest>,
+    delivery: Vec<String>,
+    /// What each one found, for people.
+    found: Vec<String>,
+}
+
+impl Started {
+    fn add(&mut self, kind: RuntimeKind, runtime: Arc<dyn Runtime>, found: String) {
+        self.all.push((kind.as_str(), runtime));
+        self.found.push(found);
+    }
+}
+
+impl Parts<'_> {
+    async fn start_kubernetes(
+        &self,
+        connection: kubernetes::Connection,
+        templates: kubernetes::Templates,
+        started: &mut Started,
+    ) -> anyhow::Result<()> {
+        let kubernetes::Connection {
+            client,
+            namespace,
+            server,
+        } = connection;
+        let found = format!("namespace {namespace} of {server}");
+        let settings = self.pod_settings(namespace, templates);
+        started.pods_digest = settings.compile_digest();
+        started.delivery.push(settings.delivery_address.clone());
+        let kubernetes = Kubernetes::start(client, settings, self.grants.clone()).await?;
+        started.add(RuntimeKind::Kubernetes, Arc::clone(&kubernetes) as _, found);
+        started.kubernetes = Some(kubernetes);
+        Ok(())
+    }
+
+    async fn start_oci(&self, delivery: SocketAddr, started: &mut Started) -> anyhow::Result<()> {
+        let Config { oci, store, .. } = self.config;
+        let address = on_this_machine(delivery);
+        let settings = oci::Settings {
+            program: oci.program.clone(),
+            directory: (oci.directory.clone()).unwrap_or_else(|| store.directory.join("oci")),
+            cgroup_parent: oci.cgroup_parent.clone(),
+            instance: self.instance.clone(),
+            delivery_address: address.clone(),
+            delivery_ca_pem: self.material.ca_cert_pem.clone(),
+            surroundings: self.surroundings.clone(),
+            compile_limits: oci::Limits::of(&self.config.compile.limits),
+        };
+        let (store, registries) = (self.store.clone(), self.registries.clone());
+        let oci = Oci::start(settings, store, registries, self.grants.clone())
+            .await
+            .context("the runtime oci")?;
+        started.delivery.push(address);
+        let found = oci.describe();
+        started.add(RuntimeKind::Oci, oci, found);
+        Ok(())
+    }
+
+    async fn start_docker(
+        &self,
+        delivery: SocketAddr,
+        started: &mut Started,
+    ) -> anyhow::Result<()> {
+        let config = self.config;
+        // An engine elsewhere has to be told where this is.
+        let address = config.delivery.address.clone();
+        let address = address.unwrap_or_else(|| on_this_machine(delivery));
+        let logins = self.registries.logins().map(|(host, username, password)| {
+            let login = docker::Login {
+                username: username.to_owned(),
+                password: password.clone(),
+            };
+            (host.to_owned(), login)
+        });
+        let settings = docker::Settings {
+            instance: self.instance.clone(),
+            delivery_address: address.clone(),
+            delivery_ca_pem: self.material.ca_cert_pem.clone(),
+            compile_limits: config.compile.limits.clone(),
+            compile_timeout: Duration::from_secs(config.compile.timeout_seconds),
+            surroundings: self.surroundings.clone(),
+            logins: logins.collect(),
+            program: std::env::current_exe().context("this program's own file")?,
+        };
+        let (store, grants) = (self.store.clone(), self.grants.clone());
+        let docker = Docker::connect(&config.docker, settings, store, grants)
+            .await
+            .context("the runtime docker")?;
+        started.delivery.push(address);
+        let found = format!("engine {}", config.docker.endpoint);
+        started.add(RuntimeKind::Docker, docker, found);
+        Ok(())
+    }
+
+    fn pod_settings(
+        &self,
+        namespace: String,
+        templates: kubernetes::Templates,
+    ) -> kubernetes::Settings {
+        let Config {
+            kubernetes,
+            compile,
+            chaincode,
+            agent,
+            delivery,
+            ..
+        } = self.config.clone();
+        kubernetes::Settings {
+            namespace,
+            instance: self.instance.clone(),
+            host_aliases: kubernetes.host_aliases,
+            image_pull_secrets: kubernetes.image_pull_secrets,
+            image_pull_policy: kubernetes.image_pull_policy,
+            scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
+            agent_image: agent.image,
+            delivery_address: delivery.for_pods().to_owned(),
+            delivery_ca_pem: self.material.ca_cert_pem.clone(),
+            compile_requests: compile.requests,
+            compile_limits: compile.limits,
+            compile_run_as_user: compile.run_as_user,
+            compile_timeout: Duration::from_secs(compile.timeout_seconds),
+            chaincode_requests: chaincode.requests,
+            chaincode_run_as_user: chaincode.run_as_user,
+            surroundings: self.surroundings.clone(),
+            templates,
+        }
+    }
 }
 
 /// How containers that have this machine's network reach a listener that is bound to `bound`.
@@ -184,40 +314,4 @@ fn on_this_machine(bound: SocketAddr) -> String {
         ip => ip,
     };
     format!("https://{}", SocketAddr::new(host, bound.port()))
-}
-
-fn pod_settings(
-    config: &Config,
-    namespace: String,
-    instance: InstanceName,
-    material: &InstanceMaterial,
-    (templates, surroundings): (kubernetes::Templates, Surroundings),
-) -> kubernetes::Settings {
-    let Config {
-        kubernetes,
-        compile,
-        chaincode,
-        agent,
-        delivery,
-        ..
-    } = config.clone();
-    kubernetes::Settings {
-        namespace,
-        instance,
-        host_aliases: kubernetes.host_aliases,
-        image_pull_secrets: kubernetes.image_pull_secrets,
-        image_pull_policy: kubernetes.image_pull_policy,
-        scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
-        agent_image: agent.image,
-        delivery_address: delivery.for_pods().to_owned(),
-        delivery_ca_pem: material.ca_cert_pem.clone(),
-        compile_requests: compile.requests,
-        compile_limits: compile.limits,
-        compile_run_as_user: compile.run_as_user,
-        compile_timeout: Duration::from_secs(compile.timeout_seconds),
-        chaincode_requests: chaincode.requests,
-        chaincode_run_as_user: chaincode.run_as_user,
-        surroundings,
-        templates,
-    }
 }

@@ -31,6 +31,7 @@ const AGENT_MAY_USE: &[&str] = &["archive", "config", "names"];
 const CRATES: &[(&str, &[&str])] = &[
     ("kube", &["runtime"]),
     ("k8s_openapi", &["runtime"]),
+    ("bollard", &["runtime"]),
     (
         "axum",
         &["admin", "delivery", "engine_api", "listener", "serve"],

@@ -163,7 +163,9 @@ pub(crate) async fn open(directory: &Path) -> Host {
         None => RuntimeProgram::find(),
     };
     let runtime = runtime.expect("these tests need a container runtime");
-    Host::open(directory, &runtime, &program()).await.unwrap()
+    Host::open(directory, &runtime, &program(), Path::new("/"))
+        .await
+        .unwrap()
 }
 
 pub(crate) fn program() -> PathBuf {

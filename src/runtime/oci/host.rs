@@ -124,6 +124,7 @@ struct Shared {
     directory: PathBuf,
     runtime: RuntimeProgram,
     program: PathBuf,
+    cgroup_parent: PathBuf,
     watch: Watch,
     launches: Mutex<HashMap<Id, Arc<Launch>>>,
     told: Mutex<HashSet<&'static str>>,
@@ -138,7 +139,8 @@ impl Drop for Host {
 
 impl Host {
     /// Opens `directory`, which is made when it is not there. Containers of it go on; those whose shim was killed are cleaned
-    /// and have the exit code 137. `program` is this program, for the shims.
+    /// and have the exit code 137. `program` is this program, for the shims; `cgroup_parent` is where containers get their
+    /// cgroups, absolute.
     ///
     /// # Errors
     /// [`Error::InUse`], [`Error::File`], [`Error::Watch`].
@@ -146,6 +148,7 @@ impl Host {
         directory: &Path,
         runtime: &RuntimeProgram,
         program: &Path,
+        cgroup_parent: &Path,
     ) -> Result<Self, Error> {
         let owned = directory.to_owned();
         let (directory, lock, found) = spawn_blocking(move || prepare(&owned))
@@ -156,6 +159,7 @@ impl Host {
             directory,
             runtime: runtime.clone(),
             program: program.to_owned(),
+            cgroup_parent: cgroup_parent.to_owned(),
             watch,
             launches: Mutex::default(),
             told: Mutex::default(),
@@ -205,7 +209,7 @@ impl Host {
             id: id.clone(),
             runtime: self.shared.runtime.clone(),
             state: place::state(&self.shared.directory),
-            cgroup: Cgroups::name(&self.shared.directory, id),
+            cgroup: Cgroups::name(&self.shared.cgroup_parent, &self.shared.directory, id),
             plan: plan.clone(),
         };
         let starting = self

@@ -54,11 +54,12 @@ impl Cgroups {
         }
     }
 
-    /// What the cgroup of `id` is called in each hierarchy. It has no parent of Peitho's own, which nobody could remove
-    /// without taking it from under a start; so the name says too which directory of containers it belongs to.
-    pub(super) fn name(containers: &Path, id: &Id) -> String {
+    /// What the cgroup of `id` is called in each hierarchy, below `parent`. It has no parent of Peitho's own, which nobody could
+    /// remove without taking it from under a start; so the name says too which directory of containers it belongs to.
+    pub(super) fn name(parent: &Path, containers: &Path, id: &Id) -> String {
         let directory = Digest::of(containers.as_os_str().as_encoded_bytes()).hex();
-        format!("peitho-{}-{id}", &directory[..8])
+        let name = parent.join(format!("peitho-{}-{id}", &directory[..8]));
+        name.to_string_lossy().trim_start_matches('/').to_owned()
     }
 
     /// Whether the kernel killed a process in the cgroup `name` for want of memory. To be asked while it is there.

@@ -1,0 +1,402 @@
+//! The orders for chaincode containers: create, files, start, end and removal. Called through the trait in `docker`,
+//! which has taken the container's turn where two orders must not overlap.
+//!
+//! A container is made under a name of its own, gets what belongs into it, and only then its true name: whoever finds
+//! it finds it whole, and the engine's 409 decides between two.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{
+    CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, RenameContainerOptions,
+    StopContainerOptions, UploadToContainerOptions,
+};
+use secrecy::ExposeSecret as _;
+
+use super::archive::{self, Body};
+use super::record::{self, Record};
+use super::request::{Bound, Failure};
+use super::{Engine, order, watch};
+use crate::image_spec::Layer;
+use crate::names::docker as names;
+use crate::names::{ContainerId, ContainerKey, ImageName, Tenant};
+use crate::runtime::{ChaincodeSpec, Error, Outcome, State, UploadedFile};
+
+/// How long a process may take to end by itself when it is told to: as in a pod.
+const GRACE_SECONDS: i32 = 1;
+/// A container that is not complete after so long was left by a process that is no more.
+const DRAFT_SECONDS: i64 = 15 * 60;
+
+/// How a container got its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// It has it.
+    Done,
+    /// Another one has it, and this one is gone.
+    Taken,
+}
+
+impl Engine {
+    pub(super) async fn create(self: &Arc<Self>, spec: &ChaincodeSpec) -> Result<(), Error> {
+        let (engine, spec) = (Arc::clone(self), spec.clone());
+        // What was begun is seen through, also when the peer has closed its connection: nothing half made is left.
+        let created = tokio::spawn(async move {
+            let _turn = engine.containers.turn(&spec.key).await;
+            engine.create_whole(&spec).await
+        });
+        created
+            .await
+            .unwrap_or_else(|error| Err(Error::Refused(format!("creating a container: {error}"))))
+    }
+
+    async fn create_whole(&self, spec: &ChaincodeSpec) -> Result<(), Error> {
+        let name = names::chaincode(&self.settings.instance, &spec.key);
+        if spec.host.read_only_root && spec.layer.destination.is_empty() {
+            return Err(Error::Refused(format!(
+                "container {} is to have a read-only root, and its image adds files at / : nothing can be put there",
+                spec.key
+            )));
+        }
+        // The engine decides below; this spares the work.
+        if self.look(&name).await?.is_some() {
+            return Err(Error::Exists(spec.key.clone()));
+        }
+        let draft = names::draft(&name);
+        let body = order::chaincode(spec, &self.settings, self.cpus);
+        let made = async {
+            self.make(&draft, &spec.base, &body).await?;
+            self.put_layer(&draft, spec).await?;
+            self.name(&draft, &name).await
+        };
+        match self.or_removed(&draft, made.await).await? {
+            Named::Done => Ok(()),
+            Named::Taken => Err(Error::Exists(spec.key.clone())),
+        }
+    }
+
+    /// Makes the container `draft` of `image`, which is pulled when the engine does not have it.
+    pub(super) async fn make(
+        &self,
+        draft: &str,
+        image: &ImageName,
+        body: &ContainerCreateBody,
+    ) -> Result<(), Error> {
+        let create = || async {
+            let options = CreateContainerOptions {
+                name: Some(draft.to_owned()),
+                ..CreateContainerOptions::default()
+            };
+            let sent = self.docker.create_container(Some(options), body.clone());
+            sent.await.map(|created| created.warnings)
+        };
+        let mut created = self.requests.call(Bound::Long, create).await;
+        if matches!(&created, Err(failure) if failure.is_no_image()) {
+            self.pull(image).await?;
+            created = self.requests.call(Bound::Long, create).await;
+        }
+        match created {
+            Ok(warnings) => {
+                for warning in warnings {
+                    tracing::debug!(container = draft, warning, "the Docker Engine warns");
+                }
+                Ok(())
+            }
+            // The first reply was lost: nobody else has this name.
+            Err(failure) if failure.is_conflict() => Ok(()),
+            Err(failure) => Err(self
+                .requests
+                .error(failure, &format!("creating a container of image {image}"))),
+        }
+    }
+
+    async fn put_layer(&self, draft: &str, spec: &ChaincodeSpec) -> Result<(), Error> {
+        let Layer {
+            blob, destination, ..
+        } = &spec.layer;
+        let what = format!("putting layer {} into container {}", blob.digest, spec.key);
+        let opened = || async {
+            let opened = self.store.open_blob(&blob.digest).await;
+            let opened = opened.map_err(|error| std::io::Error::other(error.to_string()))?;
+            let missing =
+                || std::io::Error::other("the store does not have it; install the package again");
+            opened.map(|(file, _)| file).ok_or_else(missing)
+        };
+        let open = || async {
+            let file = opened().await?;
+            Ok(if spec.host.read_only_root {
+                let destination = destination.clone();
+                archive::written(move |archive| archive::below(archive, file, &destination))
+            } else {
+                archive::of_file(file)
+            })
+        };
+        let path = match spec.host.read_only_root {
+            true => destination.as_str(),
+            false => "/",
+        };
+        self.put(draft, path, open, &what).await
+    }
+
+    /// Puts the archive that `open` gives into the container `name`, at `path`.
+    pub(super) async fn put<F, Fut>(
+        &self,
+        name: &str,
+        path: &str,
+        open: F,
+        what: &str,
+    ) -> Result<(), Error>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = std::io::Result<Body>>,
+    {
+        let sent = self.requests.call(Bound::Long, || async {
+            let options = UploadToContainerOptions {
+                path: path.to_owned(),
+                ..UploadToContainerOptions::default()
+            };
+            // That it cannot be read is no fault of the engine's, and will not pass.
+            let body = open()
+                .await
+                .map_err(|error| bollard::errors::Error::DockerStreamError {
+                    error: error.to_string(),
+                })?;
+            let body = bollard::body_try_stream(body);
+            self.docker
+                .upload_to_container(name, Some(options), body)
+                .await
+        });
+        sent.await
+            .map_err(|failure| self.requests.error(failure, what))
+    }
+
+    /// Gives the complete container `draft` the name `name`.
+    pub(super) async fn name(&self, draft: &str, name: &str) -> Result<Named, Error> {
+        let renamed = self
+            .requests
+            .call(Bound::Short, || {
+                let options = RenameContainerOptions {
+                    name: name.to_owned(),
+                };
+                self.docker.rename_container(draft, options)
+            })
+            .await;
+        match renamed {
+            Ok(()) => Ok(Named::Done),
+            // The first reply was lost: nobody else knows the draft.
+            Err(failure) if failure.is_no_container() => Ok(Named::Done),
+            Err(failure) if failure.is_conflict() => {
+                self.delete(draft).await?;
+                Ok(Named::Taken)
+            }
+            Err(failure) => Err(self
+                .requests
+                .error(failure, &format!("naming a container {name}"))),
+        }
+    }
+
+    /// Leaves nothing of `draft` behind where `made` is an error.
+    pub(super) async fn or_removed<T>(
+        &self,
+        draft: &str,
+        made: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if made.is_err()
+            && let Err(error) = self.delete(draft).await
+        {
+            tracing::warn!(container = draft, %error, "a container that was not completed was not removed");
+        }
+        made
+    }
+
+    /// The record of `key`, asked from the engine.
+    pub(super) async fn record(&self, key: &ContainerKey) -> Result<Option<Record>, Error> {
+        let name = names::chaincode(&self.settings.instance, key);
+        match self.look(&name).await? {
+            Some(shown) => Record::read(&shown, &name, &self.settings.instance, key),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn existing(&self, key: &ContainerKey) -> Result<Record, Error> {
+        let record = self.record(key).await?;
+        record.ok_or_else(|| Error::NotFound(key.clone()))
+    }
+
+    pub(super) async fn find_id(
+        &self,
+        tenant: &Tenant,
+        id: &ContainerId,
+    ) -> Result<Option<ContainerKey>, Error> {
+        let found = self
+            .list(&names::of_id(tenant, id))
+            .await
+            .map_err(|failure| {
+                self.requests
+                    .error(failure, "listing containers by their id")
+            })?;
+        let key = found.into_iter().find_map(|it| {
+            let name = it.labels?.remove(names::NAME)?.parse().ok()?;
+            let tenant = tenant.clone();
+            let is_draft = it.names?.iter().any(|name| names::is_draft(name));
+            (!is_draft).then_some(ContainerKey { tenant, name })
+        });
+        Ok(key)
+    }
+
+    /// The containers of this instance with all of these labels, running or not.
+    pub(super) async fn list(
+        &self,
+        labels: &[String],
+    ) -> Result<Vec<bollard::models::ContainerSummary>, Failure> {
+        let mut filter = vec![names::of_instance(&self.settings.instance)];
+        filter.extend(labels.iter().cloned());
+        self.requests
+            .call(Bound::Short, || {
+                let options = ListContainersOptions {
+                    all: true,
+                    filters: Some(HashMap::from([("label".to_owned(), filter.clone())])),
+                    ..ListContainersOptions::default()
+                };
+                self.docker.list_containers(Some(options))
+            })
+            .await
+    }
+
+    pub(super) async fn put_files(
+        &self,
+        key: &ContainerKey,
+        files: Vec<UploadedFile>,
+    ) -> Result<(), Error> {
+        let record = self.existing(key).await?;
+        if record.state != State::Created {
+            return Err(Error::Refused(format!(
+                "container {key} was started: files can be put before the start only"
+            )));
+        }
+        let files = Arc::new(files);
+        let open = || {
+            let files = Arc::clone(&files);
+            let body = archive::written(move |archive| {
+                files.iter().try_for_each(|file| {
+                    let content = file.content.expose_secret();
+                    archive::file(archive, &file.path, file.mode & 0o7777, content)
+                })
+            });
+            std::future::ready(Ok(body))
+        };
+        let what = format!("putting files into container {key}");
+        self.put(&record.engine_id, "/", open, &what).await
+    }
+
+    pub(super) async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+        let record = self.existing(key).await?;
+        if record.state == State::Running {
+            return Ok(Outcome::Already);
+        }
+        let id = &record.engine_id;
+        let started = self
+            .requests
+            .call(Bound::Long, || self.docker.start_container(id, None))
+            .await;
+        match started {
+            Ok(()) => Ok(Outcome::Done),
+            Err(failure) if failure.is_no_container() => Err(Error::NotFound(key.clone())),
+            Err(Failure::Status { message, .. }) => {
+                // Whoever waits for the start, or reads the output, has to hear of it (protocol rule 10), and the engine
+                // keeps the words but tells no event.
+                self.watch.look_again();
+                tracing::info!(container = %key, reason = message, "chaincode did not start");
+                Err(Error::NeverStarted(message))
+            }
+            Err(failure) => Err(self
+                .requests
+                .error(failure, &format!("starting container {key}"))),
+        }
+    }
+
+    pub(super) async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+        let record = self.existing(key).await?;
+        if record.state != State::Running {
+            return Ok(Outcome::Already);
+        }
+        let stopped = self
+            .requests
+            .call(Bound::Long, || {
+                let options = StopContainerOptions {
+                    t: Some(GRACE_SECONDS),
+                    ..StopContainerOptions::default()
+                };
+                self.docker.stop_container(&record.engine_id, Some(options))
+            })
+            .await;
+        match stopped {
+            Ok(()) => Ok(Outcome::Done),
+            Err(failure) if failure.is_no_container() => Err(Error::NotFound(key.clone())),
+            Err(failure) => Err(self
+                .requests
+                .error(failure, &format!("stopping container {key}"))),
+        }
+    }
+
+    pub(super) async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
+        let record = self.existing(key).await?;
+        self.delete(&record.engine_id).await
+    }
+
+    /// Ends and deletes the container with this name or id, and waits until it is gone. One that is not there is gone.
+    pub(super) async fn delete(&self, name: &str) -> Result<(), Error> {
+        let Some(shown) = self.look(name).await? else {
+            return Ok(());
+        };
+        let id = record::own_id(&shown, name, &self.settings.instance)?;
+        let mut follow = self.watch.follow(&id);
+        let deleted = self
+            .requests
+            .call(Bound::Long, || {
+                let options = RemoveContainerOptions {
+                    force: true,
+                    v: true,
+                    link: false,
+                };
+                self.docker.remove_container(&id, Some(options))
+            })
+            .await;
+        match deleted {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.is_no_container() => Ok(()),
+            // Somebody else removes it at this moment.
+            Err(failure) if failure.is_conflict() => {
+                while self.look(&id).await?.is_some() {
+                    follow.change().await;
+                }
+                Ok(())
+            }
+            Err(failure) => Err(self
+                .requests
+                .error(failure, &format!("removing container {name}"))),
+        }
+    }
+
+    /// Removes what a process that is no more began and did not complete. Best effort: the next start tries again.
+    pub(super) async fn remove_drafts(&self) {
+        let removed = async {
+            let failed = |failure| self.requests.error(failure, "listing containers");
+            let now = watch::now(&self.docker, &self.requests)
+                .await
+                .map_err(failed)?;
+            let old = now.map_or(0, |now| now.as_second()) - DRAFT_SECONDS;
+            for it in self.list(&[]).await.map_err(failed)? {
+                let is_draft = it.names.iter().flatten().any(|it| names::is_draft(it));
+                let is_old = it.created.is_some_and(|created| created < old);
+                if let Some(id) = it.id.filter(|_| is_draft && is_old) {
+                    self.delete(&id).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "what an earlier process did not complete was not removed");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The output of a chaincode's process, from the start of the process. The engine keeps it, so a stream that breaks is
+//! opened again and what was read already is passed over.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::query_parameters::LogsOptions;
+use bytes::{Buf as _, Bytes};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::time::timeout;
+
+use super::Engine;
+use super::record;
+use super::wait::Sight;
+use super::watch::Follow;
+use crate::names::ContainerKey;
+use crate::runtime::{Error, LogStream, State};
+
+/// How often a stream that brings nothing new is opened again before it is given up.
+const ATTEMPTS: u32 = 30;
+/// How long the end of a process may be seen after the end of its output.
+const END_SEEN_WITHIN: Duration = Duration::from_secs(3);
+
+/// An output being read.
+struct Output {
+    engine: Arc<Engine>,
+    follow: Follow,
+    stream: Option<BoxStream<'static, Result<LogOutput, bollard::errors::Error>>>,
+    /// Bytes that were handed on.
+    read: u64,
+    /// Bytes of the present stream that were handed on from an earlier one.
+    known: u64,
+    failures: u32,
+}
+
+impl Engine {
+    pub(super) async fn follow_logs(
+        self: Arc<Self>,
+        key: &ContainerKey,
+    ) -> Result<LogStream, Error> {
+        let (follow, sight) = self.until_started(key).await?;
+        match sight {
+            Sight::There(State::NeverStarted(reason)) => return Err(Error::NeverStarted(reason)),
+            Sight::There(_) => {}
+            Sight::Gone(_) => return Ok(stream::empty().boxed()),
+        }
+        let output = Output {
+            engine: self,
+            follow,
+            stream: None,
+            read: 0,
+            known: 0,
+            failures: 0,
+        };
+        let chunks = stream::unfold(output, |mut output| async {
+            let chunk = output.chunk().await?;
+            Some((chunk, output))
+        });
+        Ok(chunks.boxed())
+    }
+
+    /// The last line that the container with this id wrote.
+    pub(super) async fn last_line(&self, id: &str) -> Option<String> {
+        let options = LogsOptions {
+            stdout: true,
+            stderr: true,
+            tail: "1".to_owned(),
+            ..LogsOptions::default()
+        };
+        let lines: Vec<LogOutput> = self
+            .docker
+            .logs(id, Some(options))
+            .try_collect()
+            .await
+            .ok()?;
+        let line = lines.into_iter().next_back()?.into_bytes();
+        Some(String::from_utf8_lossy(&line).trim().to_owned())
+    }
+}
+
+impl Output {
+    /// The next bytes; `None` when the process is over and all was read.
+    async fn chunk(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            let fault = match self.next().await {
+                Ok(Some(bytes)) => {
+                    self.failures = 0;
+                    self.read += bytes.len() as u64;
+                    return Some(Ok(bytes));
+                }
+                Ok(None) => None,
+                Err(error) => Some(error),
+            };
+            self.stream = None;
+            // Whole only when the engine itself ended it, after the process.
+            if fault.is_none() && self.is_over().await {
+                return None;
+            }
+            if self.is_gone().await {
+                return None;
+            }
+            self.failures += 1;
+            if self.failures >= ATTEMPTS {
+                return fault.map(Err);
+            }
+            let _ = timeout(END_SEEN_WITHIN, self.follow.change()).await;
+        }
+    }
+
+    /// The next bytes that were not read yet; `None` at the end of the stream.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if self.stream.is_none() {
+            let engine = Arc::clone(&self.engine);
+            let id = self.follow.id().to_owned();
+            self.stream = Some(Self::open(&engine, &id).await?);
+            self.known = self.read;
+        }
+        let stream = self.stream.as_mut().expect("it was opened just now");
+        while let Some(output) = stream.next().await {
+            let mut bytes = output.map_err(io::Error::other)?.into_bytes();
+            let skipped = self.known.min(bytes.len() as u64);
+            self.known -= skipped;
+            bytes.advance(usize::try_from(skipped).expect("it is at most a length"));
+            if !bytes.is_empty() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn open(
+        engine: &Engine,
+        id: &str,
+    ) -> io::Result<BoxStream<'static, Result<LogOutput, bollard::errors::Error>>> {
+        let shown = engine.look(id).await.map_err(io::Error::other)?;
+        let Some(shown) = shown else {
+            return Ok(stream::empty().boxed());
+        };
+        let options = LogsOptions {
+            follow: true,
+            stdout: true,
+            stderr: true,
+            // The engine keeps what an earlier process of the container wrote, too.
+            since: record::started_at(&shown),
+            tail: "all".to_owned(),
+            ..LogsOptions::default()
+        };
+        Ok(engine.docker.logs(id, Some(options)).boxed())
+    }
+
+    /// Whether the process is over: its end may be seen a little after the end of its output.
+    async fn is_over(&mut self) -> bool {
+        let engine = Arc::clone(&self.engine);
+        let follow = &mut self.follow;
+        let over = async {
+            while matches!(
+                engine.sight(follow).await,
+                Ok(Sight::There(
+                    State::Running | State::Created | State::Starting
+                ))
+            ) {
+                follow.change().await;
+            }
+        };
+        timeout(END_SEEN_WITHIN, over).await.is_ok()
+    }
+
+    async fn is_gone(&mut self) -> bool {
+        let engine = Arc::clone(&self.engine);
+        matches!(
+            engine.sight(&mut self.follow).await,
+            Ok(Sight::Gone(_)) | Err(_)
+        )
+    }
+}

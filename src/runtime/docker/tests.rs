@@ -1,0 +1,72 @@
+//! What the tests of this module's files share.
+
+use super::*;
+use crate::image_spec::Layer;
+use crate::names::Digest;
+use crate::runtime::HostSpec;
+use crate::store::Blob;
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        instance: InstanceName::default(),
+        delivery_address: "https://peitho:8081".to_owned(),
+        delivery_ca_pem: "the CA".to_owned(),
+        compile_limits: Quantities::new(),
+        compile_timeout: Duration::from_secs(600),
+        surroundings: Surroundings::default(),
+        logins: HashMap::new(),
+        program: PathBuf::from("/proc/self/exe"),
+    }
+}
+
+pub(super) fn spec() -> ChaincodeSpec {
+    let name = "dev-peer0-basic_1";
+    ChaincodeSpec {
+        key: ContainerKey {
+            tenant: Tenant::default_tenant(),
+            name: name.parse().unwrap(),
+        },
+        id: ContainerId::random(),
+        image: name.parse().unwrap(),
+        package_id: None,
+        language: None,
+        base: "busybox:1".parse().unwrap(),
+        layer: Layer {
+            blob: Blob {
+                digest: Digest::of(b"layer"),
+                size: 5,
+            },
+            diff_id: Digest::of(b"diff"),
+            destination: "/usr/local/bin".to_owned(),
+            entries: Vec::new(),
+        },
+        entrypoint: None,
+        args: Vec::new(),
+        env: Vec::new(),
+        working_dir: None,
+        user: None,
+        host: HostSpec::default(),
+    }
+}
+
+#[test]
+fn engines_older_than_docker_20_10_are_refused() {
+    for api in ["1.41", "1.53", "2.0"] {
+        assert!(check_version(api).is_ok(), "{api}");
+    }
+    for api in ["1.40", "1.9", "", "x"] {
+        let error = check_version(api).unwrap_err().to_string();
+        assert!(error.contains("Docker 20.10"), "{error}");
+    }
+}
+
+#[test]
+fn passwords_do_not_show() {
+    let mut settings = settings();
+    let login = Login {
+        username: "me".to_owned(),
+        password: "hunter2".into(),
+    };
+    settings.logins.insert("registry:5000".to_owned(), login);
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
