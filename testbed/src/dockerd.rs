@@ -30,6 +30,28 @@ pub struct Dockerd {
 impl Dockerd {
     /// Starts it and pulls the builder and the runtime images, so that no install waits for them.
     pub fn start(assets: &Assets, run: &Run, registry: &Registry) -> Result<Dockerd> {
+        let dockerd = Self::without_images(run)?;
+        let images = assets.images()?;
+        for image in Release::ALL.map(|release| images.fabric(release)).concat() {
+            dockerd.pull(registry, image)?;
+        }
+        Ok(dockerd)
+    }
+
+    /// Starts it with no image in it.
+    pub fn without_images(run: &Run) -> Result<Dockerd> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+        let process = Self::spawn(run, address)?;
+        Ok(Dockerd { process, address })
+    }
+
+    /// The same anew, after it ended or was killed: with all that it had.
+    pub fn restart(&mut self, run: &Run) -> Result<()> {
+        self.process = Self::spawn(run, self.address)?;
+        Ok(())
+    }
+
+    fn spawn(run: &Run, address: SocketAddr) -> Result<Process> {
         let (data, dir) = (run.data().join("docker"), run.dir().join("docker"));
         for dir in [&data, &dir] {
             fs::create_dir_all(dir)?;
@@ -37,7 +59,6 @@ impl Dockerd {
         // An explicit empty file: the machine's own daemon.json is not for this daemon.
         let config = dir.join("daemon.json");
         fs::write(&config, "{}")?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
         let mut command = Assets::command("dockerd");
         for (flag, path) in [
             ("--config-file", config),
@@ -63,12 +84,7 @@ impl Dockerd {
         ]);
         let process = Process::spawn(run, "dockerd", command)?;
         process.wait_until("answers", START, || Ok(http::is_healthy(address, "/_ping")))?;
-        let dockerd = Dockerd { process, address };
-        let images = assets.images()?;
-        for image in Release::ALL.map(|release| images.fabric(release)).concat() {
-            dockerd.pull(registry, image)?;
-        }
-        Ok(dockerd)
+        Ok(process)
     }
 
     /// What a peer's `CORE_VM_ENDPOINT` is set to.

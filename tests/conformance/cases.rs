@@ -1,0 +1,118 @@
+//! What every runtime must do, as cases against `dyn Runtime`: each runtime's own tests run all of them. Peers depend on
+//! each of these.
+
+#[path = "subject.rs"]
+mod subject;
+
+#[path = "life.rs"]
+mod life;
+#[path = "output.rs"]
+mod output;
+#[path = "surroundings.rs"]
+mod surroundings;
+#[path = "troubles.rs"]
+mod troubles;
+
+use futures::future::BoxFuture;
+
+pub(crate) use subject::{Order, Subject, collected, soon};
+
+/// A case; it panics when the runtime fails it.
+pub(crate) type Case = for<'a> fn(&'a dyn Subject) -> BoxFuture<'a, ()>;
+
+/// All of them, by what must hold.
+pub(crate) const ALL: &[(&str, Case)] = &[
+    ("a container lives from create to remove", |s| {
+        Box::pin(life::from_create_to_remove(s))
+    }),
+    ("exit codes are true, and told again", |s| {
+        Box::pin(life::exit_codes(s))
+    }),
+    ("a process deaf to SIGTERM ends all the same", |s| {
+        Box::pin(life::deaf(s))
+    }),
+    ("a process may end by itself when it is told to", |s| {
+        Box::pin(life::obedient(s))
+    }),
+    ("a container that was stopped starts again", |s| {
+        Box::pin(life::started_again(s))
+    }),
+    ("who waits hears of a start that comes later", |s| {
+        Box::pin(life::waits_before_the_start(s))
+    }),
+    ("a restart of Peitho changes nothing", |s| {
+        Box::pin(life::adopted(s))
+    }),
+    ("the end of a process is known to who comes later", |s| {
+        Box::pin(life::ended_meanwhile(s))
+    }),
+    ("removal ends what runs, and frees the name", |s| {
+        Box::pin(life::removed_while_it_runs(s))
+    }),
+    ("removal of what never ran is told to who waits", |s| {
+        Box::pin(life::removed_before_the_start(s))
+    }),
+    ("one name is one container", |s| {
+        Box::pin(life::name_taken(s))
+    }),
+    ("of many creators one wins", |s| {
+        Box::pin(life::many_creators(s))
+    }),
+    ("many containers at once", |s| {
+        Box::pin(life::many_at_once(s))
+    }),
+    ("tenants with equal names have no contact", |s| {
+        Box::pin(life::tenants(s))
+    }),
+    (
+        "output comes from the first byte, while it runs and after",
+        |s| Box::pin(output::from_the_start(s)),
+    ),
+    ("41 MB of output reach a slow reader whole", |s| {
+        Box::pin(output::slow_reader(s))
+    }),
+    ("output is asked for before the start", |s| {
+        Box::pin(output::before_the_start(s))
+    }),
+    ("output goes on over a restart of Peitho", |s| {
+        Box::pin(output::adopted(s))
+    }),
+    ("the layer and the uploaded files are there", |s| {
+        Box::pin(surroundings::files(s))
+    }),
+    ("no files are put into what was started", |s| {
+        Box::pin(surroundings::files_after_the_start(s))
+    }),
+    ("arguments and variables arrive byte for byte", |s| {
+        Box::pin(surroundings::literal(s))
+    }),
+    (
+        "entrypoint, working directory and user are the order's",
+        |s| Box::pin(surroundings::entrypoint(s)),
+    ),
+    ("a limit of memory holds", |s| {
+        Box::pin(surroundings::memory(s))
+    }),
+    ("extra hosts are known", |s| {
+        Box::pin(surroundings::extra_hosts(s))
+    }),
+    (
+        "a read-only root has its layer and nothing else to write",
+        |s| Box::pin(surroundings::read_only_root(s)),
+    ),
+    ("privileges are not gained", |s| {
+        Box::pin(surroundings::no_new_privileges(s))
+    }),
+    ("no such command is told in words", |s| {
+        Box::pin(troubles::no_such_command(s))
+    }),
+    ("no such image is told in words", |s| {
+        Box::pin(troubles::no_such_image(s))
+    }),
+    ("no such container", |s| {
+        Box::pin(troubles::no_such_container(s))
+    }),
+    ("a layer that is lost is told in words", |s| {
+        Box::pin(troubles::no_such_layer(s))
+    }),
+];

@@ -1,0 +1,179 @@
+//! What the cases stand on: a runtime, what differs from one runtime to the next, and the making of orders.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use peitho::image_spec::{Layer, TopEntry, TopKind};
+use peitho::names::{ContainerId, ContainerKey, Digest, ImageName, Tenant};
+use peitho::runtime::{ChaincodeSpec, Error, Exit, HostSpec, Outcome, Runtime, UploadedFile};
+use peitho::store::Store;
+use secrecy::SecretBox;
+
+/// Where layers put their files.
+pub(crate) const DESTINATION: &str = "/usr/local/bin";
+
+/// A runtime under test.
+#[async_trait]
+pub(crate) trait Subject: Send + Sync {
+    /// It, connected once for all cases.
+    fn runtime(&self) -> Arc<dyn Runtime>;
+
+    /// Another one that knows nothing but what is where the containers are: as after a restart of Peitho.
+    async fn anew(&self) -> Arc<dyn Runtime>;
+
+    /// Where layers are kept.
+    fn store(&self) -> &Store;
+
+    /// An image with busybox, its applets in the PATH, whose user is root.
+    fn base(&self) -> ImageName;
+
+    /// An image that cannot be had.
+    fn missing(&self) -> ImageName;
+
+    /// The file in which a process finds its own limit of memory, and what it holds without one.
+    fn memory_limit(&self) -> &'static str;
+}
+
+/// One container of a case: no two cases have the same.
+pub(crate) struct Order {
+    pub(crate) spec: ChaincodeSpec,
+}
+
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+impl Order {
+    /// A container that runs `script` in a shell. Its layer has one program, `answer`.
+    pub(crate) async fn script(subject: &dyn Subject, script: &str) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!(
+            "dev-peer0.org1.example.com-case_{}_{number}",
+            std::process::id()
+        );
+        let args = ["sh", "-c", script].map(str::to_owned).into();
+        Self {
+            spec: ChaincodeSpec {
+                key: ContainerKey {
+                    tenant: Tenant::default_tenant(),
+                    name: name.parse().unwrap(),
+                },
+                id: ContainerId::random(),
+                image: "dev-peer0-case:latest".parse().unwrap(),
+                package_id: Some("case:abc".to_owned()),
+                language: None,
+                base: subject.base(),
+                layer: layer(subject.store()).await,
+                entrypoint: None,
+                args,
+                env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
+                working_dir: None,
+                user: Some(0),
+                host: HostSpec::default(),
+            },
+        }
+    }
+
+    pub(crate) fn key(&self) -> &ContainerKey {
+        &self.spec.key
+    }
+
+    /// Creates it, and starts it.
+    pub(crate) async fn launched(self, runtime: &dyn Runtime) -> Self {
+        runtime.create(&self.spec).await.unwrap();
+        assert_eq!(runtime.start(self.key()).await.unwrap(), Outcome::Done);
+        self
+    }
+
+    /// The code of its process, which has to end soon.
+    pub(crate) async fn exit(&self, runtime: &dyn Runtime) -> i64 {
+        let Exit { code } = soon(runtime.wait_exit(self.key())).await.unwrap();
+        code
+    }
+
+    /// All of its output, until it ends.
+    pub(crate) async fn output(&self, runtime: &dyn Runtime) -> String {
+        let logs = soon(runtime.logs(self.key())).await.unwrap();
+        String::from_utf8(soon(collected(logs)).await).unwrap()
+    }
+
+    pub(crate) async fn removed(&self, runtime: &dyn Runtime) {
+        soon(runtime.remove(self.key())).await.unwrap();
+        assert!(runtime.find(self.key()).await.unwrap().is_none());
+    }
+}
+
+/// What a launch that cannot be comes to: an error from one of its steps, with these words in it.
+pub(crate) async fn failed_launch(runtime: &dyn Runtime, order: &Order, words: &str) {
+    let key = order.key();
+    let steps = async {
+        runtime.create(&order.spec).await?;
+        runtime.start(key).await?;
+        runtime.wait_exit(key).await
+    };
+    let error = soon(steps).await.unwrap_err();
+    assert!(
+        matches!(error, Error::NeverStarted(_) | Error::Refused(_)),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+/// `future`, which must not take long.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("it takes too long")
+}
+
+pub(crate) async fn collected(mut logs: peitho::runtime::LogStream) -> Vec<u8> {
+    use futures::StreamExt as _;
+    let mut bytes = Vec::new();
+    while let Some(part) = logs.next().await {
+        bytes.extend_from_slice(&part.unwrap());
+    }
+    bytes
+}
+
+pub(crate) fn file(path: &str, mode: u32, content: &[u8]) -> UploadedFile {
+    UploadedFile {
+        path: path.to_owned(),
+        mode,
+        content: SecretBox::new(Box::new(content.to_vec())),
+    }
+}
+
+/// A layer with the program `answer` in [`DESTINATION`].
+async fn layer(store: &Store) -> Layer {
+    let mut archive = tar::Builder::new(Vec::new());
+    for directory in ["usr", "usr/local", "usr/local/bin"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        archive
+            .append_data(&mut header, directory, std::io::empty())
+            .unwrap();
+    }
+    let content = b"#!/bin/sh\necho the answer is 42\n";
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(content.len() as u64);
+    archive
+        .append_data(&mut header, "usr/local/bin/answer", &content[..])
+        .unwrap();
+    let plain = archive.into_inner().unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &plain).unwrap();
+    let mut ingest = store.ingest().await.unwrap();
+    ingest.append(&packed.finish().unwrap()).await.unwrap();
+    Layer {
+        blob: store.commit(ingest).await.unwrap(),
+        diff_id: Digest::of(&plain),
+        destination: DESTINATION.to_owned(),
+        entries: vec![TopEntry {
+            name: "answer".to_owned(),
+            kind: TopKind::File,
+        }],
+    }
+}

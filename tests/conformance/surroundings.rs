@@ -1,0 +1,148 @@
+//! What a process finds around it.
+
+use peitho::runtime::Error;
+
+use super::subject::{DESTINATION, Order, Subject, file};
+
+pub(super) async fn files(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let script = "answer; cat /etc/hyperledger/fabric/client.key; stat -c '%a %n' /etc/hyperledger/fabric/*; \
+                  stat -c %a /usr/local/bin/answer; cat /opt/other/peer.crt";
+    let order = Order::script(subject, script).await;
+    runtime.create(&order.spec).await.unwrap();
+    let key = order.key();
+    let keys = vec![
+        file(
+            "/etc/hyperledger/fabric/client.key",
+            0o100_600,
+            b"the key\n",
+        ),
+        file(
+            "/etc/hyperledger/fabric/client.crt",
+            0o644,
+            b"replaced below\n",
+        ),
+    ];
+    runtime.put_files(key, keys).await.unwrap();
+    let more = vec![
+        file(
+            "/etc/hyperledger/fabric/client.crt",
+            0o644,
+            b"the certificate\n",
+        ),
+        file("/opt/other/peer.crt", 0o644, b"the peer's\n"),
+    ];
+    runtime.put_files(key, more).await.unwrap();
+    runtime.start(key).await.unwrap();
+    assert_eq!(
+        order.output(&*runtime).await,
+        "the answer is 42\nthe key\n644 /etc/hyperledger/fabric/client.crt\n600 \
+         /etc/hyperledger/fabric/client.key\n755\nthe peer's\n"
+    );
+    assert_eq!(order.exit(&*runtime).await, 0);
+    order.removed(&*runtime).await;
+}
+
+pub(super) async fn files_after_the_start(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let order = Order::script(subject, "sleep 1000")
+        .await
+        .launched(&*runtime)
+        .await;
+    let late = vec![file("/etc/late", 0o644, b"late")];
+    let error = runtime.put_files(order.key(), late).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error:?}");
+    order.removed(&*runtime).await;
+    let gone = vec![file("/etc/late", 0o644, b"late")];
+    let error = runtime.put_files(order.key(), gone).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound(_)), "{error:?}");
+}
+
+pub(super) async fn literal(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let mut order = Order::script(subject, "printf '%s\\n' \"$A\" \"$B\" \"$1\" \"$2\"").await;
+    order
+        .spec
+        .args
+        .extend(["$0", "$(A) $$ 'é\" \\ =", "{\"a\": 1}"].map(str::to_owned));
+    order.spec.env.extend(
+        [
+            ("A", "earlier"),
+            ("B", "$(A) $$ x=y"),
+            ("A", "later = last"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let order = order.launched(&*runtime).await;
+    assert_eq!(
+        order.output(&*runtime).await,
+        "later = last\n$(A) $$ x=y\n$(A) $$ 'é\" \\ =\n{\"a\": 1}\n"
+    );
+    order.removed(&*runtime).await;
+}
+
+pub(super) async fn entrypoint(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let mut order = Order::script(subject, "").await;
+    order.spec.entrypoint = Some(vec!["sh".to_owned(), "-c".to_owned()]);
+    order.spec.args = vec!["pwd; id -u".to_owned()];
+    order.spec.working_dir = Some("/usr/local".to_owned());
+    order.spec.user = Some(1234);
+    let order = order.launched(&*runtime).await;
+    assert_eq!(order.output(&*runtime).await, "/usr/local\n1234\n");
+    order.removed(&*runtime).await;
+}
+
+pub(super) async fn memory(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let limit: u64 = 64 << 20;
+    let mut order = Order::script(subject, &format!("cat {}", subject.memory_limit())).await;
+    order.spec.host.memory = Some(limit);
+    order.spec.host.cpu_millis = Some(500);
+    let order = order.launched(&*runtime).await;
+    assert_eq!(order.output(&*runtime).await.trim(), limit.to_string());
+    order.removed(&*runtime).await;
+    let mut hungry = Order::script(subject, "exec tail /dev/zero").await;
+    hungry.spec.host.memory = Some(limit);
+    let hungry = hungry.launched(&*runtime).await;
+    assert_eq!(hungry.exit(&*runtime).await, 137);
+    hungry.removed(&*runtime).await;
+}
+
+pub(super) async fn extra_hosts(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let mut order = Order::script(subject, "grep orderer /etc/hosts").await;
+    order.spec.host.extra_hosts = vec![("orderer.example.com".to_owned(), "10.1.2.3".to_owned())];
+    let order = order.launched(&*runtime).await;
+    let line = order.output(&*runtime).await;
+    assert_eq!(
+        line.split_whitespace().collect::<Vec<_>>(),
+        ["10.1.2.3", "orderer.example.com"]
+    );
+    order.removed(&*runtime).await;
+}
+
+pub(super) async fn read_only_root(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let script = "answer; touch /here 2>/dev/null && echo writable; touch /etc/passwd 2>/dev/null && echo writable; true";
+    let mut order = Order::script(subject, script).await;
+    order.spec.host.read_only_root = true;
+    assert_eq!(order.spec.layer.destination, DESTINATION);
+    let order = order.launched(&*runtime).await;
+    assert_eq!(order.output(&*runtime).await, "the answer is 42\n");
+    assert_eq!(order.exit(&*runtime).await, 0);
+    order.removed(&*runtime).await;
+}
+
+pub(super) async fn no_new_privileges(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let script = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status";
+    let order = Order::script(subject, script)
+        .await
+        .launched(&*runtime)
+        .await;
+    let text = order.output(&*runtime).await;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(words[..2], ["NoNewPrivs:", "1"], "{text}");
+    order.removed(&*runtime).await;
+}

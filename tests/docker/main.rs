@@ -1,0 +1,74 @@
+//! The runtime on a Docker Engine, against a real one: what every runtime must do, and what is Docker's own.
+//!
+//! `cargo test --test docker` starts a dockerd (root, one free machine). With `PEITHO_TEST_DOCKER=tcp://…` an engine
+//! that runs already is used; cases that kill the engine then say that they did not run.
+
+#[path = "../conformance/cases.rs"]
+mod conformance;
+
+mod compile;
+mod engine;
+mod faults;
+mod transports;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use libtest_mimic::{Arguments, Trial};
+
+use engine::{Engine, World};
+
+/// A case of this runtime alone.
+type Case = for<'a> fn(&'a Engine) -> BoxFuture<'a, ()>;
+
+fn main() -> ExitCode {
+    testbed::reaper::become_reaper_if_asked();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let world = Arc::new(World::default());
+    let trial = |name: &str, case: Box<dyn FnOnce(&World) + Send>| {
+        let world = Arc::clone(&world);
+        Trial::test(name, move || {
+            case(&world);
+            Ok(())
+        })
+    };
+    let common = conformance::ALL.iter().map(|(name, case)| {
+        trial(
+            name,
+            Box::new(|world| {
+                let engine = world.engine();
+                world.block_on(case(engine));
+            }),
+        )
+    });
+    let own = |cases: &'static [(&'static str, Case)]| {
+        cases.iter().map(|(name, case)| {
+            trial(
+                name,
+                Box::new(|world| {
+                    let engine = world.engine();
+                    world.block_on(case(engine));
+                }),
+            )
+        })
+    };
+    let needs_testbed = engine::given().is_some();
+    let trials = common
+        .chain(own(compile::ALL))
+        .chain(own(transports::ALL))
+        .chain(own(faults::ALL))
+        .chain(own(faults::OF_THE_TESTBED).map(|trial| trial.with_ignored_flag(needs_testbed)))
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    match (conclusion.has_failed(), world.end()) {
+        (false, Ok(())) => ExitCode::SUCCESS,
+        (_, ended) => {
+            if let Err(error) = ended {
+                testbed::say(format!("the end failed: {error:#}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
