@@ -6,9 +6,11 @@
 //! readers could understand differently, and everything beyond the [`Limits`]. A cut archive is an error;
 //! only the two empty blocks at the end may be missing, since some writers leave them out.
 
+mod layer;
 mod pack;
 mod read;
 mod unpack;
+mod zstd;
 
 #[cfg(test)]
 mod tests;
@@ -153,6 +155,39 @@ pub fn digest(reader: impl Read, limits: Limits) -> Result<Digest, Error> {
 /// As [`read()`]; what was written stays.
 pub fn unpack(reader: impl Read, limits: Limits, into: &Path) -> Result<(), Error> {
     unpack::unpack(reader, limits, into)
+}
+
+/// What becomes of the owners that a layer gives to its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// They are set. This process must be allowed to give files away.
+    Kept,
+    /// All files are this process's own. It always gets `r` on files and `rwx` on directories, or the tree could be
+    /// neither read nor removed.
+    Dropped,
+}
+
+/// Puts an image's layer, a plain, gzip- or zstd-compressed tar, over what lies below `into`, by the rules of the OCI
+/// image specification; gives the digest of the plain tar, for the caller to compare with the image's diff id.
+///
+/// Unlike [`unpack()`] this keeps setuid, setgid and sticky bits, takes files away (`.wh.NAME`, `.wh..wh..opq`), lets a
+/// file take the place of a directory and the other way round, and goes through symbolic links of the tree, each
+/// taken as if `into` were the root of the file system. It never leaves `into`. Device files and fifos are left out:
+/// a container gets a `/dev` of its own. Extended attributes are dropped, file capabilities among them, which are of
+/// no effect in a container without new privileges; so are times.
+///
+/// `into` exists, holds nothing but what other layers brought, and nobody else writes below it meanwhile.
+///
+/// # Errors
+/// As [`read()`], and for a member whose place is below a file, or a hard link to what is not there. What was written
+/// stays.
+pub fn apply_layer(
+    reader: impl Read,
+    limits: Limits,
+    owners: Owners,
+    into: &Path,
+) -> Result<Digest, Error> {
+    layer::apply(reader, limits, owners, into)
 }
 
 /// Writes the content of directory `from` (not itself) as a tar: sorted, links as links, devices and

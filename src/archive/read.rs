@@ -22,26 +22,64 @@ const OVERHEAD_PER_MEMBER: u64 = 4096;
 pub(super) fn read<E: From<Error>>(
     reader: impl Read,
     limits: Limits,
-    each: impl FnMut(&Member, &mut dyn Read) -> Result<(), E>,
+    mut each: impl FnMut(&Member, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
     let input = decompressed(reader).map_err(Error::Unreadable)?;
-    members(input, limits, each)
+    entries(input, limits, |entry, content| {
+        match entry.of_stranger()? {
+            Some(member) => each(&member, content),
+            None => Ok(()),
+        }
+    })
 }
 
 pub(super) fn digest(reader: impl Read, limits: Limits) -> Result<Digest, Error> {
-    let mut input = Hashing {
-        input: decompressed(reader).map_err(Error::Unreadable)?,
-        hasher: Hasher::default(),
-    };
-    members(&mut input, limits, |_, _| Ok::<_, Error>(()))?;
-    Ok(input.hasher.finish())
+    let mut input = Hashing::new(decompressed(reader).map_err(Error::Unreadable)?);
+    entries(&mut input, limits, |entry, _| entry.of_stranger().map(drop))?;
+    Ok(input.finish())
+}
+
+/// One member as far as it is checked for everybody.
+pub(super) struct Entry {
+    /// Relative to the archive's root, and empty for the root itself; no `..`.
+    pub(super) path: PathBuf,
+    pub(super) what: What,
+    /// With setuid, setgid and sticky.
+    pub(super) mode: u32,
+    /// User and group; `None` where they are unreadable or no 32-bit numbers.
+    pub(super) owner: Option<(u32, u32)>,
+}
+
+/// What a member is, for those who take more than strangers may send.
+pub(super) enum What {
+    Plain(Kind),
+    /// A device or a fifo: why a stranger's is refused.
+    Special(&'static str),
+}
+
+impl Entry {
+    /// The member that a stranger may send, or `None` for the root.
+    fn of_stranger(self) -> Result<Option<Member>, Error> {
+        match self.what {
+            What::Special(reason) => Err(Error::Member {
+                path: self.path,
+                reason,
+            }),
+            What::Plain(_) if self.path.as_os_str().is_empty() => Ok(None),
+            What::Plain(kind) => Ok(Some(Member {
+                path: self.path,
+                kind,
+                mode: self.mode & 0o777,
+            })),
+        }
+    }
 }
 
 /// Reads a plain tar to its very end.
-fn members<E: From<Error>>(
+pub(super) fn entries<E: From<Error>>(
     input: impl Read,
     limits: Limits,
-    mut each: impl FnMut(&Member, &mut dyn Read) -> Result<(), E>,
+    mut each: impl FnMut(Entry, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
     let meter = Meter::new(limits);
     let mut archive = tar::Archive::new(Metered {
@@ -60,7 +98,7 @@ fn members<E: From<Error>>(
             return Err(too_large("entries", limits.entries).into());
         }
         let member = checked(&mut entry)?;
-        if let Some(Kind::File { size }) = member.as_ref().map(|m| &m.kind) {
+        if let Some(What::Plain(Kind::File { size })) = member.as_ref().map(|m| &m.what) {
             bytes = bytes.saturating_add(*size);
             if bytes > limits.bytes {
                 return Err(too_large("bytes", limits.bytes).into());
@@ -72,7 +110,7 @@ fn members<E: From<Error>>(
             meter: &meter,
             failure: None,
         };
-        let outcome = match &member {
+        let outcome = match member {
             Some(member) => each(member, &mut content),
             None => Ok(()),
         };
@@ -108,7 +146,7 @@ enum Decompressed<R: Read> {
 type Whole<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 /// A tar cannot begin with gzip's two bytes, unless its first name does.
-fn decompressed<R: Read>(mut reader: R) -> io::Result<impl Read> {
+pub(super) fn decompressed<R: Read>(mut reader: R) -> io::Result<impl Read> {
     const BUFFER: usize = 64 << 10;
     let mut first = Vec::with_capacity(2);
     reader.by_ref().take(2).read_to_end(&mut first)?;
@@ -132,9 +170,21 @@ impl<R: Read> Read for Decompressed<R> {
 }
 
 /// Hashes what is read through it.
-struct Hashing<R> {
+pub(super) struct Hashing<R> {
     input: R,
     hasher: Hasher,
+}
+
+impl<R> Hashing<R> {
+    pub(super) fn new(input: R) -> Self {
+        let hasher = Hasher::default();
+        Self { input, hasher }
+    }
+
+    /// The digest of what was read.
+    pub(super) fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {
@@ -260,8 +310,8 @@ impl<R: Read> Read for Content<'_, R> {
     }
 }
 
-/// The member that `entry` is, or `None` where there is nothing to do: the root, a global header.
-fn checked<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Member>, Error> {
+/// The member that `entry` is, or `None` where there is nothing to do: a global header.
+fn checked<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Entry>, Error> {
     let kind = entry.header().entry_type();
     if kind.is_pax_global_extensions() {
         return Ok(None);
@@ -291,23 +341,37 @@ fn checked<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Member>, Err
                 .filter(|target| !target.as_os_str().is_empty())
                 .ok_or_else(|| refused("a hard link to no place inside the archive"))?,
         },
-        EntryType::Char | EntryType::Block => return Err(refused("device files are refused")),
-        EntryType::Fifo => return Err(refused("fifos are refused")),
-        EntryType::GNUSparse => return Err(refused("sparse files are refused")),
-        _ => return Err(refused("an unknown kind of member")),
+        special => {
+            let what = match special {
+                EntryType::Char | EntryType::Block => What::Special("device files are refused"),
+                EntryType::Fifo => What::Special("fifos are refused"),
+                EntryType::GNUSparse => return Err(refused("sparse files are refused")),
+                _ => return Err(refused("an unknown kind of member")),
+            };
+            return Ok(Some(Entry {
+                path,
+                what,
+                mode: 0,
+                owner: None,
+            }));
+        }
     };
     if !matches!(kind, Kind::File { .. }) && entry.size() != 0 {
         // Readers disagree whether content follows here; the next header would stand elsewhere for them.
         return Err(refused("content on a member that cannot have any"));
     }
-    if path.as_os_str().is_empty() {
-        return match kind {
-            Kind::Directory => Ok(None),
-            _ => Err(refused("the root can only be a directory")),
-        };
+    if path.as_os_str().is_empty() && kind != Kind::Directory {
+        return Err(refused("the root can only be a directory"));
     }
-    let mode = (entry.header().mode()).map_err(|_| refused("an unreadable mode"))? & 0o777;
-    Ok(Some(Member { path, kind, mode }))
+    let header = entry.header();
+    let mode = (header.mode()).map_err(|_| refused("an unreadable mode"))? & 0o7777;
+    let id = |id: io::Result<u64>| id.ok().and_then(|id| u32::try_from(id).ok());
+    Ok(Some(Entry {
+        path,
+        what: What::Plain(kind),
+        mode,
+        owner: id(header.uid()).zip(id(header.gid())),
+    }))
 }
 
 /// `written` without what leads to the root: empty when it is the root itself.

@@ -7,6 +7,8 @@ use tar::EntryType;
 use super::*;
 
 mod changing;
+mod layer;
+mod model;
 mod tree;
 
 /// One member of a hand-made archive.
@@ -16,6 +18,7 @@ struct Raw {
     kind: EntryType,
     link: &'static str,
     mode: u32,
+    owner: u64,
     content: Vec<u8>,
 }
 
@@ -25,6 +28,7 @@ fn member(kind: EntryType, name: &'static str, link: &'static str) -> Raw {
         kind,
         link,
         mode: 0o644,
+        owner: 0,
         content: Vec::new(),
     }
 }
@@ -45,6 +49,8 @@ fn tar(members: &[Raw]) -> Vec<u8> {
         header.as_old_mut().linkname[..raw.link.len()].copy_from_slice(raw.link.as_bytes());
         header.set_entry_type(raw.kind);
         header.set_mode(raw.mode);
+        header.set_uid(raw.owner);
+        header.set_gid(raw.owner);
         header.set_size(raw.content.len() as u64);
         header.set_cksum();
         archive.extend_from_slice(header.as_bytes());

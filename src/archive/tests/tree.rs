@@ -9,14 +9,14 @@ use proptest::prelude::*;
 use super::*;
 
 /// A directory with `in` to unpack into and a file beside it that must stay as it is.
-fn jail() -> tempfile::TempDir {
+pub(super) fn jail() -> tempfile::TempDir {
     let jail = tempfile::tempdir().unwrap();
     fs::create_dir(jail.path().join("in")).unwrap();
     fs::write(jail.path().join("secret"), "untouched").unwrap();
     jail
 }
 
-fn assert_nothing_outside(jail: &Path) {
+pub(super) fn assert_nothing_outside(jail: &Path) {
     let mut found: Vec<_> = fs::read_dir(jail)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
