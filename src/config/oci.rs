@@ -11,8 +11,7 @@ use super::Problems;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Oci {
-    /// A runc-compatible program, by path or by a name on `PATH`. Unset: the first of `runc`, `crun` and `youki` that is
-    /// there.
+    /// The path of a runc-compatible program. Unset: the first of `runc`, `crun` and `youki` on the `PATH`.
     pub program: Option<PathBuf>,
     /// Where unpacked images, containers and their logs are kept. Unset: `oci` in `store.directory`.
     pub directory: Option<PathBuf>,

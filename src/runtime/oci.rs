@@ -40,7 +40,9 @@ const CONTAINERS: &str = "containers";
 /// What containers are made with: sections of the configuration, put together by `serve`.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The runc-compatible program, by path or by a name on `PATH`; `None` for the first known one that is there.
+    /// Peitho's program: it supervises containers, and it is put into those of compiles, where there are no libraries.
+    pub peitho: PathBuf,
+    /// The runc-compatible program, by path; `None` for the first known one that is there.
     pub program: Option<PathBuf>,
     /// Where images, containers and logs are kept; for this process alone.
     pub directory: PathBuf,
@@ -84,8 +86,6 @@ impl Limits {
 /// The runtime that runs containers on this machine.
 pub struct Oci {
     settings: Settings,
-    /// This program, for compiles.
-    program: PathBuf,
     runtime: RuntimeProgram,
     host: Host,
     rootfs: Rootfs,
@@ -108,19 +108,23 @@ impl Oci {
         registries: Registries,
         grants: Grants,
     ) -> Result<Arc<Self>, Error> {
-        let program = program()?;
         let directory = settings.directory.clone();
         let runtime = match &settings.program {
             Some(program) => RuntimeProgram::at(program),
             None => RuntimeProgram::find(),
         };
         let runtime = runtime.map_err(|error| Error::Refused(error.to_string()))?;
-        let host = Host::open(&directory, &runtime, &program, &settings.cgroup_parent).await?;
+        let host = Host::open(
+            &directory,
+            &runtime,
+            &settings.peitho,
+            &settings.cgroup_parent,
+        )
+        .await?;
         let records = Records::open(&directory.join(CONTAINERS), &settings.instance).await?;
         let rootfs = Rootfs::open(&directory, store, registries).await?;
         let oci = Arc::new(Self {
             settings,
-            program,
             runtime,
             host,
             rootfs,
@@ -236,18 +240,6 @@ impl Runtime for Oci {
         // It is this process's own: nothing that it needs can be away.
         Ok(())
     }
-}
-
-/// This program, which runs in the containers of compiles too: there it finds no libraries.
-fn program() -> Result<PathBuf, Error> {
-    if !cfg!(target_feature = "crt-static") {
-        return Err(Error::Refused(
-            "this build of Peitho needs libraries that the containers of compiles do not have; use the static one, which `make build` makes"
-                .to_owned(),
-        ));
-    }
-    std::env::current_exe()
-        .map_err(|error| Error::Refused(format!("this program's own file is not known: {error}")))
 }
 
 async fn blocking<T: Send + 'static>(

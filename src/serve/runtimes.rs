@@ -2,6 +2,7 @@
 //! finds itself (design D2). `serve` calls it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -217,6 +218,7 @@ impl Parts<'_> {
         let Config { oci, store, .. } = self.config;
         let address = on_this_machine(delivery);
         let settings = oci::Settings {
+            peitho: own_program()?,
             program: oci.program.clone(),
             directory: (oci.directory.clone()).unwrap_or_else(|| store.directory.join("oci")),
             cgroup_parent: oci.cgroup_parent.clone(),
@@ -260,7 +262,7 @@ impl Parts<'_> {
             compile_timeout: Duration::from_secs(config.compile.timeout_seconds),
             surroundings: self.surroundings.clone(),
             logins: logins.collect(),
-            program: std::env::current_exe().context("this program's own file")?,
+            program: own_program()?,
         };
         let (store, grants) = (self.store.clone(), self.grants.clone());
         let docker = Docker::connect(&config.docker, settings, store, grants)
@@ -305,6 +307,16 @@ impl Parts<'_> {
             templates,
         }
     }
+}
+
+/// The file of this program, which runs in the containers of compiles too: there it finds no libraries.
+fn own_program() -> anyhow::Result<PathBuf> {
+    if !cfg!(target_feature = "crt-static") {
+        anyhow::bail!(
+            "this build of Peitho needs libraries that the containers of compiles do not have; use the static one, which `make build` makes"
+        );
+    }
+    std::env::current_exe().context("this program's own file")
 }
 
 /// How containers that have this machine's network reach a listener that is bound to `bound`.

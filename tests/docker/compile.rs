@@ -139,7 +139,10 @@ impl Peitho {
             store.clone(),
             TaskTracker::new(),
         );
-        let images = Images::new(store.clone(), Registries::new(&[]).await.unwrap());
+        let images = Images::new(
+            store.clone(),
+            Registries::new(&[], store.clone()).await.unwrap(),
+        );
         let containers = Containers::new(
             images,
             compiles.clone(),
@@ -154,8 +157,9 @@ impl Peitho {
             containers,
             counters: Arc::<Counters>::default(),
         });
-        let tls = delivery::tls::server_config(&place.ca, &place.key.clone().into(), &place.url())
-            .unwrap();
+        let tls =
+            delivery::tls::server_config(&place.ca, &place.key.clone().into(), &[place.url()])
+                .unwrap();
         let bound = listener::bind(place.address).await.unwrap();
         let stop = CancellationToken::new();
         let drain = Drain {

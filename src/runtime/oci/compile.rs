@@ -91,7 +91,7 @@ impl Oci {
         let authority = self.settings.delivery_ca_pem.clone();
         let bundle = self.settings.surroundings.bundle().map(str::to_owned);
         let places = CompilePlaces {
-            program: self.program.clone(),
+            program: self.settings.peitho.clone(),
             credentials: directory.join("credentials"),
             last_words: directory.join(LAST_WORDS),
             trust: bundle.is_some().then(|| directory.join("trust")),
