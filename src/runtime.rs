@@ -15,6 +15,7 @@ use crate::store::Ingest;
 use crate::store::spool::Spool;
 
 pub mod kubernetes;
+pub mod oci;
 
 /// What can go wrong with a runtime.
 #[derive(Debug, thiserror::Error)]
