@@ -85,13 +85,13 @@ impl<E: Into<Refusal>> From<E> for Stop {
     }
 }
 
-/// What is tried again, and how often as long as nothing arrives at all: some ten seconds, since a peer waits.
+/// What is tried again, and how often as long as nothing arrives at all: some five seconds, since a peer waits.
 fn patience() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(500))
         .with_factor(2.0)
         .with_jitter()
-        .with_max_times(4)
+        .with_max_times(3)
 }
 
 impl Registries {

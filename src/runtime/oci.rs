@@ -22,7 +22,7 @@ use async_trait::async_trait;
 
 use self::host::{Host, RuntimeProgram, StartError};
 use self::records::Records;
-use self::rootfs::Rootfs;
+use self::rootfs::{Rootfs, RootfsError};
 use super::orders::Orders;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
@@ -160,6 +160,12 @@ impl Oci {
 impl From<host::Error> for Error {
     fn from(error: host::Error) -> Self {
         Self::Refused(error.to_string())
+    }
+}
+
+impl From<RootfsError> for Error {
+    fn from(error: RootfsError) -> Self {
+        Self::NeverStarted(error.to_string())
     }
 }
 
