@@ -150,6 +150,33 @@ async fn json(store: &Store, digest: &Digest) -> serde_json::Value {
 }
 
 #[tokio::test]
+async fn a_build_over_a_held_base_needs_no_registry() {
+    let (scratch, images) = images().await;
+    let base: ImageName = "127.0.0.1:1/hyperledger/fabric-baseos:2.5".parse().unwrap();
+    let config = r#"{"config": {"Env": ["A=b"]}, "rootfs": {"diff_ids": []}}"#;
+    let manifest = format!(r#"[{{"Config": "c.json", "RepoTags": ["{base}"], "Layers": []}}]"#);
+    let archive = tar(&[
+        ("c.json", config.as_bytes()),
+        ("manifest.json", manifest.as_bytes()),
+    ]);
+    let archive = std::io::Cursor::new(archive);
+    let imported = crate::registry::import(&scratch.store, archive, None);
+    let (_, held) = imported.await.unwrap().remove(0);
+
+    let tenant = Tenant::default_tenant();
+    let inspected = images.inspect(&tenant, &base).await.unwrap();
+    assert_eq!(inspected.id, held.id);
+    let ingest = scratch.filled(&body(DOCKERFILE)).await;
+    let built = images.build(&tenant, &chaincode_name(), ingest).await;
+    let built = built.unwrap();
+    let manifest = json(&scratch.store, &built.manifest.unwrap().digest).await;
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 1);
+    let config = json(&scratch.store, &built.id).await;
+    let env = serde_json::json!(["A=b", "CORE_CHAINCODE_BUILDLEVEL=2.5.16"]);
+    assert_eq!(config["config"]["Env"], env);
+}
+
+#[tokio::test]
 async fn what_the_registry_says_is_missing_is_missing() {
     let registry = Registry::start("").await;
     let scratch = Scratch::new().await;

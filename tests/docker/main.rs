@@ -3,6 +3,8 @@
 //! `cargo test --test docker` starts a dockerd (root, one free machine). With `PEITHO_TEST_DOCKER=tcp://…` an engine
 //! that runs already is used; cases that kill the engine then say that they did not run.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "../conformance/cases.rs"]
 mod conformance;
 

@@ -34,6 +34,17 @@ struct Output {
     /// Bytes of the present stream that were handed on from an earlier one.
     known: u64,
     failures: u32,
+    reading: Reading,
+}
+
+/// What the present stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// It goes on with the process.
+    Along,
+    /// It has what there is after the end of the process: the end of one that goes along may lack what came last,
+    /// where that has no line end.
+    Rest,
 }
 
 impl Engine {
@@ -54,6 +65,7 @@ impl Engine {
             read: 0,
             known: 0,
             failures: 0,
+            reading: Reading::Along,
         };
         let chunks = stream::unfold(output, |mut output| async {
             let chunk = output.chunk().await?;
@@ -97,7 +109,11 @@ impl Output {
             self.stream = None;
             // Whole only when the engine itself ended it, after the process.
             if fault.is_none() && self.is_over().await {
-                return None;
+                match self.reading {
+                    Reading::Along => self.reading = Reading::Rest,
+                    Reading::Rest => return None,
+                }
+                continue;
             }
             if self.is_gone().await {
                 return None;
@@ -115,7 +131,7 @@ impl Output {
         if self.stream.is_none() {
             let engine = Arc::clone(&self.engine);
             let id = self.follow.id().to_owned();
-            self.stream = Some(Self::open(&engine, &id).await?);
+            self.stream = Some(Self::open(&engine, &id, self.reading).await?);
             self.known = self.read;
         }
         let stream = self.stream.as_mut().expect("it was opened just now");
@@ -134,13 +150,14 @@ impl Output {
     async fn open(
         engine: &Engine,
         id: &str,
+        reading: Reading,
     ) -> io::Result<BoxStream<'static, Result<LogOutput, bollard::errors::Error>>> {
         let shown = engine.look(id).await.map_err(io::Error::other)?;
         let Some(shown) = shown else {
             return Ok(stream::empty().boxed());
         };
         let options = LogsOptions {
-            follow: true,
+            follow: reading == Reading::Along,
             stdout: true,
             stderr: true,
             // The engine keeps what an earlier process of the container wrote, too.

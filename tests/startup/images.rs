@@ -1,0 +1,94 @@
+//! `peitho images`, by the real program.
+
+use serde_json::json;
+
+use crate::program::{Ended, Place};
+
+/// An archive of one image without layers, as `docker save` writes it.
+fn archive(tags: &serde_json::Value) -> Vec<u8> {
+    let config = json!({"config": {"User": "7"}, "rootfs": {"diff_ids": []}});
+    let manifest = json!([{"Config": "c.json", "RepoTags": tags, "Layers": []}]);
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, document) in [("c.json", config), ("manifest.json", manifest)] {
+        let document = document.to_string();
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(document.len() as u64);
+        archive
+            .append_data(&mut header, name, document.as_bytes())
+            .unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+/// Runs it over the store of `place`.
+fn images(place: &Place, arguments: &[&str]) -> Ended {
+    let store = place.path().join("store");
+    let variables = [("PEITHO_STORE__DIRECTORY", store.to_str().unwrap())];
+    place.run_with(&[&["images"], arguments].concat(), &variables)
+}
+
+#[test]
+fn what_is_imported_is_listed() {
+    let place = Place::new();
+    let listed = images(&place, &["list"]);
+    assert_eq!(listed.stderr, "error: there is no store in store\n");
+    assert_eq!(listed.code, Some(1));
+    place.file("a.tar", archive(&json!(["a/b:1", "r.example.com/c"])));
+    let imported = images(&place, &["import", "a.tar"]);
+    assert_eq!((imported.code, &*imported.stderr), (Some(0), ""));
+    let lines: Vec<_> = imported.stdout.lines().collect();
+    assert!(lines[0].starts_with("a/b:1 sha256:"), "{lines:?}");
+    assert!(
+        lines[1].starts_with("r.example.com/c:latest sha256:"),
+        "{lines:?}"
+    );
+    assert!(lines[1].ends_with(" 0.0 MB"), "{lines:?}");
+    assert_eq!(lines.len(), 2);
+    let listed = images(&place, &["list"]);
+    let names: Vec<_> = listed
+        .stdout
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(names, ["NAME", "a/b:1", "r.example.com/c:latest"]);
+}
+
+#[test]
+fn what_cannot_be_imported_is_one_line() {
+    let place = Place::new();
+    place.file("nameless.tar", archive(&serde_json::Value::Null));
+    place.file("text", "no archive\n".repeat(100));
+    for (arguments, line) in [
+        (
+            &["import", "text"][..],
+            "text: not a tar archive, plain or with gzip; what is compressed otherwise has to be expanded first",
+        ),
+        (
+            &["import", "nothing"],
+            "nothing: No such file or directory (os error 2)",
+        ),
+        (
+            &["import", "nameless.tar"],
+            "nameless.tar: its images have no names; give the one of a single image with --name",
+        ),
+        // Standard input has nothing in it here.
+        (
+            &["import", "-"],
+            "standard input: not a tar archive, plain or with gzip; what is compressed otherwise has to be expanded first",
+        ),
+    ] {
+        let ended = images(&place, arguments);
+        assert_eq!(ended.stderr, format!("error: {line}\n"));
+        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    }
+    let ended = images(&place, &["import", "nameless.tar", "--name", "A B"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.stderr.contains("invalid image name"),
+        "{}",
+        ended.stderr
+    );
+    let ended = images(&place, &["import", "nameless.tar", "--name", "a:1"]);
+    assert!(ended.stdout.starts_with("a:1 sha256:"), "{}", ended.stderr);
+}
