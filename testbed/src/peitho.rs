@@ -20,7 +20,7 @@ use crate::registry::Registry;
 use crate::run::Run;
 use crate::{http, program, progress, wait};
 
-pub use machine::Machine;
+pub use machine::{Containers, Machine};
 
 /// Namespace of Peitho itself in the committed manifests.
 pub const NAMESPACE: &str = "peitho";

@@ -1,25 +1,52 @@
-//! What the cases share: a registry, the server without a cluster, and a network whose first peer has it for an engine.
+//! What the cases share: a registry, a server for each runtime that needs no cluster, and a network with a peer for each.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use testbed::engine::Engine;
-use testbed::peitho::{self, Log, Machine};
-use testbed::{Assets, Fabric, Greetings, Network, PeerConfig, Registry, Release, Run, say};
+use testbed::peitho::{self, Containers, Log, Machine};
+use testbed::{
+    Assets, Dockerd, Fabric, Greetings, Network, PeerConfig, Registry, Release, Run, say,
+};
 
-/// The peer whose engine is Peitho.
-pub(crate) const PEER: usize = 0;
+/// What runs the containers of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// Peitho itself, by runc.
+    Oci,
+    /// A Docker Engine, by its API.
+    Docker,
+}
+
+impl Runtime {
+    /// The number of its peer.
+    pub(crate) fn peer(self) -> usize {
+        match self {
+            Self::Oci => 0,
+            Self::Docker => 1,
+        }
+    }
+
+    /// A name for chaincode of its peer: channels know each once.
+    pub(crate) fn name(self, chaincode: &str) -> String {
+        match self {
+            Self::Oci => chaincode.to_owned(),
+            Self::Docker => format!("d{chaincode}"),
+        }
+    }
+}
 
 /// Everything real. Fields end in this order.
 pub(crate) struct Counterparts {
     fabric: Mutex<Option<Fabric>>,
-    machine: Mutex<Machine>,
-    pub(crate) registry: Registry,
+    machines: [Mutex<Machine>; 2],
+    dockerd: Dockerd,
+    registry: Registry,
     pub(crate) run: Run,
     pub(crate) assets: Assets,
     pub(crate) greetings: Greetings,
-    pub(crate) engine: Engine,
 }
 
 impl Counterparts {
@@ -28,7 +55,7 @@ impl Counterparts {
         let program = peitho::program()?;
         assets.prepare()?;
         let run = Run::start()?;
-        say("starting the registry and Peitho");
+        say("starting the registry, dockerd and Peitho, once for each");
         let registry = Registry::start(&assets, &run)?;
         let images = assets.images()?;
         for release in Release::ALL {
@@ -36,12 +63,19 @@ impl Counterparts {
                 registry.push(image)?;
             }
         }
-        registry.push(&images.copybuilder)?;
-        let machine = Machine::start(&run, program, Log::Trace, &[&registry])?;
+        let dockerd = Dockerd::start(&assets, &run, &registry)?;
+        let start = |containers| {
+            let program = program.clone();
+            Machine::start(&run, program, Log::Trace, containers, &[&registry]).map(Mutex::new)
+        };
+        let machines = [
+            start(Containers::Oci)?,
+            start(Containers::Docker(&dockerd))?,
+        ];
         Ok(Self {
             fabric: Mutex::new(None),
-            engine: Engine::new(machine.engine()),
-            machine: Mutex::new(machine),
+            machines,
+            dockerd,
             greetings: Greetings::listen(&run)?,
             registry,
             run,
@@ -58,12 +92,12 @@ impl Counterparts {
         let mut fabric = lock(&self.fabric);
         if fabric.as_ref().map(Fabric::network) != Some(network) {
             drop(fabric.take());
-            let endpoint = lock(&self.machine).endpoint();
-            let peer = |index| {
-                let release = network.release();
+            let peer = |runtime: Runtime| {
+                let endpoint = self.with_machine(runtime, |machine| Ok(machine.endpoint()))?;
+                let (release, index) = (network.release(), runtime.peer());
                 PeerConfig::new(release, index, &endpoint, &self.assets, &self.registry)
             };
-            let peers = [peer(0)?, peer(1)?];
+            let peers = [peer(Runtime::Oci)?, peer(Runtime::Docker)?];
             *fabric = Some(Fabric::start(&self.assets, &self.run, network, peers)?);
         }
         work(fabric.as_ref().context("it was started just now")?)
@@ -74,29 +108,58 @@ impl Counterparts {
         drop(lock(&self.fabric).take());
     }
 
-    /// The directory of the server's store.
+    /// Does something with the server of a runtime.
+    pub(crate) fn with_machine<T>(
+        &self,
+        runtime: Runtime,
+        work: impl FnOnce(&mut Machine) -> Result<T>,
+    ) -> Result<T> {
+        work(&mut lock(&self.machines[runtime.peer()]))
+    }
+
+    /// The server of a runtime, killed and started with another configuration while `work` goes on.
+    pub(crate) fn with_configuration<T>(
+        &self,
+        runtime: Runtime,
+        change: impl FnOnce(&mut Value),
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let before = self.with_machine(runtime, |machine| machine.config())?;
+        let mut config = before.clone();
+        change(&mut config);
+        self.with_machine(runtime, |machine| machine.reconfigure(&self.run, &config))?;
+        let done = work();
+        self.with_machine(runtime, |machine| machine.reconfigure(&self.run, &before))?;
+        done
+    }
+
+    /// The Engine API of the server of a runtime.
+    pub(crate) fn engine(&self, runtime: Runtime) -> Result<Engine> {
+        self.with_machine(runtime, |machine| Ok(Engine::new(machine.engine())))
+    }
+
+    /// What a peer would have for an endpoint if it used the Docker Engine itself.
+    pub(crate) fn docker_endpoint(&self) -> String {
+        self.dockerd.endpoint()
+    }
+
+    /// The directory of the store of the `oci` server.
     pub(crate) fn store(&self) -> Result<PathBuf> {
-        let config = self.with_machine(|machine| machine.config())?;
+        let config = self.with_machine(Runtime::Oci, |machine| machine.config())?;
         let directory = config["store"]["directory"].as_str();
         Ok(directory.context("no store.directory")?.into())
     }
 
-    /// Does something with the server.
-    pub(crate) fn with_machine<T>(
-        &self,
-        work: impl FnOnce(&mut Machine) -> Result<T>,
-    ) -> Result<T> {
-        work(&mut lock(&self.machine))
-    }
-
     /// Undoes what a case that failed in the middle did not undo itself.
     pub(crate) fn mend(&self) {
-        let restarted = self.with_machine(|machine| {
-            machine.process().kill_hard()?;
-            machine.restart(&self.run)
-        });
-        if let Err(error) = restarted {
-            say(format!("what the case spoiled stays so: {error:#}"));
+        for runtime in [Runtime::Oci, Runtime::Docker] {
+            let restarted = self.with_machine(runtime, |machine| {
+                machine.process().kill_hard()?;
+                machine.restart(&self.run)
+            });
+            if let Err(error) = restarted {
+                say(format!("what the case spoiled stays so: {error:#}"));
+            }
         }
     }
 
@@ -104,12 +167,13 @@ impl Counterparts {
     pub(crate) fn end(self) -> Result<()> {
         let Self {
             fabric,
-            machine,
+            machines,
+            dockerd,
             registry,
             run,
             ..
         } = self;
-        drop((fabric, machine, registry));
+        drop((fabric, machines, dockerd, registry));
         run.finish()
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use testbed::engine::{Engine, chaincode_body};
-use testbed::peitho::{Log, Machine};
+use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Assets, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say};
 
 use super::{Report, installs, median};
@@ -26,7 +26,7 @@ pub(super) fn measure(
     }
     let dockerd = Dockerd::start(assets, run, &registry)?;
     let program = testbed::peitho::program()?;
-    let machine = Machine::start(run, program, Log::Info, &[&registry])?;
+    let machine = Machine::start(run, program, Log::Info, Containers::Oci, &[&registry])?;
     // dockerd has its images already; installs are not to measure the pull.
     for image in [&images.builder, &images.runtime] {
         let archive = run.data().join("image.tar");

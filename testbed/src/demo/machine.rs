@@ -1,7 +1,7 @@
 //! The demonstration without a cluster: Peitho and the containers on this machine, as a developer has them.
 
 use anyhow::Result;
-use testbed::peitho::{Log, Machine};
+use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Assets, Fabric, PeerConfig, Release, Run, Steps, say};
 
 use super::Shown;
@@ -29,7 +29,7 @@ pub(super) fn start(
     let program = testbed::peitho::program()?;
     say("$ peitho serve");
     let machine = steps.time("start Peitho", || {
-        Machine::start(run, program, Log::Info, &[])
+        Machine::start(run, program, Log::Info, Containers::Oci, &[])
     })?;
     for line in machine.process().log().lines() {
         say(format!("    {line}"));

@@ -9,23 +9,49 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{ABANDONED_AFTER, Log, READY};
+use crate::dockerd::Dockerd;
 use crate::places::CGROUP_PARENT;
 use crate::process::Process;
 use crate::registry::Registry;
 use crate::run::Run;
 use crate::{http, program};
 
-const ENGINE: &str = "127.0.0.1:18180";
-const DELIVERY: &str = "127.0.0.1:18181";
-const ADMIN: &str = "127.0.0.1:19190";
+/// What runs the containers of a [`Machine`].
+#[derive(Clone, Copy, Debug)]
+pub enum Containers<'a> {
+    /// Peitho itself, by runc.
+    Oci,
+    /// An existing Docker Engine.
+    Docker(&'a Dockerd),
+}
+
+impl Containers<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Oci => "oci",
+            Self::Docker(_) => "docker",
+        }
+    }
+
+    /// Ports: one server for each of them may run.
+    fn first_port(self) -> u16 {
+        match self {
+            Self::Oci => 18180,
+            Self::Docker(_) => 18190,
+        }
+    }
+}
 
 /// A server whose containers run on this machine.
 #[derive(Debug)]
 pub struct Machine {
     process: Process,
+    name: String,
     program: PathBuf,
     config: PathBuf,
     store: PathBuf,
+    engine: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Machine {
@@ -34,37 +60,57 @@ impl Machine {
         run: &Run,
         program: PathBuf,
         log: Log,
+        containers: Containers<'_>,
         registries: &[&Registry],
     ) -> Result<Machine> {
         let registries: Vec<_> = registries
             .iter()
             .map(|it| json!({"host": it.address().to_string(), "scheme": "http"}))
             .collect();
-        let store = run.data().join("machine-store");
-        let config = json!({
-            "listen": {"engineApi": ENGINE, "delivery": DELIVERY, "admin": ADMIN},
+        let name = format!("peitho-{}", containers.name());
+        let store = run.data().join(&name);
+        let address = |offset| SocketAddr::from(([127, 0, 0, 1], containers.first_port() + offset));
+        let [engine, delivery, admin] = [address(0), address(1), address(2)];
+        let mut config = json!({
+            "listen": {"engineApi": engine, "delivery": delivery, "admin": admin},
             "store": {"directory": store},
             "images": {"registries": registries},
             "oci": {"cgroupParent": CGROUP_PARENT},
-            "compile": {"runtime": "oci", "abandonedAfterSeconds": ABANDONED_AFTER.as_secs()},
-            "chaincode": {"runtime": "oci"},
+            "compile": {
+                "runtime": containers.name(),
+                "abandonedAfterSeconds": ABANDONED_AFTER.as_secs(),
+            },
+            "chaincode": {"runtime": containers.name()},
             "log": {"level": log.level(), "color": "never"},
         });
-        let file = run.dir().join("peitho-machine.yml");
+        if let Containers::Docker(dockerd) = containers {
+            config["docker"] = json!({"endpoint": dockerd.endpoint()});
+        }
+        let file = run.dir().join(format!("{name}.yml"));
         fs::write(&file, serde_json::to_string_pretty(&config)?)?;
         let machine = Self {
-            process: spawn(run, &program, &file)?,
+            process: spawn(run, &name, &program, &file)?,
+            name,
             program,
             config: file,
             store,
+            engine,
+            admin,
         };
         machine.wait_until_ready()?;
         Ok(machine)
     }
 
+    /// Another server on the same store with another configuration: the old one is killed, as it may be at any moment.
+    pub fn reconfigure(&mut self, run: &Run, config: &Value) -> Result<()> {
+        self.process.kill_hard()?;
+        fs::write(&self.config, serde_json::to_string_pretty(config)?)?;
+        self.restart(run)
+    }
+
     /// The same server anew, after it ended or was killed: same configuration, same store.
     pub fn restart(&mut self, run: &Run) -> Result<()> {
-        self.process = spawn(run, &self.program, &self.config)?;
+        self.process = spawn(run, &self.name, &self.program, &self.config)?;
         self.wait_until_ready()
     }
 
@@ -96,12 +142,12 @@ impl Machine {
 
     /// What a peer has in `CORE_VM_ENDPOINT`.
     pub fn endpoint(&self) -> String {
-        format!("tcp://{ENGINE}")
+        format!("tcp://{}", self.engine)
     }
 
     /// Where the Engine API is.
     pub fn engine(&self) -> SocketAddr {
-        ENGINE.parse().expect("a constant")
+        self.engine
     }
 
     /// The server's process; its containers have others.
@@ -110,14 +156,14 @@ impl Machine {
     }
 
     fn wait_until_ready(&self) -> Result<()> {
-        let admin: SocketAddr = ADMIN.parse()?;
-        self.process
-            .wait_until("is ready", READY, || Ok(http::is_healthy(admin, "/readyz")))
+        self.process.wait_until("is ready", READY, || {
+            Ok(http::is_healthy(self.admin, "/readyz"))
+        })
     }
 }
 
-fn spawn(run: &Run, program: &PathBuf, config: &PathBuf) -> Result<Process> {
+fn spawn(run: &Run, name: &str, program: &Path, config: &Path) -> Result<Process> {
     let mut command = Command::new(program);
     command.arg("serve").arg("--config").arg(config);
-    Process::spawn(run, "peitho-machine", command)
+    Process::spawn(run, name, command)
 }

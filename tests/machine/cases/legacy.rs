@@ -5,67 +5,65 @@ use anyhow::{Result, ensure};
 use testbed::scenario::{self, PeerEnd};
 use testbed::{Network, Steps};
 
-use crate::world::{Counterparts, PEER};
+use crate::world::{Counterparts, Runtime};
 
 /// The chaincode that the cases share after the main job deployed it.
 const LEGACY: &str = "legacy";
 
-pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
+fn expect_processes(c: &Counterparts, runtime: Runtime, versions: &[u32]) -> Result<()> {
+    let name = runtime.name(LEGACY);
+    let packages: Vec<_> = versions.iter().map(|it| format!("{name}:{it}")).collect();
+    let packages: Vec<_> = packages.iter().map(String::as_str).collect();
+    c.greetings.expect_living(&name, &packages)
+}
+
+pub(super) fn main_job(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
+    let (peer, name) = (runtime.peer(), runtime.name(LEGACY));
     let seen = c.with_network(Network::V1_4, |fabric| {
-        scenario::lscc::main_job(&c.assets, fabric, PEER, LEGACY)
+        scenario::lscc::main_job(&c.assets, fabric, peer, &name)
     })?;
-    seen.expect(LEGACY)?;
-    c.greetings
-        .expect_living(LEGACY, &["legacy:1", "legacy:2"])?;
-    let first = format!("net-peer{PEER}.org1.example.com-{LEGACY}-1");
+    seen.expect(&name)?;
+    expect_processes(c, runtime, &[1, 2])?;
+    let first = format!("net-peer{peer}.org1.example.com-{name}-1");
     let path = format!("/containers/{first}?force=1");
-    c.engine.order("DELETE", &path, &[204])?;
-    expect_one_process(c)?;
+    c.engine(runtime)?.order("DELETE", &path, &[204])?;
+    expect_processes(c, runtime, &[2])?;
     Ok(Some(seen.steps))
 }
 
-fn expect_one_process(c: &Counterparts) -> Result<()> {
-    c.greetings.expect_living(LEGACY, &["legacy:2"])
-}
-
-pub(super) fn crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
+pub(super) fn crash(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
     let seen = c.with_network(Network::V1_4, |fabric| {
-        scenario::crash_and_invoke(fabric, PEER, LEGACY)
+        scenario::crash_and_invoke(fabric, runtime.peer(), &runtime.name(LEGACY))
     })?;
     ensure!(
         seen.value == "the crash",
         "Get after the crash answered {:?}",
         seen.value
     );
-    expect_one_process(c)?;
+    expect_processes(c, runtime, &[2])?;
     Ok(Some(seen.steps))
 }
 
-pub(super) fn compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<Steps>> {
+pub(super) fn compile_error(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
+    // Code that the main job had compiled before: that it installs at once is not the subject.
+    let corrected = format!("{} v1", runtime.name(LEGACY));
+    let name = runtime.name("legacybroken");
     let seen = c.with_network(Network::V1_4, |fabric| {
-        scenario::lscc::compile_error(&c.assets, fabric, PEER, "legacybroken", "legacy v1")
+        scenario::lscc::compile_error(&c.assets, fabric, runtime.peer(), &name, &corrected)
     })?;
-    seen.expect("legacy v1")?;
+    seen.expect(&corrected)?;
     Ok(Some(seen.steps))
 }
 
-fn restart(c: &Counterparts, end: PeerEnd) -> Result<Option<Steps>> {
+pub(super) fn restart(c: &Counterparts, runtime: Runtime, end: PeerEnd) -> Result<Option<Steps>> {
     let seen = c.with_network(Network::V1_4, |fabric| {
-        scenario::peer_restart(fabric, PEER, LEGACY, end)
+        scenario::peer_restart(fabric, runtime.peer(), &runtime.name(LEGACY), end)
     })?;
     ensure!(
         seen.value == "kept",
         "Get after the restart answered {:?}",
         seen.value
     );
-    expect_one_process(c)?;
+    expect_processes(c, runtime, &[2])?;
     Ok(Some(seen.steps))
-}
-
-pub(super) fn peer_terminated_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
-    restart(c, PeerEnd::Terminated)
-}
-
-pub(super) fn peer_killed_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
-    restart(c, PeerEnd::Killed)
 }

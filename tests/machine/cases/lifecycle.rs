@@ -1,87 +1,84 @@
-//! The way of a chaincode with a stock peer of 2.1.
+//! The way of a chaincode with a stock peer of 2.1, on each runtime.
 
 use anyhow::{Result, ensure};
 use testbed::scenario::{self, PeerEnd};
 use testbed::{Network, Steps};
 
-use crate::world::{Counterparts, PEER};
+use crate::world::{Counterparts, Runtime};
 
 /// The chaincode that the cases share after the main job deployed it.
 pub(super) const BASIC: &str = "basic";
 
-pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
+/// One process of the version that serves, and none of any other.
+pub(super) fn expect_one_process(c: &Counterparts, runtime: Runtime) -> Result<()> {
+    let name = runtime.name(BASIC);
+    c.greetings.expect_count(&format!("{name}_v2"), 1)?;
+    c.greetings.expect_count(&format!("{name}_v1"), 0)
+}
+
+pub(super) fn main_job(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
+    let name = runtime.name(BASIC);
     let seen = c.with_network(Network::V2_1, |fabric| {
-        scenario::main_job(&c.assets, fabric, PEER, BASIC)
+        scenario::main_job(&c.assets, fabric, runtime.peer(), &name)
     })?;
-    seen.expect(BASIC)?;
+    seen.expect(&name)?;
     // A 2.x peer removes what an upgrade replaced.
-    expect_one_process(c)?;
+    expect_one_process(c, runtime)?;
     Ok(Some(seen.steps))
 }
 
-/// One process of the version that serves, and none of any other.
-pub(super) fn expect_one_process(c: &Counterparts) -> Result<()> {
-    c.greetings.expect_count("basic_v2", 1)?;
-    c.greetings.expect_count("basic_v1", 0)
-}
-
-pub(super) fn crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
+pub(super) fn crash(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
     let seen = c.with_network(Network::V2_1, |fabric| {
-        scenario::crash_and_invoke(fabric, PEER, BASIC)
+        scenario::crash_and_invoke(fabric, runtime.peer(), &runtime.name(BASIC))
     })?;
     ensure!(
         seen.value == "the crash",
         "Get after the crash answered {:?}",
         seen.value
     );
-    expect_one_process(c)?;
+    expect_one_process(c, runtime)?;
     Ok(Some(seen.steps))
 }
 
-pub(super) fn process_killed_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
-    testbed::kill_process_with("CORE_CHAINCODE_ID_NAME=basic_v2:")?;
-    let steps = invoke_and_query(c, "killed")?;
-    expect_one_process(c)?;
+pub(super) fn process_killed(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
+    let package = format!("CORE_CHAINCODE_ID_NAME={}_v2:", runtime.name(BASIC));
+    testbed::kill_process_with(&package)?;
+    let steps = invoke_and_query(c, runtime, "killed")?;
+    expect_one_process(c, runtime)?;
     Ok(Some(steps))
 }
 
 /// Puts and gets one value.
-pub(super) fn invoke_and_query(c: &Counterparts, key: &str) -> Result<Steps> {
+pub(super) fn invoke_and_query(c: &Counterparts, runtime: Runtime, key: &str) -> Result<Steps> {
     let mut steps = Steps::new();
+    let (peer, name) = (runtime.peer(), runtime.name(BASIC));
     let value = c.with_network(Network::V2_1, |fabric| {
         let put = ["Put", key, "again"];
-        steps.time("next invoke", || fabric.invoke(PEER, BASIC, &put))?;
-        Ok(steps.time("query", || fabric.query(PEER, BASIC, &["Get", key]))?)
+        steps.time("next invoke", || fabric.invoke(peer, &name, &put))?;
+        Ok(steps.time("query", || fabric.query(peer, &name, &["Get", key]))?)
     })?;
     ensure!(value == "again", "Get answered {value:?}");
     Ok(steps)
 }
 
-pub(super) fn compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<Steps>> {
+pub(super) fn compile_error(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
+    let label = runtime.name("broken");
     let seen = c.with_network(Network::V2_1, |fabric| {
-        scenario::compile_error(&c.assets, fabric, PEER, "broken")
+        scenario::compile_error(&c.assets, fabric, runtime.peer(), &label)
     })?;
     seen.expect()?;
     Ok(Some(seen.steps))
 }
 
-fn restart(c: &Counterparts, end: PeerEnd) -> Result<Option<Steps>> {
+pub(super) fn restart(c: &Counterparts, runtime: Runtime, end: PeerEnd) -> Result<Option<Steps>> {
     let seen = c.with_network(Network::V2_1, |fabric| {
-        scenario::peer_restart(fabric, PEER, BASIC, end)
+        scenario::peer_restart(fabric, runtime.peer(), &runtime.name(BASIC), end)
     })?;
     ensure!(
         seen.value == "kept",
         "Get after the restart answered {:?}",
         seen.value
     );
-    expect_one_process(c)?;
+    expect_one_process(c, runtime)?;
     Ok(Some(seen.steps))
-}
-
-pub(super) fn peer_terminated_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
-    restart(c, PeerEnd::Terminated)
-}
-
-pub(super) fn peer_killed_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
-    restart(c, PeerEnd::Killed)
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use testbed::{CGROUP_PARENT, Chaincode, Network, Steps, wait};
 
 use super::lifecycle::{BASIC, expect_one_process, invoke_and_query};
-use crate::world::{Counterparts, PEER};
+use crate::world::{Counterparts, Runtime};
 
 /// For a compile to run, and for what an end brings about.
 const SOON: Duration = Duration::from_secs(30);
@@ -61,53 +61,70 @@ fn kill(pid: i32) -> Result<()> {
     )?)
 }
 
-pub(super) fn server_killed_while_chaincode_runs(c: &Counterparts) -> Result<Option<Steps>> {
+pub(super) fn killed_while_chaincode_runs(
+    c: &Counterparts,
+    runtime: Runtime,
+) -> Result<Option<Steps>> {
     let mut steps = Steps::new();
-    invoke_and_query(c, "before")?;
-    c.with_machine(|machine| machine.process().kill_hard().map(drop))?;
-    invoke_and_query(c, "without the server")?;
-    c.with_machine(|machine| steps.time("restart", || machine.restart(&c.run)))?;
-    invoke_and_query(c, "with the server again")?;
-    let names = names(c)?;
-    let name = names.iter().find(|name| name.contains("basic_v2"));
-    let name = name.with_context(|| format!("containers: {names:?}"))?;
-    steps.time("stop", || {
-        c.engine
-            .order("POST", &format!("/containers/{name}/stop?t=0"), &[204])
+    invoke_and_query(c, runtime, "before")?;
+    c.with_machine(runtime, |machine| machine.process().kill_hard().map(drop))?;
+    invoke_and_query(c, runtime, "without the server")?;
+    c.with_machine(runtime, |machine| {
+        steps.time("restart", || machine.restart(&c.run))
     })?;
-    c.engine
-        .order("POST", &format!("/containers/{name}/kill?"), &[409])?;
+    invoke_and_query(c, runtime, "with the server again")?;
+    let engine = c.engine(runtime)?;
+    let container = format!("/containers/{}", container(c, runtime)?);
+    steps.time("stop", || {
+        engine.order("POST", &format!("{container}/stop?t=0"), &[204])
+    })?;
+    engine.order("POST", &format!("{container}/kill?"), &[409])?;
+    let waited = engine.post(&format!("{container}/wait"))?;
     ensure!(
-        c.engine.wait(name)? == 137,
-        "an adopted container that was stopped"
+        waited.text().contains("137"),
+        "an adopted container that was stopped: {}",
+        waited.text()
     );
     steps.time("remove", || {
-        c.engine
-            .order("DELETE", &format!("/containers/{name}?force=1"), &[204])
+        engine.order("DELETE", &format!("{container}?force=1"), &[204])
     })?;
-    c.engine
-        .order("POST", &format!("/containers/{name}/kill?"), &[404])?;
-    c.greetings.expect_count("basic_v2", 0)?;
-    invoke_and_query(c, "after the removal")?;
-    expect_one_process(c)?;
+    engine.order("POST", &format!("{container}/kill?"), &[404])?;
+    let label = format!("{}_v2", runtime.name(BASIC));
+    c.greetings.expect_count(&label, 0)?;
+    invoke_and_query(c, runtime, "after the removal")?;
+    expect_one_process(c, runtime)?;
     Ok(Some(steps))
+}
+
+/// The name under which the peer created the container of the shared chaincode.
+fn container(c: &Counterparts, runtime: Runtime) -> Result<String> {
+    let label = format!("{}_v2:", runtime.name(BASIC));
+    let peer = runtime.peer();
+    let installed = c.with_network(Network::V2_1, |fabric| Ok(fabric.query_installed(peer)?))?;
+    let ids = installed.iter().map(ToString::to_string);
+    let id = ids.clone().find(|id| id.starts_with(&label));
+    let id = id.with_context(|| format!("installed: {:?}", ids.collect::<Vec<_>>()))?;
+    Ok(format!(
+        "net-peer{peer}.org1.example.com-{}",
+        id.replace(':', "-")
+    ))
 }
 
 /// The process that watches a container may be killed like any other: nothing of its container stays.
 pub(super) fn supervisor_killed_is_an_end_of_the_process(
     c: &Counterparts,
 ) -> Result<Option<Steps>> {
-    invoke_and_query(c, "watched")?;
+    invoke_and_query(c, Runtime::Oci, "watched")?;
     for pid in processes(&["shim"])? {
         kill(pid)?;
     }
     c.greetings.expect_count("basic_v2", 0)?;
-    let steps = invoke_and_query(c, "watched again")?;
-    expect_one_process(c)?;
+    let steps = invoke_and_query(c, Runtime::Oci, "watched again")?;
+    expect_one_process(c, Runtime::Oci)?;
     Ok(Some(steps))
 }
 
-pub(super) fn server_killed_during_a_compile_and_the_next_install_joins(
+pub(super) fn killed_during_a_compile_and_the_next_install_joins(
     c: &Counterparts,
 ) -> Result<Option<Steps>> {
     let mut steps = Steps::new();
@@ -117,24 +134,28 @@ pub(super) fn server_killed_during_a_compile_and_the_next_install_joins(
         .package(&c.assets)?;
     c.with_network(Network::V2_1, |fabric| {
         let compile = thread::scope(|scope| -> Result<BTreeSet<i32>> {
-            let install = scope.spawn(|| fabric.install(PEER, &package));
+            let install = scope.spawn(|| fabric.install(Runtime::Oci.peer(), &package));
             let compile = wait::until("a compile runs", SOON, None, || {
                 Ok(Some(processes(&["agent", "compile"])?).filter(|found| !found.is_empty()))
             });
-            c.with_machine(|machine| machine.process().kill_hard().map(drop))?;
+            c.with_machine(Runtime::Oci, |machine| {
+                machine.process().kill_hard().map(drop)
+            })?;
             let told = install.join().ok().context("the install panicked")?;
             ensure!(told.is_err(), "an install without a server succeeded");
             compile
         })?;
-        c.with_machine(|machine| machine.restart(&c.run))?;
+        c.with_machine(Runtime::Oci, |machine| machine.restart(&c.run))?;
         ensure!(
             processes(&["agent", "compile"])? == compile,
             "the compile did not go on"
         );
-        steps.time("install that joins", || fabric.install(PEER, &package))?;
+        steps.time("install that joins", || {
+            fabric.install(Runtime::Oci.peer(), &package)
+        })?;
         Ok(())
     })?;
-    let log = c.with_machine(|machine| Ok(machine.process().log()))?;
+    let log = c.with_machine(Runtime::Oci, |machine| Ok(machine.process().log()))?;
     ensure!(
         log.contains("joins the container that runs"),
         "the compile was begun anew"
@@ -144,9 +165,9 @@ pub(super) fn server_killed_during_a_compile_and_the_next_install_joins(
 
 pub(super) fn nothing_is_left_when_all_is_removed(c: &Counterparts) -> Result<Option<Steps>> {
     c.end_network();
+    let engine = c.engine(Runtime::Oci)?;
     for name in names(c)? {
-        c.engine
-            .order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
+        engine.order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
     }
     wait::until("no container is left", SOON, None, || {
         let left = fs::read_dir(containers(c)?)?.count();
