@@ -1,5 +1,6 @@
 //! Peitho gives Hyperledger Fabric peers the part of the Docker Engine API that they use, and lets
-//! Kubernetes compile, run, watch and remove the chaincode.
+//! Kubernetes compile, run, watch and remove the chaincode; without a cluster a runtime of this machine does, or an
+//! existing Docker Engine.
 //!
 //! # The way of a chaincode
 //!
