@@ -11,6 +11,7 @@ mod etc;
 mod hardening;
 mod host;
 mod launch;
+mod lock;
 mod logs;
 mod namespaces;
 mod order;

@@ -15,12 +15,11 @@ use rustix::process::Signal;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::task::TaskTracker;
 
-use super::cgroups::Cgroups;
 use super::ending::Ending;
 use super::launch::Launch;
 use super::logs;
 use super::order::{Limitation, Order};
-use super::place::{self, Id, Place};
+use super::place::{self, Id, Mark, Place};
 use super::plan::Plan;
 use super::program::RuntimeProgram;
 use super::watch::{Event, Sight, Watch};
@@ -179,7 +178,7 @@ impl Host {
             id: id.clone(),
             runtime: self.shared.runtime.clone(),
             state: place::state(&self.shared.directory),
-            cgroup: Cgroups::name(&self.shared.directory, id),
+            mark: Mark::of(&self.shared.directory, id),
             plan: plan.clone(),
         };
         let starting = self
