@@ -51,19 +51,15 @@ async fn a_start_whose_shim_is_killed_leaves_nothing() {
         let id = world.id(&format!("step{step}"));
         let plan = world.shell("exec sleep 1000");
         let killing = async {
-            let file = world.launch(&id).join("shim.json");
-            while !file.exists() {
+            while !world.launch(&id).join("shim.lock").exists() {
                 tokio::task::yield_now().await;
             }
+            let shim = world.shim(&id);
             let until = Instant::now() + Duration::from_millis(3) * step;
             while Instant::now() < until {
                 tokio::task::yield_now().await;
             }
-            // It may have been read half written.
-            while std::fs::metadata(&file).unwrap().len() == 0 {
-                tokio::task::yield_now().await;
-            }
-            kill(world.shim(&id));
+            kill(shim);
         };
         let (started, ()) = tokio::join!(world.host().start(&id, &plan), killing);
         let ending = world.host().ended(&id).await;

@@ -33,8 +33,15 @@ async fn a_command_that_is_not_there_is_told_in_the_runtimes_words() {
     let mut plan = world.shell("");
     plan.args = vec!["no-such-program".to_owned()];
     let reason = world.refusal("nothing", &plan).await;
-    let words = "exec: \"no-such-program\": executable file not found in $PATH";
-    assert!(reason.ends_with(words), "{reason}");
+    // Those of runc and of crun.
+    let words = [
+        "exec: \"no-such-program\": executable file not found in $PATH",
+        "executable file `no-such-program` not found in $PATH: No such file or directory",
+    ];
+    assert!(
+        words.iter().any(|words| reason.ends_with(words)),
+        "{reason}"
+    );
     // At once, before anything is removed.
     world.assert_clean();
     let ending = Ending::NeverStarted { reason };

@@ -70,10 +70,7 @@ async fn an_ordinary_user_runs_containers() {
     let mut nothing = world.shell("");
     nothing.args = vec!["no-such-program".to_owned()];
     let reason = world.refusal("nothing", &nothing).await;
-    assert!(
-        reason.ends_with("executable file not found in $PATH"),
-        "{reason}"
-    );
+    assert!(reason.contains("not found in $PATH"), "{reason}");
     world.host().remove(&world.id("nothing")).await.unwrap();
 
     let (killed, orphan) = (world.id("killed"), world.id("orphan"));

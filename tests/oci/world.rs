@@ -7,6 +7,8 @@ use std::process::Command;
 
 use futures::StreamExt as _;
 use peitho::runtime::oci::host::{Ending, Host, Id, Plan, RuntimeProgram, StartError};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -136,9 +138,15 @@ impl World {
 
     /// The process id of the shim of `id`.
     pub(crate) fn shim(&self, id: &Id) -> i32 {
-        let text = fs::read(self.launch(id).join("shim.json")).unwrap();
-        let shim: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        i32::try_from(shim["pid"].as_i64().unwrap()).unwrap()
+        let arguments = format!("\0shim\0run\0{}\0", self.launch(id).display());
+        let is_it = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).ends_with(&arguments)
+        };
+        let pids = names(Path::new("/proc"))
+            .into_iter()
+            .filter_map(|name| name.parse().ok());
+        pids.into_iter().find(is_it).unwrap()
     }
 
     /// No process, mount, cgroup or state of any container is left; with `files`, none of their files either.
@@ -179,9 +187,12 @@ pub(crate) fn exited(code: i64) -> Ending {
     }
 }
 
+/// Kills a process and waits until it is dead.
 pub(crate) fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let pid = Pid::from_raw(pid).unwrap();
+    let handle = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    pidfd_send_signal(&handle, Signal::KILL).unwrap();
+    poll(&mut [PollFd::new(&handle, PollFlags::IN)], None).unwrap();
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -214,7 +225,12 @@ fn processes(world: &World) -> Vec<String> {
         .into_iter()
         .filter(|name| name.parse::<i32>().is_ok());
     pids.filter(of_this)
-        .map(|pid| format!("process {pid}"))
+        .map(|pid| {
+            format!(
+                "process {pid}: {:?}",
+                fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            )
+        })
         .collect()
 }
 

@@ -7,9 +7,11 @@ mod bundle;
 mod cgroups;
 mod copy;
 mod ending;
+mod error;
 mod etc;
 mod hardening;
 mod launch;
+mod lock;
 mod logs;
 mod namespaces;
 mod order;
@@ -40,13 +42,15 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::task::TaskTracker;
 
 use self::cgroups::Cgroups;
+use self::error::{file, stuck};
 use self::launch::Launch;
 use self::order::{Limitation, Order};
-use self::place::Place;
+use self::place::{Mark, Place};
 use self::watch::{Event, Sight, Watch};
 use crate::runtime::LogStream;
 
 pub use ending::Ending;
+pub use error::{Error, StartError};
 pub use place::Id;
 pub use plan::{Access, Bind, Plan, Root};
 pub use program::{NoRuntime, RuntimeProgram};
@@ -58,47 +62,6 @@ const ORDERLY: Duration = Duration::from_secs(10);
 const CLEANING: Duration = Duration::from_secs(30);
 /// How many launches are looked at at once when a host is opened.
 const AT_ONCE: usize = 8;
-
-/// What goes wrong with this host's containers.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file or directory cannot be used.
-    #[error("{path}: {source}")]
-    File {
-        /// Which.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process has the directory.
-    #[error("{0} is in use by another Peitho")]
-    InUse(String),
-    /// The kernel gives no watch.
-    #[error("cannot watch containers: {0}: see `sysctl fs.inotify`")]
-    Watch(io::Error),
-    /// What belongs to a container cannot be removed.
-    #[error("container {id} is not gone: {reason}")]
-    Stuck {
-        /// Which.
-        id: Id,
-        /// The last word of whoever tried.
-        reason: String,
-    },
-}
-
-/// Why a container did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// It was started before.
-    #[error("container {0} was started already")]
-    Started(Id),
-    /// The process never ran: the reason in the words of the runtime.
-    #[error("{0}")]
-    NeverStarted(String),
-    /// This host's side failed.
-    #[error(transparent)]
-    Host(#[from] Error),
-}
 
 /// What a container is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,11 +168,13 @@ impl Host {
     /// [`StartError::Started`], [`StartError::Host`].
     pub async fn start(&self, id: &Id, plan: &Plan) -> Result<(), StartError> {
         let shared = Arc::clone(&self.shared);
+        let mark = Mark::of(&self.shared.directory, id);
         let order = Order {
             id: id.clone(),
             runtime: self.shared.runtime.clone(),
             state: place::state(&self.shared.directory),
-            cgroup: Cgroups::name(&self.shared.cgroup_parent, &self.shared.directory, id),
+            cgroup: Cgroups::path(&self.shared.cgroup_parent, &mark),
+            mark,
             plan: plan.clone(),
         };
         let starting = self
@@ -489,18 +454,4 @@ fn private(path: &Path) -> Result<(), Error> {
 async fn delete(path: PathBuf) -> Result<(), Error> {
     let deleted = spawn_blocking(move || tree::remove(&path).map_err(|error| file(&path, error)));
     deleted.await.expect("removal does not panic")
-}
-
-pub(super) fn file(path: &Path, source: io::Error) -> Error {
-    Error::File {
-        path: path.display().to_string(),
-        source,
-    }
-}
-
-fn stuck(id: &Id, reason: &str) -> Error {
-    Error::Stuck {
-        id: id.clone(),
-        reason: reason.to_owned(),
-    }
 }

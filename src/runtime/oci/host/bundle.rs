@@ -102,7 +102,7 @@ impl Make<'_> {
         linux.set_resources(None).set_devices(None);
         if !matches!(self.cgroups, Cgroups::None { .. }) {
             linux
-                .set_cgroups_path(Some(Path::new("/").join(&self.order.cgroup)))
+                .set_cgroups_path(Some(self.order.cgroup.clone()))
                 .set_resources(Some(resources(plan)?));
         }
         let mut spec = Spec::default();
@@ -221,7 +221,8 @@ impl Make<'_> {
             mount(
                 "/dev/shm",
                 "tmpfs",
-                "shm",
+                // Processes of the container are known by it: `src/runtime/oci/remains.rs`.
+                self.order.mark.as_str(),
                 &[&quiet[..], &["mode=1777", "size=65536k"]].concat(),
             )?,
         ];

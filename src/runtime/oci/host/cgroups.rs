@@ -2,14 +2,15 @@
 //! hybrid hierarchies have a directory per controller, version 2 one for all. The shim asks; the runtime makes the cgroup.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statfs};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount};
 
 use super::namespaces::Rights;
-use super::place::Id;
+use super::place::Mark;
 use super::program::RuntimeProgram;
-use crate::names::Digest;
 
 const HIERARCHY: &str = "/sys/fs/cgroup";
 
@@ -28,25 +29,25 @@ pub(super) enum Cgroups {
 }
 
 impl Cgroups {
-    /// What `program` can use here.
+    /// What `program` can use here. To be asked in the shim's own mount namespace, where a hierarchy may be hidden from it.
     pub(super) fn of_this_host(program: &RuntimeProgram, rights: Rights) -> Self {
         let none = |reason: String| Self::None { reason };
-        if rights == Rights::User {
-            return none("Peitho does not run as root".to_owned());
-        }
         let root = Path::new(HIERARCHY);
-        let (version, folder) = match statfs(root) {
-            Ok(found) if u64::try_from(found.f_type) == Ok(VERSION_2) => {
-                (Self::Version2, root.to_owned())
-            }
+        let (version, folder) = match is_version_2(root) {
+            Ok(true) => (Self::Version2, root.to_owned()),
             // What runc cannot do without.
-            Ok(_) => (Self::Version1, root.join("devices")),
+            Ok(false) => (Self::Version1, root.join("devices")),
             Err(error) => return none(format!("{HIERARCHY}: {error}")),
         };
         if version == Self::Version1 && !program.knows_version_1() {
+            hide_hybrid();
             return none(format!(
-                "crun does not use cgroups of version 1, which are at {HIERARCHY}"
+                "{} does not use cgroups of version 1",
+                program.path().display()
             ));
+        }
+        if rights == Rights::User {
+            return none("Peitho does not run as root".to_owned());
         }
         match access(&folder, Access::WRITE_OK) {
             Ok(()) => version,
@@ -54,16 +55,15 @@ impl Cgroups {
         }
     }
 
-    /// What the cgroup of `id` is called in each hierarchy, below `parent`. It has no parent of Peitho's own, which nobody could
-    /// remove without taking it from under a start; so the name says too which directory of containers it belongs to.
-    pub(super) fn name(parent: &Path, containers: &Path, id: &Id) -> String {
-        let directory = Digest::of(containers.as_os_str().as_encoded_bytes()).hex();
-        let name = parent.join(format!("peitho-{}-{id}", &directory[..8]));
-        name.to_string_lossy().trim_start_matches('/').to_owned()
+    /// The path of the cgroup in each hierarchy, below `parent`, which is the operator's: one of Peitho's own nobody could
+    /// remove without taking it from under a start.
+    pub(super) fn path(parent: &Path, mark: &Mark) -> PathBuf {
+        parent.join(mark.as_str())
     }
 
-    /// Whether the kernel killed a process in the cgroup `name` for want of memory. To be asked while it is there.
-    pub(super) fn out_of_memory(&self, name: &str) -> bool {
+    /// Whether the kernel killed a process in `cgroup` for want of memory. To be asked while it is there.
+    pub(super) fn out_of_memory(&self, cgroup: &Path) -> bool {
+        let name = below_root(cgroup);
         let root = Path::new(HIERARCHY);
         let file = match self {
             Self::Version1 => root.join("memory").join(name).join("memory.oom_control"),
@@ -77,8 +77,9 @@ impl Cgroups {
             .any(|count| count.trim() != "0")
     }
 
-    /// Removes what a runtime that was killed left of the cgroup `name`; nothing runs in it.
-    pub(super) fn remove(&self, name: &str) {
+    /// Removes what a runtime that was killed left of `cgroup`; nothing runs in it.
+    pub(super) fn remove(&self, cgroup: &Path) {
+        let name = below_root(cgroup);
         let root = Path::new(HIERARCHY);
         let folders = match self {
             Self::Version1 => {
@@ -93,4 +94,21 @@ impl Cgroups {
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+fn below_root(cgroup: &Path) -> &Path {
+    cgroup.strip_prefix("/").unwrap_or(cgroup)
+}
+
+/// Covers the part of version 2 of a hybrid hierarchy, for who refuses to work where there is one.
+fn hide_hybrid() {
+    let unified = Path::new(HIERARCHY).join("unified");
+    if is_version_2(&unified).unwrap_or(false) {
+        // Should it not work, the runtime says what it minds.
+        let _ = mount("none", &unified, "tmpfs", MountFlags::RDONLY, None);
+    }
+}
+
+fn is_version_2(path: &Path) -> Result<bool, Errno> {
+    Ok(u64::try_from(statfs(path)?.f_type) == Ok(VERSION_2))
 }

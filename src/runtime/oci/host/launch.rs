@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -18,10 +18,12 @@ use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use super::ending::Ending;
+use super::error::file;
+use super::lock;
 use super::logs::Progress;
-use super::order::{Limitation, Supervisor, Verdict};
+use super::order::{Limitation, Verdict};
 use super::place::{Id, Place};
-use super::{Error, StartError, State, file};
+use super::{Error, StartError, State};
 
 /// More than any verdict has.
 const VERDICT_BYTES: u64 = 64 * 1024;
@@ -36,6 +38,8 @@ pub(super) struct Seen {
     pub(super) ending: Option<Ending>,
     /// Nothing is left but the files that tell of it.
     pub(super) clean: bool,
+    /// Somebody looks after it.
+    settling: bool,
 }
 
 impl Progress for Seen {
@@ -56,6 +60,29 @@ struct Found {
     ending: Option<Ending>,
     alive: bool,
     cleaned: bool,
+}
+
+impl Found {
+    /// Whether nothing is left but the files that tell of it.
+    fn is_clean(&self) -> bool {
+        !self.alive && self.cleaned && self.ending.is_some()
+    }
+}
+
+/// The right to look after a launch, which one has at a time.
+struct Turn<'a>(&'a watch::Sender<Seen>);
+
+impl<'a> Turn<'a> {
+    fn take(seen: &'a watch::Sender<Seen>) -> Option<Self> {
+        let taken = seen.send_if_modified(|seen| !std::mem::replace(&mut seen.settling, true));
+        taken.then_some(Self(seen))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|seen| seen.settling = false);
+    }
 }
 
 impl Launch {
@@ -146,31 +173,40 @@ impl Launch {
         }
     }
 
-    /// Looks whether the shim is gone, and if so cleans up after it and learns how it ended.
+    /// Looks whether the shim is gone, and if so cleans up after it and learns how it ended. Of several callers one does it
+    /// and the others wait for that.
     ///
     /// # Errors
     /// What is left, and why.
     pub(super) async fn settle(&self, program: &Path) -> Result<(), String> {
+        let mut seen = self.seen();
+        let turn = loop {
+            if let Some(turn) = Turn::take(&self.seen) {
+                break turn;
+            }
+            // The sender is in `self`, so this cannot fail.
+            let _ = seen.wait_for(|seen| !seen.settling).await;
+        };
         let found = self.look().await;
-        if found.alive {
+        if found.alive || self.is_clean() {
             return Ok(());
         }
-        if found.cleaned && found.ending.is_some() {
+        let mut cleaned = Ok(());
+        if !found.is_clean() {
+            let mut cleaner = self
+                .shim(program, "clean")
+                .map_err(|error| error.to_string())?;
+            let status = cleaner.wait().await.map_err(|error| error.to_string())?;
+            if !self.look().await.is_clean() {
+                let said = self.last_word().await;
+                cleaned = Err(format!("its cleaning ended with {status}: {said}"));
+            }
+        }
+        if cleaned.is_ok() {
             self.seen.send_modify(|seen| seen.clean = true);
-            return Ok(());
         }
-        let mut cleaner = self
-            .shim(program, "clean")
-            .map_err(|error| error.to_string())?;
-        let status = cleaner.wait().await.map_err(|error| error.to_string())?;
-        let found = self.look().await;
-        if found.cleaned && found.ending.is_some() {
-            self.seen.send_modify(|seen| seen.clean = true);
-        }
-        match status.success() {
-            true => Ok(()),
-            false => Err(self.last_word().await),
-        }
+        drop(turn);
+        cleaned
     }
 
     /// Notes an ending that is there.
@@ -217,10 +253,11 @@ impl Launch {
     pub(super) async fn kill_shim(&self) {
         let place = self.place.clone();
         let killed = spawn_blocking(move || {
-            let pid = Pid::from_raw(Supervisor::read(&place)?.pid)?;
+            let pid = lock::shim(&place)?;
             let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-            // That it lives now means that it lived when the handle was made: the number is its own.
-            is_locked(&place).then(|| pidfd_send_signal(&handle, Signal::KILL))
+            // That it is so still means that it was so when the handle was made: the number is its own.
+            let same = lock::shim(&place) == Some(pid);
+            same.then(|| pidfd_send_signal(&handle, Signal::KILL))
         });
         // Whether it worked is seen by what comes.
         let _ = killed.await;
@@ -266,20 +303,11 @@ impl Launch {
 impl Found {
     fn of(place: &Place) -> Self {
         // The lock first: what a shim wrote before it died is there when it is known to be dead.
-        let alive = is_locked(place);
+        let alive = lock::shim(place).is_some();
         Self {
             alive,
             ending: Ending::read(place).ok().flatten(),
             cleaned: !place.bundle().exists(),
         }
     }
-}
-
-/// Whether the shim lives.
-fn is_locked(place: &Place) -> bool {
-    // Opened for reading: closing it must not look like the end of a shim.
-    let lock = File::open(place.lock());
-    lock.is_ok_and(|lock| {
-        flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
-    })
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::place::{Id, Place};
+use super::place::{Id, Mark, Place};
 use super::plan::Plan;
 use super::program::RuntimeProgram;
 
@@ -22,8 +22,10 @@ pub(super) struct Order {
     pub(super) runtime: RuntimeProgram,
     /// The runtime's `--root`.
     pub(super) state: PathBuf,
-    /// What its cgroup is called in each hierarchy.
-    pub(super) cgroup: String,
+    /// What the kernel shows of it: its cgroup and the source of its mounts are called so.
+    pub(super) mark: Mark,
+    /// The path of its cgroup in each hierarchy.
+    pub(super) cgroup: PathBuf,
     pub(super) plan: Plan,
 }
 
@@ -62,26 +64,4 @@ pub(super) enum Limitation {
     Overlay { reason: String },
     /// The user of the image is not used: why.
     User { reason: String },
-}
-
-/// Which process a shim is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Supervisor {
-    /// Its process id, which is also that of its session.
-    pub(super) pid: i32,
-    /// Its mount namespace, as `/proc/PID/ns/mnt` names it. With the session it tells its helpers from strangers that
-    /// came to have the same number.
-    pub(super) mounts: String,
-}
-
-impl Supervisor {
-    pub(super) fn write(&self, place: &Place) -> io::Result<()> {
-        fs::write(place.shim(), serde_json::to_vec(self)?)
-    }
-
-    /// `None` when the shim was killed before it could say.
-    pub(super) fn read(place: &Place) -> Option<Self> {
-        serde_json::from_slice(&fs::read(place.shim()).ok()?).ok()
-    }
 }

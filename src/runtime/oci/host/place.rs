@@ -3,7 +3,28 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use crate::names::Digest;
 pub use crate::names::HostName as Id;
+
+/// What a launch is called where names are common to the whole host: the directory of the runtime is in it, so that two
+/// Peithos on one host cannot meet, and nothing that would have to be escaped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Mark(String);
+
+impl Mark {
+    /// That of `id` in the runtime's `directory`.
+    pub(super) fn of(directory: &Path, id: &Id) -> Self {
+        let directory = Digest::of(directory.as_os_str().as_encoded_bytes()).hex();
+        Self(format!("peitho-{}-{id}", &directory[..8]))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// The directory of all containers, below that of the runtime.
 pub(super) fn containers(directory: &Path) -> PathBuf {
@@ -56,9 +77,9 @@ impl Place {
         self.0.join(Self::LOCK)
     }
 
-    /// Which process the shim is: what is needed to find what a killed one left.
-    pub(super) fn shim(&self) -> PathBuf {
-        self.0.join("shim.json")
+    /// Locked by whoever cleans up after a shim.
+    pub(super) fn cleaning(&self) -> PathBuf {
+        self.0.join("clean.lock")
     }
 
     /// What the shim has to say about itself.
@@ -100,6 +121,11 @@ impl Place {
     /// The overlay's own.
     pub(super) fn work(&self) -> PathBuf {
         self.bundle().join("work")
+    }
+
+    /// Where an empty mount tells whose mount namespace it is.
+    pub(super) fn mark(&self) -> PathBuf {
+        self.bundle().join("mark")
     }
 
     /// Where the runtime writes the process id of the container's first process.

@@ -124,7 +124,8 @@ impl RuntimeProgram {
         &self.path
     }
 
-    /// Whether it can put containers into cgroups where version 1 is in use: crun refuses a hybrid hierarchy.
+    /// Whether it uses cgroups of version 1: crun does so half, and refuses to work where there are those of version 2 beside
+    /// them.
     pub(super) fn knows_version_1(&self) -> bool {
         self.kind != Kind::Crun
     }

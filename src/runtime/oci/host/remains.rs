@@ -1,16 +1,18 @@
 //! What is left of a container: its processes, the runtime's state, cgroup, mounts, files. All of it goes here, after an
 //! orderly end and after a shim that was killed. The shim calls it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::cgroups::Cgroups;
-use super::order::{Order, Supervisor};
-use super::place::Place;
+use super::order::Order;
+use super::place::{Mark, Place};
 use super::program::Container;
 use super::{bundle, root};
 
@@ -32,31 +34,39 @@ pub(super) fn remove(order: &Order, place: &Place, cgroups: &Cgroups) -> Result<
     bundle::remove(place)
 }
 
-/// Ends what a killed shim had started and the runtime does not know yet: its helpers are in its session and its mount
-/// namespace. A container that is known is not among them, and one that is half made dies with its maker.
-pub(super) fn end_helpers(supervisor: &Supervisor) -> io::Result<()> {
-    let mut dying: Vec<OwnedFd> = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let Some(process) = Pid::from_raw(pid) else {
-            continue;
-        };
-        // Opened before it is looked at: the number cannot come to mean another in between.
-        let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else {
-            continue;
-        };
-        if is_helper(pid, supervisor) && pidfd_send_signal(&handle, Signal::KILL).is_ok() {
-            dying.push(handle);
+/// Ends all processes of a launch whose shim is dead, whether the runtime knows them yet or not: those of the container, of
+/// a half-made one, and those that were about to make it. All of them see a mount of that `mark`, and nobody else does. They
+/// are stopped before they are killed, or one could still have a child that is missed.
+pub(super) fn end_processes(mark: &Mark) -> io::Result<()> {
+    let mut found: HashMap<i32, OwnedFd> = HashMap::new();
+    loop {
+        let before = found.len();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if found.contains_key(&pid) {
+                continue;
+            }
+            if let Some(handle) = open(pid).filter(|_| sees(pid, mark)) {
+                // It may be dead by now.
+                let _ = pidfd_send_signal(&handle, Signal::STOP);
+                found.insert(pid, handle);
+            }
+        }
+        if found.len() == before {
+            break;
         }
     }
-    for handle in dying {
+    for handle in found.values() {
+        let _ = pidfd_send_signal(handle, Signal::KILL);
+    }
+    for handle in found.values() {
         // Readable when it is dead.
-        let mut waited = [PollFd::new(&handle, PollFlags::IN)];
+        let mut waited = [PollFd::new(handle, PollFlags::IN)];
         while let Err(error) = poll(&mut waited, None) {
-            if error != rustix::io::Errno::INTR {
+            if error != Errno::INTR {
                 return Err(error.into());
             }
         }
@@ -64,15 +74,19 @@ pub(super) fn end_helpers(supervisor: &Supervisor) -> io::Result<()> {
     Ok(())
 }
 
-fn is_helper(pid: i32, supervisor: &Supervisor) -> bool {
-    let session = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| {
-            // After the name, which may hold anything: state, parent, group, session.
-            let (_, fields) = stat.rsplit_once(") ")?;
-            fields.split(' ').nth(3)?.parse::<i32>().ok()
-        });
-    let mounts = fs::read_link(format!("/proc/{pid}/ns/mnt"));
-    session == Some(supervisor.pid)
-        && mounts.is_ok_and(|mounts| mounts.as_os_str() == supervisor.mounts.as_str())
+/// A handle to process `pid`. What is found out about the number after this is about the process, if it still is there when
+/// a signal is sent by the handle.
+fn open(pid: i32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+}
+
+/// Whether process `pid` is in a mount namespace with a mount whose source is `mark`.
+fn sees(pid: i32, mark: &Mark) -> bool {
+    // It may have ended, or be somebody else's.
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    table.lines().any(|line| {
+        // After the separator: type, source, options (proc(5)).
+        let fields = line.split_once(" - ").map(|(_, fields)| fields);
+        fields.and_then(|fields| fields.split(' ').nth(1)) == Some(mark.as_str())
+    })
 }

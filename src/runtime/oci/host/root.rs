@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use super::copy;
 use super::namespaces::Rights;
 use super::order::Limitation;
-use super::place::Place;
+use super::place::{Mark, Place};
 
 /// Makes the root file system of `layers`, the topmost first.
 ///
@@ -55,10 +55,21 @@ pub(super) fn make(
     }
 }
 
-/// Takes the mount away. It would go with the shim; the directory below it can be removed only now.
+/// Makes this mount namespace, and all that come of it, one that [`super::remains`] knows by its `mark`. Before anything is
+/// started in it.
+pub(super) fn mark(place: &Place, mark: &Mark) -> io::Result<()> {
+    fs::create_dir_all(place.mark())?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    mount(mark.as_str(), place.mark(), "tmpfs", flags, None)?;
+    Ok(())
+}
+
+/// Takes the mounts away. They would go with the shim; the directories below them can be removed only now.
 pub(super) fn unmake(place: &Place) {
     // A copy is no mount, and neither is what was never made.
-    let _ = unmount(place.root(), UnmountFlags::DETACH);
+    for mounted in [place.root(), place.mark()] {
+        let _ = unmount(mounted, UnmountFlags::DETACH);
+    }
 }
 
 fn overlay(place: &Place, layers: &[PathBuf], rights: Rights) -> io::Result<()> {

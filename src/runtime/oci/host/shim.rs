@@ -1,5 +1,5 @@
 //! The shim: one process per container that supervises it and outlives Peitho. It is this program as `peitho shim`, has one
-//! thread, and holds a lock while it lives; whoever can take the lock knows that it is dead. [`Host`](super::Host) starts
+//! thread, and holds a lock while it lives; whoever finds that free knows that it is dead. [`Host`](super::Host) starts
 //! it by way of the command line. Peitho sees what it does by its files alone (`src/runtime/oci/place.rs`).
 
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal,
@@ -18,11 +18,11 @@ use rustix::process::{
 
 use super::cgroups::Cgroups;
 use super::ending::{Ending, KILLED};
-use super::order::{Limitation, Order, Supervisor, Verdict};
+use super::order::{Limitation, Order, Verdict};
 use super::output::Output;
 use super::place::Place;
 use super::program::Container;
-use super::{bundle, namespaces, remains, root};
+use super::{bundle, lock, namespaces, remains, root};
 
 /// How much is read of the output at a time: what a pipe holds.
 const CHUNK: usize = 64 * 1024;
@@ -61,18 +61,8 @@ fn say(line: &str) {
 fn supervise(place: &Place) -> Result<(), String> {
     // What is sent to Peitho's session and group is not meant for containers.
     setsid().map_err(|error| format!("cannot leave the session: {error}"))?;
-    let lock = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(place.lock())
-        .map_err(|error| {
-            format!(
-                "this launch had a shim already: {}: {error}",
-                place.lock().display()
-            )
-        })?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(|error| format!("cannot lock: {error}"))?;
+    lock::become_shim(place)
+        .map_err(|error| format!("cannot be the shim of {}: {error}", place.path().display()))?;
     let order =
         Order::read(place).map_err(|error| format!("{}: {error}", place.order().display()))?;
 
@@ -145,19 +135,12 @@ fn launch(
         move |error: io::Error| format!("cannot {what}: {error}")
     };
     let rights = namespaces::enter()?;
-    let mounts = fs::read_link("/proc/self/ns/mnt").map_err(failed("tell the mount namespace"))?;
-    let supervisor = Supervisor {
-        pid: getpid().as_raw_pid(),
-        mounts: mounts.to_string_lossy().into_owned(),
-    };
-    supervisor
-        .write(place)
-        .map_err(failed("write who the shim is"))?;
     // Of all that the runtime leaves: the container's first process too.
     set_child_subreaper(Some(getpid()))
         .map_err(|error| failed("become a subreaper")(error.into()))?;
     let signals = signals(place).map_err(failed("make the fifo for signals"))?;
     *cgroups = Cgroups::of_this_host(&order.runtime, rights);
+    root::mark(place, &order.mark).map_err(failed("mark the mount namespace"))?;
 
     let mut limitations = Vec::new();
     if let Cgroups::None { reason } = &*cgroups {
@@ -286,26 +269,17 @@ impl Running {
 
 /// Removes what is left of a launch whose shim is dead, and says how it ended, if that is not said.
 fn clean(place: &Place) -> Result<(), String> {
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(place.lock())
-        .map_err(|error| format!("{}: {error}", place.lock().display()))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        // It is not dead.
-        Err(Errno::WOULDBLOCK) => return Ok(()),
-        Err(error) => return Err(format!("cannot lock: {error}")),
-    }
-    if let Some(supervisor) = Supervisor::read(place) {
-        remains::end_helpers(&supervisor)
-            .map_err(|error| format!("cannot end the shim's helpers: {error}"))?;
+    let cleaner = lock::become_cleaner(place)
+        .map_err(|error| format!("cannot clean {}: {error}", place.path().display()))?;
+    if cleaner.is_none() {
+        return Ok(());
     }
     let mut ending = Ending::LOST;
     match Order::read(place) {
         Ok(order) => {
+            // By the rights of this user on the host: the namespace made next has none over that of the dead shim.
+            remains::end_processes(&order.mark)
+                .map_err(|error| format!("cannot end what the shim left: {error}"))?;
             let rights = namespaces::enter()?;
             let cgroups = Cgroups::of_this_host(&order.runtime, rights);
             if let Ending::Exited { out_of_memory, .. } = &mut ending {
