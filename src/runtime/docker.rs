@@ -94,7 +94,7 @@ struct Engine {
 }
 
 impl Docker {
-    /// Connects to the engine of `section` and begins to watch it. An engine that is away is waited for, for a minute.
+    /// Connects to the engine of `section` and begins to watch it. An engine that is away is waited for, for a little.
     ///
     /// # Errors
     /// [`Error::Refused`] when the section cannot serve, or the engine is none that can; [`Error::Unavailable`].
@@ -108,6 +108,7 @@ impl Docker {
         let requests = Requests::to(&section.endpoint);
         let failed = |failure| requests.error(failure, "asking its version");
         let version = requests
+            .at_start()
             .call(Bound::Short, || docker.version())
             .await
             .map_err(failed)?;
