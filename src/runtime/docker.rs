@@ -3,7 +3,7 @@
 //! [`Runtime`]; it knows neither, nor the wire. All state is in the engine: the record of a container is the container.
 //! Nothing is built there, so nothing but containers is left to clean up.
 //!
-//! `order`, `record`, `archive` and `program` are pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders;
+//! `order`, `record`, `archive`, `position` and `program` are pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders;
 //! `hold` tells which compiles are somebody's; `pull` gets images, `request` asks, `watch` sees, `transport` connects.
 
 mod archive;
@@ -12,6 +12,7 @@ mod compile;
 mod hold;
 mod logs;
 mod order;
+mod position;
 mod program;
 mod pull;
 mod record;
@@ -93,7 +94,7 @@ struct Engine {
 }
 
 impl Docker {
-    /// Connects to the engine of `section` and begins to watch it. An engine that is away is waited for, for a minute.
+    /// Connects to the engine of `section` and begins to watch it. An engine that is away is waited for, for a little.
     ///
     /// # Errors
     /// [`Error::Refused`] when the section cannot serve, or the engine is none that can; [`Error::Unavailable`].
@@ -107,6 +108,7 @@ impl Docker {
         let requests = Requests::to(&section.endpoint);
         let failed = |failure| requests.error(failure, "asking its version");
         let version = requests
+            .at_start()
             .call(Bound::Short, || docker.version())
             .await
             .map_err(failed)?;

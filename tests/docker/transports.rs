@@ -187,8 +187,9 @@ async fn stranger(engine: &Engine) {
             ..config::DockerTls::default()
         },
     };
-    let error = connected(engine, &section).await.err().unwrap().to_string();
-    assert!(error.contains("certificate"), "{error}");
+    let error = connected(engine, &section).await.err().unwrap();
+    assert!(matches!(error, Error::Refused(_)), "{error:?}");
+    assert!(error.to_string().contains("certificate"), "{error}");
 }
 
 async fn without_certificate(engine: &Engine) {
@@ -202,6 +203,5 @@ async fn without_certificate(engine: &Engine) {
         },
     };
     let error = connected(engine, &section).await.err().unwrap().to_string();
-    assert!(error.contains(&section.endpoint), "{error}");
     assert!(error.to_lowercase().contains("certificate"), "{error}");
 }

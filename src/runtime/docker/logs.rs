@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptions;
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::timeout;
 
 use super::Engine;
+use super::position::Position;
 use super::record;
 use super::wait::Sight;
 use super::watch::Follow;
@@ -29,10 +30,8 @@ struct Output {
     engine: Arc<Engine>,
     follow: Follow,
     stream: Option<BoxStream<'static, Result<LogOutput, bollard::errors::Error>>>,
-    /// Bytes that were handed on.
-    read: u64,
-    /// Bytes of the present stream that were handed on from an earlier one.
-    known: u64,
+    /// How far it was read.
+    position: Position,
     failures: u32,
     reading: Reading,
 }
@@ -42,8 +41,7 @@ struct Output {
 enum Reading {
     /// It goes on with the process.
     Along,
-    /// It has what there is after the end of the process: the end of one that goes along may lack what came last,
-    /// where that has no line end.
+    /// It has what there is after the end of the process: one that goes along may end before what was written last.
     Rest,
 }
 
@@ -62,8 +60,7 @@ impl Engine {
             engine: self,
             follow,
             stream: None,
-            read: 0,
-            known: 0,
+            position: Position::default(),
             failures: 0,
             reading: Reading::Along,
         };
@@ -100,7 +97,6 @@ impl Output {
             let fault = match self.next().await {
                 Ok(Some(bytes)) => {
                     self.failures = 0;
-                    self.read += bytes.len() as u64;
                     return Some(Ok(bytes));
                 }
                 Ok(None) => None,
@@ -129,43 +125,38 @@ impl Output {
     /// The next bytes that were not read yet; `None` at the end of the stream.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         if self.stream.is_none() {
-            let engine = Arc::clone(&self.engine);
-            let id = self.follow.id().to_owned();
-            self.stream = Some(Self::open(&engine, &id, self.reading).await?);
-            self.known = self.read;
+            self.open().await?;
         }
-        let stream = self.stream.as_mut().expect("it was opened just now");
-        while let Some(output) = stream.next().await {
-            let mut bytes = output.map_err(io::Error::other)?.into_bytes();
-            let skipped = self.known.min(bytes.len() as u64);
-            self.known -= skipped;
-            bytes.advance(usize::try_from(skipped).expect("it is at most a length"));
-            if !bytes.is_empty() {
-                return Ok(Some(bytes));
+        while let Some(stream) = &mut self.stream {
+            let Some(entry) = stream.next().await else {
+                return Ok(None);
+            };
+            let entry = entry.map_err(io::Error::other)?.into_bytes();
+            if let Some(new) = self.position.take(entry).filter(|new| !new.is_empty()) {
+                return Ok(Some(new));
             }
         }
         Ok(None)
     }
 
-    async fn open(
-        engine: &Engine,
-        id: &str,
-        reading: Reading,
-    ) -> io::Result<BoxStream<'static, Result<LogOutput, bollard::errors::Error>>> {
-        let shown = engine.look(id).await.map_err(io::Error::other)?;
-        let Some(shown) = shown else {
-            return Ok(stream::empty().boxed());
-        };
-        let options = LogsOptions {
-            follow: reading == Reading::Along,
-            stdout: true,
-            stderr: true,
+    async fn open(&mut self) -> io::Result<()> {
+        let (engine, id) = (Arc::clone(&self.engine), self.follow.id().to_owned());
+        let shown = engine.look(&id).await.map_err(io::Error::other)?;
+        self.stream = shown.map(|shown| {
             // The engine keeps what an earlier process of the container wrote, too.
-            since: record::started_at(&shown),
-            tail: "all".to_owned(),
-            ..LogsOptions::default()
-        };
-        Ok(engine.docker.logs(id, Some(options)).boxed())
+            let since = self.position.begin(record::started_at(&shown));
+            let options = LogsOptions {
+                follow: self.reading == Reading::Along,
+                stdout: true,
+                stderr: true,
+                since: i32::try_from(since).unwrap_or(0),
+                timestamps: true,
+                tail: "all".to_owned(),
+                ..LogsOptions::default()
+            };
+            engine.docker.logs(&id, Some(options)).boxed()
+        });
+        Ok(())
     }
 
     /// Whether the process is over: its end may be seen a little after the end of its output.

@@ -104,15 +104,10 @@ pub(super) fn state(shown: Option<&ContainerState>) -> State {
 }
 
 /// The second in which the process of the container was started, of the engine's clock; 0 where that is not known.
-pub(super) fn started_at(shown: &ContainerInspectResponse) -> i32 {
+pub(super) fn started_at(shown: &ContainerInspectResponse) -> i64 {
     let started = shown.state.as_ref().and_then(|it| it.started_at.as_deref());
-    let second = started
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
-        .map(jiff::Timestamp::as_second);
-    second
-        .and_then(|second| i32::try_from(second).ok())
-        .unwrap_or(0)
-        .max(0)
+    let time = started.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    time.map_or(0, jiff::Timestamp::as_second).max(0)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use crate::runtime::Error;
 
 /// How long passing faults are repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same before Peitho serves: who starts both may start the engine a little later.
+const PATIENCE_AT_START: Duration = Duration::from_secs(15);
 
 /// The longest a single attempt may take.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +81,14 @@ impl Requests {
         Self {
             place: place.to_owned(),
             patience: PATIENCE,
+        }
+    }
+
+    /// The same, for the start.
+    pub(super) fn at_start(&self) -> Self {
+        Self {
+            patience: PATIENCE_AT_START,
+            ..self.clone()
         }
     }
 
@@ -163,6 +173,11 @@ fn failure(error: bollard::errors::Error) -> Failure {
             );
             Failure::Status { code: 403, message }
         }
+        // TLS that does not come about will not by itself: a certificate that is not trusted, or none where one is wanted.
+        Error::IOError { err } if err.kind() == io::ErrorKind::InvalidData => Failure::Status {
+            code: 495,
+            message: one_line(&err.to_string()),
+        },
         Error::IOError { err } => Failure::Away(one_line(&err.to_string())),
         error @ (Error::HyperResponseError { .. } | Error::RequestTimeoutError) => {
             Failure::Away(one_line(&error.to_string()))

@@ -131,7 +131,7 @@ fn io_error(error: &(dyn std::error::Error + 'static)) -> io::Error {
     let mut cause = error.source();
     while let Some(source) = cause {
         if let Some(io) = source.downcast_ref::<io::Error>() {
-            kind = io.kind();
+            kind = kind_of(io);
         }
         let more = source.to_string();
         if !text.contains(&more) {
@@ -140,6 +140,18 @@ fn io_error(error: &(dyn std::error::Error + 'static)) -> io::Error {
         cause = source.source();
     }
     io::Error::new(kind, text.replace('\n', " "))
+}
+
+/// That of the innermost one: they are wrapped into each other. What TLS says is invalid data.
+fn kind_of(error: &io::Error) -> io::ErrorKind {
+    let Some(inner) = error.get_ref() else {
+        return error.kind();
+    };
+    match inner.downcast_ref::<io::Error>() {
+        Some(inner) => kind_of(inner),
+        None if inner.is::<rustls::Error>() => io::ErrorKind::InvalidData,
+        None => error.kind(),
+    }
 }
 
 fn refused(reason: &str) -> Error {
