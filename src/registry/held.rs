@@ -55,6 +55,40 @@ impl HeldImage {
     }
 }
 
+impl HeldLayer {
+    /// The layers that a manifest and its configuration promise, the lowest first, each held against what can be
+    /// unpacked here.
+    pub(super) fn promised(
+        layers: &[Descriptor],
+        config: &Configuration,
+    ) -> Result<Vec<Self>, Unusable> {
+        let diff_ids = config.diff_ids()?;
+        let pairs = layers.iter().zip(diff_ids);
+        pairs
+            .map(|(layer, diff_id)| Self::new(layer, diff_id))
+            .collect()
+    }
+
+    fn new(layer: &Descriptor, diff_id: Digest) -> Result<Self, Unusable> {
+        let kind = layer.media_type.as_str();
+        let tar = ["tar", "tar+gzip", "tar.gzip", "tar+zstd", "tar.zstd"];
+        if !tar.iter().any(|tar| kind.ends_with(&format!(".{tar}"))) {
+            return Err(Unusable(format!(
+                "a layer of the type {kind:?}: tar, plain or with gzip or zstd, can be unpacked"
+            )));
+        }
+        let digest = (layer.digest.parse()).map_err(|e| Unusable(format!("a layer: {e}")))?;
+        Ok(Self {
+            blob: Blob {
+                digest,
+                size: layer.size.ok_or("a layer without its size")?,
+            },
+            media_type: layer.media_type.clone(),
+            diff_id,
+        })
+    }
+}
+
 /// Every held image with its name, sorted by name.
 ///
 /// # Errors
@@ -139,54 +173,4 @@ pub(super) async fn put_document(store: &Store, bytes: &[u8]) -> Result<Blob, st
     let mut ingest = store.ingest().await?;
     ingest.append(bytes).await?;
     store.commit(ingest).await
-}
-
-/// A layer to be brought: what its manifest and configuration promise.
-#[derive(Clone, Debug)]
-pub(super) struct Promised {
-    pub(super) blob: Blob,
-    pub(super) media_type: String,
-    pub(super) diff_id: Digest,
-}
-
-impl Promised {
-    /// The layers of an image, each held against what can be unpacked here.
-    pub(super) fn all(
-        layers: &[Descriptor],
-        config: &Configuration,
-    ) -> Result<Vec<Self>, Unusable> {
-        let diff_ids = config.diff_ids()?;
-        let pairs = layers.iter().zip(diff_ids);
-        pairs
-            .map(|(layer, diff_id)| Self::new(layer, diff_id))
-            .collect()
-    }
-
-    fn new(layer: &Descriptor, diff_id: Digest) -> Result<Self, Unusable> {
-        let kind = layer.media_type.as_str();
-        let tar = ["tar", "tar+gzip", "tar.gzip", "tar+zstd", "tar.zstd"];
-        if !tar.iter().any(|tar| kind.ends_with(&format!(".{tar}"))) {
-            return Err(Unusable(format!(
-                "a layer of the type {kind:?}: tar, plain or with gzip or zstd, can be unpacked"
-            )));
-        }
-        let digest = (layer.digest.parse()).map_err(|e| Unusable(format!("a layer: {e}")))?;
-        Ok(Self {
-            blob: Blob {
-                digest,
-                size: layer.size.ok_or("a layer without its size")?,
-            },
-            media_type: layer.media_type.clone(),
-            diff_id,
-        })
-    }
-
-    /// The layer, once the store has it.
-    pub(super) fn kept(self) -> HeldLayer {
-        HeldLayer {
-            blob: self.blob,
-            media_type: self.media_type,
-            diff_id: self.diff_id,
-        }
-    }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _, RetryableWithContext as _};
+use backon::{ConstantBuilder, ExponentialBuilder, Retryable as _, RetryableWithContext as _};
 use futures::{StreamExt as _, TryStreamExt as _};
 use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::OciDistributionError;
@@ -12,7 +12,7 @@ use oci_client::{Reference, RegistryOperation};
 use tokio::time::Instant;
 
 use super::answer::Refusal;
-use super::held::{self, HeldImage, HeldLayer, Promised};
+use super::held::{self, HeldImage, HeldLayer};
 use super::manifest::{Configuration, ImageManifest, Manifest, Unusable};
 use super::{Found, Registries, reference};
 use crate::names::{Digest, ImageName};
@@ -58,6 +58,9 @@ impl From<store::Error> for HoldError {
 enum Stop {
     #[error("{0}")]
     Refused(Refusal),
+    /// A layer is not what its digest says.
+    #[error(transparent)]
+    Damaged(store::Error),
     #[error(transparent)]
     Store(store::Error),
 }
@@ -71,6 +74,10 @@ impl Stop {
         let name = name.clone();
         match self {
             Self::Store(error) => error.into(),
+            Self::Damaged(error) => HoldError::OutOfReach {
+                name,
+                cause: format!("its registry sends a damaged layer: {error}"),
+            },
             Self::Refused(Refusal::Missing(words)) => HoldError::Missing { name, words },
             Self::Refused(Refusal::Unknown(cause) | Refusal::Passing(cause)) => {
                 HoldError::OutOfReach { name, cause }
@@ -136,7 +143,7 @@ impl Registries {
         let ask = || async { Ok::<_, Stop>(self.ask(name).await?) };
         let found = ask.retry(patience()).when(Stop::may_pass).await?;
         let (manifest, config) = documents(&found)?;
-        let layers = Promised::all(&manifest.layers, &config)?;
+        let layers = HeldLayer::promised(&manifest.layers, &config)?;
         let reference = reference(name);
         let layers = futures::stream::iter(layers)
             .map(|layer| self.layer(name, &reference, layer))
@@ -158,29 +165,32 @@ impl Registries {
         &self,
         name: &ImageName,
         reference: &Reference,
-        layer: Promised,
+        layer: HeldLayer,
     ) -> Result<HeldLayer, Stop> {
         let store = &self.0.store;
         let present = (store.open_blob(&layer.blob.digest).await).map_err(Stop::Store)?;
         if present.is_some_and(|(_, blob)| blob == layer.blob) {
-            return Ok(layer.kept());
+            return Ok(layer);
         }
-        let digest = layer.blob.digest;
-        for last in [false, true] {
+        let fetch = || async {
             let ingest = self.download(name, reference, &layer).await?;
-            match store.commit_expecting(ingest, &digest).await {
-                Ok(_) => return Ok(layer.kept()),
-                // Something on the way changed bytes; or the registry did, and will do so again.
-                Err(error @ store::Error::Mismatch { .. }) if last => {
-                    return Err(Unusable(error.to_string()).into());
-                }
-                Err(store::Error::Mismatch { actual, .. }) => {
-                    tracing::warn!(image = %name, layer = %digest, %actual, "image: a layer of {name} came damaged; once more");
-                }
-                Err(error) => return Err(Stop::Store(error)),
+            match store.commit_expecting(ingest, &layer.blob.digest).await {
+                Err(error @ store::Error::Mismatch { .. }) => Err(Stop::Damaged(error)),
+                committed => committed.map_err(Stop::Store),
             }
-        }
-        unreachable!("the last attempt returns")
+        };
+        // Something on the way may have changed bytes. If it is the registry, it will do so again.
+        let once_more = ConstantBuilder::default()
+            .with_delay(Duration::ZERO)
+            .with_max_times(1);
+        fetch
+            .retry(once_more)
+            .when(|stop| matches!(stop, Stop::Damaged(_)))
+            .notify(|error, _| {
+                tracing::warn!(image = %name, %error, "image: a layer of {name} came damaged; once more");
+            })
+            .await?;
+        Ok(layer)
     }
 
     /// The whole of a layer. Goes on after each fault as long as every few attempts bring something.
@@ -188,7 +198,7 @@ impl Registries {
         &self,
         name: &ImageName,
         reference: &Reference,
-        layer: &Promised,
+        layer: &HeldLayer,
     ) -> Result<Ingest, Stop> {
         let mut ingest = self.0.store.ingest().await.map_err(Stop::Store)?;
         loop {
@@ -218,7 +228,7 @@ impl Registries {
         &self,
         name: &ImageName,
         reference: &Reference,
-        layer: &Promised,
+        layer: &HeldLayer,
         ingest: &mut Ingest,
     ) -> Result<(), Stop> {
         let (client, wanted) = (&self.0.client, layer.blob.size);

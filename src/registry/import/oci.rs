@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::members::{Members, mismatch};
 use super::{Draft, ImportError, Layer, unusable};
 use crate::names::{Digest, ImageName};
-use crate::registry::held::Promised;
+use crate::registry::held::HeldLayer;
 use crate::registry::manifest::{Configuration, Descriptor, Index, Manifest, architecture};
 
 pub(super) const INDEX: &str = "index.json";
@@ -61,7 +61,8 @@ fn draft(entry: &Descriptor, members: &Members) -> Result<Draft, ImportError> {
     let raw_config = blob(members, &image.config, "the image's manifest")?;
     let config = Configuration::parse(&raw_config, image.layers.len());
     let config = config.map_err(|what| unusable(shown, what))?;
-    let layers = Promised::all(&image.layers, &config).map_err(|what| unusable(shown, what))?;
+    let layers =
+        HeldLayer::promised(&image.layers, &config).map_err(|what| unusable(shown, what))?;
     let names = name.map(|name| name.parse::<ImageName>()).transpose()?;
     Ok(Draft {
         names: names.into_iter().collect(),
@@ -73,7 +74,7 @@ fn draft(entry: &Descriptor, members: &Members) -> Result<Draft, ImportError> {
     })
 }
 
-fn layer(promised: Promised) -> Layer {
+fn layer(promised: HeldLayer) -> Layer {
     Layer {
         member: path(&promised.blob.digest),
         digest: promised.blob.digest,

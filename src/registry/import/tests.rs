@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
 use super::*;
-use crate::config;
 use crate::registry::manifest::architecture;
 use crate::registry::{Lookup, Registries, list_held};
 
@@ -178,11 +177,11 @@ impl Scratch {
         files
     }
 
+    /// Those of a server that has the same directory open.
     async fn registries(&self) -> Registries {
+        let store = Store::open(self.directory.path()).await.unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Registries::new(&[] as &[config::Registry], self.store.clone())
-            .await
-            .unwrap()
+        Registries::new(&[], store).await.unwrap()
     }
 }
 

@@ -209,7 +209,7 @@ async fn what_is_not_whole_is_not_held() {
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[1000] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
-    refused(&good, &hex).await;
+    refused(&good, "its registry sends a damaged layer").await;
 }
 
 #[tokio::test]
