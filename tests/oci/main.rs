@@ -5,6 +5,7 @@
 
 mod bounds;
 mod faults;
+mod figures;
 mod life;
 mod output;
 mod rootless;

@@ -75,7 +75,8 @@ struct Turn<'a>(&'a watch::Sender<Seen>);
 impl<'a> Turn<'a> {
     fn take(seen: &'a watch::Sender<Seen>) -> Option<Self> {
         let taken = seen.send_if_modified(|seen| !std::mem::replace(&mut seen.settling, true));
-        taken.then_some(Self(seen))
+        // Not made unless taken: dropping it gives the right back.
+        taken.then(|| Self(seen))
     }
 }
 
