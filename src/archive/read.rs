@@ -365,13 +365,22 @@ fn checked<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Entry>, Erro
     }
     let header = entry.header();
     let mode = (header.mode()).map_err(|_| refused("an unreadable mode"))? & 0o7777;
-    let id = |id: io::Result<u64>| id.ok().and_then(|id| u32::try_from(id).ok());
+    let fields = header.as_old();
+    let user = id(&fields.uid, header.uid());
     Ok(Some(Entry {
         path,
         what: What::Plain(kind),
         mode,
-        owner: id(header.uid()).zip(id(header.gid())),
+        owner: user.zip(id(&fields.gid, header.gid())),
     }))
+}
+
+/// A user or group. A field that was left empty is root's, as in GNU tar and Go's `archive/tar`.
+fn id(field: &[u8], read: io::Result<u64>) -> Option<u32> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Some(0);
+    }
+    u32::try_from(read.ok()?).ok()
 }
 
 /// `written` without what leads to the root: empty when it is the root itself.

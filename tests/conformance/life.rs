@@ -235,7 +235,7 @@ pub(super) async fn name_taken(subject: &dyn Subject) {
 
 pub(super) async fn many_creators(subject: &dyn Subject) {
     let order = Order::script(subject, "true").await;
-    let (one, other) = (subject.anew().await, subject.anew().await);
+    let [one, other] = subject.two().await;
     let creators = (0..8).map(|number| {
         let runtime = if number % 2 == 0 { &one } else { &other };
         let mut spec = order.spec.clone();

@@ -20,8 +20,12 @@ pub(crate) trait Subject: Send + Sync {
     /// It, connected once for all cases.
     fn runtime(&self) -> Arc<dyn Runtime>;
 
-    /// Another one that knows nothing but what is where the containers are: as after a restart of Peitho.
+    /// Another one that knows nothing but what is where the containers are: as after a restart of Peitho. None that was given
+    /// before is used any more.
     async fn anew(&self) -> Arc<dyn Runtime>;
+
+    /// Two Peithos that share the containers, where the runtime knows such a thing; else one twice.
+    async fn two(&self) -> [Arc<dyn Runtime>; 2];
 
     /// Where layers are kept.
     fn store(&self) -> &Store;

@@ -62,7 +62,7 @@ pub(super) async fn no_such_layer(subject: &dyn Subject) {
     let runtime = subject.runtime();
     let mut order = Order::script(subject, "true").await;
     let digest = Digest::of(b"nobody has this");
-    order.spec.layer.blob.digest = digest;
+    (order.spec.layer.blob.digest, order.spec.layer.diff_id) = (digest, digest);
     failed_launch(&*runtime, &order, "layer").await;
     match soon(runtime.remove(order.key())).await {
         Ok(()) | Err(Error::NotFound(_)) => {}

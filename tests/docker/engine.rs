@@ -254,6 +254,10 @@ impl Subject for Engine {
         self.connected().await
     }
 
+    async fn two(&self) -> [Arc<dyn Runtime>; 2] {
+        [self.connected().await, self.connected().await]
+    }
+
     fn store(&self) -> &Store {
         &self.store
     }

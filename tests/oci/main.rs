@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bounds;
+mod conformance;
+#[path = "../conformance/cases.rs"]
+mod conformance_cases;
 mod faults;
 mod figures;
 mod life;

@@ -259,7 +259,7 @@ fn cgroups(world: &World) -> Vec<String> {
 }
 
 /// An image of one program with many names.
-fn busybox(base: &Path) {
+pub(crate) fn busybox(base: &Path) {
     assert!(
         Path::new(BUSYBOX).is_file(),
         "these tests need {BUSYBOX}, a static program: `apt-get install busybox-static`"

@@ -1,7 +1,6 @@
 //! The orders for chaincode containers: record, files, launch, end and removal. Called through the trait in `oci`,
 //! which has taken the container's turn where two orders must not overlap.
 
-use futures::StreamExt as _;
 use secrecy::ExposeSecret as _;
 
 use super::Oci;
@@ -157,11 +156,13 @@ impl Oci {
 
     /// Waits for the start, or for the failure of it.
     async fn started(&self, key: &ContainerKey, name: &HostName) -> Result<Phase, Error> {
-        let missing = || Error::NotFound(key.clone());
-        let mut phase = self.records.phase(name).ok_or_else(missing)?;
+        let phase = self.records.phase(name);
+        let mut phase = phase.ok_or_else(|| Error::NotFound(key.clone()))?;
         let started = phase.wait_for(|phase| *phase != Phase::Created).await;
         match started.map(|phase| phase.clone()) {
-            Ok(Phase::Removed) | Err(_) => Err(missing()),
+            Ok(Phase::Removed) | Err(_) => Err(Error::NeverStarted(format!(
+                "container {key} was removed before it was started"
+            ))),
             Ok(phase) => Ok(phase),
         }
     }
@@ -185,8 +186,8 @@ impl Oci {
     pub(super) async fn follow_logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
         let name = self.chaincode_name(key);
         match self.started(key, &name).await? {
-            Phase::Launched => Ok(self.host.logs(&name)),
-            _ => Ok(futures::stream::empty().boxed()),
+            Phase::Refused(reason) => Err(Error::NeverStarted(reason)),
+            _ => Ok(self.host.logs(&name)),
         }
     }
 
