@@ -26,6 +26,10 @@ const CREATE_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+const OPEN_FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
 /// Takes away what lower layers have of the name behind it.
 const WHITEOUT: &[u8] = b".wh.";
 /// Takes away all that lower layers have in its directory.
@@ -173,7 +177,15 @@ impl<'a> Tree<'a> {
                     rustix::fs::chownat(&parent.directory, name, user, group, flags)?;
                 }
             }
-            Kind::Hardlink { target } => self.link(&parent, name, target)?,
+            Kind::Hardlink { target } => {
+                self.link(&parent, name, target)?;
+                // Owner and mode are the file's, under all its names; Docker and containerd set them here too.
+                match rustix::fs::openat(&parent.directory, name, OPEN_FILE, Mode::empty()) {
+                    Ok(file) => self.finish(&file, entry, 0o400)?,
+                    Err(Errno::LOOP) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
         self.bring(parent.path.join(name));
         Ok(())

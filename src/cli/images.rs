@@ -55,15 +55,11 @@ impl Import {
 
     /// Imports and tells what.
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
-        let (archive, shown) = open(&self.file)?;
+        let (archive, file) = open(&self.file)?;
         let store = Store::open(&config.store.directory).await?;
         let images = registry::import(&store, archive, self.name).await;
-        for (name, image) in images.context(shown)? {
-            print(&format!(
-                "{name} {} {}\n",
-                image.id,
-                megabytes(image.size())
-            ));
+        for (name, image) in images.context(file)? {
+            print(&format!("{name} {} {}\n", image.id, shown(image.size())));
         }
         Ok(())
     }
@@ -96,10 +92,11 @@ pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
 
 fn table(images: &[(ImageName, HeldImage)]) -> String {
     let mut rows = vec![["NAME", "ID", "SIZE"].map(str::to_owned)];
-    rows.extend(images.iter().map(|(name, image)| {
-        let size = megabytes(image.size());
-        [name.to_string(), image.id.to_string(), size]
-    }));
+    rows.extend(
+        images
+            .iter()
+            .map(|(name, image)| [name.to_string(), image.id.to_string(), shown(image.size())]),
+    );
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let (names, ids) = (width(0), width(1));
     rows.iter()
@@ -108,8 +105,11 @@ fn table(images: &[(ImageName, HeldImage)]) -> String {
 }
 
 /// Decimal, as Docker writes sizes.
-fn megabytes(bytes: u64) -> String {
-    format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
+fn shown(bytes: u64) -> String {
+    match bytes < 1_000_000 {
+        true => format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100),
+        false => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
         let expected = format!(
             "{header}{spaces}   SIZE\n\
              hyperledger/fabric-ccenv:2.5   {id}   177.2 MB\n\
-             r.example.com/a:latest         {id}   0.0 MB\n"
+             r.example.com/a:latest         {id}   99.9 kB\n"
         );
         assert_eq!(table(&images), expected);
         assert_eq!(table(&[]), "NAME   ID   SIZE\n");

@@ -43,7 +43,7 @@ fn what_is_imported_is_listed() {
         lines[1].starts_with("r.example.com/c:latest sha256:"),
         "{lines:?}"
     );
-    assert!(lines[1].ends_with(" 0.0 MB"), "{lines:?}");
+    assert!(lines[1].ends_with(" 0.2 kB"), "{lines:?}");
     assert_eq!(lines.len(), 2);
     let listed = images(&place, &["list"]);
     let names: Vec<_> = listed

@@ -371,10 +371,12 @@ fn modes_and_owners_arrive_where_they_may_be_set() {
         with(0o2755, 7, file("d/group", "")),
         with(0o4755, 0, file("d/run", "")),
         with(0o000, 8, file("d/none", "")),
+        with(0o777, 3, file("d/first", "")),
+        with(0o640, 6, hard("d/again", "d/first")),
         with(0o777, 9, link("d/l", "nothing")),
     ];
     let seen = |into: &Path| {
-        let names = ["tmp", "d", "d/group", "d/run", "d/none"];
+        let names = ["tmp", "d", "d/group", "d/run", "d/none", "d/first"];
         names.map(|name| {
             let found = fs::symlink_metadata(into.join(name)).unwrap();
             (
@@ -388,7 +390,7 @@ fn modes_and_owners_arrive_where_they_may_be_set() {
     apply(&layer, into.path()).unwrap();
     let here = fs::metadata(into.path()).unwrap();
     let (user, group) = (here.uid(), here.gid());
-    let dropped = [0o1777, 0o755, 0o2755, 0o4755, 0o400].map(|mode| (mode, user, group));
+    let dropped = [0o1777, 0o755, 0o2755, 0o4755, 0o400, 0o640].map(|mode| (mode, user, group));
     assert_eq!(seen(into.path()), dropped);
 
     let into = tempfile::tempdir().unwrap();
@@ -406,6 +408,7 @@ fn modes_and_owners_arrive_where_they_may_be_set() {
             (0o2755, 7),
             (0o4755, 0),
             (0o000, 8),
+            (0o640, 6),
         ];
         let expected = expected.map(|(mode, owner)| (mode, owner, owner));
         assert_eq!(seen(into.path()), expected);
