@@ -74,7 +74,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// The cluster and namespace in which chaincode runs.
     pub kubernetes: Kubernetes,
-    /// An existing Docker Engine.
+    /// An existing Docker Engine, for the roles whose runtime is `docker`: see [its page](docker.md). Whoever reaches it is root
+    /// on its host.
     pub docker: Docker,
     /// The image of Peitho's own program in pods.
     pub agent: Agent,
