@@ -80,7 +80,8 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// Containers on this machine, where no cluster runs them.
     pub oci: Oci,
-    /// An existing Docker Engine.
+    /// An existing Docker Engine, for the roles whose runtime is `docker`: see [its page](docker.md). Whoever reaches it is root
+    /// on its host.
     pub docker: Docker,
     /// The image of Peitho's own program in pods.
     pub agent: Agent,

@@ -4,13 +4,14 @@
 //! Nothing is built there, so nothing but containers is left to clean up.
 //!
 //! `order`, `record`, `archive`, `position` and `program` are pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders;
-//! `hold` tells which compiles are somebody's; `pull` gets images, `request` asks, `watch` sees, `transport` connects.
+//! `make` makes containers for both; `hold` tells which compiles are somebody's; `pull` gets images, `request` asks, `watch` sees, `transport` connects.
 
 mod archive;
 mod chaincode;
 mod compile;
 mod hold;
 mod logs;
+mod make;
 mod order;
 mod position;
 mod program;

@@ -2,7 +2,7 @@
 //! each of these.
 
 #[path = "subject.rs"]
-mod subject;
+pub(crate) mod subject;
 
 #[path = "life.rs"]
 mod life;
@@ -15,7 +15,7 @@ mod troubles;
 
 use futures::future::BoxFuture;
 
-pub(crate) use subject::{Order, Subject, collected, soon};
+pub(crate) use subject::Subject;
 
 /// A case; it panics when the runtime fails it.
 pub(crate) type Case = for<'a> fn(&'a dyn Subject) -> BoxFuture<'a, ()>;

@@ -12,11 +12,12 @@ use futures::StreamExt as _;
 use peitho::config;
 use peitho::names::docker as names;
 use peitho::runtime::docker::{Docker, Login};
-use peitho::runtime::{Error, Exit, Runtime, State};
+use peitho::runtime::{Error, Exit, Runtime, State, UploadedFile};
+use secrecy::SecretBox;
 use testbed::Registry;
 
 use crate::Case;
-use crate::conformance::{Order, Subject as _, collected, soon};
+use crate::conformance::subject::{Order, Subject as _, collected, soon};
 use crate::engine::{Engine, grants, settings};
 
 pub(crate) const ALL: &[(&str, Case)] = &[
@@ -35,6 +36,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("two instances have no contact", |engine| {
         Box::pin(two_instances(engine))
     }),
+    (
+        "a read-only root takes no files, and that is told",
+        |engine| Box::pin(files_for_a_read_only_root(engine)),
+    ),
     ("an engine that is not there is named", |engine| {
         Box::pin(nobody_there(engine))
     }),
@@ -183,6 +188,25 @@ async fn two_instances(engine: &Engine) {
     let found = one.find(order.key()).await.unwrap().unwrap();
     assert_eq!(found.state, State::Running);
     order.removed(&*one).await;
+}
+
+async fn files_for_a_read_only_root(engine: &Engine) {
+    let runtime = engine.runtime();
+    let mut order = Order::script(engine, "true").await;
+    order.spec.host.read_only_root = true;
+    runtime.create(&order.spec).await.unwrap();
+    let file = UploadedFile {
+        path: "/etc/hyperledger/fabric/client.key".to_owned(),
+        mode: 0o600,
+        content: SecretBox::new(Box::new(b"the key".to_vec())),
+    };
+    let error = runtime
+        .put_files(order.key(), vec![file])
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error:?}");
+    assert!(error.to_string().contains("read-only"), "{error}");
+    order.removed(&*runtime).await;
 }
 
 async fn nobody_there(engine: &Engine) {

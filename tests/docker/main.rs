@@ -11,6 +11,7 @@ mod conformance;
 mod compile;
 mod engine;
 mod faults;
+mod instance;
 mod transports;
 
 use std::process::ExitCode;

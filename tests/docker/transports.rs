@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Case;
-use crate::conformance::{Order, Subject as _, soon};
+use crate::conformance::subject::{Order, Subject as _, soon};
 use crate::engine::{Engine, grants, settings};
 
 pub(crate) const ALL: &[(&str, Case)] = &[

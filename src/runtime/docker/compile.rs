@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use tokio::time::sleep;
 
 use super::archive;
-use super::chaincode::Named;
+use super::make::Named;
 use super::request::{Bound, Failure};
 use super::wait::Sight;
 use super::watch::Follow;
