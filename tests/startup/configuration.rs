@@ -161,7 +161,6 @@ fn the_sample_of_the_original_is_good_and_each_old_key_is_told_once() {
         "k8s.namespace",
         "k8s.kubeconfig",
         "k8s.dns",
-        "docker.endpoint",
         "docker.registry.server-address",
         "docker.registry.project",
         "docker.registry.email",
