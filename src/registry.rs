@@ -182,6 +182,12 @@ impl Registries {
         lookup
     }
 
+    /// Host as image names carry it, user and password, of each registry that has them: for who pulls by himself.
+    pub fn logins(&self) -> impl Iterator<Item = (&str, &str, &SecretString)> {
+        let logins = self.0.logins.iter();
+        logins.map(|(host, login)| (host.as_str(), login.username.as_str(), &login.password))
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

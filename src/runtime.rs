@@ -59,7 +59,8 @@ pub enum Error {
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// Its code; 137 when it was killed, by order, by the node or for want of memory.
+    /// Its code; 137 when it was killed, by the node or for want of memory. One that ended by order has 137 on
+    /// Kubernetes; a Docker Engine tells the code of a process that obeys SIGTERM.
     pub code: i64,
 }
 

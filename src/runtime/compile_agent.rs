@@ -89,7 +89,7 @@ pub(super) fn command(address: &str, key: &CompileKey, command: &[String]) -> Ve
     agent.chain(command.iter().cloned()).collect()
 }
 
-/// Variables without those whose values are secrets ([`Surroundings::secret_variables`]): the places, what
+/// Variables without those whose values are secrets ([`Surroundings::proxies`]): the places, what
 /// surrounds all compiles, and over both `requested`, what the request and `compile.env` say.
 pub(super) fn environment(
     surroundings: &Surroundings,

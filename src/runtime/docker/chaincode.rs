@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::query_parameters::{
     ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
 };
 use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
 
 use super::archive;
 use super::make::Named;
@@ -21,6 +23,9 @@ use crate::runtime::{ChaincodeSpec, Error, Outcome, State, UploadedFile};
 
 /// How long a process may take to end by itself when it is told to: as in a pod.
 const GRACE_SECONDS: i32 = 1;
+/// How often, and after how long at the latest, one looks whether a container that somebody else removes is gone.
+const LOOKS: u32 = 30;
+const AGAIN: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(super) async fn create(self: &Arc<Self>, spec: &ChaincodeSpec) -> Result<(), Error> {
@@ -246,10 +251,15 @@ impl Engine {
             Err(failure) if failure.is_no_container() => Ok(()),
             // Somebody else removes it at this moment.
             Err(failure) if failure.is_conflict() => {
-                while self.look(&id).await?.is_some() {
-                    follow.change().await;
+                for _ in 0..LOOKS {
+                    if self.look(&id).await?.is_none() {
+                        return Ok(());
+                    }
+                    let _ = timeout(AGAIN, follow.change()).await;
                 }
-                Ok(())
+                Err(Error::Refused(format!(
+                    "container {name} is being removed by somebody else and does not go; see the log of the Docker Engine"
+                )))
             }
             Err(failure) => Err(self
                 .requests

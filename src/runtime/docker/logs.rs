@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::Engine;
 use super::position::Position;
 use super::record;
+use super::request::Bound;
 use super::wait::Sight;
 use super::watch::Follow;
 use crate::names::ContainerKey;
@@ -79,12 +80,8 @@ impl Engine {
             tail: "1".to_owned(),
             ..LogsOptions::default()
         };
-        let lines: Vec<LogOutput> = self
-            .docker
-            .logs(id, Some(options))
-            .try_collect()
-            .await
-            .ok()?;
+        let lines = self.docker.logs(id, Some(options)).try_collect();
+        let lines: Vec<LogOutput> = self.requests.once(Bound::Short, lines).await.ok()?;
         let line = lines.into_iter().next_back()?.into_bytes();
         Some(String::from_utf8_lossy(&line).trim().to_owned())
     }

@@ -170,7 +170,11 @@ fn joined(env: Vec<(String, String)>) -> Vec<String> {
 mod tests {
     use super::super::tests::{settings, spec};
     use super::*;
-    use crate::runtime::HostSpec;
+    use crate::config;
+    use crate::names::{CompileKey, Digest, Tenant};
+    use crate::runtime::{HostSpec, Surroundings};
+    use crate::store::Store;
+    use crate::store::spool::Spool;
 
     #[test]
     fn a_chaincode_is_made_from_its_base_and_carries_its_order() {
@@ -215,6 +219,55 @@ mod tests {
         assert_eq!(host.readonly_rootfs, Some(true));
         let target = host.mounts.unwrap()[0].target.clone();
         assert_eq!(target.as_deref(), Some("/usr/local/bin"));
+    }
+
+    #[tokio::test]
+    async fn a_compile_runs_the_agent_and_has_what_surrounds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        let section = config::Compile {
+            proxy: config::Proxy {
+                http: "http://me:secret@proxy:3128".to_owned(),
+                https: "http://proxy:3128".to_owned(),
+                no: vec![".svc".to_owned()],
+            },
+            ..config::Compile::default()
+        };
+        let mut settings = settings();
+        settings.surroundings = Surroundings::read(&section, &settings.delivery_address).unwrap();
+        settings.compile_limits = section.limits.clone();
+        let own = ("https_proxy".to_owned(), "http://own".to_owned());
+        let spec = CompileSpec {
+            key: CompileKey::new(Digest::of(b"compile")),
+            tenant: Tenant::default_tenant(),
+            image: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
+            command: ["/bin/sh", "-c", "go build"].map(str::to_owned).into(),
+            env: vec![own],
+            working_dir: Some("/chaincode".to_owned()),
+            user: None,
+            resolution: Resolution::default(),
+            input: None,
+            log: Spool::create(&store).await.unwrap(),
+        };
+        let body = compile(&spec, &settings, Some(2));
+        assert_eq!(body.entrypoint.unwrap(), ["/run/peitho/bin/peitho"]);
+        let command = body.cmd.unwrap();
+        assert_eq!(command[..3], ["agent", "compile", "--address"]);
+        assert_eq!(
+            command[command.len() - 4..],
+            ["--", "/bin/sh", "-c", "go build"]
+        );
+        let env = body.env.unwrap();
+        let count = |prefix: &str| env.iter().filter(|it| it.starts_with(prefix)).count();
+        assert!(env.contains(&"HTTP_PROXY=http://me:secret@proxy:3128".to_owned()));
+        assert!(env.contains(&"https_proxy=http://own".to_owned()) && count("https_proxy=") == 1);
+        assert!(env.contains(&"no_proxy=peitho,.svc".to_owned()), "{env:?}");
+        assert!(env.contains(&"GOCACHE=/run/peitho/home/.cache/go-build".to_owned()));
+        let host = body.host_config.unwrap();
+        assert_eq!(host.memory, Some(4 << 30));
+        assert_eq!(host.nano_cpus, Some(2_000_000_000), "as many as there are");
+        let labels = body.labels.unwrap();
+        assert_eq!(labels[names::COMPILE_KEY], spec.key.to_string());
     }
 
     #[test]

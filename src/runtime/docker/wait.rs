@@ -43,7 +43,8 @@ impl Engine {
         loop {
             match sight {
                 Sight::There(State::Exited(exit)) => {
-                    tracing::info!(container = %key, code = exit.code, "chaincode ended");
+                    let (code, why) = (exit.code, self.why_ended(follow.id()).await);
+                    tracing::info!(container = %key, code, why, "chaincode ended");
                     return Ok(exit);
                 }
                 Sight::There(State::NeverStarted(reason)) => {
@@ -58,6 +59,12 @@ impl Engine {
             follow.change().await;
             sight = self.sight(&mut follow).await?;
         }
+    }
+
+    /// What the code of a process alone does not tell.
+    async fn why_ended(&self, id: &str) -> Option<&'static str> {
+        let state = self.look_once(id).await.ok()??.state?;
+        (state.oom_killed == Some(true)).then_some("out of memory")
     }
 
     /// Waits until the container `key` is more than created.
