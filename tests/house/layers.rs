@@ -30,6 +30,9 @@ const AGENT_MAY_USE: &[&str] = &["archive", "config", "names"];
 const CRATES: &[(&str, &[&str])] = &[
     ("kube", &["runtime"]),
     ("k8s_openapi", &["runtime"]),
+    ("runc", &["runtime"]),
+    ("inotify", &["runtime"]),
+    ("nix", &["runtime"]),
     (
         "axum",
         &["admin", "delivery", "engine_api", "listener", "serve"],

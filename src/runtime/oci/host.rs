@@ -1,28 +1,25 @@
 //! The containers of this host as Peitho sees them. A launch is known by its directory and nothing else: a [`Host`] that is
 //! opened finds those of an earlier process, and what died with its shim is cleaned at once. `runtime::oci` calls it.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::process::Signal;
 use tokio::task::{AbortHandle, spawn_blocking};
-use tokio_util::task::TaskTracker;
 
 use super::ending::Ending;
-use super::launch::Launch;
-use super::logs;
-use super::order::{Limitation, Order};
+use super::error::{Error, StartError, file, stuck};
+use super::launches::{Launches, private};
+use super::order::Order;
 use super::place::{self, Id, Mark, Place};
 use super::plan::Plan;
 use super::program::RuntimeProgram;
-use super::watch::{Event, Sight, Watch};
+use super::{logs, tree};
 use crate::runtime::LogStream;
 
 /// How long a shim may take to end its container before it is itself killed and cleaned up after.
@@ -31,47 +28,6 @@ const ORDERLY: Duration = Duration::from_secs(10);
 const CLEANING: Duration = Duration::from_secs(30);
 /// How many launches are looked at at once when a host is opened.
 const AT_ONCE: usize = 8;
-
-/// What goes wrong with this host's containers.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file or directory cannot be used.
-    #[error("{path}: {source}")]
-    File {
-        /// Which.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process has the directory.
-    #[error("{0} is in use by another Peitho")]
-    InUse(String),
-    /// The kernel gives no watch.
-    #[error("cannot watch containers: {0}: see `sysctl fs.inotify`")]
-    Watch(io::Error),
-    /// What belongs to a container cannot be removed.
-    #[error("container {id} is not gone: {reason}")]
-    Stuck {
-        /// Which.
-        id: Id,
-        /// The last word of whoever tried.
-        reason: String,
-    },
-}
-
-/// Why a container did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// It was started before.
-    #[error("container {0} was started already")]
-    Started(Id),
-    /// The process never ran: the reason in the words of the runtime.
-    #[error("{0}")]
-    NeverStarted(String),
-    /// This host's side failed.
-    #[error(transparent)]
-    Host(#[from] Error),
-}
 
 /// What a container is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,21 +42,11 @@ pub enum State {
 
 /// The containers of one directory.
 pub struct Host {
-    shared: Arc<Shared>,
+    launches: Arc<Launches>,
+    runtime: RuntimeProgram,
     following: AbortHandle,
     /// Locked while this lives.
     _lock: File,
-}
-
-/// What the tasks need too.
-struct Shared {
-    directory: PathBuf,
-    runtime: RuntimeProgram,
-    program: PathBuf,
-    watch: Watch,
-    launches: Mutex<HashMap<Id, Arc<Launch>>>,
-    told: Mutex<HashSet<&'static str>>,
-    tasks: TaskTracker,
 }
 
 impl Drop for Host {
@@ -123,48 +69,33 @@ impl Host {
         let owned = directory.to_owned();
         let (directory, lock, found) = spawn_blocking(move || prepare(&owned))
             .await
-            .expect("no panic")?;
-        let (watch, sight) = Watch::new().map_err(Error::Watch)?;
-        let shared = Arc::new(Shared {
-            directory,
-            runtime: runtime.clone(),
-            program: program.to_owned(),
-            watch,
-            launches: Mutex::default(),
-            told: Mutex::default(),
-            tasks: TaskTracker::new(),
-        });
-        let following = tokio::spawn(follow(Arc::clone(&shared), sight)).abort_handle();
+            .expect("looking at files does not panic")?;
+        let (launches, sight) = Launches::new(directory, program.to_owned())?;
+        let launches = Arc::new(launches);
+        let following = tokio::spawn(Arc::clone(&launches).follow(sight)).abort_handle();
         let host = Self {
-            shared,
+            launches,
+            runtime: runtime.clone(),
             following,
             _lock: lock,
         };
-        let shared = &host.shared;
-        let looks = found.into_iter().map(|id| async move {
-            let launch = shared.register(&id)?;
-            if let Err(reason) = launch.settle(&shared.program).await {
-                tracing::error!(container = %id, reason, "cannot clean up after a container");
-            }
-            launch.adopt();
-            Ok(())
-        });
-        let looks: Vec<_> = stream::iter(looks)
+        let adopted: Vec<_> = stream::iter(&found)
+            .map(|id| host.launches.adopt(id))
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        looks.into_iter().collect::<Result<(), Error>>()?;
+        adopted.into_iter().collect::<Result<(), Error>>()?;
         Ok(host)
     }
 
     /// The containers that were started and not removed.
     pub fn ids(&self) -> Vec<Id> {
-        self.shared.launches().keys().cloned().collect()
+        self.launches.ids()
     }
 
     /// The directory of container `id`, for what its owner keeps beside the launch; made by whoever needs it first.
     pub fn directory(&self, id: &Id) -> PathBuf {
-        place::container(&self.shared.directory, id)
+        place::container(self.launches.directory(), id)
     }
 
     /// Starts container `id`; returns when its process runs. Goes on when the future is dropped.
@@ -173,37 +104,35 @@ impl Host {
     /// [`StartError::NeverStarted`] with the runtime's words: nothing is left then but output and ending.
     /// [`StartError::Started`], [`StartError::Host`].
     pub async fn start(&self, id: &Id, plan: &Plan) -> Result<(), StartError> {
-        let shared = Arc::clone(&self.shared);
+        let launches = Arc::clone(&self.launches);
         let order = Order {
             id: id.clone(),
-            runtime: self.shared.runtime.clone(),
-            state: place::state(&self.shared.directory),
-            mark: Mark::of(&self.shared.directory, id),
+            runtime: self.runtime.clone(),
+            state: place::state(self.launches.directory()),
+            mark: Mark::of(self.launches.directory(), id),
             plan: plan.clone(),
         };
-        let starting = self
-            .shared
-            .tasks
-            .spawn(async move { shared.start(order).await });
+        let tasks = self.launches.tasks();
+        let starting = tasks.spawn(async move { launches.start(order).await });
         starting.await.expect("a start does not panic")
     }
 
     /// What container `id` is doing; `None` when it was not started.
     pub fn state(&self, id: &Id) -> Option<State> {
-        Some(self.shared.launch(id)?.state())
+        Some(self.launches.get(id)?.state())
     }
 
     /// Waits for the end of container `id`, for its whole life if need be. `None` when there is none such, or it was removed
     /// before anybody knew how it ended.
     pub async fn ended(&self, id: &Id) -> Option<Ending> {
-        let mut seen = self.shared.launch(id)?.seen();
+        let mut seen = self.launches.get(id)?.seen();
         let ended = seen.wait_for(|seen| seen.ending.is_some()).await.ok()?;
         ended.ending.clone()
     }
 
     /// The output of container `id`, from the first byte kept to its end. Empty when there is no such container.
     pub fn logs(&self, id: &Id) -> LogStream {
-        match self.shared.launch(id) {
+        match self.launches.get(id) {
             Some(launch) => logs::follow(launch.place().clone(), launch.seen()),
             None => Box::pin(stream::empty()),
         }
@@ -214,7 +143,7 @@ impl Host {
     /// # Errors
     /// [`Error::File`] when its shim cannot be told.
     pub async fn signal(&self, id: &Id, signal: Signal) -> Result<(), Error> {
-        match self.shared.launch(id) {
+        match self.launches.get(id) {
             Some(launch) => launch.signal(signal).await,
             None => Ok(()),
         }
@@ -225,7 +154,7 @@ impl Host {
     /// # Errors
     /// [`Error::Stuck`].
     pub async fn kill(&self, id: &Id) -> Result<(), Error> {
-        let Some(launch) = self.shared.launch(id) else {
+        let Some(launch) = self.launches.get(id) else {
             return Ok(());
         };
         let told = launch.signal(Signal::KILL).await;
@@ -234,7 +163,7 @@ impl Host {
         }
         tracing::warn!(container = %id, error = ?told.err(), "a shim does not end its container: it is killed");
         launch.kill_shim().await;
-        match launch.settle(&self.shared.program).await {
+        match launch.settle(self.launches.program()).await {
             Ok(())
                 if launch
                     .wait_for(CLEANING, |seen| seen.ending.is_some())
@@ -253,10 +182,10 @@ impl Host {
     /// # Errors
     /// [`Error::Stuck`], [`Error::File`]: to be called again.
     pub async fn clear(&self, id: &Id) -> Result<(), Error> {
-        if let Some(launch) = self.shared.launch(id) {
+        if let Some(launch) = self.launches.get(id) {
             self.kill(id).await?;
             if !launch.wait_for(CLEANING, |seen| seen.clean).await
-                && let Err(reason) = launch.settle(&self.shared.program).await
+                && let Err(reason) = launch.settle(self.launches.program()).await
             {
                 return Err(stuck(id, &reason));
             }
@@ -264,8 +193,8 @@ impl Host {
                 return Err(stuck(id, "its shim does not come to an end"));
             }
         }
-        delete(Place::of(&self.shared.directory, id).path().to_owned()).await?;
-        self.shared.launches().remove(id);
+        delete(Place::of(self.launches.directory(), id).path().to_owned()).await?;
+        self.launches.forget(id);
         Ok(())
     }
 
@@ -276,141 +205,6 @@ impl Host {
     pub async fn remove(&self, id: &Id) -> Result<(), Error> {
         self.clear(id).await?;
         delete(self.directory(id)).await
-    }
-}
-
-impl Shared {
-    fn launches(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Arc<Launch>>> {
-        self.launches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn launch(&self, id: &Id) -> Option<Arc<Launch>> {
-        self.launches().get(id).cloned()
-    }
-
-    /// Watches the launch of `id`, whose directory is there.
-    fn register(&self, id: &Id) -> Result<Arc<Launch>, Error> {
-        let launch = Arc::new(Launch::new(id, Place::of(&self.directory, id)));
-        // Known before there can be events for it.
-        self.launches().insert(id.clone(), Arc::clone(&launch));
-        self.watch.add(id, launch.place()).map_err(Error::Watch)?;
-        Ok(launch)
-    }
-
-    async fn start(&self, order: Order) -> Result<(), StartError> {
-        let id = order.id.clone();
-        let place = Place::of(&self.directory, &id);
-        let owner = place::container(&self.directory, &id);
-        let prepared = spawn_blocking(move || {
-            private(&owner)?;
-            DirBuilder::new()
-                .mode(0o700)
-                .create(place.path())
-                .map_err(|error| file(place.path(), error))?;
-            order
-                .write(&place)
-                .map_err(|error| file(&place.order(), error))
-        });
-        match prepared.await.expect("no panic") {
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(StartError::Started(id));
-            }
-            prepared => prepared?,
-        }
-        let launch = self.register(&id)?;
-        let started = launch.start(&self.program, &self.tasks).await;
-        match started {
-            Ok(limitations) => {
-                for limitation in limitations {
-                    self.tell(&limitation);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if let Err(reason) = launch.settle(&self.program).await {
-                    tracing::error!(container = %id, reason, "cannot clean up after a start that failed");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Says once what containers have to do without on this host.
-    fn tell(&self, limitation: &Limitation) {
-        let (kind, reason, meaning) = match limitation {
-            Limitation::Cgroup { reason } => (
-                "cgroup",
-                reason,
-                "containers run without limits of memory and CPU",
-            ),
-            Limitation::Overlay { reason } => (
-                "overlay",
-                reason,
-                "layers are copied for each container: slower, and larger on the disk",
-            ),
-            Limitation::User { reason } => (
-                "user",
-                reason,
-                "containers run as the user of this process, whatever their images say",
-            ),
-        };
-        let first = self
-            .told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(kind);
-        if first {
-            tracing::warn!(reason, "{meaning}");
-        }
-    }
-}
-
-/// Brings what the watch sees to the launches, for as long as the host lives.
-async fn follow(shared: Arc<Shared>, mut sight: Sight) {
-    loop {
-        let event = match shared.watch.next(&mut sight).await {
-            Ok(event) => event,
-            Err(error) => {
-                tracing::error!(%error, "cannot watch containers any more");
-                return;
-            }
-        };
-        match event {
-            Event::Output(id) => {
-                if let Some(launch) = shared.launch(&id) {
-                    launch.grew();
-                }
-            }
-            Event::Ended(id) => {
-                if let Some(launch) = shared.launch(&id) {
-                    launch.note_ending().await;
-                }
-            }
-            Event::Free(id) => {
-                if let Some(launch) = shared.launch(&id) {
-                    shared.settle(launch);
-                }
-            }
-            Event::Overflow => {
-                let all: Vec<_> = shared.launches().values().cloned().collect();
-                for launch in all {
-                    launch.grew();
-                    shared.settle(launch);
-                }
-            }
-        }
-    }
-}
-
-impl Shared {
-    /// Looks after a launch whose shim may be gone, in a task of its own.
-    fn settle(&self, launch: Arc<Launch>) {
-        let program = self.program.clone();
-        self.tasks.spawn(async move {
-            if let Err(reason) = launch.settle(&program).await {
-                tracing::error!(container = %launch.id(), reason, "cannot clean up after a container");
-            }
-        });
     }
 }
 
@@ -429,7 +223,7 @@ fn prepare(directory: &Path) -> Result<(PathBuf, File, Vec<Id>), Error> {
         .map_err(|error| file(&path, error))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(Errno::WOULDBLOCK) => {
             return Err(Error::InUse(directory.display().to_string()));
         }
         Err(error) => return Err(file(&path, error.into())),
@@ -446,31 +240,7 @@ fn prepare(directory: &Path) -> Result<(PathBuf, File, Vec<Id>), Error> {
     Ok((directory, lock, found))
 }
 
-/// Makes a directory for this user alone, with those above it.
-fn private(path: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| file(path, error))
-}
-
 async fn delete(path: PathBuf) -> Result<(), Error> {
-    let deleted =
-        spawn_blocking(move || super::tree::remove(&path).map_err(|error| file(&path, error)));
+    let deleted = spawn_blocking(move || tree::remove(&path).map_err(|error| file(&path, error)));
     deleted.await.expect("removal does not panic")
-}
-
-pub(super) fn file(path: &Path, source: io::Error) -> Error {
-    Error::File {
-        path: path.display().to_string(),
-        source,
-    }
-}
-
-fn stuck(id: &Id, reason: &str) -> Error {
-    Error::Stuck {
-        id: id.clone(),
-        reason: reason.to_owned(),
-    }
 }

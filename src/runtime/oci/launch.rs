@@ -18,7 +18,8 @@ use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use super::ending::Ending;
-use super::host::{Error, StartError, State, file};
+use super::error::{Error, StartError, file};
+use super::host::State;
 use super::lock;
 use super::logs::Progress;
 use super::order::{Limitation, Verdict};
