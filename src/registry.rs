@@ -148,12 +148,6 @@ impl Registries {
         })))
     }
 
-    /// Host, user and password of each registry that asks for one.
-    pub fn logins(&self) -> impl Iterator<Item = (&str, &str, &SecretString)> {
-        let logins = self.0.logins.iter();
-        logins.map(|(host, login)| (host.as_str(), login.username.as_str(), &login.password))
-    }
-
     /// Manifest and configuration of `name`: of the held image, as Docker prefers what is local; else of its
     /// registry, for linux on this machine's architecture, bounded to ten seconds. There a found image is remembered
     /// for five minutes, an unknown one for half a minute.

@@ -130,7 +130,7 @@ pub(super) async fn start(
         parts.start_oci(delivery, &mut started).await?;
     }
     if roles.use_runtime(RuntimeKind::Docker) {
-        parts.start_docker(delivery, &mut started).await?;
+        parts.start_docker(roles, delivery, &mut started).await?;
     } else if config.docker != config::Docker::default() {
         tracing::warn!(
             endpoint = config.docker.endpoint,
@@ -240,6 +240,7 @@ impl Parts<'_> {
 
     async fn start_docker(
         &self,
+        roles: Roles,
         delivery: SocketAddr,
         started: &mut Started,
     ) -> anyhow::Result<()> {
@@ -262,12 +263,15 @@ impl Parts<'_> {
             compile_timeout: Duration::from_secs(config.compile.timeout_seconds),
             surroundings: self.surroundings.clone(),
             logins: logins.collect(),
-            program: own_program()?,
+            program: std::env::current_exe().context("this program's own file")?,
         };
         let (store, grants) = (self.store.clone(), self.grants.clone());
         let docker = Docker::connect(&config.docker, settings, store, grants)
             .await
             .context("the runtime docker")?;
+        if roles.compile == RuntimeKind::Docker {
+            docker.check_compiles().context("compile.runtime docker")?;
+        }
         started.delivery.push(address);
         let found = format!("engine {}", config.docker.endpoint);
         started.add(RuntimeKind::Docker, docker, found);

@@ -32,6 +32,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("kube", &["runtime"]),
     ("k8s_openapi", &["runtime"]),
     ("bollard", &["runtime"]),
+    ("runc", &["runtime"]),
+    ("inotify", &["runtime"]),
+    ("nix", &["runtime"]),
     (
         "axum",
         &["admin", "delivery", "engine_api", "listener", "serve"],

@@ -31,7 +31,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap()).await
+    }
+
+    /// With the containers' directory in `directory`.
+    pub(crate) async fn on(directory: tempfile::TempDir) -> Self {
         let base = directory.path().join("base");
         busybox(&base);
         let path = directory.path().join("oci");
@@ -68,6 +72,10 @@ impl World {
             .join("containers")
             .join(id.to_string())
             .join("launch")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// A directory for a test's own files.
@@ -138,15 +146,7 @@ impl World {
 
     /// The process id of the shim of `id`.
     pub(crate) fn shim(&self, id: &Id) -> i32 {
-        let arguments = format!("\0shim\0run\0{}\0", self.launch(id).display());
-        let is_it = |pid: &i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).ends_with(&arguments)
-        };
-        let pids = names(Path::new("/proc"))
-            .into_iter()
-            .filter_map(|name| name.parse().ok());
-        pids.into_iter().find(is_it).unwrap()
+        find_shim(&self.launch(id)).unwrap()
     }
 
     /// No process, mount, cgroup or state of any container is left; with `files`, none of their files either.
@@ -165,15 +165,48 @@ impl World {
     }
 }
 
+/// What a case that failed leaves behind.
+impl Drop for World {
+    fn drop(&mut self) {
+        for name in names(&self.directory.join("containers")) {
+            let launch = self.launch(&name.parse().unwrap());
+            if launch.exists() {
+                let shim = find_shim(&launch);
+                shim.into_iter().for_each(kill);
+                let _ = Command::new(program())
+                    .args(["shim", "clean"])
+                    .arg(launch)
+                    .status();
+            }
+        }
+    }
+}
+
+/// The process id of the shim of a launch.
+fn find_shim(launch: &Path) -> Option<i32> {
+    let arguments = format!("\0shim\0run\0{}\0", launch.display());
+    let is_it = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).ends_with(&arguments)
+    };
+    let pids = names(Path::new("/proc"))
+        .into_iter()
+        .filter_map(|name| name.parse().ok());
+    pids.into_iter().find(is_it)
+}
+
 pub(crate) async fn open(directory: &Path) -> Host {
+    Host::open(directory, &runtime(), &program(), Path::new("/"))
+        .await
+        .unwrap()
+}
+
+pub(crate) fn runtime() -> RuntimeProgram {
     let runtime = match std::env::var_os(RUNTIME) {
         Some(path) => RuntimeProgram::at(Path::new(&path)),
         None => RuntimeProgram::find(),
     };
-    let runtime = runtime.expect("these tests need a container runtime");
-    Host::open(directory, &runtime, &program(), Path::new("/"))
-        .await
-        .unwrap()
+    runtime.expect("these tests need a container runtime")
 }
 
 pub(crate) fn program() -> PathBuf {

@@ -135,17 +135,15 @@ impl Make<'_> {
         // A user namespace of one user has no groups to set.
         let groups = (self.rights == Rights::Root).then(|| self.user.groups.clone());
         user.set_additional_gids(groups);
-        let working_dir = match plan.working_dir.as_str() {
-            "" => "/",
-            path => path,
-        };
+        // Docker takes a relative one for one below `/`.
+        let working_dir = Path::new("/").join(&plan.working_dir);
         let mut process = Process::default();
         process
             .set_terminal(Some(false))
             .set_user(user)
             .set_args(Some(plan.args.clone()))
             .set_env(Some(self.environment()))
-            .set_cwd(working_dir.into())
+            .set_cwd(working_dir)
             .set_capabilities(Some(sets))
             .set_no_new_privileges(Some(true))
             .set_rlimits(None);

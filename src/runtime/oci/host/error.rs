@@ -1,9 +1,9 @@
-//! What goes wrong with the containers of this host, and how it is said.
+//! What can go wrong with the containers of a host, as its owner tells it apart.
 
 use std::io;
 use std::path::Path;
 
-use super::Id;
+use super::place::Id;
 
 /// What goes wrong with this host's containers.
 #[derive(Debug, thiserror::Error)]

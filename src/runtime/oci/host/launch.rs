@@ -17,13 +17,13 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
+use super::State;
 use super::ending::Ending;
-use super::error::file;
+use super::error::{Error, StartError, file};
 use super::lock;
 use super::logs::Progress;
 use super::order::{Limitation, Verdict};
 use super::place::{Id, Place};
-use super::{Error, StartError, State};
 
 /// More than any verdict has.
 const VERDICT_BYTES: u64 = 64 * 1024;

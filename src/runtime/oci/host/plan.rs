@@ -17,7 +17,7 @@ pub struct Plan {
     pub args: Vec<String>,
     /// The environment; of equal names the last wins. `PATH`, `HOSTNAME` and `HOME` are added where missing, as Docker does.
     pub env: Vec<(String, String)>,
-    /// Where the command begins; made when it is not there. Empty is `/`.
+    /// Where the command begins, seen from `/`; made when it is not there.
     pub working_dir: String,
     /// Docker's `USER`: empty for root, `user` or `user:group`, each a number or a name of the image's `/etc/passwd` and
     /// `/etc/group`.

@@ -13,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal,
-    set_child_subreaper, setsid, waitpid,
+    set_child_subreaper, setsid, umask, waitpid,
 };
 
 use super::cgroups::Cgroups;
@@ -61,6 +61,8 @@ fn say(line: &str) {
 fn supervise(place: &Place) -> Result<(), String> {
     // What is sent to Peitho's session and group is not meant for containers.
     setsid().map_err(|error| format!("cannot leave the session: {error}"))?;
+    // What the runtime makes in the root file system is for every user of the container, whatever Peitho's own rule is.
+    umask(Mode::WGRP | Mode::WOTH);
     lock::become_shim(place)
         .map_err(|error| format!("cannot be the shim of {}: {error}", place.path().display()))?;
     let order =
