@@ -201,7 +201,7 @@ impl Host {
         if launch.wait_for(ORDERLY, |seen| seen.ending.is_some()).await {
             return Ok(());
         }
-        tracing::warn!(container = %id, error = ?told.err(), "a shim does not end its container: it is killed");
+        tracing::warn!(launch = %id, error = ?told.err(), "a shim does not end its container: it is killed");
         launch.kill_shim().await;
         match launch.settle(self.launches.program()).await {
             Ok(())

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::place::Place;
 use super::plan::Plan;
 
-/// The names of the files, all of which [`write`] makes.
+/// The names of the files, all of which [`write()`] makes.
 pub(super) const NAMES: [&str; 3] = ["hosts", "resolv.conf", "hostname"];
 
 const NO_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost\n";

@@ -126,7 +126,7 @@ impl Launches {
                 let place = Place::of(&self.directory, &id);
                 let removed = spawn_blocking(move || tree::remove(place.path())).await;
                 if let Err(error) = removed.expect("removal does not panic") {
-                    tracing::error!(container = %id, %error, "cannot remove a launch that did not begin");
+                    tracing::error!(launch = %id, %error, "cannot remove a launch that did not begin");
                 }
                 Err(error.into())
             }
@@ -136,7 +136,7 @@ impl Launches {
     /// Cleans up after a launch, if its shim is dead.
     async fn look_after(&self, launch: &Launch) {
         if let Err(reason) = launch.settle(&self.program).await {
-            tracing::error!(container = %launch.id(), reason, "cannot clean up after a container");
+            tracing::error!(launch = %launch.id(), reason, "cannot clean up after a container");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::fs;
 
 use nix::errno::Errno;
+// That of rustix, which everything else here uses, is unsafe: it can part a thread from the process's open files too.
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getegid, geteuid};
