@@ -52,3 +52,18 @@ impl fmt::Display for HostName {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_harmless_path_component() {
+        for good in ["a", "0-9", &"f".repeat(63)] {
+            assert!(good.parse::<HostName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "A", "-a", "a_b", "é", &"f".repeat(64)] {
+            assert!(bad.parse::<HostName>().is_err(), "{bad}");
+        }
+    }
+}

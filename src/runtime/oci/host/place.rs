@@ -143,18 +143,3 @@ impl Place {
         self.bundle().join("etc").join(name)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_one_harmless_path_component() {
-        for good in ["a", "0-9", &"f".repeat(64)] {
-            assert!(good.parse::<Id>().is_ok(), "{good}");
-        }
-        for bad in ["", ".", "..", "a/b", "A", "-a", "a_b", "é", &"f".repeat(65)] {
-            assert!(bad.parse::<Id>().is_err(), "{bad}");
-        }
-    }
-}
