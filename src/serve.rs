@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Check};
 use crate::compile::{self, Compiles};
-use crate::config::{Addresses, Config};
+use crate::config::{Addresses, Config, Surrounding};
 use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
@@ -61,18 +61,27 @@ struct Server {
 
 /// Puts the parts together, from the bottom to the top.
 async fn start(config: &Config) -> anyhow::Result<Server> {
-    let roles = config.roles(runtimes::surrounding());
+    let surrounding = Surrounding::found();
+    let roles = config.roles(surrounding);
     // The addresses first: the quickest mistakes to tell.
     let bound = Listeners::bind(&config.listen.addresses(roles.reach())).await?;
     let additions = Additions::read(config)?;
 
-    let store = Store::open(&config.store.directory).await?;
+    let directory = config.store.place(surrounding);
+    let store = Store::open(&directory).await?;
     let registries = Registries::new(&config.images.registries, store.clone()).await?;
     let images = Images::new(store.clone(), registries.clone());
 
     let delivery = bound.delivery.addr;
-    let (runtimes, grants) =
-        runtimes::start(config, roles, delivery, &store, &registries, additions).await?;
+    let (runtimes, grants) = runtimes::start(
+        config,
+        roles,
+        delivery,
+        (&directory, &store),
+        &registries,
+        additions,
+    )
+    .await?;
     let tls = delivery::tls::server_config(
         &runtimes.material.ca_cert_pem,
         &runtimes.material.ca_key_pem,
@@ -128,7 +137,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     tracing::info!(
         engine_api = %bound.engine_api.addr, delivery = %bound.delivery.addr, admin = %bound.admin.addr,
-        runtime = %runtimes.chosen, store = %config.store.directory.display(), version = env!("CARGO_PKG_VERSION"),
+        runtime = %runtimes.chosen, store = %directory.display(), version = env!("CARGO_PKG_VERSION"),
         "serving; peers reach it with CORE_VM_ENDPOINT={}", endpoint(bound.engine_api.addr)
     );
     Ok(Server {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
 use super::{Sources, print};
-use crate::config::Config;
+use crate::config::{Config, Surrounding};
 use crate::names::ImageName;
 use crate::registry::{self, HeldImage};
 use crate::store::Store;
@@ -56,7 +56,7 @@ impl Import {
     /// Imports and tells what.
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
         let (archive, file) = open(&self.file)?;
-        let store = Store::open(&config.store.directory).await?;
+        let store = Store::open(&config.store.place(Surrounding::found())).await?;
         let images = registry::import(&store, archive, self.name).await;
         for (name, image) in images.context(file)? {
             print(&format!("{name} {} {}\n", image.id, shown(image.size())));
@@ -80,7 +80,7 @@ fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, String)> {
 
 /// Prints the held images as a table.
 pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
-    let directory = &config.store.directory;
+    let directory = &config.store.place(Surrounding::found());
     // Opening would make it.
     if !directory.is_dir() {
         bail!("there is no store in {}", directory.display());

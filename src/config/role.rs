@@ -53,6 +53,16 @@ pub enum Surrounding {
     Machine,
 }
 
+impl Surrounding {
+    /// Of this process: Kubernetes tells its pods.
+    pub fn found() -> Self {
+        match std::env::var_os("KUBERNETES_SERVICE_HOST") {
+            Some(_) => Self::Cluster,
+            None => Self::Machine,
+        }
+    }
+}
+
 /// Where those come from who talk to the listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {

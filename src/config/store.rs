@@ -2,31 +2,49 @@
 
 use std::path::PathBuf;
 
+use rustix::process::geteuid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
+use super::{Problems, Surrounding};
 
 /// The content-addressed store (design D4).
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Store {
-    /// A directory on a volume that outlives Peitho.
-    pub directory: PathBuf,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self {
-            directory: PathBuf::from("/var/lib/peitho"),
-        }
-    }
+    /// A directory on a volume that outlives Peitho. Unset: `/var/lib/peitho`, and for an ordinary user of a machine
+    /// `peitho` in `$XDG_DATA_HOME`, which mostly is `~/.local/share`.
+    pub directory: Option<PathBuf>,
 }
 
 impl Store {
-    pub(super) fn check(&self, problems: &mut Problems) {
-        if self.directory.as_os_str().is_empty() {
-            problems.add("store.directory", &self.directory, "a directory");
+    /// The directory in force for a Peitho that runs in `surrounding`.
+    pub fn place(&self, surrounding: Surrounding) -> PathBuf {
+        let of_machine = PathBuf::from("/var/lib/peitho");
+        match (&self.directory, surrounding) {
+            (Some(directory), _) => directory.clone(),
+            (None, Surrounding::Cluster) => of_machine,
+            (None, Surrounding::Machine) if geteuid().is_root() => of_machine,
+            (None, Surrounding::Machine) => of_user().unwrap_or(of_machine),
         }
     }
+
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if let Some(directory) = &self.directory
+            && directory.as_os_str().is_empty()
+        {
+            problems.add("store.directory", directory.display(), "a directory");
+        }
+    }
+}
+
+/// By the XDG Base Directory Specification: a relative `XDG_DATA_HOME` counts for nothing.
+fn of_user() -> Option<PathBuf> {
+    let absolute = |name| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    let data = absolute("XDG_DATA_HOME");
+    let data = data.or_else(|| Some(absolute("HOME")?.join(".local/share")));
+    Some(data?.join("peitho"))
 }

@@ -37,7 +37,7 @@ fn later_sources_win() {
     let config = load(yaml, &env, &["store.directory=/flag"]).unwrap();
     assert_eq!(config.log.level, "debug");
     assert_eq!(config.log.format, LogFormat::Json);
-    assert_eq!(config.store.directory, Path::new("/flag"));
+    assert_eq!(config.store.directory.as_deref(), Some(Path::new("/flag")));
     assert_eq!(config.compile.parallel, 4);
 }
 

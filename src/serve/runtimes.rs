@@ -2,14 +2,14 @@
 //! finds itself (design D2). `serve` calls it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
-use crate::config::{self, Config, Roles, RuntimeKind, Surrounding};
+use crate::config::{self, Config, Roles, RuntimeKind};
 use crate::grant::Grants;
 use crate::names::{Digest, InstanceName};
 use crate::registry::Registries;
@@ -21,14 +21,6 @@ use crate::store::Store;
 
 /// The file of the [`InstanceMaterial`] where there is no cluster to keep it, in the store's directory.
 const INSTANCE_FILE: &str = "instance.json";
-
-/// Where Peitho runs: Kubernetes tells its pods.
-pub(super) fn surrounding() -> Surrounding {
-    match std::env::var_os("KUBERNETES_SERVICE_HOST") {
-        Some(_) => Surrounding::Cluster,
-        None => Surrounding::Machine,
-    }
-}
 
 /// The runtimes in use, and what they share with the listeners.
 pub(super) struct Runtimes {
@@ -75,6 +67,8 @@ impl Additions {
 /// What all runtimes are made with.
 struct Parts<'a> {
     config: &'a Config,
+    /// Of the store.
+    directory: &'a Path,
     instance: InstanceName,
     material: &'a InstanceMaterial,
     surroundings: Surroundings,
@@ -83,7 +77,7 @@ struct Parts<'a> {
     grants: Grants,
 }
 
-/// Starts what `roles` need. `delivery` is where the delivery listener is bound.
+/// Starts what `roles` need. `delivery` is where the delivery listener is bound, `directory` that of `store`.
 ///
 /// # Errors
 /// In one line that says what is missing and how to get it.
@@ -91,7 +85,7 @@ pub(super) async fn start(
     config: &Config,
     roles: Roles,
     delivery: SocketAddr,
-    store: &Store,
+    (directory, store): (&Path, &Store),
     registries: &Registries,
     additions: Additions,
 ) -> anyhow::Result<(Runtimes, Grants)> {
@@ -104,7 +98,7 @@ pub(super) async fn start(
         }
         false => None,
     };
-    let material = material(config, &instance, connection.as_ref()).await?;
+    let material = material(directory, &instance, connection.as_ref()).await?;
     let grants = Grants::new(*material.token_key.expose_secret());
     let Additions {
         templates,
@@ -112,6 +106,7 @@ pub(super) async fn start(
     } = additions;
     let parts = Parts {
         config,
+        directory,
         instance,
         material: &material,
         surroundings,
@@ -160,7 +155,7 @@ pub(super) async fn start(
 
 /// Keys and certificate authority, from the cluster where there is one.
 async fn material(
-    config: &Config,
+    directory: &Path,
     instance: &InstanceName,
     connection: Option<&kubernetes::Connection>,
 ) -> anyhow::Result<InstanceMaterial> {
@@ -168,7 +163,7 @@ async fn material(
         let loaded = kubernetes::load_or_create(it.client.clone(), &it.namespace, instance);
         return Ok(loaded.await?);
     }
-    let path = config.store.directory.join(INSTANCE_FILE);
+    let path = directory.join(INSTANCE_FILE);
     let instance = instance.clone();
     let read = tokio::task::spawn_blocking(move || InstanceMaterial::of_file(&path, &instance));
     Ok(read.await??)
@@ -215,12 +210,12 @@ impl Parts<'_> {
     }
 
     async fn start_oci(&self, delivery: SocketAddr, started: &mut Started) -> anyhow::Result<()> {
-        let Config { oci, store, .. } = self.config;
+        let oci = &self.config.oci;
         let address = on_this_machine(delivery);
         let settings = oci::Settings {
             peitho: own_program()?,
             program: oci.program.clone(),
-            directory: (oci.directory.clone()).unwrap_or_else(|| store.directory.join("oci")),
+            directory: (oci.directory.clone()).unwrap_or_else(|| self.directory.join("oci")),
             cgroup_parent: oci.cgroup_parent.clone(),
             instance: self.instance.clone(),
             delivery_address: address.clone(),

@@ -83,6 +83,44 @@ pub fn main_job(assets: &Assets, fabric: &Fabric, peer: usize, name: &str) -> Re
     })
 }
 
+/// What [`one_invoke()`] saw.
+#[derive(Debug)]
+pub struct OneInvoke {
+    /// What `Get` answered after `Put key value`.
+    pub value: String,
+    /// The times.
+    pub steps: Steps,
+}
+
+impl OneInvoke {
+    /// Asserts that it saw what it must; the times.
+    pub fn expect(self) -> Result<Steps> {
+        ensure!(
+            self.value == "value",
+            "Get after Put answered {:?}",
+            self.value
+        );
+        Ok(self.steps)
+    }
+}
+
+/// One install, which compiles, one invoke, which launches, its query, and no more.
+pub fn one_invoke(assets: &Assets, fabric: &Fabric, peer: usize, name: &str) -> Result<OneInvoke> {
+    let mut steps = Steps::new();
+    let package = Chaincode::basic()
+        .label(&format!("{name}_1"))
+        .version(name)
+        .package(assets)?;
+    let definition = Definition::new(name, "1", 1);
+    let id = steps.time("install", || fabric.install(peer, &package))?;
+    fabric.approve(peer, &definition, &id)?;
+    fabric.commit(peer, &definition)?;
+    let put = ["Put", "key", "value"];
+    steps.time("first invoke", || fabric.invoke(peer, name, &put))?;
+    let value = fabric.query(peer, name, &["Get", "key"])?;
+    Ok(OneInvoke { value, steps })
+}
+
 /// What [`crash_and_invoke`] saw.
 #[derive(Debug)]
 pub struct Crash {

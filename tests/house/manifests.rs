@@ -124,5 +124,5 @@ fn the_deployment_fits_the_program() {
     );
     let store = container["volumeMounts"].as_array().unwrap().iter();
     let mut paths = store.map(|mount| mount["mountPath"].as_str().unwrap());
-    assert!(paths.any(|path| Path::new(path) == config.store.directory));
+    assert!(paths.any(|path| Path::new(path) == config.store.place(Surrounding::Cluster)));
 }

@@ -3,6 +3,7 @@
 mod legacy;
 mod lifecycle;
 mod roles;
+mod rootless;
 mod server;
 
 use testbed::scenario::PeerEnd::{Killed, Terminated};
@@ -68,6 +69,10 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     (
         "roles_compile_by_oci_and_run_by_docker",
         roles::compile_by_oci_and_run_by_docker,
+    ),
+    (
+        "rootless_main_job_of_an_ordinary_user",
+        rootless::main_job_of_an_ordinary_user,
     ),
     // Peers of 1.4: the network is another from here on.
     ("oci_legacy_main_job_and_upgrade", |c| {

@@ -145,9 +145,13 @@ impl Counterparts {
 
     /// The directory of the store of the `oci` server.
     pub(crate) fn store(&self) -> Result<PathBuf> {
-        let config = self.with_machine(Runtime::Oci, |machine| machine.config())?;
-        let directory = config["store"]["directory"].as_str();
-        Ok(directory.context("no store.directory")?.into())
+        self.with_machine(Runtime::Oci, |machine| Ok(machine.store().to_owned()))
+    }
+
+    /// A further server, of an ordinary user.
+    pub(crate) fn machine_of_user(&self) -> Result<Machine> {
+        let (program, containers) = (peitho::program()?, Containers::OciOfUser);
+        Machine::start(&self.run, program, Log::Info, containers, &[&self.registry])
     }
 
     /// Undoes what a case that failed in the middle did not undo itself.

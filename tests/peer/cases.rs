@@ -10,6 +10,7 @@ mod life_faults;
 mod lifecycle;
 mod outages;
 mod protocol;
+mod roles;
 mod secrets;
 mod startup;
 mod templates;
@@ -159,6 +160,10 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     (
         "templates_that_the_cluster_refuses_are_told_at_the_start",
         templates::templates_that_the_cluster_refuses_are_told_at_the_start,
+    ),
+    (
+        "roles_compile_on_this_machine_and_run_as_a_pod",
+        roles::compile_on_this_machine_and_run_as_a_pod,
     ),
     (
         "refused_start_of_chaincode_ends_attach",

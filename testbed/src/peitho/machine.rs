@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,19 +17,33 @@ use crate::registry::Registry;
 use crate::run::Run;
 use crate::{http, program};
 
+/// `nobody` of Debian.
+const NOBODY: u32 = 65534;
+
 /// What runs the containers of a [`Machine`].
 #[derive(Clone, Copy, Debug)]
 pub enum Containers<'a> {
     /// Peitho itself, by runc.
     Oci,
+    /// The same as an ordinary user.
+    OciOfUser,
     /// An existing Docker Engine.
     Docker(&'a Dockerd),
 }
 
 impl Containers<'_> {
+    /// As the configuration calls it.
+    fn runtime(self) -> &'static str {
+        match self {
+            Self::Oci | Self::OciOfUser => "oci",
+            Self::Docker(_) => "docker",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Oci => "oci",
+            Self::OciOfUser => "user",
             Self::Docker(_) => "docker",
         }
     }
@@ -38,6 +53,7 @@ impl Containers<'_> {
         match self {
             Self::Oci => 18180,
             Self::Docker(_) => 18190,
+            Self::OciOfUser => 18200,
         }
     }
 }
@@ -47,6 +63,8 @@ impl Containers<'_> {
 pub struct Machine {
     process: Process,
     name: String,
+    /// The home of the user who it runs as; `None` for root.
+    home: Option<PathBuf>,
     program: PathBuf,
     config: PathBuf,
     store: PathBuf,
@@ -68,29 +86,44 @@ impl Machine {
             .map(|it| json!({"host": it.address().to_string(), "scheme": "http"}))
             .collect();
         let name = format!("peitho-{}", containers.name());
-        let store = run.data().join(&name);
+        let data = run.data().join(&name);
+        let (program, home, store) = match containers {
+            Containers::OciOfUser => {
+                let copy = run.data().join("peitho-program");
+                fs::copy(&program, &copy)?;
+                fs::create_dir_all(&data)?;
+                chown(&data, Some(NOBODY), Some(NOBODY))?;
+                // Where it is by itself.
+                let store = data.join(".local/share/peitho");
+                (copy, Some(data), store)
+            }
+            _ => (program, None, data),
+        };
         let address = |offset| SocketAddr::from(([127, 0, 0, 1], containers.first_port() + offset));
         let [engine, delivery, admin] = [address(0), address(1), address(2)];
         let mut config = json!({
             "listen": {"engineApi": engine, "delivery": delivery, "admin": admin},
-            "store": {"directory": store},
             "images": {"registries": registries},
             "oci": {"cgroupParent": CGROUP_PARENT},
             "compile": {
-                "runtime": containers.name(),
+                "runtime": containers.runtime(),
                 "abandonedAfterSeconds": ABANDONED_AFTER.as_secs(),
             },
-            "chaincode": {"runtime": containers.name()},
+            "chaincode": {"runtime": containers.runtime()},
             "log": {"level": log.level(), "color": "never"},
         });
+        if home.is_none() {
+            config["store"] = json!({"directory": store});
+        }
         if let Containers::Docker(dockerd) = containers {
             config["docker"] = json!({"endpoint": dockerd.endpoint()});
         }
         let file = run.dir().join(format!("{name}.yml"));
         fs::write(&file, serde_json::to_string_pretty(&config)?)?;
         let machine = Self {
-            process: spawn(run, &name, &program, &file)?,
+            process: spawn(run, &name, home.as_deref(), &program, &file)?,
             name,
+            home,
             program,
             config: file,
             store,
@@ -110,7 +143,8 @@ impl Machine {
 
     /// The same server anew, after it ended or was killed: same configuration, same store.
     pub fn restart(&mut self, run: &Run) -> Result<()> {
-        self.process = spawn(run, &self.name, &self.program, &self.config)?;
+        let home = self.home.as_deref();
+        self.process = spawn(run, &self.name, home, &self.program, &self.config)?;
         self.wait_until_ready()
     }
 
@@ -133,6 +167,11 @@ impl Machine {
             "runc --root {} list",
             self.store.join("oci/state").display()
         )
+    }
+
+    /// The directory of its store.
+    pub fn store(&self) -> &Path {
+        &self.store
     }
 
     /// What it is configured with.
@@ -162,8 +201,24 @@ impl Machine {
     }
 }
 
-fn spawn(run: &Run, name: &str, program: &Path, config: &Path) -> Result<Process> {
-    let mut command = Command::new(program);
+fn spawn(
+    run: &Run,
+    name: &str,
+    home: Option<&Path>,
+    program: &Path,
+    config: &Path,
+) -> Result<Process> {
+    let mut command = match home {
+        None => Command::new(program),
+        Some(home) => {
+            let user = NOBODY.to_string();
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+            command.arg("--inh-caps=-all").arg(program);
+            command.env("HOME", home).env_remove("XDG_DATA_HOME");
+            command
+        }
+    };
     command.arg("serve").arg("--config").arg(config);
     Process::spawn(run, name, command)
 }

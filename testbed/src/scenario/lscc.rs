@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::{MainJob, expect_compiler};
+use super::{MainJob, OneInvoke, expect_compiler};
 use crate::assets::Assets;
 use crate::chaincode::Chaincode;
 use crate::fabric::{ChaincodeId, CliError, Fabric, Lscc};
@@ -97,15 +97,6 @@ pub fn compile_error(
         corrected,
         steps,
     })
-}
-
-/// What [`one_invoke()`] saw.
-#[derive(Debug)]
-pub struct OneInvoke {
-    /// What `Get` answered after `Put key value`.
-    pub value: String,
-    /// The times.
-    pub steps: Steps,
 }
 
 /// From the source of `version` to one invoke and its query, and no more.

@@ -1,30 +1,16 @@
 //! Compiles here, chaincode there.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::json;
-use testbed::{Chaincode, Definition, Network, Steps};
+use testbed::{Network, Steps, scenario};
 
 use crate::world::{Counterparts, Runtime};
 
-/// One install, which compiles, and one invoke, which launches.
 fn install_and_invoke(c: &Counterparts, runtime: Runtime, name: &str) -> Result<Option<Steps>> {
-    let mut steps = Steps::new();
-    let peer = runtime.peer();
-    let package = Chaincode::basic()
-        .label(&format!("{name}_1"))
-        .version(name)
-        .package(&c.assets)?;
-    let definition = Definition::new(name, "1", 1);
-    let answer = c.with_network(Network::V2_1, |fabric| {
-        let id = steps.time("install", || fabric.install(peer, &package))?;
-        fabric.approve(peer, &definition, &id)?;
-        fabric.commit(peer, &definition)?;
-        let put = ["Put", "apart", "together"];
-        steps.time("first invoke", || fabric.invoke(peer, name, &put))?;
-        Ok(fabric.query(peer, name, &["Get", "apart"])?)
+    let seen = c.with_network(Network::V2_1, |fabric| {
+        scenario::one_invoke(&c.assets, fabric, runtime.peer(), name)
     })?;
-    ensure!(answer == "together", "Get answered {answer:?}");
-    Ok(Some(steps))
+    Ok(Some(seen.expect()?))
 }
 
 pub(super) fn compile_by_docker_and_run_by_oci(c: &Counterparts) -> Result<Option<Steps>> {

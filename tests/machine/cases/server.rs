@@ -14,17 +14,17 @@ use super::lifecycle::{BASIC, expect_one_process, invoke_and_query};
 use crate::world::{Counterparts, Runtime};
 
 /// For a compile to run, and for what an end brings about.
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
 /// The directory of the containers.
 fn containers(c: &Counterparts) -> Result<PathBuf> {
     Ok(c.store()?.join("oci/containers"))
 }
 
-/// The names under which peers created what is there now.
-fn names(c: &Counterparts) -> Result<Vec<String>> {
+/// The names under which peers created what is in a directory of containers.
+pub(super) fn names_in(containers: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(containers(c)?)? {
+    for entry in fs::read_dir(containers)? {
         let record = entry?.path().join("record.json");
         let record: Value = serde_json::from_slice(&fs::read(&record)?)
             .with_context(|| format!("{}", record.display()))?;
@@ -170,7 +170,7 @@ pub(super) fn killed_during_a_compile_and_the_next_install_joins(
 pub(super) fn nothing_is_left_when_all_is_removed(c: &Counterparts) -> Result<Option<Steps>> {
     c.end_network();
     let engine = c.engine(Runtime::Oci)?;
-    for name in names(c)? {
+    for name in names_in(&containers(c)?)? {
         engine.order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
     }
     wait::until("no container is left", SOON, None, || {
