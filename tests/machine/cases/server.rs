@@ -208,7 +208,8 @@ fn cgroups(root: &Path) -> Result<Vec<PathBuf>> {
     {
         for entry in fs::read_dir(top).into_iter().flatten() {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
+            // dockerd has one of its own there.
+            if entry.file_name().to_string_lossy().starts_with("peitho-") {
                 found.push(entry.path());
             }
         }
