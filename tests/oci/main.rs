@@ -8,7 +8,6 @@ mod conformance;
 #[path = "../conformance/cases.rs"]
 mod conformance_cases;
 mod faults;
-mod figures;
 mod life;
 mod output;
 mod rootless;

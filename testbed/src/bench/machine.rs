@@ -1,8 +1,9 @@
 //! The figures without a cluster: the `oci` runtime.
 
+use std::fs;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use testbed::engine::{Engine, chaincode_body};
 use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Assets, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say};
@@ -45,23 +46,43 @@ pub(super) fn measure(
     report.figure("rss_idle_oci_mb", rss()?, "", "<= 20");
     installs(assets, &fabric, rounds, "oci", "<= 1.0", report)?;
     let engine = Engine::new(machine.engine());
-    let launches = launches(&engine, &registry.reference(&images.runtime))?;
+    let (launches, memory) = launches(&engine, &registry.reference(&images.runtime))?;
     report.figure("launch_oci_s", median(&launches), " s", "<= 0.3");
+    report.figure("shim_own_mb", median(&memory), "", "<= 2");
     Ok(())
 }
 
-/// From `create` to a process that runs, as a peer orders it.
-fn launches(engine: &Engine, base: &str) -> Result<Vec<f64>> {
+/// Seconds from `create` to a process that runs, as a peer orders it, and what the supervisor of each has for itself in MiB.
+fn launches(engine: &Engine, base: &str) -> Result<(Vec<f64>, Vec<f64>)> {
     let image = "bench-launch-image";
     engine.build_script(image, base, "#!/bin/sh\nexec sleep 1000\n")?;
-    let mut times = Vec::new();
+    let (mut times, mut memory) = (Vec::new(), Vec::new());
     for number in 0..LAUNCHES {
         let name = format!("bench-launch-{number}");
         let begun = Instant::now();
         engine.create(Some(&name), &chaincode_body(image, "bench:1"))?;
         engine.order("POST", &format!("/containers/{name}/start"), &[204])?;
         times.push(begun.elapsed().as_secs_f64());
+        memory.push(own_memory(&name)?);
         engine.order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
     }
-    Ok(times)
+    Ok((times, memory))
+}
+
+/// What the supervisor of the container `name` shares with no other process, in MiB.
+fn own_memory(name: &str) -> Result<f64> {
+    for entry in fs::read_dir("/proc")? {
+        let process = entry?.path();
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let words: Vec<_> = line.split('\0').collect();
+        if words.get(1) != Some(&"shim") || !line.contains(name) {
+            continue;
+        }
+        let rollup = fs::read_to_string(process.join("smaps_rollup"))?;
+        let private = rollup.lines().filter(|line| line.starts_with("Private_"));
+        let kib = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        return Ok(kib.sum::<f64>() / 1024.0);
+    }
+    bail!("no supervisor of {name} runs")
 }
