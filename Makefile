@@ -51,7 +51,7 @@ test: build ## everything, with real peers, Kubernetes and dockerd; as root
 bench: build ## the performance budget: Peitho beside dockerd; as root
 	cargo run --quiet --locked --package testbed -- bench $(if $(ROUNDS),--rounds $(ROUNDS))
 
-demo: build ## a peer installs, runs and queries chaincode; stays until Ctrl-C (ONCE=1 ends; FABRIC=1.4; RUNTIME=kubernetes); as root
+demo: build ## a peer installs, runs and queries chaincode; stays until Ctrl-C (ONCE=1 ends; FABRIC=1.4; RUNTIME=kubernetes or docker); as root
 	cargo run --quiet --locked --package testbed -- demo $(if $(FABRIC),--fabric $(FABRIC)) $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(filter-out 0,$(ONCE)),--once)
 
 clean: ## remove what was built

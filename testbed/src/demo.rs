@@ -1,13 +1,15 @@
 //! Owns the demonstration: from nothing to a stock peer whose chaincode is compiled and run through Peitho, before the eyes of a
 //! person, with the times. Ctrl-C at any moment ends it and leaves nothing.
 //!
-//! `kubernetes` and `machine` start what belongs to a runtime and show it; the main job is the same on each.
+//! `kubernetes`, `machine` and `engine` start what belongs to a runtime and show it; the main job is the same on each.
 
+mod engine;
 mod kubernetes;
 mod machine;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use testbed::peitho::Machine;
 use testbed::{Assets, Chaincode, ChaincodeId, Definition, Fabric, Release, Run, Steps, say};
 
 use crate::foreground::{Ending, foreground};
@@ -22,6 +24,8 @@ pub(crate) enum Runtime {
     Oci,
     /// Pods
     Kubernetes,
+    /// An existing Docker Engine
+    Docker,
 }
 
 /// What runs of a demonstration.
@@ -42,7 +46,7 @@ pub(crate) fn demo(release: Release, runtime: Runtime, ending: Ending) -> Result
     let assets = steps.time("install and build the counterparts", || {
         let assets = Assets::open()?;
         match runtime {
-            Runtime::Oci => machine::prepare(&assets, release)?,
+            Runtime::Oci | Runtime::Docker => machine::prepare(&assets, release)?,
             Runtime::Kubernetes => assets.prepare()?,
         }
         anyhow::Ok(assets)
@@ -52,6 +56,7 @@ pub(crate) fn demo(release: Release, runtime: Runtime, ending: Ending) -> Result
     foreground(&run, ending, || {
         let shown = match runtime {
             Runtime::Oci => machine::start(&assets, &run, release, &mut steps)?,
+            Runtime::Docker => engine::start(&assets, &run, release, &mut steps)?,
             Runtime::Kubernetes => kubernetes::start(&assets, &run, release, &mut steps)?,
         };
         main_job(&assets, shown.fabric(), release, runtime, &mut steps)
@@ -64,6 +69,13 @@ pub(crate) fn demo(release: Release, runtime: Runtime, ending: Ending) -> Result
         }
         Ok(shown)
     })
+}
+
+/// The end of a server's log.
+fn last_lines(machine: &Machine) -> String {
+    let log = machine.process().log();
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 fn play_on(shown: &dyn Shown) {
@@ -92,13 +104,14 @@ impl Runtime {
         match self {
             Self::Oci => "Peitho compiles it, in a container",
             Self::Kubernetes => "Kubernetes compiles it",
+            Self::Docker => "the engine compiles it, in a container",
         }
     }
 
     /// What a launch makes.
     fn unit(self) -> &'static str {
         match self {
-            Self::Oci => "container",
+            Self::Oci | Self::Docker => "container",
             Self::Kubernetes => "pod",
         }
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Assets, Fabric, PeerConfig, Release, Run, Steps, say};
 
-use super::Shown;
+use super::{Shown, last_lines};
 
 /// What runs; in the order in which it ends.
 struct Components {
@@ -68,9 +68,7 @@ impl Shown for Components {
     }
 
     fn log(&self) -> String {
-        let log = self.machine.process().log();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        last_lines(&self.machine)
     }
 
     fn explain(&self) -> Result<()> {
