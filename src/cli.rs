@@ -28,7 +28,7 @@ Examples:
   peitho config show                         what is in force, and where it comes from
   peitho config schema > peitho.schema.json  for editors";
 
-/// Gives Hyperledger Fabric peers the Docker daemon they expect and lets Kubernetes run the chaincode
+/// Gives Hyperledger Fabric peers the Docker daemon they expect and lets Kubernetes, or this machine, run the chaincode
 #[derive(Debug, Parser)]
 #[command(name = "peitho", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Arguments {
@@ -41,7 +41,7 @@ struct Arguments {
 pub enum Command {
     /// Run the server
     Serve(Sources),
-    /// The jobs of this program inside pods; Peitho itself orders them
+    /// The jobs of this program inside pods and other containers; Peitho itself orders them
     #[command(subcommand)]
     Agent(agent::Command),
     /// Check, show and describe the configuration

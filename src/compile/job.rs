@@ -224,7 +224,7 @@ impl Job {
                 Ok(code) => self.exited(code),
                 Err(_) => End::Failed(
                     format!(
-                        "the compile's pod ended with {} before it could report its result",
+                        "the compile's container ended with {} before it could report its result",
                         exit.code
                     )
                     .into(),

@@ -1,5 +1,6 @@
 //! Section `docker`.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use http::uri::Authority;
@@ -63,6 +64,18 @@ impl Docker {
         let authority: Authority = authority.parse().ok()?;
         let is_plain = !authority.as_str().contains('@') && !authority.host().is_empty();
         (is_plain && authority.port_u16().is_some()).then_some(DockerAddress::Tcp(authority))
+    }
+
+    /// Whether its containers are on another machine than this one.
+    pub fn is_elsewhere(&self) -> bool {
+        match self.address() {
+            Some(DockerAddress::Tcp(authority)) => {
+                let host = authority.host().trim_matches(['[', ']']);
+                let is_loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+                !is_loopback && host != "localhost"
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn check(&self, problems: &mut Problems) {

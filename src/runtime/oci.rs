@@ -151,7 +151,9 @@ impl Oci {
     async fn remove_unrecorded(&self) -> Result<(), Error> {
         for name in self.records.unrecorded().await? {
             tracing::info!(container = %name, "a container without a record is removed");
-            self.host.remove(&name).await?;
+            if let Err(error) = self.host.remove(&name).await {
+                tracing::error!(container = %name, %error, "it is not; the next start tries again");
+            }
         }
         Ok(())
     }
@@ -243,8 +245,14 @@ impl Runtime for Oci {
     }
 
     async fn ready(&self) -> Result<(), Error> {
-        // It is this process's own: nothing that it needs can be away.
-        Ok(())
+        // It is this process's own: nothing else that it needs can be away.
+        match self.host.is_watching() {
+            true => Ok(()),
+            false => Err(Error::Unavailable(
+                "containers of this machine are not watched any more; restart Peitho, they go on"
+                    .to_owned(),
+            )),
+        }
     }
 }
 

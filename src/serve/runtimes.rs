@@ -242,6 +242,13 @@ impl Parts<'_> {
         let config = self.config;
         // An engine elsewhere has to be told where this is.
         let address = config.delivery.address.clone();
+        let is_reached = address.is_some() && !delivery.ip().is_loopback();
+        if roles.compile == RuntimeKind::Docker && config.docker.is_elsewhere() && !is_reached {
+            anyhow::bail!(
+                "compiles on the engine {} do not reach this machine: set delivery.address to https://host:port as they can, and listen.delivery to an address that is not the loopback's",
+                config.docker.endpoint
+            );
+        }
         let address = address.unwrap_or_else(|| on_this_machine(delivery));
         let logins = self.registries.logins().map(|(host, username, password)| {
             let login = docker::Login {

@@ -1,4 +1,5 @@
-//! What every runtime must do, as cases against `dyn Runtime`: each runtime's own tests run all of them. Peers depend on
+//! What every runtime must do, as cases against `dyn Runtime`: `tests/oci` and `tests/docker` run all of them; Kubernetes is held to the
+//! same by peers alone, in `tests/peer`. Peers depend on
 //! each of these.
 
 #[path = "subject.rs"]

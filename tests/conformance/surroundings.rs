@@ -143,6 +143,6 @@ pub(super) async fn no_new_privileges(subject: &dyn Subject) {
         .await;
     let text = order.output(&*runtime).await;
     let words: Vec<&str> = text.split_whitespace().collect();
-    assert_eq!(words[..2], ["NoNewPrivs:", "1"], "{text}");
+    assert_eq!(words, ["NoNewPrivs:", "1", "Seccomp:", "2"], "{text}");
     order.removed(&*runtime).await;
 }

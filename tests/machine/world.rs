@@ -42,6 +42,8 @@ impl Runtime {
 pub(crate) struct Counterparts {
     fabric: Mutex<Option<Fabric>>,
     machines: [Mutex<Machine>; 2],
+    /// What they are configured with when nothing is special.
+    configs: [Value; 2],
     dockerd: Dockerd,
     registry: Registry,
     pub(crate) run: Run,
@@ -72,8 +74,10 @@ impl Counterparts {
             start(Containers::Oci)?,
             start(Containers::Docker(&dockerd))?,
         ];
+        let configs = [lock(&machines[0]).config()?, lock(&machines[1]).config()?];
         Ok(Self {
             fabric: Mutex::new(None),
+            configs,
             machines,
             dockerd,
             greetings: Greetings::listen(&run)?,
@@ -124,12 +128,12 @@ impl Counterparts {
         change: impl FnOnce(&mut Value),
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let before = self.with_machine(runtime, |machine| machine.config())?;
+        let before = &self.configs[runtime.peer()];
         let mut config = before.clone();
         change(&mut config);
         self.with_machine(runtime, |machine| machine.reconfigure(&self.run, &config))?;
         let done = work();
-        self.with_machine(runtime, |machine| machine.reconfigure(&self.run, &before))?;
+        self.with_machine(runtime, |machine| machine.reconfigure(&self.run, before))?;
         done
     }
 
@@ -157,10 +161,9 @@ impl Counterparts {
     /// Undoes what a case that failed in the middle did not undo itself.
     pub(crate) fn mend(&self) {
         for runtime in [Runtime::Oci, Runtime::Docker] {
-            let restarted = self.with_machine(runtime, |machine| {
-                machine.process().kill_hard()?;
-                machine.restart(&self.run)
-            });
+            let config = &self.configs[runtime.peer()];
+            let restarted =
+                self.with_machine(runtime, |machine| machine.reconfigure(&self.run, config));
             if let Err(error) = restarted {
                 say(format!("what the case spoiled stays so: {error:#}"));
             }

@@ -24,6 +24,8 @@ use crate::runtime::Error;
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long passing faults are repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For how long after its return an API server may refuse rights that it has not read yet: it answers before that.
+const WARMING: Duration = Duration::from_secs(15);
 
 /// Why a request failed for good.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Failure {
             Self::Status(status) => {
                 let hint = match status.code {
                     401 => "; see whether the service account's token is valid",
-                    403 if status.message.contains("cannot ") => {
+                    403 if denies_rights(&status) => {
                         "; bind the Role of the deployment to Peitho's service account"
                     }
                     404 => "; see whether the namespace exists",
@@ -76,11 +78,12 @@ pub(super) fn unavailable(cause: &str) -> Error {
     ))
 }
 
-/// Sends requests, and remembers when the API server last answered.
+/// Sends requests, and remembers when the API server last answered, and when it last did not.
 #[derive(Debug)]
 pub(super) struct Requests {
     patience: Duration,
     answered: Mutex<Option<Instant>>,
+    missed: Mutex<Option<Instant>>,
 }
 
 impl Default for Requests {
@@ -95,6 +98,7 @@ impl Requests {
         Self {
             patience,
             answered: Mutex::new(None),
+            missed: Mutex::new(None),
         }
     }
 
@@ -160,27 +164,50 @@ impl Requests {
                 ATTEMPT.as_secs()
             ))),
         };
-        if !matches!(result, Err(Failure::Away(_))) {
-            self.note_answer();
+        match result {
+            Err(Failure::Status(status))
+                if denies_rights(&status) && is_recent(&self.missed, WARMING) =>
+            {
+                Err(Failure::Away(format!(
+                    "it came back just now: {}",
+                    words(&status)
+                )))
+            }
+            Err(Failure::Away(cause)) => {
+                *lock(&self.missed) = Some(Instant::now());
+                Err(Failure::Away(cause))
+            }
+            other => {
+                self.note_answer();
+                other
+            }
         }
-        result
     }
 
     /// The API server was heard of now.
     pub(super) fn note_answer(&self) {
-        *self.lock() = Some(Instant::now());
+        *lock(&self.answered) = Some(Instant::now());
     }
 
     /// Whether it was heard of within `lately`.
     pub(super) fn answered_within(&self, lately: Duration) -> bool {
-        self.lock().is_some_and(|at| at.elapsed() <= lately)
+        is_recent(&self.answered, lately)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.answered
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
+fn is_recent(moment: &Mutex<Option<Instant>>, lately: Duration) -> bool {
+    lock(moment).is_some_and(|at| at.elapsed() <= lately)
+}
+
+fn lock(moment: &Mutex<Option<Instant>>) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    moment
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The authorizer's refusal, and none of admission: `User "x" cannot get resource …`.
+fn denies_rights(status: &Status) -> bool {
+    status.code == 403 && status.message.contains("cannot ")
 }
 
 fn failure(error: kube::Error) -> Failure {
@@ -233,6 +260,22 @@ mod tests {
 
     fn api(code: u16, reason: &str) -> kube::Error {
         kube::Error::Api(Status::failure("words", reason).with_code(code).boxed())
+    }
+
+    fn no_rights() -> kube::Error {
+        let message = r#"secrets is forbidden: User "x" cannot get resource "secrets""#;
+        kube::Error::Api(Status::failure(message, "Forbidden").with_code(403).boxed())
+    }
+
+    #[tokio::test]
+    async fn rights_are_asked_for_again_when_the_server_came_back_just_now() {
+        let (calls, result) =
+            calls_until_end(&[|| api(503, "ServiceUnavailable"), no_rights, no_rights]).await;
+        assert!(result.is_ok(), "{result:?}");
+        assert_eq!(calls, 4);
+        let (calls, result) = calls_until_end(&[no_rights]).await;
+        assert!(matches!(result, Err(Failure::Status(_))), "{result:?}");
+        assert_eq!(calls, 1);
     }
 
     async fn calls_until_end(errors: &[fn() -> kube::Error]) -> (usize, Result<(), Failure>) {

@@ -1,17 +1,24 @@
 //! The orders for chaincode containers: record, files, launch, end and removal. Called through the trait in `oci`,
 //! which has taken the container's turn where two orders must not overlap.
 
+use std::time::Duration;
+
+use rustix::process::Signal;
 use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
 
 use super::Oci;
 use super::composition;
 use super::host::{self, Ending};
-use super::records::{Chaincode, Phase, Record};
+use super::records::{Chaincode, Phase, Record, Records};
 use crate::names::{ContainerKey, HostName};
 use crate::runtime::{ChaincodeSpec, Error, Exit, Found, LogStream, Outcome, State, UploadedFile};
 
 /// What a container's record may hold of files, in bytes: the same as in Kubernetes.
 const FILES_LIMIT: usize = 768 << 10;
+
+/// How long a process that is told to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Oci {
     fn chaincode_name(&self, key: &ContainerKey) -> HostName {
@@ -19,16 +26,17 @@ impl Oci {
     }
 
     pub(super) async fn create_record(&self, spec: &ChaincodeSpec) -> Result<(), Error> {
+        let name = self.chaincode_name(&spec.key);
+        if !self.records.knows(&name) {
+            // What a removal that failed in the middle left.
+            self.host.remove(&name).await?;
+        }
         let record = Record::Chaincode(Box::new(Chaincode {
             spec: spec.clone(),
             files: Vec::new(),
             started: false,
         }));
-        match self
-            .records
-            .create(&self.chaincode_name(&spec.key), record)
-            .await?
-        {
+        match self.records.create(&name, record).await? {
             true => Ok(()),
             false => Err(Error::Exists(spec.key.clone())),
         }
@@ -97,13 +105,19 @@ impl Oci {
         if self.is_running(&name) {
             return Ok(Outcome::Already);
         }
+        // Who waits meanwhile waits for this launch.
+        self.records.set_phase(&name, Phase::Created);
+        let mut told = Told {
+            records: &self.records,
+            name: &name,
+            phase: Phase::Launched,
+        };
         self.records.set_started(&name, chaincode.clone()).await?;
         let launched = self.launch_now(&name, &chaincode).await;
-        let phase = match &launched {
-            Ok(()) => Phase::Launched,
-            Err(error) => Phase::Refused(error.to_string()),
-        };
-        self.records.set_phase(&name, phase);
+        if let Err(error) = &launched {
+            told.phase = Phase::Refused(error.to_string());
+        }
+        drop(told);
         launched.map(|()| Outcome::Done)
     }
 
@@ -172,7 +186,11 @@ impl Oci {
         if !self.is_running(&name) {
             return Ok(Outcome::Already);
         }
-        self.host.kill(&name).await?;
+        // As a pod has it: a second to end by itself.
+        self.host.signal(&name, Signal::TERM).await?;
+        if timeout(GRACE, self.host.ended(&name)).await.is_err() {
+            self.host.kill(&name).await?;
+        }
         Ok(Outcome::Done)
     }
 
@@ -200,5 +218,18 @@ impl Oci {
     }
 }
 
-/// Of a container whose start was under way when Peitho was killed.
-const INTERRUPTED: &str = "the start was interrupted by a restart of Peitho";
+/// Of a container whose start was under way when Peitho was killed, or when its client went.
+const INTERRUPTED: &str = "the start of the container did not come to its end; start it again";
+
+/// Tells those who wait for a launch what became of it, also when its order was dropped: the launch goes on then.
+struct Told<'a> {
+    records: &'a Records,
+    name: &'a HostName,
+    phase: Phase,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.records.set_phase(self.name, self.phase.clone());
+    }
+}

@@ -2,7 +2,7 @@
 //! Called through the trait in `oci`.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::PoisonError;
@@ -22,6 +22,8 @@ use crate::runtime::{CompileSpec, Error, Exit};
 
 /// What the agent writes when it cannot report, in the container's directory.
 const LAST_WORDS: &str = "last-words";
+/// As much as a kubelet takes.
+const WORDS_BYTES: u64 = 4096;
 
 impl Oci {
     fn compile_name(&self, key: &CompileKey) -> HostName {
@@ -105,11 +107,18 @@ impl Oci {
         .await
     }
 
-    /// What the agent wrote where it cannot report: only it does.
+    /// What the agent wrote where it cannot report. The command may write there too, and as much as it likes.
     async fn last_words(&self, name: &HostName) -> Option<String> {
         let path = self.records.directory(name).join(LAST_WORDS);
-        let read = tokio::task::spawn_blocking(move || fs::read(path).ok()).await;
-        let words = String::from_utf8_lossy(&read.ok()??).trim().to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut words = Vec::new();
+            let file = fs::File::open(path).ok()?;
+            file.take(WORDS_BYTES).read_to_end(&mut words).ok()?;
+            Some(words)
+        });
+        let words = String::from_utf8_lossy(&read.await.ok()??)
+            .trim()
+            .to_owned();
         (!words.is_empty()).then_some(words)
     }
 

@@ -136,7 +136,10 @@ fn working_dir(order: Option<&str>, image: &ImageConfig) -> String {
     }
 }
 
-/// The image's, as Docker has it: a name is looked up in the container.
+/// The image's, as Docker has it: a name is looked up in the container. An order knows no group.
 fn user(order: Option<i64>, image: &ImageConfig) -> String {
-    order.map_or_else(|| image.user.clone(), |user| user.to_string())
+    match order {
+        Some(user) if image.numeric_user() != Some(user) => user.to_string(),
+        _ => image.user.clone(),
+    }
 }

@@ -126,6 +126,11 @@ impl Host {
         Ok(host)
     }
 
+    /// Whether the ends of containers are seen.
+    pub fn is_watching(&self) -> bool {
+        self.launches.sees()
+    }
+
     /// The containers that were started and not removed.
     pub fn ids(&self) -> Vec<Id> {
         self.launches.ids()

@@ -2,6 +2,7 @@
 //! makes the container: it appears with the directory in one step, and goes first.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -95,18 +96,26 @@ impl Records {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     Err(error) => return Err(failed(&document, &error)),
                 };
-                let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
-                    Error::Refused(format!(
-                        "{}: {error}; delete the directory that it lies in, and launch or install again",
-                        document.display()
-                    ))
-                })?;
+                let record: Record = match serde_json::from_slice(&bytes) {
+                    Ok(record) => record,
+                    Err(error) => {
+                        tracing::error!(document = %document.display(), %error, "a record is damaged; its container is removed, and launched anew by its peer");
+                        continue;
+                    }
+                };
                 let phase = match &record {
                     Record::Chaincode(it) if !it.started => Phase::Created,
                     _ => Phase::Launched,
                 };
                 let phase = watch::Sender::new(phase);
-                entries.insert(record.name(&instance), Entry { record, phase });
+                let name = record.name(&instance);
+                if path.file_name() != Some(OsStr::new(name.as_str())) {
+                    return Err(Error::Refused(format!(
+                        "{}: a container of another instance than {instance}; set kubernetes.instance as it was, or another oci.directory",
+                        path.display()
+                    )));
+                }
+                entries.insert(name, Entry { record, phase });
             }
             Ok(Self {
                 directory,
@@ -148,11 +157,15 @@ impl Records {
             let above = path.parent().unwrap_or(Path::new("."));
             let made = tempfile::Builder::new()
                 .prefix(".new-")
+                .permissions(fs::Permissions::from_mode(0o700))
                 .tempdir_in(above)
                 .map_err(|e| failed(above, &e))?;
             write(&made.path().join(DOCUMENT), &document)?;
-            let made = made.keep();
-            fs::rename(&made, &path).map_err(|e| failed(&path, &e))
+            fs::rename(made.path(), &path).map_err(|e| failed(&path, &e))?;
+            // It has another name now.
+            let _ = made.keep();
+            let synced = fs::File::open(above).and_then(|directory| directory.sync_all());
+            synced.map_err(|e| failed(above, &e))
         })
         .await?;
         let phase = watch::Sender::new(Phase::Created);
@@ -311,6 +324,8 @@ fn write(document: &Path, record: &Record) -> Result<(), Error> {
     let written = || {
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(&bytes)?;
+        // A power cut must not leave an empty one.
+        file.as_file().sync_all()?;
         file.persist(document).map_err(|error| error.error)
     };
     written().map(drop).map_err(|e| failed(document, &e))

@@ -235,9 +235,15 @@ impl Make<'_> {
                 &[&read_only[..], &["rbind"]].concat(),
             )?,
         });
-        if !matches!(self.cgroups, Cgroups::None { .. }) {
+        match (&self.cgroups, self.rights) {
+            // What is mounted below `/sys` of the host stays writable, and a user's own part of the cgroups is his.
+            (Cgroups::None { .. }, Rights::User) => {
+                let nothing = [&read_only[..], &["mode=555", "size=4k"]].concat();
+                mounts.push(mount("/sys/fs/cgroup", "tmpfs", "tmpfs", &nothing)?);
+            }
+            (Cgroups::None { .. }, Rights::Root) => {}
             // Programs read their limits there.
-            mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &read_only)?);
+            _ => mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &read_only)?),
         }
         let plan = &self.order.plan;
         let access = match plan.root {

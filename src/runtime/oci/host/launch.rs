@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::State;
@@ -24,6 +25,11 @@ use super::lock;
 use super::logs::Progress;
 use super::order::{Limitation, Verdict};
 use super::place::{Id, Place};
+
+/// How long the runtime may take to start a container, also where layers have to be copied.
+const START: Duration = Duration::from_secs(300);
+/// How long cleaning up after a shim may take.
+const CLEANING: Duration = Duration::from_secs(30);
 
 /// More than any verdict has.
 const VERDICT_BYTES: u64 = 64 * 1024;
@@ -40,6 +46,8 @@ pub(super) struct Seen {
     pub(super) clean: bool,
     /// Somebody looks after it.
     settling: bool,
+    /// Its shim was started just now and may not have its lock yet.
+    beginning: bool,
 }
 
 impl Progress for Seen {
@@ -136,11 +144,22 @@ impl Launch {
     pub(super) async fn wait_for(&self, limit: Duration, condition: fn(&Seen) -> bool) -> bool {
         let mut seen = self.seen();
         let waiting = seen.wait_for(condition);
-        matches!(tokio::time::timeout(limit, waiting).await, Ok(Ok(_)))
+        matches!(timeout(limit, waiting).await, Ok(Ok(_)))
     }
 
-    /// Starts a shim and hears what becomes of the start.
+    /// Starts a shim and hears what becomes of the start. Nobody else looks after the launch meanwhile.
     pub(super) async fn start(
+        &self,
+        program: &Path,
+        tasks: &TaskTracker,
+    ) -> Result<Vec<Limitation>, StartError> {
+        self.seen.send_modify(|seen| seen.beginning = true);
+        let started = self.begin(program, tasks).await;
+        self.seen.send_modify(|seen| seen.beginning = false);
+        started
+    }
+
+    async fn begin(
         &self,
         program: &Path,
         tasks: &TaskTracker,
@@ -149,7 +168,16 @@ impl Launch {
         let mut line = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             // What could not be read was not said.
-            let _ = stdout.take(VERDICT_BYTES).read_to_end(&mut line).await;
+            let mut verdict = stdout.take(VERDICT_BYTES);
+            let said = timeout(START, verdict.read_to_end(&mut line)).await;
+            if said.is_err() {
+                self.kill_shim().await;
+                let _ = child.kill().await;
+                return Err(StartError::NeverStarted(format!(
+                    "the container runtime did not start it within {} s",
+                    START.as_secs()
+                )));
+            }
         }
         match serde_json::from_slice(&line) {
             Ok(Verdict::Running { limitations }) => {
@@ -189,7 +217,7 @@ impl Launch {
             let _ = seen.wait_for(|seen| !seen.settling).await;
         };
         let found = self.look().await;
-        if found.alive || self.is_clean() {
+        if found.alive || self.is_clean() || self.seen.borrow().beginning {
             return Ok(());
         }
         let mut cleaned = Ok(());
@@ -197,7 +225,14 @@ impl Launch {
             let mut cleaner = self
                 .shim(program, "clean")
                 .map_err(|error| error.to_string())?;
-            let status = cleaner.wait().await.map_err(|error| error.to_string())?;
+            let Ok(status) = timeout(CLEANING, cleaner.wait()).await else {
+                let _ = cleaner.kill().await;
+                return Err(format!(
+                    "its cleaning took more than {} s",
+                    CLEANING.as_secs()
+                ));
+            };
+            let status = status.map_err(|error| error.to_string())?;
             if !self.look().await.is_clean() {
                 let said = self.last_word().await;
                 cleaned = Err(format!("its cleaning ended with {status}: {said}"));

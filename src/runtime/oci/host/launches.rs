@@ -6,6 +6,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::spawn_blocking;
@@ -27,6 +28,8 @@ pub(super) struct Launches {
     /// Which limitations were told.
     told: Mutex<HashSet<&'static str>>,
     tasks: TaskTracker,
+    /// The watch has failed for good.
+    blind: AtomicBool,
 }
 
 impl Launches {
@@ -40,6 +43,7 @@ impl Launches {
             all: Mutex::default(),
             told: Mutex::default(),
             tasks: TaskTracker::new(),
+            blind: AtomicBool::new(false),
         };
         Ok((launches, sight))
     }
@@ -67,6 +71,11 @@ impl Launches {
         self.all().get(id).cloned()
     }
 
+    /// Whether endings are still seen.
+    pub(super) fn sees(&self) -> bool {
+        !self.blind.load(Ordering::Relaxed)
+    }
+
     /// Forgets a launch whose directory is gone.
     pub(super) fn forget(&self, id: &Id) {
         self.all().remove(id);
@@ -88,8 +97,8 @@ impl Launches {
     /// Takes over the launch that an earlier process left at `id`, and cleans it if its shim is dead.
     pub(super) async fn adopt(&self, id: &Id) -> Result<(), Error> {
         let launch = self.register(id)?;
-        self.look_after(&launch).await;
         launch.adopt();
+        self.look_after(&launch).await;
         Ok(())
     }
 
@@ -147,6 +156,7 @@ impl Launches {
                 Ok(event) => event,
                 Err(error) => {
                     tracing::error!(%error, "cannot watch containers any more");
+                    self.blind.store(true, Ordering::Relaxed);
                     return;
                 }
             };

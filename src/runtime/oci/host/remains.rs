@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -15,6 +15,12 @@ use super::order::Order;
 use super::place::{Mark, Place};
 use super::program::Container;
 use super::{bundle, root};
+
+/// How long a process that was killed may take to be gone.
+const DYING: Timespec = Timespec {
+    tv_sec: 20,
+    tv_nsec: 0,
+};
 
 /// Removes all that a container has outside of the files that tell of it.
 ///
@@ -65,9 +71,12 @@ pub(super) fn end_processes(mark: &Mark) -> io::Result<()> {
     for handle in found.values() {
         // Readable when it is dead.
         let mut waited = [PollFd::new(handle, PollFlags::IN)];
-        while let Err(error) = poll(&mut waited, None) {
-            if error != Errno::INTR {
-                return Err(error.into());
+        loop {
+            match poll(&mut waited, Some(&DYING)) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }

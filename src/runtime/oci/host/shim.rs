@@ -95,7 +95,12 @@ fn supervise(place: &Place) -> Result<(), String> {
         out_of_memory: cgroups.out_of_memory(&order.cgroup),
     };
     // Before the rest is cleaned: who waits for the process need not wait for that.
-    end(place, &ending)?;
+    if let Err(error) = end(place, &ending) {
+        // The disk may be full of what the container wrote.
+        say(&error);
+        let removed = remains::remove(&order, place, &cgroups);
+        return end(place, &ending).and(removed);
+    }
     remains::remove(&order, place, &cgroups)
 }
 
