@@ -11,6 +11,9 @@ use peitho::runtime::{ChaincodeSpec, Error, Exit, HostSpec, Outcome, Runtime, Up
 use peitho::store::Store;
 use secrecy::SecretBox;
 
+/// The image that all cases run.
+pub(crate) const BASE: &str = "peitho-test/busybox:1";
+
 /// Where layers put their files.
 pub(crate) const DESTINATION: &str = "/usr/local/bin";
 
@@ -30,14 +33,23 @@ pub(crate) trait Subject: Send + Sync {
     /// Where layers are kept.
     fn store(&self) -> &Store;
 
-    /// An image with busybox, its applets in the PATH, whose user is root.
-    fn base(&self) -> ImageName;
+    /// An image with busybox, its applets in the PATH, whose user is root: the subject's own tests bring it.
+    fn base(&self) -> ImageName {
+        BASE.parse().unwrap()
+    }
 
-    /// An image that cannot be had.
-    fn missing(&self) -> ImageName;
+    /// An image that cannot be had: nobody listens there.
+    fn missing(&self) -> ImageName {
+        "127.0.0.1:9/nowhere:1".parse().unwrap()
+    }
 
-    /// The file in which a process finds its own limit of memory, and what it holds without one.
-    fn memory_limit(&self) -> &'static str;
+    /// The file in which a process finds its own limit of memory.
+    fn memory_limit(&self) -> &'static str {
+        match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            true => "/sys/fs/cgroup/memory.max",
+            false => "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        }
+    }
 }
 
 /// One container of a case: no two cases have the same.

@@ -11,7 +11,7 @@ use bollard::query_parameters::{CreateImageOptions, ListContainersOptions};
 use futures::TryStreamExt as _;
 use peitho::config;
 use peitho::grant::Grants;
-use peitho::names::{ImageName, InstanceName};
+use peitho::names::InstanceName;
 use peitho::runtime::docker::{Docker, Settings};
 use peitho::runtime::{Runtime, Surroundings};
 use peitho::store::Store;
@@ -19,9 +19,7 @@ use tempfile::TempDir;
 use testbed::{Assets, Dockerd, Run};
 
 use crate::conformance::Subject;
-
-/// The image that all cases run: busybox, brought into the engine by the tests.
-const BASE: &str = "peitho-test/busybox:1";
+use crate::conformance::subject::BASE;
 
 /// An engine that runs already.
 pub(crate) fn given() -> Option<String> {
@@ -260,21 +258,5 @@ impl Subject for Engine {
 
     fn store(&self) -> &Store {
         &self.store
-    }
-
-    fn base(&self) -> ImageName {
-        BASE.parse().unwrap()
-    }
-
-    fn missing(&self) -> ImageName {
-        // Nobody listens there.
-        "127.0.0.1:9/nowhere:1".parse().unwrap()
-    }
-
-    fn memory_limit(&self) -> &'static str {
-        match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-            true => "/sys/fs/cgroup/memory.max",
-            false => "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        }
     }
 }

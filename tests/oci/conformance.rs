@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use peitho::grant::Grants;
-use peitho::names::{ImageName, InstanceName};
+use peitho::names::InstanceName;
 use peitho::registry::{self, Registries};
 use peitho::runtime::oci::{Limits, Oci, Settings};
 use peitho::runtime::{Runtime, Surroundings};
@@ -15,11 +15,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use crate::conformance_cases::subject::BASE;
 use crate::conformance_cases::{ALL, Subject};
 use crate::world;
-
-/// The image that all cases run: busybox, imported by the test.
-const BASE: &str = "peitho-test/busybox:1";
 
 /// The runtime in a directory that goes with it.
 struct Machine {
@@ -89,22 +87,6 @@ impl Subject for Machine {
 
     fn store(&self) -> &Store {
         &self.store
-    }
-
-    fn base(&self) -> ImageName {
-        BASE.parse().unwrap()
-    }
-
-    fn missing(&self) -> ImageName {
-        // Nobody listens there.
-        "127.0.0.1:9/nowhere:1".parse().unwrap()
-    }
-
-    fn memory_limit(&self) -> &'static str {
-        match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-            true => "/sys/fs/cgroup/memory.max",
-            false => "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        }
     }
 }
 
