@@ -91,11 +91,8 @@ pub(super) fn killed_while_chaincode_runs(
     })?;
     engine.order("POST", &format!("{container}/kill?"), &[409])?;
     let waited = engine.post(&format!("{container}/wait"))?.json()?;
-    // An engine tells a process to end before it kills it; Go's then end with 2.
-    let codes: &[i64] = match runtime {
-        Runtime::Oci => &[137],
-        Runtime::Docker => &[2, 137],
-    };
+    // It is told to end before it is killed; Go's processes then end with 2.
+    let codes = [2, 137];
     ensure!(
         codes.iter().any(|code| waited["StatusCode"] == *code),
         "an adopted container that was stopped: {waited}"
