@@ -26,8 +26,12 @@ pub(super) fn names_in(containers: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(containers)? {
         let record = entry?.path().join("record.json");
-        let record: Value = serde_json::from_slice(&fs::read(&record)?)
-            .with_context(|| format!("{}", record.display()))?;
+        // One that is being removed has none any more.
+        let Ok(text) = fs::read(&record) else {
+            continue;
+        };
+        let record: Value =
+            serde_json::from_slice(&text).with_context(|| format!("{}", record.display()))?;
         if let Some(name) = record["chaincode"]["spec"]["key"]["name"].as_str() {
             names.push(name.to_owned());
         }
