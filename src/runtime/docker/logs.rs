@@ -21,6 +21,10 @@ use super::watch::Follow;
 use crate::names::ContainerKey;
 use crate::runtime::{Error, LogStream, State};
 
+/// A process may print before the engine has noted when it was started: so many seconds on a busy machine. What an earlier
+/// process of the container wrote in them is read again; peers start no container twice.
+const EARLY: i64 = 2;
+
 /// How often a stream that brings nothing new is opened again before it is given up.
 const ATTEMPTS: u32 = 30;
 /// How long the end of a process may be seen after the end of its output.
@@ -141,7 +145,8 @@ impl Output {
         let shown = engine.look(&id).await.map_err(io::Error::other)?;
         self.stream = shown.map(|shown| {
             // The engine keeps what an earlier process of the container wrote, too.
-            let since = self.position.begin(record::started_at(&shown));
+            let started = record::started_at(&shown) - EARLY;
+            let since = self.position.begin(started.max(0));
             let options = LogsOptions {
                 follow: self.reading == Reading::Along,
                 stdout: true,
