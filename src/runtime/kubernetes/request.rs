@@ -270,9 +270,9 @@ mod tests {
     #[tokio::test]
     async fn rights_are_asked_for_again_when_the_server_came_back_just_now() {
         let (calls, result) =
-            calls_until_end(&[|| api(503, "ServiceUnavailable"), no_rights, no_rights]).await;
+            calls_until_end(&[|| api(503, "ServiceUnavailable"), no_rights]).await;
         assert!(result.is_ok(), "{result:?}");
-        assert_eq!(calls, 4);
+        assert_eq!(calls, 3);
         let (calls, result) = calls_until_end(&[no_rights]).await;
         assert!(matches!(result, Err(Failure::Status(_))), "{result:?}");
         assert_eq!(calls, 1);
