@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use testbed::peitho::project;
-use testbed::{Assets, Chaincode, Fabric, Run, say};
+use testbed::{Assets, Chaincode, Fabric, Network, PeerConfig, Registry, Release, Run, say};
 
 use crate::foreground::{Ending, foreground};
 
@@ -78,6 +78,19 @@ pub(crate) fn bench(rounds: usize) -> Result<()> {
         &project().join("target/bench/report.json"),
         &serde_json::to_string_pretty(&report.values)?,
     )
+}
+
+/// A network whose peers use these engines: [`DOCKERD`] first, then [`PEITHO`].
+fn network(
+    assets: &Assets,
+    run: &Run,
+    registry: &Registry,
+    endpoints: [String; 2],
+) -> Result<Fabric> {
+    let peer =
+        |index: usize| PeerConfig::new(Release::V2_1, index, &endpoints[index], assets, registry);
+    let peers = [peer(DOCKERD)?, peer(PEITHO)?];
+    Fabric::start(assets, run, Network::V2_1, peers)
 }
 
 /// `rounds` pairs of installs, noted as `install_cold_{runtime}`.

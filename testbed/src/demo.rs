@@ -10,7 +10,9 @@ mod machine;
 use anyhow::Result;
 use clap::ValueEnum;
 use testbed::peitho::Machine;
-use testbed::{Assets, Chaincode, ChaincodeId, Definition, Fabric, Release, Run, Steps, say};
+use testbed::{
+    Assets, Chaincode, ChaincodeId, Definition, Fabric, PeerConfig, Release, Run, Steps, say,
+};
 
 use crate::foreground::{Ending, foreground};
 
@@ -69,6 +71,31 @@ pub(crate) fn demo(release: Release, runtime: Runtime, ending: Ending) -> Result
         }
         Ok(shown)
     })
+}
+
+/// A network whose peers, each as `peer` has it, use the server at `endpoint`.
+fn start_network(
+    assets: &Assets,
+    run: &Run,
+    release: Release,
+    endpoint: &str,
+    steps: &mut Steps,
+    peer: impl Fn(usize) -> Result<PeerConfig>,
+) -> Result<Fabric> {
+    say(format!(
+        "starting a stock Fabric {} network; its peers have CORE_VM_ENDPOINT={endpoint}",
+        release.version()
+    ));
+    steps.time("start the Fabric network", || {
+        Fabric::start(assets, run, release.into(), [peer(0)?, peer(1)?])
+    })
+}
+
+/// What a server of this machine has said so far.
+fn show_log(machine: &Machine) {
+    for line in machine.process().log().lines() {
+        say(format!("    {line}"));
+    }
 }
 
 /// The end of a server's log.

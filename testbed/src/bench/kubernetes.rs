@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use testbed::peitho::{Build, Log, Peitho};
-use testbed::{Assets, Cluster, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say};
+use testbed::{Assets, Cluster, Dockerd, Registry, Run, say};
 
-use super::{Report, installs};
+use super::{Report, installs, network};
 
 pub(super) fn measure(
     assets: &Assets,
@@ -22,14 +22,12 @@ pub(super) fn measure(
     let dockerd = Dockerd::start(assets, run, &registry)?;
     let build = Build::make(run, &cluster, &registry)?;
     let peitho = Peitho::start(run, &cluster, &registry, &build, Log::Info)?;
-    let mut index = 0;
-    let peers = [dockerd.endpoint(), peitho.endpoint()].map(|endpoint| {
-        let peer = PeerConfig::new(Release::V2_1, index, &endpoint, assets, &registry);
-        index += 1;
-        peer
-    });
-    let [docker, ours] = peers;
-    let fabric = Fabric::start(assets, run, Network::V2_1, [docker?, ours?])?;
+    let fabric = network(
+        assets,
+        run,
+        &registry,
+        [dockerd.endpoint(), peitho.endpoint()],
+    )?;
     let rss = || anyhow::Ok(peitho.process().rss_kb()? as f64 / 1024.0);
     report.figure("rss_idle_mb", rss()?, "", "<= 20");
     installs(assets, &fabric, rounds, "kubernetes", "<= 1.1", report)?;

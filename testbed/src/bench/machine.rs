@@ -6,9 +6,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use testbed::engine::{Engine, chaincode_body};
 use testbed::peitho::{Containers, Log, Machine};
-use testbed::{Assets, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say};
+use testbed::{Assets, Dockerd, Registry, Run, say};
 
-use super::{Report, installs, median};
+use super::{Report, installs, median, network};
 
 /// Launches that are measured.
 const LAUNCHES: usize = 10;
@@ -34,14 +34,12 @@ pub(super) fn measure(
         image.save_as(&archive, &registry.reference(image))?;
         machine.import(&archive)?;
     }
-    let mut index = 0;
-    let peers = [dockerd.endpoint(), machine.endpoint()].map(|endpoint| {
-        let peer = PeerConfig::new(Release::V2_1, index, &endpoint, assets, &registry);
-        index += 1;
-        peer
-    });
-    let [docker, ours] = peers;
-    let fabric = Fabric::start(assets, run, Network::V2_1, [docker?, ours?])?;
+    let fabric = network(
+        assets,
+        run,
+        &registry,
+        [dockerd.endpoint(), machine.endpoint()],
+    )?;
     let rss = || anyhow::Ok(machine.process().rss_kb()? as f64 / 1024.0);
     report.figure("rss_idle_oci_mb", rss()?, "", "<= 20");
     installs(assets, &fabric, rounds, "oci", "<= 1.0", report)?;

@@ -5,7 +5,7 @@ use testbed::engine::Engine;
 use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Assets, Dockerd, Fabric, PeerConfig, Registry, Release, Run, Steps, say};
 
-use super::{Shown, last_lines};
+use super::{Shown, last_lines, show_log, start_network};
 
 /// What runs; in the order in which it ends.
 struct Components {
@@ -40,17 +40,10 @@ pub(super) fn start(
         let containers = Containers::Docker(&dockerd);
         Machine::start(run, program, Log::Info, containers, &[&registry])
     })?;
-    for line in machine.process().log().lines() {
-        say(format!("    {line}"));
-    }
+    show_log(&machine);
     let endpoint = machine.endpoint();
-    say(format!(
-        "starting a stock Fabric {} network; its peers have CORE_VM_ENDPOINT={endpoint}",
-        release.version()
-    ));
-    let fabric = steps.time("start the Fabric network", || {
-        let peer = |index| PeerConfig::new(release, index, &endpoint, assets, &registry);
-        Fabric::start(assets, run, release.into(), [peer(0)?, peer(1)?])
+    let fabric = start_network(assets, run, release, &endpoint, steps, |index| {
+        PeerConfig::new(release, index, &endpoint, assets, &registry)
     })?;
     Ok(Box::new(Components {
         fabric,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use testbed::peitho::{Build, CHAINCODE_NAMESPACE, InCluster, NAMESPACE};
 use testbed::{Assets, Cluster, Fabric, PeerConfig, Registry, Release, Run, Steps, say};
 
-use super::Shown;
+use super::{Shown, start_network};
 
 /// What runs; in the order in which it ends.
 struct Components {
@@ -36,13 +36,8 @@ pub(super) fn start(
         InCluster::start(run, &cluster, &build)
     })?;
     let endpoint = server.endpoint();
-    say(format!(
-        "starting a stock Fabric {} network; its peers have CORE_VM_ENDPOINT={endpoint}",
-        release.version()
-    ));
-    let fabric = steps.time("start the Fabric network", || {
-        let peer = |index| PeerConfig::new(release, index, &endpoint, assets, &registry);
-        Fabric::start(assets, run, release.into(), [peer(0)?, peer(1)?])
+    let fabric = start_network(assets, run, release, &endpoint, steps, |index| {
+        PeerConfig::new(release, index, &endpoint, assets, &registry)
     })?;
     Ok(Box::new(Components {
         fabric,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Assets, Fabric, PeerConfig, Release, Run, Steps, say};
 
-use super::{Shown, last_lines};
+use super::{Shown, last_lines, show_log, start_network};
 
 /// What runs; in the order in which it ends.
 struct Components {
@@ -31,9 +31,7 @@ pub(super) fn start(
     let machine = steps.time("start Peitho", || {
         Machine::start(run, program, Log::Info, Containers::Oci, &[])
     })?;
-    for line in machine.process().log().lines() {
-        say(format!("    {line}"));
-    }
+    show_log(&machine);
     let images = assets.images()?;
     let [builder, runtime] = images.fabric(release);
     steps.time("import the images", || {
@@ -48,16 +46,9 @@ pub(super) fn start(
         anyhow::Ok(())
     })?;
     let endpoint = machine.endpoint();
-    say(format!(
-        "starting a stock Fabric {} network; its peers have CORE_VM_ENDPOINT={endpoint}",
-        release.version()
-    ));
-    let fabric = steps.time("start the Fabric network", || {
-        let peer = |index| {
-            let names = [builder.name(), runtime.name()];
-            PeerConfig::with_images(index, &endpoint, names)
-        };
-        Fabric::start(assets, run, release.into(), [peer(0), peer(1)])
+    let fabric = start_network(assets, run, release, &endpoint, steps, |index| {
+        let names = [builder.name(), runtime.name()];
+        Ok(PeerConfig::with_images(index, &endpoint, names))
     })?;
     Ok(Box::new(Components { fabric, machine }))
 }
