@@ -2,14 +2,13 @@
 //! call it through [`Runtime`]; it knows neither, nor the wire. All state is in files below one directory, and a
 //! container's supervisor outlives Peitho: what a method needs to know it finds there, after a restart too.
 //!
-//! `records` keeps what was ordered, `rootfs` unpacks images, `plan` says what a container is made of (pure); `host`
+//! `records` keeps what was ordered, `rootfs` unpacks images, `composition` says what a container is made of (pure); `host`
 //! runs, watches and removes one, by `bundle`, `shim` and the OCI runtime. `chaincode` and `compile` carry out the orders.
 
 mod chaincode;
 mod compile;
 mod composition;
 pub mod host;
-
 mod records;
 mod rootfs;
 

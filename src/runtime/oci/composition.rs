@@ -92,20 +92,15 @@ pub(super) fn compile(
         bind(places.exchange.join(name), destination, Access::ReadWrite)
     }));
     let surroundings = &settings.surroundings;
+    let plain = surroundings.plain_variables().into_iter();
+    let plain = plain.map(|(name, value)| (name.to_owned(), value));
+    let proxies = surroundings.proxies().into_iter().flat_map(|proxy| {
+        proxy
+            .variables
+            .map(|name| (name.to_owned(), proxy.address.to_owned()))
+    });
     // The command runs as the image's own user in the image's own places, as in Docker.
-    let mut env = spec.env.clone();
-    for (name, value) in surroundings.plain_variables() {
-        if env.iter().all(|(known, _)| known != name) {
-            env.push((name.to_owned(), value));
-        }
-    }
-    for proxy in surroundings.proxies() {
-        for name in proxy.variables {
-            if env.iter().all(|(known, _)| known != name) {
-                env.push((name.to_owned(), proxy.address.to_owned()));
-            }
-        }
-    }
+    let env: Vec<_> = plain.chain(proxies).chain(spec.env.clone()).collect();
     Plan {
         lower: vec![base.directory.clone()],
         args: compile_agent::command(&settings.delivery_address, &spec.key, &spec.command),

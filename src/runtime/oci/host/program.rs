@@ -12,6 +12,7 @@ use runc::{Runc, Spawner};
 use serde::{Deserialize, Serialize};
 
 use super::cgroups::Cgroups;
+use super::order::Order;
 use super::place::{Id, Place};
 
 /// Where administrators' programs are, which the `PATH` of an ordinary user may lack.
@@ -133,14 +134,25 @@ impl RuntimeProgram {
 
 /// A container as the runtime sees it.
 pub(super) struct Container<'a> {
-    pub(super) program: &'a RuntimeProgram,
-    pub(super) state: &'a Path,
-    pub(super) id: &'a Id,
-    pub(super) place: &'a Place,
-    pub(super) cgroups: &'a Cgroups,
+    program: &'a RuntimeProgram,
+    state: &'a Path,
+    id: &'a Id,
+    place: &'a Place,
+    cgroups: &'a Cgroups,
 }
 
-impl Container<'_> {
+impl<'a> Container<'a> {
+    /// That of `order`, whose launch lies at `place`.
+    pub(super) fn of(order: &'a Order, place: &'a Place, cgroups: &'a Cgroups) -> Self {
+        Self {
+            program: &order.runtime,
+            state: &order.state,
+            id: &order.id,
+            place,
+            cgroups,
+        }
+    }
+
     /// Makes it from the bundle and starts its process, which writes to `output`. Its first process is a child of this one,
     /// if this is a subreaper.
     ///

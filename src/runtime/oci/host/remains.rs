@@ -27,14 +27,7 @@ const DYING: Timespec = Timespec {
 /// # Errors
 /// What is still there, and why.
 pub(super) fn remove(order: &Order, place: &Place, cgroups: &Cgroups) -> Result<(), String> {
-    let container = Container {
-        program: &order.runtime,
-        state: &order.state,
-        id: &order.id,
-        place,
-        cgroups,
-    };
-    container.delete()?;
+    Container::of(order, place, cgroups).delete()?;
     cgroups.remove(&order.cgroup);
     root::unmake(place);
     bundle::remove(place)

@@ -160,14 +160,7 @@ fn launch(
 
     let output = Output::create(place.clone()).map_err(failed("make the log"))?;
     let (pipe, writer) = io::pipe().map_err(failed("make a pipe"))?;
-    let container = Container {
-        program: &order.runtime,
-        state: &order.state,
-        id: &order.id,
-        place,
-        cgroups,
-    };
-    container.run(writer)?;
+    Container::of(order, place, cgroups).run(writer)?;
     let init = fs::read_to_string(place.pid()).map_err(failed("tell the container's process"))?;
     let init = init.trim().parse().ok().and_then(Pid::from_raw);
     let init = init.ok_or_else(|| format!("{} holds no process id", place.pid().display()))?;
