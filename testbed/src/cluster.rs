@@ -162,11 +162,6 @@ impl Cluster {
         program::output_with_input(command.args(arguments), input.as_bytes())
     }
 
-    /// The address under which pods reach this machine.
-    pub fn host_address(&self) -> &'static str {
-        HOST_ADDRESS
-    }
-
     /// Takes an image from the registry onto the node, so that no pod waits for it.
     pub fn pull(&self, registry: &Registry, image: &Image) -> Result<()> {
         let reference = registry.reference(image);

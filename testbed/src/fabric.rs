@@ -179,12 +179,6 @@ impl Fabric {
         self.network
     }
 
-    /// All that a peer has printed since it last started.
-    pub fn peer_log(&self, peer: usize) -> String {
-        let process = self.peers[peer].process();
-        process.as_ref().map(Process::log).unwrap_or_default()
-    }
-
     /// Ends a peer in peace.
     pub fn stop_peer(&self, peer: usize) -> Result<()> {
         if let Some(process) = self.peers[peer].process().take() {

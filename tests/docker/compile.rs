@@ -103,6 +103,17 @@ async fn containers(engine: &Engine) -> Vec<String> {
         .collect()
 }
 
+/// Until a compile has a container under its own name.
+async fn begun(engine: &Engine) {
+    while containers(engine)
+        .await
+        .iter()
+        .all(|it| peitho::names::docker::is_draft(it))
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What is left of a compile goes soon after its end.
 async fn nothing_left(engine: &Engine) {
     let gone = async {
@@ -357,13 +368,7 @@ async fn shared(engine: &Engine) {
     let both = async { tokio::join!(one.compile(&spec), other.compile(&spec)) };
     let discard = async {
         let running = async {
-            while !containers(engine)
-                .await
-                .iter()
-                .any(|it| !peitho::names::docker::is_draft(it))
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            begun(engine).await;
             tokio::time::sleep(Duration::from_secs(2)).await;
         };
         soon(running).await;
@@ -394,16 +399,7 @@ async fn unheld(engine: &Engine) {
         let (holder, spec) = (Arc::clone(&holder), spec.clone());
         tokio::spawn(async move { holder.compile(&spec).await })
     };
-    let begun = async {
-        while containers(engine)
-            .await
-            .iter()
-            .all(|it| peitho::names::docker::is_draft(it))
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    soon(begun).await;
+    soon(begun(engine)).await;
     let held = soon(other.unheld(Duration::from_secs(1))).await.unwrap();
     assert_eq!(held, [], "somebody holds it");
     holding.abort();

@@ -11,13 +11,7 @@ use crate::world::{World, exited, kill, program, runtime};
 #[tokio::test]
 async fn a_container_whose_shim_is_killed_is_gone_at_once() {
     let world = World::new().await;
-    let id = world.id("orphan");
-    world
-        .host()
-        .start(&id, &world.shell("echo up; exec sleep 1000"))
-        .await
-        .unwrap();
-    world.says(&id, "up").await;
+    let id = world.running("orphan").await;
     kill(world.shim(&id));
     assert_eq!(world.host().ended(&id).await, Some(exited(137)));
     world.host().remove(&id).await.unwrap();
@@ -27,13 +21,7 @@ async fn a_container_whose_shim_is_killed_is_gone_at_once() {
 #[tokio::test]
 async fn a_container_whose_shim_was_killed_while_nobody_looked_is_gone_when_the_host_opens() {
     let mut world = World::new().await;
-    let id = world.id("orphan");
-    world
-        .host()
-        .start(&id, &world.shell("echo up; exec sleep 1000"))
-        .await
-        .unwrap();
-    world.says(&id, "up").await;
+    let id = world.running("orphan").await;
     let shim = world.shim(&id);
     world.close();
     kill(shim);
@@ -74,13 +62,7 @@ async fn a_start_whose_shim_is_killed_leaves_nothing() {
 #[tokio::test]
 async fn a_shim_that_hangs_is_killed_with_its_container() {
     let world = World::new().await;
-    let id = world.id("hangs");
-    world
-        .host()
-        .start(&id, &world.shell("echo up; exec sleep 1000"))
-        .await
-        .unwrap();
-    world.says(&id, "up").await;
+    let id = world.running("hangs").await;
     let pid = rustix::process::Pid::from_raw(world.shim(&id)).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     world.host().kill(&id).await.unwrap();
@@ -134,13 +116,7 @@ async fn where_no_overlay_can_be_mounted_the_layers_are_copied() {
         std::fs::write(layer.join("layer"), "upper\n").unwrap();
         plan.lower.insert(0, layer);
         assert_eq!(world.run("copied", &plan).await.1, "upper\n1\nwrote\n");
-        let id = world.id("orphan");
-        world
-            .host()
-            .start(&id, &world.shell("echo up; exec sleep 1000"))
-            .await
-            .unwrap();
-        world.says(&id, "up").await;
+        let id = world.running("orphan").await;
         // A mount of the shim's own would be seen by the shim alone.
         assert!(world.launch(&id).join("bundle/rootfs/bin/busybox").exists());
         kill(world.shim(&id));

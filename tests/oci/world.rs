@@ -121,6 +121,15 @@ impl World {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// A container that runs until somebody ends it, and has printed `up`.
+    pub(crate) async fn running(&self, name: &str) -> Id {
+        let id = self.id(name);
+        let plan = self.shell("echo up; exec sleep 1000");
+        self.host().start(&id, &plan).await.unwrap();
+        self.says(&id, "up").await;
+        id
+    }
+
     /// Waits until `id` has printed `text`.
     pub(crate) async fn says(&self, id: &Id, text: &str) {
         let mut logs = self.host().logs(id);
