@@ -94,28 +94,49 @@ impl Go {
 
     /// The programs of a release.
     pub(crate) fn fabric(&self, cache: &Cache, release: Release) -> Result<FabricPrograms> {
-        // Certificates of 2.1.1's own cryptogen, compiled by a recent Go, are refused by 2.1.1's MSP.
-        let cryptogen = self
-            .fabric_programs(cache, Release::V1_4)?
-            .join("cryptogen");
         Ok(FabricPrograms {
             bin: self.fabric_programs(cache, release)?,
-            cryptogen,
+            cryptogen: self.cryptogen(cache)?,
             sampleconfig: self.sampleconfig(cache, release)?,
         })
     }
 
     fn fabric_programs(&self, cache: &Cache, release: Release) -> Result<PathBuf> {
-        let (flags, programs) = (release.build_flags(), release.programs());
-        let [flags, programs] =
-            [&flags, &programs].map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
-        let name = format!("fabric-{}", release.series());
         let announcement = format!(
             "building fabric {} (first time, about a minute)",
             release.version()
         );
-        let module = release.module();
-        self.build(cache, &name, module, &flags, &programs, &announcement)
+        let name = format!("fabric-{}", release.series());
+        self.build_of_release(cache, &name, release, &release.programs(), &announcement)
+    }
+
+    /// For networks of all releases: certificates of 2.1.1's own cryptogen, compiled by a recent Go, are refused by 2.1.1's MSP.
+    fn cryptogen(&self, cache: &Cache) -> Result<PathBuf> {
+        let (release, programs) = (Release::V1_4, [Release::CRYPTOGEN.to_owned()]);
+        let dir =
+            self.build_of_release(cache, "cryptogen", release, &programs, "building cryptogen")?;
+        Ok(dir.join("cryptogen"))
+    }
+
+    fn build_of_release(
+        &self,
+        cache: &Cache,
+        name: &str,
+        release: Release,
+        programs: &[String],
+        announcement: &str,
+    ) -> Result<PathBuf> {
+        let flags = release.build_flags();
+        let [flags, programs] =
+            [&flags, programs].map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
+        self.build(
+            cache,
+            name,
+            release.module(),
+            &flags,
+            &programs,
+            announcement,
+        )
     }
 
     fn sampleconfig(&self, cache: &Cache, release: Release) -> Result<PathBuf> {

@@ -24,6 +24,9 @@ impl Release {
     /// All of them.
     pub const ALL: [Release; 2] = [Release::V1_4, Release::V2_1];
 
+    /// The package of 1.4's program that makes certificates: networks of all releases have theirs from it.
+    pub(crate) const CRYPTOGEN: &str = "github.com/hyperledger/fabric/common/tools/cryptogen";
+
     /// As its programs print it: the last of its series that can be had as a Go module.
     pub fn version(self) -> &'static str {
         match self {
@@ -59,7 +62,7 @@ impl Release {
         match self {
             Release::V1_4 => [
                 below("", &["peer", "orderer"]),
-                below("common/tools/", &["configtxgen", "cryptogen"]),
+                below("common/tools/", &["configtxgen"]),
             ]
             .concat(),
             Release::V2_1 => below("cmd/", &["peer", "orderer", "configtxgen"]),
