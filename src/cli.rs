@@ -28,6 +28,15 @@ Examples:
   peitho config show                         what is in force, and where it comes from
   peitho config schema > peitho.schema.json  for editors";
 
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  peitho serve                                      in a pod: chaincode runs on Kubernetes; elsewhere: on this machine
+  peitho serve --config peitho.yml
+  peitho serve --set chaincode.runtime=docker --set compile.runtime=docker
+  peitho serve --set listen.engineApi=0.0.0.0:8080  for peers of other machines: whoever reaches it runs programs
+
+Then a peer starts with CORE_VM_ENDPOINT=tcp://HOST:8080. Ctrl-C or SIGTERM ends the server; running chaincode goes on.";
+
 /// Gives Hyperledger Fabric peers the Docker daemon they expect and lets Kubernetes, or this machine, run the chaincode
 #[derive(Debug, Parser)]
 #[command(name = "peitho", version, after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -40,6 +49,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server
+    #[command(after_help = SERVE_EXAMPLES)]
     Serve(Sources),
     /// The jobs of this program inside pods and other containers; Peitho itself orders them
     #[command(subcommand)]

@@ -1,5 +1,5 @@
 //! Compiles: run once per key, however many peers ask (design D7). `container` asks for runs, `delivery`
-//! brings what the agent in the pod reports, `runtime` makes the pod. A run belongs to no connection: it
+//! brings what the agent in the container reports, `runtime` makes the container. A run belongs to no connection: it
 //! ends early only when nobody has waited for it for a while (ADR 0006). What an earlier process left behind
 //! is discarded likewise. This module knows nothing of HTTP and nothing of peers.
 
@@ -30,7 +30,7 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// What an earlier run of the same key left has to go first, and does not: a new pod would have its name.
+    /// What an earlier run of the same key left has to go first, and does not: a new container would have its name.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
 }
@@ -66,7 +66,7 @@ pub enum End {
         /// What it left in `/chaincode/output`: a plain tar, where the code is 0.
         output: Option<Blob>,
     },
-    /// It never ran, or its pod was lost: the reason for the peer.
+    /// It never ran, or its container was lost: the reason for the peer.
     Failed(Arc<str>),
 }
 
@@ -179,7 +179,7 @@ impl Compiles {
     /// The compile of `request`: from the store, or the run that goes on, or a new one.
     ///
     /// # Errors
-    /// [`Error::Store`]; [`Error::Runtime`] when an earlier run's pod is still there and the API server is away.
+    /// [`Error::Store`]; [`Error::Runtime`] when what an earlier run left is still there and the runtime's platform is away.
     pub async fn run(&self, mut request: Request) -> Result<Run, Error> {
         request.env.extend(self.0.settings.env.clone());
         let key = key::of(&request, self.0.settings.surroundings.as_ref());
@@ -214,7 +214,7 @@ impl Compiles {
                 }
                 _ => {}
             }
-            // Its pod is still being removed; a new one under the same name has to wait for that. Not for long where
+            // Its container is still being removed; a new one under the same name has to wait for that. Not for long where
             // that fails: peers want an answer, and the removal goes on without them.
             job.discarded().await?;
         }
@@ -318,11 +318,11 @@ impl Compiles {
             }
             jobs.insert(*key, Arc::clone(&job));
         }
-        tracing::info!(compile = %key, "compile: an earlier process left it and nobody asked for it; its pod is removed");
+        tracing::info!(compile = %key, "compile: an earlier process left it and nobody asked for it; its container is removed");
         self.discard(key, &job).await;
     }
 
-    /// The input of `key`, for the agent in its pod.
+    /// The input of `key`, for its agent.
     ///
     /// # Errors
     /// [`ReportError::Unknown`].

@@ -316,7 +316,7 @@ impl Containers {
 
     /// The first step of `wait`: returns when the container runs or is over. `gone` is over when the client is
     /// gone: a compile goes on only while somebody waits for it (ADR 0006). A launch is seen through even so,
-    /// since a pod that will not run has to be given up by somebody.
+    /// since a container that will not run has to be given up by somebody.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NeverStarted`], [`Error::ClientGone`].
@@ -429,7 +429,7 @@ impl Containers {
         }
     }
 
-    /// Whether the chaincode container `key` still stands and runs the layer `digest`: what a pod's token
+    /// Whether the chaincode container `key` still stands and runs the layer `digest`: what a container's token
     /// for that layer is worth (design D16).
     ///
     /// # Errors

@@ -21,6 +21,11 @@ Examples:
   skopeo copy docker://hyperledger/fabric-baseos:2.5 oci-archive:baseos.tar
   peitho images import baseos.tar --name hyperledger/fabric-baseos:2.5";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  peitho images list
+  peitho images list --set store.directory=/srv/peitho";
+
 /// What can be asked about base images.
 #[derive(Debug, Subcommand)]
 pub enum ImagesCommand {
@@ -31,6 +36,7 @@ pub enum ImagesCommand {
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(Import),
     /// List the base images that the store holds
+    #[command(after_help = LIST_EXAMPLES)]
     List(Sources),
 }
 

@@ -149,7 +149,7 @@ impl Job {
         Ok(())
     }
 
-    /// Sees the run through: queue, pod, report; until it is over or nobody waits any more.
+    /// Sees the run through: queue, container, report; until it is over or nobody waits any more.
     pub(super) async fn drive(
         &self,
         settings: &Settings,
@@ -217,7 +217,7 @@ impl Job {
         }
     }
 
-    /// The pod is over, or was never there, and the agent has not reported.
+    /// The container is over, or was never there, and the agent has not reported.
     async fn without_report(&self, verdict: Result<Exit, runtime::Error>) -> End {
         match verdict {
             Ok(exit) => match timeout(LAST_REPORT, self.exit_report()).await {
@@ -275,7 +275,7 @@ impl Job {
         let known = discarded.wait_for(|discarded| *discarded != Discarded::NotYet);
         match known.await.as_deref() {
             Ok(Discarded::Failing(cause)) => Err(runtime::Error::Unavailable(format!(
-                "{cause}; the pod of an earlier run of this compile has to go first"
+                "{cause}; what an earlier run of this compile left has to go first"
             ))),
             // The sender lives in `self`: it does not go.
             _ => Ok(()),

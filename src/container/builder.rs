@@ -17,7 +17,7 @@ use crate::names::{ContainerId, ImageName, Tenant};
 use crate::runtime::{Exit, Outcome};
 use crate::store::{Blob, Ingest};
 
-/// Where peers put the source and fetch the result (protocol §4.3); the pod has volumes there and only there.
+/// Where peers put the source and fetch the result (protocol §4.3); a compile has volumes there and only there.
 const INPUT: &str = "/chaincode/input";
 const OUTPUT: &str = "/chaincode/output";
 

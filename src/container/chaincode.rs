@@ -72,12 +72,12 @@ pub(super) async fn order(
     })
 }
 
-/// `User` of a create request: pods need it by number (design D16).
+/// `User` of a create request: all runtimes need it by number (design D16).
 pub(super) fn numeric_user(user: &str) -> Result<i64, Error> {
     let number = user.split(':').next().unwrap_or(user).parse::<u32>();
     number.map(i64::from).map_err(|_| {
         Error::Invalid(format!(
-            "User {user:?} is not a number: a pod needs the numeric user, for example 500"
+            "User {user:?} is not a number: give the numeric user, for example 500"
         ))
     })
 }

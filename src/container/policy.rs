@@ -36,7 +36,7 @@ impl Policy {
         if !ignored.is_empty() {
             tracing::info!(
                 %tenant, %image, settings = ?ignored,
-                "container: HostConfig settings that a compile does not take are ignored; compile.limits and compile.podTemplate give what Kubernetes has for them"
+                "container: HostConfig settings that a compile does not take are ignored; compile.limits, and on Kubernetes compile.podTemplate, give what there is for them"
             );
         }
     }
@@ -57,13 +57,13 @@ impl Policy {
         if !spec.privileges.is_empty() {
             tracing::warn!(
                 container = %key, settings = ?spec.privileges,
-                "container: HostConfig settings that ask for privileges are dropped; a pod template (chaincode.podTemplate) can give what Kubernetes has for them"
+                "container: HostConfig settings that ask for privileges are dropped; on Kubernetes a pod template (chaincode.podTemplate) can give what it has for them"
             );
         }
         if !spec.ignored.is_empty() {
             tracing::info!(
                 container = %key, settings = ?spec.ignored,
-                "container: HostConfig settings without a meaning on Kubernetes are ignored"
+                "container: HostConfig settings without a meaning here are ignored"
             );
         }
     }

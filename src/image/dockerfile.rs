@@ -158,7 +158,7 @@ fn base(rest: &str) -> Result<ImageName, String> {
         return Err(format!("FROM takes no variable: {FROM_FORM}"));
     }
     if name == "scratch" {
-        return Err("FROM scratch is not accepted: a pod needs an image to run".to_owned());
+        return Err("FROM scratch is not accepted: chaincode runs in its base image".to_owned());
     }
     name.parse().map_err(|e| format!("FROM: {e}"))
 }
