@@ -1,5 +1,6 @@
 //! The log: one line per event on stderr, for people or for machines (`docs/logging.md`). `cli` starts it before
-//! the server; everybody writes to it by `tracing`. It knows nothing but its section of the configuration.
+//! the server; everybody writes to it by `tracing`. It knows nothing but its section of the configuration. Below it, the clock that
+//! tells a request's own time from that of others.
 
 use std::io::IsTerminal as _;
 
@@ -9,6 +10,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{Log, LogColor, LogFormat};
+
+mod elsewhere;
+
+pub use elsewhere::{accounted, elsewhere};
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]

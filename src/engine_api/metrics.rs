@@ -2,6 +2,8 @@
 //! labels come from the router and from fixed texts, so that there are only so many of them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -11,13 +13,14 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::error::Failure;
 use crate::listener::Remote;
 use crate::names::Tenant;
+use crate::telemetry;
 
 /// Of every path and method that is not in the router.
 const UNKNOWN: &str = "unknown";
@@ -32,6 +35,7 @@ fn buckets() -> Histogram {
 pub struct Requests {
     total: Family<TotalLabels, Counter>,
     seconds: Family<SecondsLabels, Histogram>,
+    platform: Family<SecondsLabels, Counter<f64, AtomicU64>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,13 +56,15 @@ impl Default for Requests {
         Self {
             total: Family::default(),
             seconds: Family::new_with_constructor(buckets as fn() -> Histogram),
+            platform: Family::default(),
         }
     }
 }
 
 impl Requests {
-    /// Puts `engine_api_requests_total` and `engine_api_request_duration_seconds` into `registry`. A duration
-    /// is that from a request's head to its answer's: attach and the heartbeats of wait go on after it.
+    /// Puts `engine_api_requests_total`, `engine_api_request_duration_seconds` and `engine_api_platform_seconds_total` into
+    /// `registry`. A duration is that from a request's head to its answer's: attach and the heartbeats of wait go on after
+    /// it. What of it is not the platform's is Peitho's own, or waiting for a process to end.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "engine_api_requests",
@@ -70,12 +76,21 @@ impl Requests {
             "Time from the head of a request to the head of its answer",
             self.seconds.clone(),
         );
+        registry.register_with_unit(
+            "engine_api_platform",
+            "Time of these requests in which one of their own to Kubernetes or a Docker Engine was under way",
+            Unit::Seconds,
+            self.platform.clone(),
+        );
     }
 
-    fn record(&self, endpoint: Arc<str>, status: StatusCode, started: Instant) {
+    fn record(&self, endpoint: Arc<str>, status: StatusCode, started: Instant, platform: Duration) {
         let labels = SecondsLabels {
             endpoint: Arc::clone(&endpoint),
         };
+        self.platform
+            .get_or_create(&labels)
+            .inc_by(platform.as_secs_f64());
         self.seconds
             .get_or_create(&labels)
             .observe(started.elapsed().as_secs_f64());
@@ -107,9 +122,11 @@ pub(super) async fn observe(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let id = format!("{:016x}", rand::random::<u64>());
     let span = span(&request, &id);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let answered = telemetry::accounted(next.run(request).instrument(span.clone()));
+    let (mut response, platform) = answered.await;
     let status = response.status();
-    requests.record(endpoint(&method, route.as_ref(), status), status, started);
+    let endpoint = endpoint(&method, route.as_ref(), status);
+    requests.record(endpoint, status, started, platform);
     let _entered = span.entered();
     log(&response, started);
     if let Ok(id) = HeaderValue::try_from(id) {

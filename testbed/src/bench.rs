@@ -2,9 +2,11 @@
 //! and on Peitho, in turn, in one run; so the machine's own speed cancels out of the ratio. Prints a table and writes
 //! `target/bench/report.json`.
 //!
-//! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine.
+//! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `launches` what a launch costs
+//! beside its runtime.
 
 mod kubernetes;
+mod launches;
 mod machine;
 
 use std::fs;

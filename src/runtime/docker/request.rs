@@ -9,6 +9,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use tokio::time::{Instant, timeout};
 
 use crate::runtime::Error;
+use crate::telemetry;
 
 /// How long passing faults are repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -123,7 +124,7 @@ impl Requests {
         sent: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, Failure> {
         let bound = bound.duration();
-        match timeout(bound, sent).await {
+        match telemetry::elsewhere(timeout(bound, sent)).await {
             Ok(result) => result.map_err(failure),
             Err(_) => Err(Failure::Away(format!(
                 "no answer within {} s",

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::runtime::Error;
+use crate::telemetry;
 
 /// The longest a single attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -157,7 +158,7 @@ impl Requests {
         &self,
         sent: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Failure> {
-        let result = match tokio::time::timeout(ATTEMPT, sent).await {
+        let result = match telemetry::elsewhere(tokio::time::timeout(ATTEMPT, sent)).await {
             Ok(result) => result.map_err(failure),
             Err(_) => Err(Failure::Away(format!(
                 "no answer within {} s",

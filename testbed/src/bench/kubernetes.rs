@@ -1,10 +1,12 @@
 //! The figures on Kubernetes.
 
 use anyhow::Result;
-use testbed::peitho::{Build, Log, Peitho};
+use testbed::engine::Engine;
+use testbed::peitho::{Build, ENGINE, Log, Peitho};
 use testbed::{Assets, Cluster, Dockerd, Registry, Run, say};
 
-use super::{Report, installs, network};
+use super::launches::own_times;
+use super::{Report, installs, median, network};
 
 pub(super) fn measure(
     assets: &Assets,
@@ -32,5 +34,10 @@ pub(super) fn measure(
     report.figure("rss_idle_mb", rss()?, "", "<= 20");
     installs(assets, &fabric, rounds, "kubernetes", "<= 1.1", report)?;
     report.note("rss_after_mb", rss()?.into());
+    let engine = Engine::new(ENGINE.parse()?);
+    let base = registry.reference(&images.runtime);
+    let own = own_times(&engine, peitho.admin(), &base)?;
+    report.figure("launch_overhead_ms", median(&own), " ms", "<= 20");
+    report.note("launch_overhead_each_ms", own.into());
     Ok(())
 }
