@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::json;
 use testbed::engine::{Engine, chaincode_body, gzip, tar};
 use testbed::peitho::{self, Containers, Log, Machine};
-use testbed::{Assets, CGROUP_PARENT, Dockerd, Leftovers, Registry, Run};
+use testbed::{Assets, CGROUP_PARENT, Dockerd, Leftovers, Registry, Run, wait};
 
 /// Set in the environment of the suite that is killed.
 const VICTIM: &str = "PEITHO_TESTBED_VICTIM";
@@ -23,6 +23,9 @@ const UP: &str = "up";
 
 /// For the reaper, which gives up earlier: what it left is to be told then.
 const REAPED: Duration = Duration::from_secs(90);
+
+/// For the machine's first process to collect the dead: until then their namespaces of processes stand.
+const COLLECTED: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     testbed::reaper::become_reaper_if_asked();
@@ -57,9 +60,10 @@ fn killed() -> Result<()> {
     victim.kill()?;
     let left = Leftovers::of_run_that_ends(REAPED)?;
     ensure!(left.is_empty(), "left on this machine: {left:#?}");
-    let alive = namespaces_of(&processes()?)?;
-    let left: Vec<_> = namespaces.intersection(&alive).collect();
-    ensure!(left.is_empty(), "namespaces are left: {left:?}");
+    wait::until("no namespace has a process", COLLECTED, None, || {
+        let alive = namespaces_of(&processes()?)?;
+        Ok(namespaces.is_disjoint(&alive).then_some(()))
+    })?;
     // One that no process is in may still be held by a mount.
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let held: Vec<_> = namespaces
