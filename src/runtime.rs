@@ -59,8 +59,8 @@ pub enum Error {
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// Its code; 137 when it was killed, by the node or for want of memory. One that ended by order has 137 on
-    /// Kubernetes; a Docker Engine tells the code of a process that obeys SIGTERM.
+    /// Its code; 137 when it was killed, by the node or for want of memory. One that obeyed SIGTERM has its own, but on
+    /// Kubernetes 137, except that a code that is no usual one for such an end may be told there too.
     pub code: i64,
 }
 

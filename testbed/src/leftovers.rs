@@ -60,6 +60,14 @@ impl Leftovers {
         found
     }
 
+    /// The same once the run that goes on is over, by its own end or by its reaper's work. No other one begins meanwhile.
+    pub fn of_run_that_ends(patience: Duration) -> Result<Vec<String>> {
+        let lock = run::lock(patience)?;
+        let found = Self::find();
+        drop(lock);
+        Ok(found)
+    }
+
     /// Removes what an earlier run left. A run that is still going on is not ended: that is for whoever started it.
     pub fn clean() -> Result<()> {
         // As long as the reaper of a run that just ended may take.

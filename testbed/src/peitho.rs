@@ -124,6 +124,15 @@ impl Log {
     }
 }
 
+/// Applies namespaces, service account and Role; a kubeconfig with what these give and no more.
+pub fn rights(cluster: &Cluster) -> Result<PathBuf> {
+    for manifest in ["namespace.yaml", "serviceaccount.yaml", "role.yaml"] {
+        let path = project().join("deploy").join(manifest);
+        cluster.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
+    }
+    cluster.kubeconfig_for(NAMESPACE, "peitho")
+}
+
 /// Peitho as a process of this machine, with the rights of the committed Role and no others.
 #[derive(Debug)]
 pub struct Peitho {
@@ -141,11 +150,7 @@ impl Peitho {
         build: &Build,
         log: Log,
     ) -> Result<Peitho> {
-        for manifest in ["namespace.yaml", "serviceaccount.yaml", "role.yaml"] {
-            let path = project().join("deploy").join(manifest);
-            cluster.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
-        }
-        let kubeconfig = cluster.kubeconfig_for(NAMESPACE, "peitho")?;
+        let kubeconfig = rights(cluster)?;
         let store = run.data().join("peitho-store");
         let proxy = format!("http://nobody:{PROXY_PASSWORD}@127.0.0.1:9");
         let config = json!({

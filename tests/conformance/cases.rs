@@ -1,6 +1,9 @@
-//! What every runtime must do, as cases against `dyn Runtime`: `tests/oci` and `tests/docker` run all of them; Kubernetes is held to the
-//! same by peers alone, in `tests/peer`. Peers depend on
-//! each of these.
+//! What every runtime must do, as cases against `dyn Runtime`: `tests/kubernetes`, `tests/oci` and `tests/docker` run all of them. Peers
+//! depend on each of these.
+//!
+//! Where the runtimes differ by design, [`Subject`] says how, and the case asserts just that. On Kubernetes a process that ends by order
+//! counts as killed, root becomes the configured user, and uploaded files can be read by their group. How soon
+//! the outside sees what goes on inside differs, and where a process finds its own limit of memory.
 
 #[path = "subject.rs"]
 pub(crate) mod subject;

@@ -10,8 +10,9 @@ use super::subject::{Order, Subject, collected, soon};
 
 pub(super) async fn from_the_start(subject: &dyn Subject) {
     let runtime = subject.runtime();
-    let script = "echo first; echo second >&2; sleep 1; echo third; printf end";
-    let order = Order::script(subject, script)
+    let lag = subject.lag().as_secs();
+    let script = format!("echo first; echo second >&2; sleep {lag}; echo third; printf end");
+    let order = Order::script(subject, &script)
         .await
         .launched(&*runtime)
         .await;

@@ -43,6 +43,29 @@ pub(crate) trait Subject: Send + Sync {
         "127.0.0.1:9/nowhere:1".parse().unwrap()
     }
 
+    /// What `wait` tells of a process that was told to end and did, with 143. Kubernetes tells the end of a pod and the order to
+    /// end it in whole seconds, and not always the code: there such a process counts as killed.
+    fn code_when_told(&self) -> i64 {
+        143
+    }
+
+    /// The user of a process whose image has root. In pods nothing runs as root (design D16).
+    fn root(&self) -> i64 {
+        0
+    }
+
+    /// The permission bits of a file that was uploaded with these. In pods such files belong to root, and the process reads
+    /// them as one of their group.
+    fn mode(&self, uploaded: u32) -> u32 {
+        uploaded
+    }
+
+    /// After how long what goes on in a container is surely known outside. The kubelet looks once a second, and later when
+    /// it has much to do.
+    fn lag(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
     /// The file in which a process finds its own limit of memory.
     fn memory_limit(&self) -> &'static str {
         match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {

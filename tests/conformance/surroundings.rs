@@ -34,10 +34,13 @@ pub(super) async fn files(subject: &dyn Subject) {
     ];
     runtime.put_files(key, more).await.unwrap();
     runtime.start(key).await.unwrap();
+    let [of_crt, of_key] = [0o644, 0o600].map(|uploaded| subject.mode(uploaded));
     assert_eq!(
         order.output(&*runtime).await,
-        "the answer is 42\nthe key\n644 /etc/hyperledger/fabric/client.crt\n600 \
-         /etc/hyperledger/fabric/client.key\n755\nthe peer's\n"
+        format!(
+            "the answer is 42\nthe key\n{of_crt:o} /etc/hyperledger/fabric/client.crt\n{of_key:o} \
+             /etc/hyperledger/fabric/client.key\n755\nthe peer's\n"
+        )
     );
     assert_eq!(order.exit(&*runtime).await, 0);
     order.removed(&*runtime).await;
@@ -91,6 +94,15 @@ pub(super) async fn entrypoint(subject: &dyn Subject) {
     let order = order.launched(&*runtime).await;
     assert_eq!(order.output(&*runtime).await, "/usr/local\n1234\n");
     order.removed(&*runtime).await;
+    let order = Order::script(subject, "id -u")
+        .await
+        .launched(&*runtime)
+        .await;
+    assert_eq!(
+        order.output(&*runtime).await,
+        format!("{}\n", subject.root())
+    );
+    order.removed(&*runtime).await;
 }
 
 pub(super) async fn memory(subject: &dyn Subject) {
@@ -124,7 +136,9 @@ pub(super) async fn extra_hosts(subject: &dyn Subject) {
 
 pub(super) async fn read_only_root(subject: &dyn Subject) {
     let runtime = subject.runtime();
-    let script = "answer; touch /here 2>/dev/null && echo writable; touch /etc/passwd 2>/dev/null && echo writable; true";
+    // Whoever it is, it may write to one of these on a root that is not read-only.
+    let script = "answer; for file in /here /etc/passwd /tmp/here; do \
+                  touch $file 2>/dev/null && echo $file is writable; done; true";
     let mut order = Order::script(subject, script).await;
     order.spec.host.read_only_root = true;
     assert_eq!(order.spec.layer.destination, DESTINATION);

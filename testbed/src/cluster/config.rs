@@ -155,6 +155,8 @@ state = "{state}"
             "imageGCLowThresholdPercent": 99,
             "evictionHard": { "memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
             "podLogsDir": self.in_data("pod-logs"),
+            // Output that is rotated away while it is read is lost to a slow reader, and cases write 41 MB.
+            "containerLogMaxSize": "128Mi",
             "volumePluginDir": self.in_data("volume-plugins"),
             "oomScoreAdj": 0,
             "serializeImagePulls": false,

@@ -1,0 +1,49 @@
+//! The runtime on Kubernetes, against a real cluster: what every runtime must do. What peers get of it is in `tests/peer`.
+//!
+//! `cargo test --test kubernetes` runs all of it (root, one free machine); a name or a part of one runs some.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../conformance/cases.rs"]
+mod conformance;
+
+mod pods;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use world::World;
+
+/// How many cases run at once unless the command line says otherwise: each mostly waits for the kubelet.
+const AT_ONCE: usize = 4;
+
+fn main() -> ExitCode {
+    testbed::reaper::become_reaper_if_asked();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let world = Arc::new(World::default());
+    let trials = conformance::ALL.iter().map(|(name, case)| {
+        let world = Arc::clone(&world);
+        Trial::test(*name, move || {
+            let pods = world.pods()?;
+            world.block_on(case(pods));
+            Ok(())
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let world = Arc::into_inner(world).expect("no case is running any more");
+    let ended = match conclusion.has_failed() {
+        true => world.end(),
+        false => world.expect_nothing_left().and(world.end()),
+    };
+    if let Err(error) = &ended {
+        testbed::say(format!("the end failed: {error:#}"));
+    }
+    match (conclusion.has_failed(), ended) {
+        (false, Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}

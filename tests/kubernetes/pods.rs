@@ -1,0 +1,219 @@
+//! The runtime under test, and what its pods reach: a delivery listener on the address of this machine that they know. It is put together
+//! as the server is, from the same parts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use peitho::compile::{self, Compiles};
+use peitho::config::{self, Config};
+use peitho::container::{Containers, Policy};
+use peitho::delivery::{self, Counters, Delivery};
+use peitho::grant::Grants;
+use peitho::image::Images;
+use peitho::listener::{self, Drain};
+use peitho::names::{ImageName, InstanceName};
+use peitho::registry::Registries;
+use peitho::runtime::kubernetes::{self, Connection, Kubernetes, Settings, Templates};
+use peitho::runtime::{InstanceMaterial, Runtime, Surroundings};
+use peitho::store::Store;
+use secrecy::ExposeSecret as _;
+use testbed::HOST_ADDRESS;
+use testbed::peitho::CHAINCODE_NAMESPACE;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::conformance::Subject;
+
+/// Where the runtime finds itself.
+pub(crate) struct Setting {
+    /// With the rights of the committed Role and no others.
+    pub(crate) kubeconfig: PathBuf,
+    /// The image of the cases, as the node pulls it.
+    pub(crate) base: String,
+    /// Peitho's own.
+    pub(crate) agent_image: String,
+    /// For the store.
+    pub(crate) directory: PathBuf,
+}
+
+/// The runtime, connected, and its listener.
+pub(crate) struct Pods {
+    runtime: Arc<Kubernetes>,
+    connection: Connection,
+    settings: Settings,
+    grants: Grants,
+    store: Store,
+    base: ImageName,
+    stop: CancellationToken,
+    listener: JoinHandle<()>,
+}
+
+impl Pods {
+    pub(crate) async fn start(setting: Setting) -> Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let section = config::Kubernetes {
+            kubeconfig: Some(setting.kubeconfig),
+            namespace: CHAINCODE_NAMESPACE.to_owned(),
+            ..config::Kubernetes::default()
+        };
+        let connection = kubernetes::connect(&section).await?;
+        kubernetes::check_access(&connection).await?;
+        let instance = InstanceName::default();
+        let Connection {
+            client, namespace, ..
+        } = connection.clone();
+        let material = kubernetes::load_or_create(client.clone(), &namespace, &instance).await?;
+        let grants = Grants::new(*material.token_key.expose_secret());
+        let bound = listener::bind(format!("{HOST_ADDRESS}:0").parse()?).await?;
+        let address = format!("https://{}", bound.addr);
+        let tls = delivery::tls::server_config(
+            &material.ca_cert_pem,
+            &material.ca_key_pem,
+            std::slice::from_ref(&address),
+        )?;
+        let settings = settings(namespace, setting.agent_image, address, &material);
+        let runtime = Kubernetes::start(client, settings.clone(), grants.clone()).await?;
+        let store = Store::open(&setting.directory).await?;
+        let router = router(&store, Arc::clone(&runtime), grants.clone()).await?;
+        let stop = CancellationToken::new();
+        let drain = Drain {
+            stop: stop.clone(),
+            grace: Duration::ZERO,
+        };
+        Ok(Self {
+            runtime,
+            connection,
+            settings,
+            grants,
+            store,
+            base: setting.base.parse().context("the base's name")?,
+            listener: tokio::spawn(listener::serve(bound, Some(tls), router, drain)),
+            stop,
+        })
+    }
+
+    /// Another Peitho of the same instance.
+    async fn connected(&self) -> Arc<dyn Runtime> {
+        let client = self.connection.client.clone();
+        Kubernetes::start(client, self.settings.clone(), self.grants.clone())
+            .await
+            .unwrap()
+    }
+
+    /// Ends the listener; nothing of this process talks to the cluster then.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        self.listener.await.unwrap();
+    }
+}
+
+/// As users have them.
+fn settings(
+    namespace: String,
+    agent_image: String,
+    delivery_address: String,
+    material: &InstanceMaterial,
+) -> Settings {
+    let Config {
+        kubernetes,
+        compile,
+        chaincode,
+        ..
+    } = Config::default();
+    Settings {
+        namespace,
+        instance: InstanceName::default(),
+        host_aliases: kubernetes.host_aliases,
+        image_pull_secrets: kubernetes.image_pull_secrets,
+        image_pull_policy: kubernetes.image_pull_policy,
+        scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
+        agent_image,
+        delivery_address,
+        delivery_ca_pem: material.ca_cert_pem.clone(),
+        compile_requests: compile.requests,
+        compile_limits: compile.limits,
+        compile_run_as_user: compile.run_as_user,
+        compile_timeout: Duration::from_secs(compile.timeout_seconds),
+        chaincode_requests: chaincode.requests,
+        chaincode_run_as_user: chaincode.run_as_user,
+        surroundings: Surroundings::default(),
+        templates: Templates::default(),
+    }
+}
+
+/// What pods fetch their layers from.
+async fn router(store: &Store, runtime: Arc<Kubernetes>, grants: Grants) -> Result<axum::Router> {
+    let runtime = runtime as Arc<dyn Runtime>;
+    let compile = Config::default().compile;
+    let compiles = Compiles::new(
+        compile::Settings {
+            parallel: compile.parallel,
+            timeout: Duration::from_secs(compile.timeout_seconds),
+            install_timeout: Duration::from_secs(compile.install_timeout_seconds),
+            abandon_grace: Duration::from_secs(compile.abandoned_after_seconds),
+            env: compile.env,
+            surroundings: None,
+        },
+        Arc::clone(&runtime),
+        store.clone(),
+        TaskTracker::new(),
+    );
+    let registries = Registries::new(&[], store.clone()).await?;
+    let containers = Containers::new(
+        Images::new(store.clone(), registries),
+        compiles.clone(),
+        runtime,
+        store.clone(),
+        Policy::default(),
+    );
+    Ok(delivery::router(Delivery {
+        store: store.clone(),
+        compiles,
+        grants,
+        containers,
+        counters: Arc::<Counters>::default(),
+    }))
+}
+
+#[async_trait]
+impl Subject for Pods {
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        Arc::clone(&self.runtime) as _
+    }
+
+    async fn anew(&self) -> Arc<dyn Runtime> {
+        self.connected().await
+    }
+
+    async fn two(&self) -> [Arc<dyn Runtime>; 2] {
+        [self.connected().await, self.connected().await]
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn base(&self) -> ImageName {
+        self.base.clone()
+    }
+
+    fn code_when_told(&self) -> i64 {
+        137
+    }
+
+    fn root(&self) -> i64 {
+        500
+    }
+
+    fn mode(&self, uploaded: u32) -> u32 {
+        uploaded | 0o440
+    }
+
+    fn lag(&self) -> Duration {
+        Duration::from_secs(6)
+    }
+}

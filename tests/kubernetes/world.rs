@@ -1,0 +1,112 @@
+//! What the cases share: the counterparts, and a Peitho on them, started when the first case needs them.
+
+use std::sync::OnceLock;
+
+use anyhow::{Result, anyhow, ensure};
+use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE};
+use testbed::{Assets, Cluster, Leftovers, Registry, Run, say};
+
+use crate::pods::{Pods, Setting};
+
+/// The counterparts, and the threads on which the runtime works.
+pub(crate) struct World {
+    tokio: tokio::runtime::Runtime,
+    started: OnceLock<Result<Counterparts, String>>,
+}
+
+/// Everything real. Fields end in this order.
+struct Counterparts {
+    pods: Pods,
+    cluster: Cluster,
+    registry: Registry,
+    run: Run,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            tokio: tokio::runtime::Runtime::new().unwrap(),
+            started: OnceLock::new(),
+        }
+    }
+}
+
+impl World {
+    /// The runtime under test.
+    pub(crate) fn pods(&self) -> Result<&Pods> {
+        let started = self
+            .started
+            .get_or_init(|| self.start().map_err(|error| format!("{error:#}")));
+        match started {
+            Ok(counterparts) => Ok(&counterparts.pods),
+            Err(error) => Err(anyhow!("the counterparts did not start: {error}")),
+        }
+    }
+
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.tokio.block_on(future)
+    }
+
+    fn start(&self) -> Result<Counterparts> {
+        let assets = Assets::open()?;
+        peitho::program()?;
+        let run = Run::start()?;
+        say("starting the registry and Kubernetes");
+        let registry = Registry::start(&assets, &run)?;
+        let cluster = Cluster::start(&assets, &run)?;
+        let base = &assets.images()?.runtime_1_4;
+        cluster.pull(&registry, base)?;
+        let build = Build::make(&run, &cluster, &registry)?;
+        let setting = Setting {
+            kubeconfig: peitho::rights(&cluster)?,
+            base: registry.reference(base),
+            agent_image: build.image,
+            directory: run.data().join("peitho"),
+        };
+        say("starting Peitho");
+        let pods = self.block_on(Pods::start(setting))?;
+        Ok(Counterparts {
+            pods,
+            cluster,
+            registry,
+            run,
+        })
+    }
+
+    /// Every case that passed removed what it made: the instance's own Secret is all there is.
+    pub(crate) fn expect_nothing_left(&self) -> Result<()> {
+        let Some(Ok(counterparts)) = self.started.get() else {
+            return Ok(());
+        };
+        let left = counterparts.cluster.kubectl(&[
+            "get",
+            "pods,secrets",
+            "--namespace",
+            CHAINCODE_NAMESPACE,
+            "--selector",
+            "app.kubernetes.io/component=chaincode",
+            "--output=name",
+        ])?;
+        ensure!(left.is_empty(), "left in the cluster:\n{left}");
+        Ok(())
+    }
+
+    /// Ends everything.
+    pub(crate) fn end(self) -> Result<()> {
+        let Some(Ok(counterparts)) = self.started.into_inner() else {
+            return Ok(());
+        };
+        let Counterparts {
+            pods,
+            cluster,
+            registry,
+            run,
+        } = counterparts;
+        self.tokio.block_on(pods.end());
+        drop((cluster, registry));
+        run.finish()?;
+        let left = Leftovers::find();
+        ensure!(left.is_empty(), "left on this machine: {left:#?}");
+        Ok(())
+    }
+}
