@@ -2,6 +2,7 @@
 //! pull a normalised one (protocol §3.3), and both mean one image.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -88,8 +89,10 @@ impl ImageName {
     /// The repository as people write it, where the registry is Docker Hub.
     fn familiar_repository(&self) -> Option<&str> {
         (self.registry == DOCKER_HUB).then(|| {
+            // What has a further slash would be read as another image without it.
             self.repository
                 .strip_prefix("library/")
+                .filter(|name| !name.contains('/'))
                 .unwrap_or(&self.repository)
         })
     }
@@ -194,11 +197,27 @@ fn tag(text: &str) -> Result<String, InvalidName> {
     }
 }
 
+/// A host as registries have them, with or without a port: `.` and `:` alone make none.
 fn host_fits(host: &str) -> bool {
-    !host.is_empty()
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'))
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let numeric =
+        |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let bracketed = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    port.is_none_or(numeric)
+        && match bracketed {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => name.split('.').all(label_fits),
+        }
+}
+
+fn label_fits(label: &str) -> bool {
+    !label.is_empty()
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && (label.bytes()).all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 fn component_fits(component: &str) -> bool {
@@ -237,9 +256,20 @@ mod tests {
         let name: ImageName = "busybox".parse().unwrap();
         assert_eq!(name.to_string(), "busybox:latest");
         assert_eq!(name.full(), "docker.io/library/busybox:latest");
+        let deep: ImageName = "library/a/b".parse().unwrap();
+        assert_eq!(deep.to_string().parse(), Ok(deep));
         let private: ImageName = "10.88.0.1:5000/a/b:1".parse().unwrap();
         assert_eq!(private.to_string(), "10.88.0.1:5000/a/b:1");
         assert_eq!(private.registry(), "10.88.0.1:5000");
+        for host in [
+            "localhost",
+            "[::1]",
+            "[fd00::1]:5000",
+            "r-1.Example.com:5000",
+        ] {
+            let name: ImageName = format!("{host}/a").parse().unwrap();
+            assert_eq!(name.registry(), host);
+        }
     }
 
     #[test]
@@ -280,6 +310,17 @@ mod tests {
             "-a",
             "a/../b",
             "a b",
+            "../a",
+            "a..b/c",
+            ".a/b",
+            "-a.b/c",
+            ":5000/a",
+            "a:/b",
+            "a:+1/b",
+            "a:65536/b",
+            "::1/a",
+            "[::1/a",
+            "[a]:1/b",
         ] {
             assert!(text.parse::<ImageName>().is_err(), "{text:?}");
         }

@@ -1,0 +1,88 @@
+//! Recorded peers, played again: each request of each client as it was on the wire, against the real server with the `oci`
+//! runtime, and each reply judged by what that client makes of it. The fixtures hold what was recorded: seven families of
+//! clients in up to ten scenarios each (one file a family), and two whole peers with their network. What is not in a
+//! recording, the contents of archives, is made here. Peers of Fabric itself are in `tests/peer` and `tests/machine`; these
+//! recordings cover more releases in less time, and need no network.
+//!
+//! `cargo test --test replay` plays all of them, as root with runc and busybox; a name or a part of one plays some.
+
+mod archives;
+mod judge;
+mod peer;
+mod recording;
+mod server;
+mod wire;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use recording::Recording;
+use server::Server;
+
+/// Steps of the families, and of the whole peers: a fixture that was lost or cut is missed.
+const STEPS: usize = 742 + 65;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let recordings = recording::all();
+    let steps: usize = recordings.iter().map(Recording::steps).sum();
+    let mut trials = vec![trial("all_steps_are_there".into(), move || {
+        ensure!(steps == STEPS, "{steps} recorded steps, not {STEPS}");
+        Ok(())
+    })];
+    if arguments.list {
+        trials.extend(names(&recordings).map(|name| trial(name, || Ok(()))));
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+    let server = match Server::start(&recordings) {
+        Ok(server) => Arc::new(server),
+        Err(error) => {
+            testbed::say(format!("{error:#}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut number = 0;
+    for recording in recordings.into_iter().map(Arc::new) {
+        for index in 0..recording.scenarios.len() {
+            let (server, recording) = (Arc::clone(&server), Arc::clone(&recording));
+            number += 1;
+            let name = recording.scenarios[index].full_name(&recording);
+            trials.push(trial(name, move || {
+                peer::play(&server, &recording, index, number)
+            }));
+        }
+    }
+    let ended = Arc::clone(&server);
+    trials.push(trial(
+        "what_is_unknown_is_a_404_and_one_label".into(),
+        move || judge::unknown_requests(&ended),
+    ));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if conclusion.has_failed() {
+        testbed::say(format!("the server warned of:\n{}", server.warnings()));
+    }
+    conclusion.exit_code()
+}
+
+fn names(recordings: &[Recording]) -> impl Iterator<Item = String> {
+    let of = |recording: &Recording| {
+        let scenarios = recording.scenarios.iter();
+        scenarios
+            .map(|it| it.full_name(recording))
+            .collect::<Vec<_>>()
+    };
+    recordings
+        .iter()
+        .flat_map(of)
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn trial(name: String, run: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, || {
+        run().map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
