@@ -15,6 +15,7 @@ mod metrics;
 
 use crate::delivery::Counters;
 use crate::engine_api::metrics::Requests;
+use crate::listener::tls::Expiry;
 
 pub use health::Check;
 use metrics::Metrics;
@@ -28,6 +29,8 @@ pub struct Admin {
     pub requests: Requests,
     /// Counts of the delivery API.
     pub counters: Arc<Counters>,
+    /// Of the Engine API's certificate, where it has one.
+    pub expiry: Option<Expiry>,
 }
 
 const INDEX: &str = concat!(
@@ -43,7 +46,7 @@ const INDEX: &str = concat!(
 /// The router of the admin listener.
 pub fn router(admin: Admin) -> Router {
     let mut metrics = Metrics::new();
-    metrics.add(&admin.requests, admin.counters);
+    metrics.add(&admin.requests, admin.counters, admin.expiry);
     Router::new()
         .route("/", get(async || Html(INDEX)))
         // Depends on nothing: a pod is not cured of an absent API server by a restart (design D10).
@@ -80,6 +83,7 @@ mod tests {
             checks,
             requests: Requests::default(),
             counters: Arc::default(),
+            expiry: Some(Expiry::default()),
         };
         let response = router(admin).oneshot(request).await.unwrap();
         let kind = response.headers()[header::CONTENT_TYPE]

@@ -46,7 +46,7 @@ pub use docker::{Docker, DockerAddress, DockerTls};
 pub use error::{Error, Notice, Origin, Problem};
 pub use images::{ImageMode, Images, Registry, Scheme};
 pub use kubernetes::{HostAlias, Kubernetes, PullPolicy};
-pub use listen::{Addresses, Listen};
+pub use listen::{Addresses, Listen, ListenTls, TcpAddress};
 pub use log::{Log, LogColor, LogFormat};
 pub use oci::Oci;
 pub use pattern::Pattern;

@@ -5,9 +5,10 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::fmt;
 use std::future::pending;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,26 +19,29 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
+mod certificate;
+mod misfit;
+mod notices;
+mod reception;
 mod socket;
+pub mod tls;
+mod unix;
 
+use reception::{Admitted, Reception};
 pub use socket::Departure;
-use socket::Socket;
+use socket::{Socket, Stream};
+use tls::Tls;
+pub use unix::{BoundSocket, SocketError, bind_socket};
 
 /// For the head of a request, and between two requests of one connection: moby keeps idle connections for
 /// 30 s and must not meet a closed one (protocol §1).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
-
-/// For a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection is silent before TCP asks whether its other end still exists, and how long between
 /// two such questions.
@@ -69,9 +73,37 @@ pub struct BindError {
     source: io::Error,
 }
 
+/// What a listener is bound to.
+#[derive(Debug)]
+pub enum Door {
+    /// An address.
+    Tcp(Bound),
+    /// A Unix socket.
+    Unix(BoundSocket),
+}
+
+/// How connections begin.
+#[derive(Clone, Debug, Default)]
+pub struct Speech {
+    /// With TLS where it is given.
+    pub tls: Option<Tls>,
+    /// For clients that begin in the other way: what their operator does about it.
+    pub advice: &'static str,
+}
+
 /// The other end of a connection: an extension of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remote(pub SocketAddr);
+pub enum Remote {
+    /// Its address.
+    Tcp(SocketAddr),
+    /// A process of this machine; `None` where the system does not say which.
+    Unix {
+        /// Its user.
+        uid: Option<u32>,
+        /// The process.
+        pid: Option<i32>,
+    },
+}
 
 /// How a listener ends.
 #[derive(Clone, Debug)]
@@ -102,11 +134,11 @@ pub async fn bind(addr: SocketAddr) -> Result<Bound, BindError> {
     bound.map_err(|source| BindError { addr, source })
 }
 
-/// Serves `service` on `bound`, with TLS where `tls` is given, until `drain` has ended. Connections that
+/// Serves `service` on `door`, with TLS where `speech` says so, until `drain` has ended. Connections that
 /// were upgraded belong to who upgraded them, and are not waited for.
 pub async fn serve<S, B>(
-    bound: Bound,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    door: impl Into<Door>,
+    speech: impl Into<Speech>,
     service: S,
     drain: Drain,
 ) where
@@ -119,24 +151,25 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let Bound { listener, addr } = bound;
-    let tls = tls.map(TlsAcceptor::from);
+    let door = door.into();
+    let place = door.to_string();
+    let reception = Arc::new(Reception::new(speech.into()));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = drain.stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = door.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, remote)) => {
-                prepare(&stream);
-                let (tls, service, stop) = (tls.clone(), service.clone(), drain.stop.clone());
-                connections.spawn(connection(stream, Remote(remote), tls, service, stop));
+            Ok((socket, remote)) => {
+                let (reception, service) = (Arc::clone(&reception), service.clone());
+                let stop = drain.stop.clone();
+                connections.spawn(connection(socket, remote, reception, service, stop));
             }
             Err(error) if of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%addr, %error, "listener: no connection can be accepted for now");
+                tracing::warn!(addr = place, %error, "listener: no connection can be accepted for now");
                 let one_ends = async {
                     if connections.join_next().await.is_none() {
                         pending::<()>().await;
@@ -146,11 +179,94 @@ pub async fn serve<S, B>(
             }
         }
     }
-    drop(listener);
+    drop(door);
     let all_end = async { while connections.join_next().await.is_some() {} };
     if timeout(drain.grace, all_end).await.is_err() {
-        tracing::info!(%addr, connections = connections.len(), "listener: requests that still go on are dropped");
+        tracing::info!(
+            addr = place,
+            connections = connections.len(),
+            "listener: requests that still go on are dropped"
+        );
         connections.shutdown().await;
+    }
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<(Socket, Remote)> {
+        match self {
+            Self::Tcp(bound) => {
+                let (stream, remote) = bound.listener.accept().await?;
+                prepare(&stream);
+                Ok((Socket::new(Stream::Tcp(stream)), Remote::Tcp(remote)))
+            }
+            Self::Unix(bound) => {
+                let (stream, _) = bound.listener.accept().await?;
+                let remote = Remote::of(&stream);
+                Ok((Socket::new(Stream::Unix(stream)), remote))
+            }
+        }
+    }
+}
+
+impl Remote {
+    fn of(stream: &UnixStream) -> Self {
+        let credentials = stream.peer_cred().ok();
+        Self::Unix {
+            uid: credentials.map(|it| it.uid()),
+            pid: credentials.and_then(|it| it.pid()),
+        }
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { uid, pid } => {
+                f.write_str("socket")?;
+                if let Some(uid) = uid {
+                    write!(f, " uid={uid}")?;
+                }
+                pid.map_or(Ok(()), |pid| write!(f, " pid={pid}"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(bound) => bound.addr.fmt(f),
+            Self::Unix(bound) => bound.path().display().fmt(f),
+        }
+    }
+}
+
+impl From<Bound> for Door {
+    fn from(bound: Bound) -> Self {
+        Self::Tcp(bound)
+    }
+}
+
+impl From<BoundSocket> for Door {
+    fn from(bound: BoundSocket) -> Self {
+        Self::Unix(bound)
+    }
+}
+
+impl From<Option<Arc<rustls::ServerConfig>>> for Speech {
+    fn from(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        Self {
+            tls: tls.map(Tls::from),
+            advice: "",
+        }
     }
 }
 
@@ -178,31 +294,10 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-/// The stream of a connection: after the handshake where there is one, `None` where that failed.
-async fn secured(
-    stream: Socket,
-    remote: Remote,
-    tls: Option<TlsAcceptor>,
-) -> Option<Either<Socket, TlsStream<Socket>>> {
-    let Some(tls) = tls else {
-        return Some(Either::Left(stream));
-    };
-    match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => return Some(Either::Right(stream)),
-        // A probe that only connects.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-        Ok(Err(error)) => {
-            tracing::info!(remote = %remote.0, %error, "listener: TLS handshake failed");
-        }
-        Err(_) => tracing::info!(remote = %remote.0, "listener: no TLS handshake in time"),
-    }
-    None
-}
-
 async fn connection<S, B>(
-    stream: TcpStream,
+    socket: Socket,
     remote: Remote,
-    tls: Option<TlsAcceptor>,
+    reception: Arc<Reception>,
     service: S,
     stop: CancellationToken,
 ) where
@@ -215,14 +310,18 @@ async fn connection<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let stream = Socket::new(stream);
-    let departure = stream.departure();
-    let Some(stream) = secured(stream, remote, tls).await else {
+    let departure = socket.departure();
+    let admitted = stop.run_until_cancelled(reception.admit(socket, remote));
+    let Some(Some(Admitted { stream, identity })) = admitted.await else {
         return;
     };
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(remote);
-        request.extensions_mut().insert(departure.clone());
+        let extensions = request.extensions_mut();
+        extensions.insert(remote);
+        extensions.insert(departure.clone());
+        if let Some(identity) = &identity {
+            extensions.insert(Arc::clone(identity));
+        }
         service.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
@@ -243,6 +342,6 @@ async fn connection<S, B>(
     };
     if let Err(error) = ended {
         // Clients go away whenever they like; what it means is known where the request is handled.
-        tracing::debug!(remote = %remote.0, error = &error as &dyn StdError, "listener: connection ended early");
+        tracing::debug!(%remote, error = &error as &dyn StdError, "listener: connection ended early");
     }
 }

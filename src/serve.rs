@@ -1,11 +1,9 @@
 //! The composition root: configuration → store → runtime → images, compiles, containers → listeners → drain.
 //! `cli` calls it; nothing else knows all the parts.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -14,19 +12,21 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Check};
 use crate::compile::{self, Compiles};
-use crate::config::{Addresses, Config, Surrounding};
+use crate::config::{Config, Surrounding};
 use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
 use crate::image::Images;
-use crate::listener::{self, Bound, Drain};
+use crate::listener::{self, Drain, Speech};
 use crate::names::Digest;
 use crate::registry::Registries;
 use crate::runtime::Runtime;
 use crate::store::{self, Store};
 
+mod listeners;
 mod runtimes;
 
+use listeners::{Listeners, Security};
 use runtimes::Additions;
 
 /// Requests in flight get this long at the end, `wait` and `attach` among them; Kubernetes allows a pod 30 s.
@@ -51,6 +51,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// A server that is ready to serve.
 struct Server {
     bound: Listeners,
+    security: Security,
     tls: Arc<rustls::ServerConfig>,
     engine_api: Prefixed<Router>,
     delivery: Router,
@@ -64,7 +65,9 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let surrounding = Surrounding::found();
     let roles = config.roles(surrounding);
     // The addresses first: the quickest mistakes to tell.
-    let bound = Listeners::bind(&config.listen.addresses(roles.reach())).await?;
+    let addresses = config.listen.addresses(roles.reach());
+    let bound = Listeners::bind(&config.listen, &addresses).await?;
+    let security = Security::read(&config.listen)?;
     let additions = Additions::read(config)?;
 
     let directory = config.store.place(surrounding);
@@ -118,6 +121,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         checks: checks(&store, runtimes.all),
         requests: requests.clone(),
         counters: Arc::clone(&counters),
+        expiry: security.reloading.as_ref().map(|it| it.expiry()),
     });
     let state = engine_api::State {
         images,
@@ -136,12 +140,15 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     });
 
     tracing::info!(
-        engine_api = %bound.engine_api.addr, delivery = %bound.delivery.addr, admin = %bound.admin.addr,
+        engine_api = bound.engine_api.as_ref().map(|it| tracing::field::display(it.addr)),
+        socket = bound.socket.as_ref().map(|it| tracing::field::display(it.path().display())),
+        tls = security.describe(), delivery = %bound.delivery.addr, admin = %bound.admin.addr,
         runtime = %runtimes.chosen, store = %directory.display(), version = env!("CARGO_PKG_VERSION"),
-        "serving; peers reach it with CORE_VM_ENDPOINT={}", endpoint(bound.engine_api.addr)
+        "serving; peers reach it with CORE_VM_ENDPOINT={}", bound.endpoints()
     );
     Ok(Server {
         bound,
+        security,
         tls,
         engine_api,
         delivery,
@@ -156,6 +163,7 @@ impl Server {
     async fn serve(self, stop: &CancellationToken) {
         let Listeners {
             engine_api,
+            socket,
             delivery,
             admin,
         } = self.bound;
@@ -163,55 +171,42 @@ impl Server {
             stop: stop.clone(),
             grace,
         };
-        let mut listeners = JoinSet::new();
-        listeners.spawn(listener::serve(
-            engine_api,
-            None,
-            self.engine_api,
-            drain(DRAIN),
-        ));
-        listeners.spawn(listener::serve(
+        let mut serving = JoinSet::new();
+        if let Some(bound) = engine_api {
+            let (speech, router) = (self.security.engine_api(), self.engine_api.clone());
+            serving.spawn(listener::serve(bound, speech, router, drain(DRAIN)));
+        }
+        if let Some(bound) = socket {
+            let router = self.engine_api.clone();
+            serving.spawn(listener::serve(bound, Speech::default(), router, drain(DRAIN)));
+        }
+        serving.spawn(listener::serve(
             delivery,
-            Some(self.tls),
+            listeners::delivery(self.tls),
             self.delivery,
             drain(DRAIN),
         ));
-        listeners.spawn(listener::serve(
+        serving.spawn(listener::serve(
             admin,
-            None,
+            listeners::admin(),
             self.admin,
             drain(Duration::ZERO),
         ));
+        if let Some(reloading) = self.security.reloading {
+            let until = stop.clone();
+            self.tasks
+                .spawn(async move { until.run_until_cancelled(reloading.run()).await });
+        }
         stop.cancelled().await;
         tracing::info!(
             "stopping: running chaincode goes on, and compiles are joined by the next server"
         );
-        while listeners.join_next().await.is_some() {}
+        while serving.join_next().await.is_some() {}
         // Attached connections last: a peer reads the end of a compile's log there.
         self.closing.cancel();
         // Builds whose body is complete. A compile's pod outlives this process, so nobody waits for that.
         self.tasks.close();
         let _ = tokio::time::timeout(DRAIN, self.tasks.wait()).await;
-    }
-}
-
-struct Listeners {
-    engine_api: Bound,
-    delivery: Bound,
-    admin: Bound,
-}
-
-impl Listeners {
-    async fn bind(listen: &Addresses) -> anyhow::Result<Self> {
-        Ok(Self {
-            engine_api: listener::bind(listen.engine_api)
-                .await
-                .context("listen.engineApi")?,
-            delivery: listener::bind(listen.delivery)
-                .await
-                .context("listen.delivery")?,
-            admin: listener::bind(listen.admin).await.context("listen.admin")?,
-        })
     }
 }
 
@@ -234,14 +229,6 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
-}
-
-/// What peers are to be told: an address that is bound to all of them has none to tell.
-fn endpoint(bound: SocketAddr) -> String {
-    match bound.ip() {
-        ip if ip.is_unspecified() => format!("tcp://<this host>:{}", bound.port()),
-        _ => format!("tcp://{bound}"),
-    }
 }
 
 fn compile_settings(config: &Config, surroundings: Option<Digest>) -> compile::Settings {

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::delivery::Counters;
 use crate::engine_api::metrics::Requests;
+use crate::listener::tls::Expiry;
 
 /// What [`Metrics::encode`] writes.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,9 +53,17 @@ impl Metrics {
 
     /// And those of the two listeners: names begin with `peitho_` and end with the unit, label values are a closed
     /// set, and each has a row in `docs/metrics.md`.
-    pub(super) fn add(&mut self, requests: &Requests, counters: Arc<Counters>) {
+    pub(super) fn add(
+        &mut self,
+        requests: &Requests,
+        counters: Arc<Counters>,
+        expiry: Option<Expiry>,
+    ) {
         let registry = self.registry.sub_registry_with_prefix("peitho");
         requests.register(registry);
+        if let Some(expiry) = expiry {
+            expiry.register(registry);
+        }
         registry.register_collector(Box::new(Delivered(counters)));
     }
 

@@ -139,9 +139,7 @@ pub(super) async fn observe(
 fn span(request: &Request, id: &str) -> tracing::Span {
     let extensions = request.extensions();
     let tenant = extensions.get::<Tenant>().map(tracing::field::display);
-    let remote = extensions
-        .get::<Remote>()
-        .map(|remote| tracing::field::display(remote.0));
+    let remote = extensions.get::<Remote>().map(tracing::field::display);
     tracing::info_span!(
         "request", %id, method = %request.method(), path = request.uri().path(), tenant, remote
     )

@@ -1,4 +1,4 @@
-//! A TCP connection that is held twice: HTTP reads and writes it, and who answers a request may ask whether the
+//! A connection that is held twice: HTTP reads and writes it, and who answers a request may ask whether the
 //! client is still there. HTTP alone cannot tell while an answer is awaited: it reads on only after that.
 //! `listener` makes one for each connection; nothing here knows what is said on it.
 
@@ -8,25 +8,88 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::net::{TcpStream, UnixStream};
 
 /// The connection as HTTP, or TLS below it, uses it.
 #[derive(Debug)]
-pub(super) struct Socket(Arc<TcpStream>);
+pub(super) struct Socket(Arc<Stream>);
 
 /// Tells when the client of a request has gone: an extension of each request. It does not keep the connection
 /// open.
 #[derive(Clone, Debug)]
-pub struct Departure(Weak<TcpStream>);
+pub struct Departure(Weak<Stream>);
+
+/// What clients come by.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    fn try_read_buf(&self, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_buf(buffer),
+            Self::Unix(stream) => stream.try_read_buf(buffer),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    fn try_write_vectored(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(bytes),
+            Self::Unix(stream) => stream.try_write_vectored(bytes),
+        }
+    }
+
+    fn shutdown(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+        }
+    }
+}
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self(Arc::new(stream))
     }
 
     pub(super) fn departure(&self) -> Departure {
         Departure(Arc::downgrade(&self.0))
+    }
+
+    /// The first byte that the client sends, which stays unread; `None` when it sends none. Of a Unix socket nothing is
+    /// asked: it has no TLS that could be missed.
+    pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let Stream::Tcp(stream) = &*self.0 else {
+            return Ok(None);
+        };
+        let mut byte = [0; 1];
+        let count = stream.peek(&mut byte).await?;
+        Ok((count > 0).then_some(byte[0]))
     }
 }
 
@@ -93,7 +156,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.0).shutdown(Shutdown::Write))
+        Poll::Ready(self.0.shutdown())
     }
 }
 
@@ -114,7 +177,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (client.unwrap(), Socket::new(accepted.unwrap().0))
+        (client.unwrap(), Socket::new(Stream::Tcp(accepted.unwrap().0)))
     }
 
     #[tokio::test]
@@ -156,5 +219,29 @@ mod tests {
         drop(server);
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
         timeout(SOON, departure.seen()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_same_on_a_unix_socket() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let server = Socket::new(Stream::Unix(server));
+        let departure = server.departure();
+        client.write_all(b"unread").await.unwrap();
+        assert!(timeout(MOMENT, departure.seen()).await.is_err());
+        client.shutdown().await.unwrap();
+        timeout(SOON, departure.seen()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_first_byte_stays_unread() {
+        let (mut client, mut server) = pair().await;
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(server.first_byte().await.unwrap(), Some(b'G'));
+        assert_eq!(server.first_byte().await.unwrap(), Some(b'G'));
+        let mut read = [0; 3];
+        server.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"GET");
+        drop(client);
+        assert_eq!(server.first_byte().await.unwrap(), None);
     }
 }

@@ -33,8 +33,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("k8s_openapi", &["runtime"]),
     ("bollard", &["runtime"]),
     ("runc", &["runtime"]),
-    ("inotify", &["runtime"]),
+    ("inotify", &["listener", "runtime"]),
     ("nix", &["runtime"]),
+    ("x509_parser", &["listener"]),
     (
         "axum",
         &["admin", "delivery", "engine_api", "listener", "serve"],
