@@ -3,10 +3,11 @@
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
 //! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
-//! pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders; `hold` tells which compiles are somebody's;
+//! pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
 //! `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
 
 mod access;
+mod ahead;
 mod chaincode;
 mod compile;
 mod compile_pod;
@@ -49,6 +50,7 @@ use super::{
 use crate::config::{HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
+use crate::store::Store;
 
 pub use self::access::{RIGHTS, Right, check_access};
 pub use self::connect::{ConnectError, Connection, connect};
@@ -116,6 +118,7 @@ pub struct Kubernetes {
     pods: Api<Pod>,
     secrets: Api<Secret>,
     settings: Settings,
+    store: Store,
     grants: Grants,
     requests: Arc<Requests>,
     watch: Watch,
@@ -124,13 +127,15 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Begins to watch the namespace. It waits for nothing: [`Runtime::ready`] says when all is known.
+    /// Begins to watch the namespace. It waits for nothing: [`Runtime::ready`] says when all is known. Output waits in `store`
+    /// for who reads it slowly.
     ///
     /// # Errors
     /// [`Error::Refused`] when the settings cannot serve.
     pub async fn start(
         client: Client,
         settings: Settings,
+        store: Store,
         grants: Grants,
     ) -> Result<Arc<Self>, Error> {
         if settings.namespace.is_empty() {
@@ -144,6 +149,7 @@ impl Kubernetes {
             pods: Api::namespaced(client.clone(), &settings.namespace),
             secrets: Api::namespaced(client, &settings.namespace),
             settings,
+            store,
             grants,
             requests,
             watch,

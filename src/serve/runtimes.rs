@@ -203,7 +203,8 @@ impl Parts<'_> {
         let settings = self.pod_settings(namespace, templates);
         started.pods_digest = settings.compile_digest();
         started.delivery.push(settings.delivery_address.clone());
-        let kubernetes = Kubernetes::start(client, settings, self.grants.clone()).await?;
+        let (store, grants) = (self.store.clone(), self.grants.clone());
+        let kubernetes = Kubernetes::start(client, settings, store, grants).await?;
         started.add(RuntimeKind::Kubernetes, Arc::clone(&kubernetes) as _, found);
         started.kubernetes = Some(kubernetes);
         Ok(())

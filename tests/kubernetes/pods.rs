@@ -76,8 +76,9 @@ impl Pods {
             std::slice::from_ref(&address),
         )?;
         let settings = settings(namespace, setting.agent_image, address, &material);
-        let runtime = Kubernetes::start(client, settings.clone(), grants.clone()).await?;
         let store = Store::open(&setting.directory).await?;
+        let runtime =
+            Kubernetes::start(client, settings.clone(), store.clone(), grants.clone()).await?;
         let router = router(&store, Arc::clone(&runtime), grants.clone()).await?;
         let stop = CancellationToken::new();
         let drain = Drain {
@@ -99,7 +100,12 @@ impl Pods {
     /// Another Peitho of the same instance.
     async fn connected(&self) -> Arc<dyn Runtime> {
         let client = self.connection.client.clone();
-        Kubernetes::start(client, self.settings.clone(), self.grants.clone())
+        let (settings, store, grants) = (
+            self.settings.clone(),
+            self.store.clone(),
+            self.grants.clone(),
+        );
+        Kubernetes::start(client, settings, store, grants)
             .await
             .unwrap()
     }

@@ -1,5 +1,7 @@
 //! The output of a chaincode's process, followed through the API server from the start of the process
-//! (k8s-measurements §3). An end of the stream is not the end of the process: API servers restart.
+//! (k8s-measurements §3). An end of the stream is not the end of the process: API servers restart. The kubelet is
+//! read as fast as it tells, whoever reads here: one that is slow while the kubelet rotates a log gets the old file to its
+//! end, and silently nothing after it.
 
 use futures::io::{AsyncRead, AsyncReadExt as _};
 use futures::stream;
@@ -10,6 +12,7 @@ use kube::api::LogParams;
 use tokio::time::{Duration, Instant};
 
 use super::Kubernetes;
+use super::ahead::read_ahead;
 use super::follow::Follow;
 use super::pod::MAIN;
 use super::record::Outcome as Ending;
@@ -23,7 +26,7 @@ use crate::runtime::{Error, LogStream};
 const END_SEEN_WITHIN: Duration = Duration::from_secs(3);
 /// How often a stream that broke is opened again before it is given up.
 const ATTEMPTS: u32 = 5;
-const CHUNK: usize = 16 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 type Reader = Box<dyn AsyncRead + Send + Unpin>;
 
@@ -56,10 +59,11 @@ impl Kubernetes {
             last: None,
             failures: 0,
         };
-        Ok(Box::pin(stream::unfold(output, |mut output| async {
+        let chunks = stream::unfold(output, |mut output| async {
             let chunk = output.chunk().await?;
             Some((chunk, output))
-        })))
+        });
+        Ok(read_ahead(chunks, self.store.clone()))
     }
 }
 

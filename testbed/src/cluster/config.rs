@@ -155,7 +155,7 @@ state = "{state}"
             "imageGCLowThresholdPercent": 99,
             "evictionHard": { "memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
             "podLogsDir": self.in_data("pod-logs"),
-            // Output that is rotated away while it is read is lost to a slow reader, and cases write 41 MB.
+            // The kubelet loses output to a reader that is behind at a rotation, whoever that is, and cases write 41 MB at once.
             "containerLogMaxSize": "128Mi",
             "volumePluginDir": self.in_data("volume-plugins"),
             "oomScoreAdj": 0,
