@@ -173,7 +173,8 @@ impl Authority {
                     "its issuer has the name of one in {}, {issuer}, but signed with another key",
                     self.key
                 );
-                (rank::SAME_NAME, reason)
+                // For the client too, which would otherwise hear of a decryption that failed.
+                return (rank::SAME_NAME, reason, Wrong::UnknownIssuer.into());
             }
             Wrong::UnknownIssuer | Wrong::BadSignature => {
                 let reason = format!("its issuer is none of those that are trusted: {issuer}");
