@@ -1,5 +1,5 @@
 pub(crate) mod attach;
-mod bodies;
+pub(crate) mod bodies;
 mod build;
 mod builder;
 pub(crate) mod client;

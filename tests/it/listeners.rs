@@ -6,4 +6,5 @@ mod mutual;
 mod pki;
 mod reload;
 mod socket;
+mod tenants;
 mod wrong;

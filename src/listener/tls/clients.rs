@@ -135,8 +135,10 @@ impl Authority {
     fn not_among_subjects(&self, shown: &Description) -> (u8, String, rustls::Error) {
         let names = shown.names.join(", ");
         let of = self.key.trim_end_matches("clientCaFile");
-        let reason =
-            format!("signed by {}, but none of its names ({names}) is in {of}subjects", self.key);
+        let reason = format!(
+            "signed by {}, but none of its names ({names}) is in {of}subjects",
+            self.key
+        );
         let error = CertificateError::ApplicationVerificationFailure;
         (rank::SIGNED, reason, error.into())
     }

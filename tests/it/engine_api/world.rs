@@ -11,7 +11,7 @@ use peitho::compile::{Compiles, Settings};
 use peitho::config::Registry;
 use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
-use peitho::engine_api::{Prefixed, State, Tenants, router};
+use peitho::engine_api::{State, Tenants, router};
 use peitho::image::Images;
 use peitho::listener::{self, Drain, Speech};
 use peitho::registry::Registries;
@@ -42,7 +42,7 @@ pub(crate) struct World {
     pub(crate) tasks: TaskTracker,
     pub(crate) serving: JoinHandle<()>,
     /// For a listener beside the one at `address`.
-    pub(crate) router: Prefixed<axum::Router>,
+    pub(crate) state: State,
     /// The store's.
     pub(crate) directory: PathBuf,
     _kept: Option<TempDir>,
@@ -83,15 +83,16 @@ impl World {
 
     /// `parallel` compiles run at once, and go on for `grace` while nobody waits for them.
     pub(crate) async fn compiling(parallel: usize, grace: Duration) -> Self {
-        Self::kept(Speech::default(), Policy::default(), Compiling { parallel, grace }).await
+        Self::kept(
+            Speech::default(),
+            Policy::default(),
+            Compiling { parallel, grace },
+        )
+        .await
     }
 
     /// A server over a store that goes with it.
-    async fn kept(
-        speech: Speech,
-        policy: Policy,
-        compiling: Compiling,
-    ) -> Self {
+    async fn kept(speech: Speech, policy: Policy, compiling: Compiling) -> Self {
         let directory = TempDir::new().unwrap();
         let mut world = Self::over(directory.path(), &[], speech, policy, compiling).await;
         world._kept = Some(directory);
@@ -140,7 +141,7 @@ impl World {
         };
         let tenants: Tenants = ["org1".parse().unwrap()].into_iter().collect();
         let requests = Requests::default();
-        let router = router(state, tenants, requests.clone());
+        let router = router(state.clone(), tenants, requests.clone());
         let bound = listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let drain = Drain {
             stop: stop.clone(),
@@ -156,8 +157,8 @@ impl World {
             stop,
             closing,
             tasks,
-            serving: tokio::spawn(listener::serve(bound, speech, router.clone(), drain)),
-            router,
+            serving: tokio::spawn(listener::serve(bound, speech, router, drain)),
+            state,
             directory: directory.to_owned(),
             _kept: None,
         }

@@ -44,7 +44,11 @@ impl Log {
     pub(crate) async fn wait_for(&mut self, text: &str) -> String {
         let seen = timeout(SOON, self.text.wait_for(|log| log.contains(text)));
         let is_there = seen.await.is_ok();
-        assert!(is_there, "no line with {text:?} in:\n{}", *self.text.borrow());
+        assert!(
+            is_there,
+            "no line with {text:?} in:\n{}",
+            *self.text.borrow()
+        );
         self.lines_with(text).remove(0)
     }
 }

@@ -125,13 +125,19 @@ async fn who_is_not_known_is_refused_and_the_log_says_why() {
         let client = TlsClient::new(&site.server, leaf.as_ref());
         // Over TLS 1.3 the client has done its part when the server looks at the certificate.
         let refused = site.ping(&client).await.unwrap_err().to_string();
-        assert!(refused.contains("received fatal alert"), "{reason}: {refused}");
+        assert!(
+            refused.contains("received fatal alert"),
+            "{reason}: {refused}"
+        );
         assert!(refused.contains(alert), "{reason}: {refused}");
         let told = log.lines_with("client certificate refused");
         assert_eq!(told.len(), index + 1, "{told:#?}");
         let line = &told[index];
         assert!(line.contains(reason), "{reason}: {line}");
-        assert!(line.contains(" WARN ") && line.contains("remote=127.0.0.1:"), "{line}");
+        assert!(
+            line.contains(" WARN ") && line.contains("remote=127.0.0.1:"),
+            "{line}"
+        );
         if leaf.is_some() {
             assert!(line.contains("subject=\"CN=peer0.org1\""), "{line}");
         }

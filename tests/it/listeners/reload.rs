@@ -74,12 +74,18 @@ async fn a_secret_is_replaced_and_open_connections_stay() {
     volume.update("2", &second.pem, &first.key.serialize_pem());
     let line = log.wait_for("the changed files cannot serve").await;
     assert!(line.contains("listen.tls.keyFile"), "{line}");
-    assert!(line.contains("the key is not that of the certificate in"), "{line}");
+    assert!(
+        line.contains("the key is not that of the certificate in"),
+        "{line}"
+    );
     assert_eq!(shown(&world, &client).await, first.certificate);
 
     volume.update("3", &second.pem, &second.key.serialize_pem());
     let line = log.wait_for("the files were read again").await;
-    assert!(line.contains("CN=second") && line.contains("expires=\"20"), "{line}");
+    assert!(
+        line.contains("CN=second") && line.contains("expires=\"20"),
+        "{line}"
+    );
     assert_eq!(shown(&world, &client).await, second.certificate);
     open.write_all(PING).await.unwrap();
     let (head, _) = read_head(&mut open).await;
@@ -112,7 +118,8 @@ async fn client_authorities_are_replaced_too() {
         let read = tokio::io::AsyncReadExt::read_u8(&mut stream).await;
         assert!(read.unwrap_err().to_string().contains("UnknownCA"));
     }
-    log.wait_for("its issuer is none of those that are trusted: CN=old").await;
+    log.wait_for("its issuer is none of those that are trusted: CN=old")
+        .await;
 }
 
 #[tokio::test]

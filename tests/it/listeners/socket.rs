@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use peitho::engine_api::metrics::Requests;
+use peitho::engine_api::{Tenants, router};
 use peitho::listener::{self, Drain, Speech};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -21,7 +23,7 @@ async fn a_socket_serves_all_of_it_and_goes_with_its_listener() {
         stop: world.stop.clone(),
         grace: Duration::from_millis(100),
     };
-    let router = world.router.clone();
+    let router = router(world.state.clone(), Tenants::default(), Requests::default());
     let serving = tokio::spawn(listener::serve(bound, Speech::default(), router, drain));
 
     let mut ping = UnixStream::connect(&path).await.unwrap();

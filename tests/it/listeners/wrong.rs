@@ -43,7 +43,9 @@ async fn a_client_with_tls_gets_an_answer_that_go_knows() {
     let refused = hello(&server).connect(world.connect().await).await;
     assert!(refused.is_err());
     let mut raw = world.connect().await;
-    raw.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await.unwrap();
+    raw.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        .await
+        .unwrap();
     let mut received = Vec::new();
     let read = timeout(SOON, raw.read_to_end(&mut received)).await;
     read.unwrap().unwrap();
