@@ -36,6 +36,7 @@ mod reference;
 mod role;
 mod run_as;
 mod store;
+mod tenants;
 
 pub use agent::Agent;
 pub use chaincode::Chaincode;
@@ -57,6 +58,7 @@ pub use reference::reference;
 pub use role::{Reach, Roles, RuntimeChoice, RuntimeKind, Surrounding};
 pub use run_as::RunAs;
 pub use store::Store;
+pub use tenants::{Clients, KnownTenant, Tenants};
 
 pub use draft::Origins;
 pub use environment::Setting;
@@ -70,6 +72,8 @@ pub const DEFAULT_FILES: [&str; 2] = ["./peitho.yml", "/etc/peitho/peitho.yml"];
 pub struct Config {
     /// Where the three listeners wait.
     pub listen: Listen,
+    /// Several organisations on one server, kept apart.
+    pub tenants: Tenants,
     /// Where blobs and image records are kept.
     pub store: Store,
     /// How images reach the pods.
@@ -138,6 +142,8 @@ impl Config {
     pub fn check(&self) -> Problems {
         let mut problems = Problems::default();
         self.listen.check(&mut problems);
+        let certificate = self.listen.tls.certificate_file.as_ref();
+        self.tenants.check(certificate, &mut problems);
         self.store.check(&mut problems);
         self.images.check(&mut problems);
         self.delivery.check(&mut problems);

@@ -136,12 +136,8 @@ pub async fn bind(addr: SocketAddr) -> Result<Bound, BindError> {
 
 /// Serves `service` on `door`, with TLS where `speech` says so, until `drain` has ended. Connections that
 /// were upgraded belong to who upgraded them, and are not waited for.
-pub async fn serve<S, B>(
-    door: impl Into<Door>,
-    speech: impl Into<Speech>,
-    service: S,
-    drain: Drain,
-) where
+pub async fn serve<S, B>(door: impl Into<Door>, speech: impl Into<Speech>, service: S, drain: Drain)
+where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send

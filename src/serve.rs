@@ -65,9 +65,9 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let surrounding = Surrounding::found();
     let roles = config.roles(surrounding);
     // The addresses first: the quickest mistakes to tell.
-    let addresses = config.listen.addresses(roles.reach());
+    let addresses = config.listen.addresses(roles.reach(), config.clients());
     let bound = Listeners::bind(&config.listen, &addresses).await?;
-    let security = Security::read(&config.listen)?;
+    let security = Security::read(config)?;
     let additions = Additions::read(config)?;
 
     let directory = config.store.place(surrounding);
@@ -130,7 +130,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         tasks: tasks.clone(),
         closing: closing.clone(),
     };
-    let engine_api = engine_api::router(state, Tenants::default(), requests);
+    let engine_api = engine_api::router(state, tenants(config), requests);
     let delivery = delivery::router(Delivery {
         store,
         compiles,
@@ -178,7 +178,12 @@ impl Server {
         }
         if let Some(bound) = socket {
             let router = self.engine_api.clone();
-            serving.spawn(listener::serve(bound, Speech::default(), router, drain(DRAIN)));
+            serving.spawn(listener::serve(
+                bound,
+                Speech::default(),
+                router,
+                drain(DRAIN),
+            ));
         }
         serving.spawn(listener::serve(
             delivery,
@@ -229,6 +234,11 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+fn tenants(config: &Config) -> Tenants {
+    let known = config.tenants.names();
+    Tenants::new(known, config.tenants.unproven())
 }
 
 fn compile_settings(config: &Config, surroundings: Option<Digest>) -> compile::Settings {

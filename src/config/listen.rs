@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Problems, Reach};
+use super::{Clients, Problems, Reach};
 
 /// The three listeners (design D17): they can be firewalled apart. Where an address is not set it is `[::]` with
 /// Kubernetes, since peers and pods come from elsewhere, and `127.0.0.1` without: the Engine API asks nobody who he is.
@@ -65,8 +65,8 @@ pub struct Addresses {
 }
 
 impl Listen {
-    /// The addresses in force where clients come from `reach`.
-    pub fn addresses(&self, reach: Reach) -> Addresses {
+    /// The addresses in force where those who talk to them come from `reach`, and peers are `clients`.
+    pub fn addresses(&self, reach: Reach, clients: Clients) -> Addresses {
         let everywhere = IpAddr::from(Ipv6Addr::UNSPECIFIED);
         let host: IpAddr = match reach {
             Reach::Network => everywhere,
@@ -77,7 +77,7 @@ impl Listen {
             Some(TcpAddress::At(address)) => Some(address),
             Some(TcpAddress::Off) => None,
             // Who knows its clients need not hide.
-            None if self.tls.client_ca_file.is_some() => Some((everywhere, 8080).into()),
+            None if clients == Clients::Proven => Some((everywhere, 8080).into()),
             None => Some((host, 8080).into()),
         };
         Addresses {
@@ -93,7 +93,7 @@ impl Listen {
             engine_api,
             delivery,
             admin,
-        } = self.addresses(Reach::Network);
+        } = self.addresses(Reach::Network, Clients::Anyone);
         for (key, address) in [
             ("listen.engineApi", engine_api),
             ("listen.delivery", Some(delivery)),
@@ -215,15 +215,20 @@ mod tests {
 
     #[test]
     fn a_listener_that_knows_its_clients_need_not_hide() {
-        let of = |listen: &Listen| listen.addresses(Reach::ThisMachine).engine_api.unwrap();
-        let mut listen = Listen::default();
-        assert_eq!(of(&listen).to_string(), "127.0.0.1:8080");
-        listen.tls.certificate_file = some("/c");
-        assert_eq!(of(&listen).to_string(), "127.0.0.1:8080");
-        listen.tls.client_ca_file = some("/ca");
-        assert_eq!(of(&listen).to_string(), "[::]:8080");
+        let mut config = crate::config::Config::default();
+        let of = |config: &crate::config::Config| {
+            config
+                .listen
+                .addresses(Reach::ThisMachine, config.clients())
+        };
+        let engine_api = |config| of(config).engine_api.unwrap().to_string();
+        assert_eq!(engine_api(&config), "127.0.0.1:8080");
+        config.listen.tls.certificate_file = some("/c");
+        assert_eq!(engine_api(&config), "127.0.0.1:8080");
+        config.listen.tls.client_ca_file = some("/ca");
+        assert_eq!(engine_api(&config), "[::]:8080");
         // The others ask nobody.
-        let others = listen.addresses(Reach::ThisMachine);
+        let others = of(&config);
         assert!(others.delivery.ip().is_loopback() && others.admin.ip().is_loopback());
     }
 
@@ -240,9 +245,7 @@ mod tests {
         listen.tls.certificate_file = some("/c");
         assert_eq!(
             told(&listen),
-            [
-                "listen.tls.certificateFile is \"/c\"; accepted: together with listen.tls.keyFile"
-            ]
+            ["listen.tls.certificateFile is \"/c\"; accepted: together with listen.tls.keyFile"]
         );
         listen.tls.key_file = some("/k");
         assert_eq!(told(&listen), Vec::<String>::new());
@@ -257,7 +260,8 @@ mod tests {
         assert_eq!(told(&listen).len(), 1, "{:?}", told(&listen));
         listen.socket = some("/run/peitho.sock");
         assert_eq!(told(&listen), Vec::<String>::new());
-        assert_eq!(listen.addresses(Reach::Network).engine_api, None);
+        let addresses = listen.addresses(Reach::Network, Clients::Anyone);
+        assert_eq!(addresses.engine_api, None);
         listen.tls.certificate_file = some("/c");
         listen.tls.key_file = some("/k");
         assert!(told(&listen)[0].contains("a socket has no TLS"));

@@ -57,7 +57,7 @@ fn variables_carry_numbers_lists_and_mappings() {
     assert_eq!(config.compile.env["N"], "1");
     assert_eq!(config.kubernetes.image_pull_secrets, ["a", "b"]);
     assert_eq!(config.kubernetes.instance, "1234");
-    assert_eq!(config.listen.engine_api.unwrap().port(), 1);
+    assert_eq!(config.listen.engine_api.unwrap().to_string(), "127.0.0.1:1");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::error::ApiError;
 use super::hijack::Hijacks;
 use super::metrics::{self, Requests};
-use super::prefix::{Prefixed, Tenants, UnknownTenant};
+use super::prefix::{Prefixed, Tenants, UnknownTenant, own_tenant};
 use super::{archive, attach, body, container, image, system};
 use crate::container::Containers;
 use crate::image::Images;
@@ -54,6 +54,7 @@ pub fn router(state: State, tenants: Tenants, requests: Requests) -> Prefixed<Ro
         .route("/containers/{id}", delete(container::remove))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(own_tenant))
         .layer(from_fn(body::leave_no_rest))
         .layer(from_fn_with_state(requests, metrics::observe))
         .with_state(state);

@@ -177,7 +177,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (client.unwrap(), Socket::new(Stream::Tcp(accepted.unwrap().0)))
+        (
+            client.unwrap(),
+            Socket::new(Stream::Tcp(accepted.unwrap().0)),
+        )
     }
 
     #[tokio::test]

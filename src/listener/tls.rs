@@ -15,9 +15,9 @@ mod clients;
 mod files;
 mod reload;
 
+use clients::Clients;
 pub use clients::{ClientIdentity, ClientRule};
 pub(super) use clients::{Examiner, Outcome};
-use clients::Clients;
 pub use files::Error;
 pub use reload::{Expiry, Reloading};
 

@@ -155,7 +155,10 @@ mod tests {
         fs::write(&path, "other").unwrap();
         drop(bound);
         let refused = bind_socket(&path).unwrap_err().to_string();
-        assert!(refused.contains("something else than a socket"), "{refused}");
+        assert!(
+            refused.contains("something else than a socket"),
+            "{refused}"
+        );
         assert_eq!(fs::read(&path).unwrap(), b"other");
         let nowhere = directory.path().join("none/p.sock");
         let refused = bind_socket(&nowhere).unwrap_err().to_string();

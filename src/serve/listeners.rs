@@ -2,21 +2,22 @@
 //! other way. `serve` binds them first of all and serves on them last.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::config::{self, Listen};
+use crate::config::{self, Config, Listen};
 use crate::listener::tls::{ClientAuthority, ClientRule, KeyedFile, Reloading, Tls, TlsFiles};
 use crate::listener::{self, Bound, BoundSocket, Speech};
-use crate::names::Tenant;
 
 /// Peers are configured by variables; their endpoint has one form with and without TLS.
 const ENGINE_API_WITH_TLS: &str = "a peer needs CORE_VM_DOCKER_TLS_ENABLED=true with CORE_VM_DOCKER_TLS_CA_FILE; \
      its CORE_VM_ENDPOINT stays tcp://host:port";
 const ENGINE_API_WITHOUT_TLS: &str =
     "a peer needs CORE_VM_DOCKER_TLS_ENABLED=false, or this server listen.tls";
-const DELIVERY: &str = "only the containers that this server makes have business here, and they use https";
+const DELIVERY: &str =
+    "only the containers that this server makes have business here, and they use https";
 const ADMIN: &str = "use http";
 
 /// All of them, bound.
@@ -67,30 +68,19 @@ impl Listeners {
 }
 
 impl Security {
-    /// By the files that `listen` names.
-    pub(super) fn read(listen: &Listen) -> anyhow::Result<Self> {
-        let tls = &listen.tls;
+    /// By the files that `config` names.
+    pub(super) fn read(config: &Config) -> anyhow::Result<Self> {
+        let tls = &config.listen.tls;
         let (Some(certificate), Some(key)) = (&tls.certificate_file, &tls.key_file) else {
             return Ok(Self {
                 tls: None,
                 reloading: None,
             });
         };
-        let file = |key: &str, path: &std::path::PathBuf| KeyedFile {
-            key: key.to_owned(),
-            path: path.clone(),
-        };
-        let clients = tls.client_ca_file.iter().map(|path| ClientAuthority {
-            file: file("listen.tls.clientCaFile", path),
-            rule: ClientRule {
-                tenants: vec![Tenant::default_tenant()],
-                subjects: Vec::new(),
-            },
-        });
         let (tls, reloading) = Tls::of_files(TlsFiles {
             certificate: file("listen.tls.certificateFile", certificate),
             key: file("listen.tls.keyFile", key),
-            clients: clients.collect(),
+            clients: authorities(config),
         })?;
         Ok(Self {
             tls: Some(tls),
@@ -115,6 +105,37 @@ impl Security {
                 None => ENGINE_API_WITHOUT_TLS,
             },
         }
+    }
+}
+
+/// Whose clients are let in, and for whom they may speak: a tenant's for that tenant alone.
+fn authorities(config: &Config) -> Vec<ClientAuthority> {
+    let general = config.listen.tls.client_ca_file.iter();
+    let general = general.map(|path| ClientAuthority {
+        file: file("listen.tls.clientCaFile", path),
+        rule: ClientRule {
+            tenants: config.tenants.unproven(),
+            subjects: Vec::new(),
+        },
+    });
+    let tenants = config.tenants.known.iter().enumerate();
+    let tenants = tenants.filter_map(|(index, it)| {
+        let key = format!("tenants.known[{index}].clientCaFile");
+        Some(ClientAuthority {
+            file: file(&key, it.client_ca_file.as_ref()?),
+            rule: ClientRule {
+                tenants: it.tenant().into_iter().collect(),
+                subjects: it.subjects.clone(),
+            },
+        })
+    });
+    general.chain(tenants).collect()
+}
+
+fn file(key: &str, path: &Path) -> KeyedFile {
+    KeyedFile {
+        key: key.to_owned(),
+        path: path.to_owned(),
     }
 }
 

@@ -59,6 +59,9 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("one name is one container", |s| {
         Box::pin(life::name_taken(s))
     }),
+    ("equal names of two tenants never meet", |s| {
+        Box::pin(life::of_two_tenants(s))
+    }),
     ("of many creators one wins", |s| {
         Box::pin(life::many_creators(s))
     }),

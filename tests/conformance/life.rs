@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use peitho::names::ContainerId;
+use peitho::names::{ContainerId, ContainerKey};
 use peitho::runtime::{Error, Exit, Outcome, Runtime, State};
 
 use super::subject::{Order, Subject, soon};
@@ -68,6 +68,37 @@ pub(super) async fn exit_codes(subject: &dyn Subject) {
         .await;
     assert_eq!(order.exit(&*runtime).await, 137);
     order.removed(&*runtime).await;
+}
+
+pub(super) async fn of_two_tenants(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let one = Order::script(subject, &format!("echo one; {FOREVER}")).await;
+    let mut other = Order::script(subject, "echo other; exit 6").await;
+    other.spec.key = ContainerKey {
+        tenant: "other-org".parse().unwrap(),
+        name: one.key().name.clone(),
+    };
+    let one = one.launched(&*runtime).await;
+    ready(subject, &one).await;
+    let tenants = [&one.key().tenant, &other.key().tenant].map(Clone::clone);
+    let by_id = runtime.find_id(&tenants[1], &one.spec.id).await.unwrap();
+    assert_eq!(by_id, None);
+    assert!(runtime.find(other.key()).await.unwrap().is_none());
+    let absent = runtime.stop(other.key()).await.unwrap_err();
+    assert!(matches!(absent, Error::NotFound(_)), "{absent:?}");
+
+    let other = other.launched(&*runtime).await;
+    assert_eq!(other.exit(&*runtime).await, 6);
+    assert_eq!(other.output(&*runtime).await, "other\n");
+    let by_id = runtime.find_id(&tenants[0], &other.spec.id).await.unwrap();
+    assert_eq!(by_id, None);
+    other.removed(&*runtime).await;
+
+    let found = runtime.find(one.key()).await.unwrap().unwrap();
+    assert_eq!(found.state, State::Running);
+    soon(runtime.stop(one.key())).await.unwrap();
+    assert_eq!(one.output(&*runtime).await, "one\n");
+    one.removed(&*runtime).await;
 }
 
 pub(super) async fn deaf(subject: &dyn Subject) {

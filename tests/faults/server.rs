@@ -79,7 +79,7 @@ impl Order {
             let world = World::over(
                 &self.store,
                 &[known(&self.registry)],
-                None,
+                peitho::listener::Speech::default(),
                 Policy::default(),
                 PATIENT,
             )

@@ -108,9 +108,13 @@ fn the_deployment_fits_the_program() {
         })
         .collect()
     };
-    let listen = (config.listen).addresses(config.roles(Surrounding::Cluster).reach());
+    let listen =
+        (config.listen).addresses(config.roles(Surrounding::Cluster).reach(), config.clients());
     let listen = [
-        ("engine".to_owned(), listen.engine_api.port().into()),
+        (
+            "engine".to_owned(),
+            listen.engine_api.unwrap().port().into(),
+        ),
         ("delivery".to_owned(), listen.delivery.port().into()),
         ("admin".to_owned(), listen.admin.port().into()),
     ];

@@ -1,8 +1,8 @@
-mod attach;
-mod bodies;
+pub(crate) mod attach;
+pub(crate) mod bodies;
 mod build;
 mod builder;
-mod client;
+pub(crate) mod client;
 mod cluster;
 mod drain;
 mod gone;
@@ -11,4 +11,4 @@ mod policy;
 mod shapes;
 mod system;
 mod wait;
-mod world;
+pub(crate) mod world;

@@ -4,3 +4,4 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod engine_api;
+mod listeners;

@@ -6,4 +6,5 @@
 mod configuration;
 mod images;
 mod kubernetes;
+mod listeners;
 mod program;

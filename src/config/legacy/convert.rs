@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::{Converted, Unreadable};
 use crate::config::document::{Content, Node};
-use crate::config::{Listen, Reach};
+use crate::config::{Clients, Listen, Reach};
 
 type Result = std::result::Result<Converted, Unreadable>;
 
@@ -64,7 +64,10 @@ pub(super) fn address(node: &Node) -> Result {
     let uri: Uri = full.parse().map_err(|_| unreadable())?;
     let host = uri.host().filter(|host| !host.is_empty());
     let host = host.ok_or_else(unreadable)?;
-    let port = Listen::default().addresses(Reach::Network).delivery.port();
+    let port = Listen::default()
+        .addresses(Reach::Network, Clients::Anyone)
+        .delivery
+        .port();
     let address = format!("https://{host}:{port}");
     let rest = format!(", with the value {address}; the Service needs that port too");
     Ok(Converted::To(Content::Text(address), rest))

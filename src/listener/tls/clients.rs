@@ -135,8 +135,10 @@ impl Authority {
     fn not_among_subjects(&self, shown: &Description) -> (u8, String, rustls::Error) {
         let names = shown.names.join(", ");
         let of = self.key.trim_end_matches("clientCaFile");
-        let reason =
-            format!("signed by {}, but none of its names ({names}) is in {of}subjects", self.key);
+        let reason = format!(
+            "signed by {}, but none of its names ({names}) is in {of}subjects",
+            self.key
+        );
         let error = CertificateError::ApplicationVerificationFailure;
         (rank::SIGNED, reason, error.into())
     }
@@ -173,7 +175,8 @@ impl Authority {
                     "its issuer has the name of one in {}, {issuer}, but signed with another key",
                     self.key
                 );
-                (rank::SAME_NAME, reason)
+                // For the client too, which would otherwise hear of a decryption that failed.
+                return (rank::SAME_NAME, reason, Wrong::UnknownIssuer.into());
             }
             Wrong::UnknownIssuer | Wrong::BadSignature => {
                 let reason = format!("its issuer is none of those that are trusted: {issuer}");

@@ -61,9 +61,7 @@ pub struct Reloading {
 
 impl Reloading {
     /// The terms by `files`, as they are now and as they will be.
-    pub(super) fn start(
-        files: TlsFiles,
-    ) -> Result<(watch::Receiver<Arc<Terms>>, Self), Error> {
+    pub(super) fn start(files: TlsFiles) -> Result<(watch::Receiver<Arc<Terms>>, Self), Error> {
         let inotify = Inotify::init().map_err(Error::Watch)?;
         let events = inotify
             .into_event_stream(vec![0; BUFFER])
@@ -144,7 +142,10 @@ impl Reloading {
             Err(error) => {
                 let error = error.to_string();
                 if self.told.as_ref() != Some(&error) {
-                    tracing::warn!(error, "tls: the changed files cannot serve; what was in force stays");
+                    tracing::warn!(
+                        error,
+                        "tls: the changed files cannot serve; what was in force stays"
+                    );
                     self.told = Some(error);
                 }
             }
@@ -158,7 +159,9 @@ impl Reloading {
             let (subject, expires) = (&certificate.subject, time(certificate.not_after));
             let days = left.max(0) / (24 * 3600);
             tracing::warn!(
-                subject, expires, days,
+                subject,
+                expires,
+                days,
                 "tls: the server's certificate expires soon or has expired: replace {}",
                 self.files.certificate.path.display()
             );

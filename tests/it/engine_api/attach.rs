@@ -12,22 +12,22 @@ use tokio::time::timeout;
 use super::world::{Answer, SOON, World, header, is_silent, read_exactly, read_head};
 
 /// As moby sends it; fsouza differs in the Content-Type.
-fn attach(prefix: &str, query: &str) -> String {
+pub(crate) fn attach(prefix: &str, query: &str) -> String {
     format!(
         "POST {prefix}/containers/cc/attach?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
          Upgrade: tcp\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
     )
 }
 
-const ALL: &str = "logs=1&stderr=1&stdout=1&stream=1";
+pub(crate) const ALL: &str = "logs=1&stderr=1&stdout=1&stream=1";
 
 impl World {
-    fn writes(&self, output: &'static [u8]) {
+    pub(crate) fn writes(&self, output: &'static [u8]) {
         let process = self.process.as_ref().unwrap();
         process.send(Bytes::from_static(output)).unwrap();
     }
 
-    fn ends(&mut self) {
+    pub(crate) fn ends(&mut self) {
         self.process = None;
     }
 }

@@ -13,7 +13,7 @@ use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
 use peitho::engine_api::{State, Tenants, router};
 use peitho::image::Images;
-use peitho::listener::{self, Drain};
+use peitho::listener::{self, Drain, Speech};
 use peitho::registry::Registries;
 use peitho::runtime::Runtime;
 use peitho::store::Store;
@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) serving: JoinHandle<()>,
+    /// For a listener beside the one at `address`.
+    pub(crate) state: State,
     /// The store's.
     pub(crate) directory: PathBuf,
     _kept: Option<TempDir>,
@@ -66,27 +68,33 @@ impl World {
     }
 
     pub(crate) async fn with(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        Self::kept(tls, Policy::default(), PATIENT).await
+        Self::speaking(tls.into()).await
+    }
+
+    /// A server whose listener speaks so.
+    pub(crate) async fn speaking(speech: Speech) -> Self {
+        Self::kept(speech, Policy::default(), PATIENT).await
     }
 
     /// A server whose operator allows what `policy` says.
     pub(crate) async fn allowing(policy: Policy) -> Self {
-        Self::kept(None, policy, PATIENT).await
+        Self::kept(Speech::default(), policy, PATIENT).await
     }
 
     /// `parallel` compiles run at once, and go on for `grace` while nobody waits for them.
     pub(crate) async fn compiling(parallel: usize, grace: Duration) -> Self {
-        Self::kept(None, Policy::default(), Compiling { parallel, grace }).await
+        Self::kept(
+            Speech::default(),
+            Policy::default(),
+            Compiling { parallel, grace },
+        )
+        .await
     }
 
     /// A server over a store that goes with it.
-    async fn kept(
-        tls: Option<Arc<rustls::ServerConfig>>,
-        policy: Policy,
-        compiling: Compiling,
-    ) -> Self {
+    async fn kept(speech: Speech, policy: Policy, compiling: Compiling) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut world = Self::over(directory.path(), &[], tls, policy, compiling).await;
+        let mut world = Self::over(directory.path(), &[], speech, policy, compiling).await;
         world._kept = Some(directory);
         world
     }
@@ -95,7 +103,7 @@ impl World {
     pub(crate) async fn over(
         directory: &Path,
         registries: &[Registry],
-        tls: Option<Arc<rustls::ServerConfig>>,
+        speech: Speech,
         policy: Policy,
         Compiling { parallel, grace }: Compiling,
     ) -> Self {
@@ -133,6 +141,7 @@ impl World {
         };
         let tenants: Tenants = ["org1".parse().unwrap()].into_iter().collect();
         let requests = Requests::default();
+        let router = router(state.clone(), tenants, requests.clone());
         let bound = listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let drain = Drain {
             stop: stop.clone(),
@@ -144,16 +153,12 @@ impl World {
             process: Some(process),
             compiles,
             store: store.clone(),
-            requests: requests.clone(),
+            requests,
             stop,
             closing,
             tasks,
-            serving: tokio::spawn(listener::serve(
-                bound,
-                tls,
-                router(state, tenants, requests),
-                drain,
-            )),
+            serving: tokio::spawn(listener::serve(bound, speech, router, drain)),
+            state,
             directory: directory.to_owned(),
             _kept: None,
         }

@@ -1,0 +1,10 @@
+//! How connections to the Engine API begin: TLS, client certificates, files that change, sockets, and clients that begin
+//! in the wrong way.
+
+mod log;
+mod mutual;
+mod pki;
+mod reload;
+mod socket;
+mod tenants;
+mod wrong;
