@@ -15,7 +15,7 @@ use crate::release::Release;
 pub const KUBERNETES_VERSION: &str = "1.34.4";
 
 /// The release of the `docker` command that is built, beside Debian's older one.
-pub const DOCKER_CLI_VERSION: &str = "29.1.3";
+pub(crate) const DOCKER_CLI_VERSION: &str = "29.1.3";
 
 /// A file of a Go module: its name and its text.
 pub(crate) type SourceFile<'a> = (&'a str, &'a str);
