@@ -20,12 +20,17 @@ use crate::{archive, image};
 
 mod builder;
 mod chaincode;
+mod look;
 mod output;
 mod policy;
+mod reading;
+mod shown;
 
 use builder::{Builder, Builders};
 pub use output::Output;
 pub use policy::Policy;
+pub use reading::{Reading, Stamps};
+pub use shown::Shown;
 
 /// What can go wrong with a container.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +80,29 @@ pub enum Error {
     /// The process never ran: the reason in the words of Kubernetes.
     #[error("{0}")]
     NeverStarted(String),
+    /// What was given is the beginning of several ids.
+    #[error("Multiple IDs found with provided prefix: {0}")]
+    Ambiguous(ContainerRef),
+    /// Removal without force of what runs.
+    #[error(
+        "cannot remove container \"{0}\": container is running: stop the container before removing or force remove"
+    )]
+    Running(ContainerRef),
+    /// An image that a container was made of.
+    #[error(
+        "conflict: unable to remove repository reference \"{image}\" (must force) - container {container} is using it"
+    )]
+    ImageInUse {
+        /// The image.
+        image: ImageName,
+        /// The name or id of a container.
+        container: String,
+    },
+    /// A compile's log has no times and no last lines.
+    #[error(
+        "not supported by Peitho: the log of a compile is read as a whole, with or without --follow"
+    )]
+    WholeLog,
     /// Who waited for the container has gone: there is nobody to answer.
     #[error("the client that waited for the container closed its connection")]
     ClientGone,
@@ -180,7 +208,7 @@ struct Inner {
 
 /// What a reference means, found once per request.
 enum Found {
-    Builder(Arc<Builder>),
+    Builder(ContainerId, Arc<Builder>),
     Chaincode(ContainerKey),
 }
 
@@ -249,7 +277,7 @@ impl Containers {
     /// [`Error::NotFound`].
     pub async fn upload(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Upload, Error> {
         Ok(match self.find(tenant, container).await? {
-            Found::Builder(builder) => Upload::Input(BuilderInput(builder)),
+            Found::Builder(_, builder) => Upload::Input(BuilderInput(builder)),
             Found::Chaincode(key) => Upload::Files(ChaincodeFiles {
                 runtime: Arc::clone(&self.0.runtime),
                 key,
@@ -271,7 +299,7 @@ impl Containers {
             path: path.to_owned(),
             container: container.clone(),
         };
-        let Found::Builder(builder) = self.find(tenant, container).await? else {
+        let Found::Builder(_, builder) = self.find(tenant, container).await? else {
             // A chaincode's files are its own (design D16).
             return Err(no_such_path());
         };
@@ -293,7 +321,7 @@ impl Containers {
     /// [`Error::NotFound`].
     pub async fn attach(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Output, Error> {
         Ok(match self.find(tenant, container).await? {
-            Found::Builder(builder) => builder.attach(),
+            Found::Builder(_, builder) => builder.attach(),
             Found::Chaincode(key) => chaincode::attach(Arc::clone(&self.0.runtime), key),
         })
     }
@@ -304,7 +332,7 @@ impl Containers {
     /// [`Error::NotFound`], [`Error::Runtime`].
     pub async fn start(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Outcome, Error> {
         match self.find(tenant, container).await? {
-            Found::Builder(builder) => builder.start(&self.0.compiles).await,
+            Found::Builder(_, builder) => builder.start(&self.0.compiles).await,
             Found::Chaincode(key) => self
                 .0
                 .runtime
@@ -327,9 +355,9 @@ impl Containers {
         gone: impl Future<Output = ()>,
     ) -> Result<Waiting, Error> {
         match self.find(tenant, container).await? {
-            Found::Builder(builder) => match builder.wait(gone).await {
+            Found::Builder(id, builder) => match builder.wait(gone).await {
                 Err(Error::ClientGone) => {
-                    self.outlive_client(tenant, container, &builder).await;
+                    self.outlive_client(tenant, id, &builder).await;
                     Err(Error::ClientGone)
                 }
                 exit => exit.map(Waiting::Over),
@@ -356,12 +384,10 @@ impl Containers {
     }
 
     /// A builder whose client is gone is forgotten with the end of its compile: nobody will come to remove it.
-    async fn outlive_client(&self, tenant: &Tenant, container: &ContainerRef, builder: &Builder) {
+    async fn outlive_client(&self, tenant: &Tenant, id: ContainerId, builder: &Builder) {
         builder.over().await;
-        if let ContainerRef::Id(id) = container
-            && builder.is_forsaken()
-        {
-            self.0.builders.remove(tenant, id);
+        if builder.is_forsaken() {
+            self.0.builders.remove(tenant, &id);
         }
     }
 
@@ -375,7 +401,7 @@ impl Containers {
         container: &ContainerRef,
     ) -> Result<Exit, Error> {
         match self.find(tenant, container).await? {
-            Found::Builder(builder) => builder.wait(std::future::pending()).await,
+            Found::Builder(_, builder) => builder.wait(std::future::pending()).await,
             Found::Chaincode(key) => self
                 .0
                 .runtime
@@ -391,7 +417,7 @@ impl Containers {
     /// [`Error::NotFound`].
     pub async fn stop(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Outcome, Error> {
         match self.find(tenant, container).await? {
-            Found::Builder(builder) => Ok(builder.stop()),
+            Found::Builder(_, builder) => Ok(builder.stop()),
             Found::Chaincode(key) => self.0.runtime.stop(&key).await.map_err(Error::from_runtime),
         }
     }
@@ -413,11 +439,9 @@ impl Containers {
     /// [`Error::NotFound`].
     pub async fn remove(&self, tenant: &Tenant, container: &ContainerRef) -> Result<(), Error> {
         match self.find(tenant, container).await? {
-            Found::Builder(builder) => {
+            Found::Builder(id, builder) => {
                 builder.stop();
-                if let ContainerRef::Id(id) = container {
-                    self.0.builders.remove(tenant, id);
-                }
+                self.0.builders.remove(tenant, &id);
                 Ok(())
             }
             Found::Chaincode(key) => self
@@ -442,28 +466,6 @@ impl Containers {
             .await
             .map_err(Error::from_runtime)?;
         Ok(found.is_some_and(|found| found.spec.layer.blob.digest == *digest))
-    }
-
-    async fn find(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Found, Error> {
-        match container {
-            ContainerRef::Name(name) => Ok(Found::Chaincode(ContainerKey {
-                tenant: tenant.clone(),
-                name: name.clone(),
-            })),
-            ContainerRef::Id(id) => {
-                if let Some(builder) = self.0.builders.get(tenant, id) {
-                    return Ok(Found::Builder(builder));
-                }
-                let key = self
-                    .0
-                    .runtime
-                    .find_id(tenant, id)
-                    .await
-                    .map_err(Error::from_runtime)?;
-                key.map(Found::Chaincode)
-                    .ok_or_else(|| Error::NotFound(container.clone()))
-            }
-        }
     }
 }
 

@@ -27,14 +27,18 @@ mod attach;
 mod body;
 mod container;
 mod error;
+mod filters;
 mod hijack;
 mod image;
+mod logs;
+mod look;
 pub mod metrics;
 mod prefix;
 mod router;
 mod stdcopy;
 mod system;
 mod types;
+mod unsupported;
 mod utf8;
 
 pub use prefix::{Prefixed, Tenants};

@@ -11,6 +11,7 @@ mod dockerfile;
 #[cfg(test)]
 mod fixtures;
 mod layer;
+mod listed;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -65,6 +66,11 @@ pub enum Error {
     /// The archive inside the context is refused.
     #[error("build context: {0}")]
     Archive(#[from] crate::archive::Error),
+    /// Removal of an image that Peitho did not build for the tenant.
+    #[error(
+        "not supported by Peitho: removal of {0}, a base image that all tenants share: it stays in the store"
+    )]
+    Held(ImageName),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -115,6 +121,8 @@ pub struct Inspected {
     pub size: u64,
 }
 
+pub use listed::Listed;
+
 /// The door to images; clones share it.
 #[derive(Clone)]
 pub struct Images {
@@ -158,6 +166,14 @@ impl Images {
             return Ok(Inspected {
                 id: image.id,
                 name: name.clone(),
+                config: image.config(),
+                size: image.layer.blob.size,
+            });
+        }
+        if let Some(image) = self.of_id(tenant, name).await? {
+            return Ok(Inspected {
+                id: image.id,
+                name: image.name.clone(),
                 config: image.config(),
                 size: image.layer.blob.size,
             });

@@ -8,6 +8,7 @@ pub mod docker;
 mod host;
 mod image;
 pub mod kubernetes;
+pub mod labels;
 mod language;
 
 use std::fmt;
@@ -172,6 +173,18 @@ impl FromStr for ContainerRef {
         match text.parse() {
             Ok(id) => Ok(Self::Id(id)),
             Err(_) => text.parse().map(Self::Name),
+        }
+    }
+}
+
+impl ContainerRef {
+    /// The text, where it may be the beginning of an id as well as a name: hexadecimal digits, fewer than an id has.
+    pub fn as_prefix(&self) -> Option<&str> {
+        match self {
+            Self::Name(ContainerName(name)) => (name.len() < 64
+                && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+            .then_some(name.as_str()),
+            Self::Id(_) => None,
         }
     }
 }

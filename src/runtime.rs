@@ -16,14 +16,18 @@ use crate::store::spool::Spool;
 
 mod compile_agent;
 pub mod docker;
+mod found;
 mod instance;
 pub mod kubernetes;
+mod lines;
 pub mod oci;
 mod orders;
 mod process;
 mod surroundings;
 
+pub use found::{Found, Life, Place};
 pub use instance::InstanceMaterial;
+pub use lines::{Extent, Line, LineQuery, LineStream};
 pub use surroundings::{BundleError, Surroundings};
 
 /// What can go wrong with a runtime.
@@ -209,15 +213,6 @@ pub struct CompileSpec {
     pub log: Spool,
 }
 
-/// A chaincode container that a runtime holds.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// As ordered.
-    pub spec: ChaincodeSpec,
-    /// What it is doing.
-    pub state: State,
-}
-
 /// Output of a chaincode's process as it comes; `None` at its end.
 pub type LogStream = futures::stream::BoxStream<'static, std::io::Result<bytes::Bytes>>;
 
@@ -240,6 +235,12 @@ pub trait Runtime: Send + Sync {
         tenant: &Tenant,
         id: &ContainerId,
     ) -> Result<Option<ContainerKey>, Error>;
+
+    /// All containers of `tenant`, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`].
+    async fn list(&self, tenant: &Tenant) -> Result<Vec<Found>, Error>;
 
     /// Adds files to a container that was not started.
     ///
@@ -282,6 +283,13 @@ pub trait Runtime: Send + Sync {
 
     /// The output of the container's process, from its beginning, until it ends. Waits for the start.
     async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error>;
+
+    /// The lines that the container's process wrote in its last launch, with their times. Does not wait for a start: a
+    /// container that was not started has none.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Refused`] when the output is gone.
+    async fn lines(&self, key: &ContainerKey, query: &LineQuery) -> Result<LineStream, Error>;
 
     /// Runs a compile, or joins the run of the same key, and returns when its process is over. Log, output
     /// and the true exit code come by the agent (design D6); this is the verdict for when the agent cannot

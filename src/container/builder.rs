@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -14,7 +16,7 @@ use crate::archive::{self, Limits};
 use crate::compile::{Compiles, End, Input, Request, Run};
 use crate::image::Images;
 use crate::names::{ContainerId, ImageName, Tenant};
-use crate::runtime::{Exit, Outcome};
+use crate::runtime::{self, Exit, Extent, Life, LogStream, Outcome};
 use crate::store::{Blob, Ingest};
 
 /// Where peers put the source and fetch the result (protocol §4.3); a compile has volumes there and only there.
@@ -39,6 +41,8 @@ const KILLED: i64 = 137;
 pub(super) struct Builder {
     request: Request,
     expires: Instant,
+    created: Timestamp,
+    started: Mutex<Option<Timestamp>>,
     state: Mutex<State>,
     log: watch::Sender<Log>,
     attached: watch::Sender<usize>,
@@ -110,6 +114,8 @@ pub(super) async fn order(
     Ok(Builder {
         request,
         expires: Instant::now() + FORGOTTEN,
+        created: Timestamp::now(),
+        started: Mutex::default(),
         state: Mutex::new(State::Created { input: None }),
         log: watch::Sender::new(Log::Awaited),
         attached: watch::Sender::new(0),
@@ -157,6 +163,7 @@ impl Builder {
                 return Ok(Outcome::Already);
             }
         };
+        *locked(&self.started) = Some(Timestamp::now());
         let run = compiles
             .run(Request {
                 input,
@@ -304,6 +311,54 @@ impl Builder {
         }
     }
 
+    pub(super) fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// What it is doing, for people.
+    pub(super) fn shown_state(&self) -> runtime::State {
+        match &*self.state() {
+            State::Created { .. } => runtime::State::Created,
+            State::Starting => runtime::State::Starting,
+            State::Started(run) => match &*run.end.borrow() {
+                None => runtime::State::Running,
+                Some(End::Exited { code, .. }) => runtime::State::Exited(Exit { code: *code }),
+                Some(End::Failed(reason)) => runtime::State::NeverStarted(reason.to_string()),
+            },
+            State::Stopped => runtime::State::Exited(Exit { code: KILLED }),
+        }
+    }
+
+    /// When it lived; its end is known to those alone who wait for it.
+    pub(super) fn life(&self) -> Life {
+        Life {
+            created: Some(self.created),
+            started: *locked(&self.started),
+            ..Life::default()
+        }
+    }
+
+    /// The log for one who reads it beside the peer: nobody's `wait` looks for that.
+    pub(super) fn read_log(&self, extent: Extent) -> LogStream {
+        let (spool, cut) = match &*self.log.borrow() {
+            Log::Awaited | Log::Never => return futures::stream::empty().boxed(),
+            Log::Open(spool) => (spool.clone(), None),
+            Log::Cut(spool, end) => (spool.clone(), Some(*end)),
+        };
+        let end = match extent {
+            Extent::Present => Some(cut.unwrap_or_else(|| spool.len())),
+            Extent::Follow => cut,
+        };
+        futures::stream::unfold(spool.reader(), move |mut reader| async move {
+            if end.is_some_and(|end| reader.position() >= end) {
+                return None;
+            }
+            let bytes = reader.next().await.transpose()?;
+            Some((bytes.map_err(std::io::Error::other), reader))
+        })
+        .boxed()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         locked(&self.state)
     }
@@ -352,6 +407,14 @@ impl Builders {
 
     pub(super) fn get(&self, tenant: &Tenant, id: &ContainerId) -> Option<Arc<Builder>> {
         self.lock().get(&(tenant.clone(), *id)).cloned()
+    }
+
+    /// Those of `tenant`.
+    pub(super) fn of(&self, tenant: &Tenant) -> Vec<(ContainerId, Arc<Builder>)> {
+        let builders = self.lock();
+        let own = builders.iter().filter(|((whose, _), _)| whose == tenant);
+        own.map(|((_, id), builder)| (*id, Arc::clone(builder)))
+            .collect()
     }
 
     pub(super) fn remove(&self, tenant: &Tenant, id: &ContainerId) {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Interval, interval_at};
 use super::body::json;
 use super::error::ApiError;
 use super::types::create::CreateBody;
-use super::types::{Container, Created, Params, WaitError, Waited};
+use super::types::{Caller, Container, Created, Params, WaitError, Waited, switch};
 use crate::container::{self, Containers, Waiting};
 use crate::listener::Departure;
 use crate::names::{ContainerRef, Tenant};
@@ -90,24 +90,57 @@ pub(super) async fn stop(
         .map_err(ApiError::from)
 }
 
-/// `POST /containers/{id}/kill`. Whatever `signal` says, the process ends: peers send none.
+/// The query of kill.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct KillQuery {
+    /// A name with or without `SIG`, or a number; empty for KILL. Peers send none.
+    signal: String,
+}
+
+/// Signals after which a process is over. Another would be a message to it, and cannot be passed on.
+const ENDING: &[&str] = &["", "KILL", "9", "TERM", "15", "INT", "2", "QUIT", "3"];
+
+/// `POST /containers/{id}/kill`. The process ends as with stop.
 pub(super) async fn kill(
     State(containers): State<Containers>,
     Extension(tenant): Extension<Tenant>,
     Container(container): Container,
+    Params(query): Params<KillQuery>,
 ) -> Result<StatusCode, ApiError> {
+    let signal = query.signal.to_ascii_uppercase();
+    if !ENDING.contains(&signal.strip_prefix("SIG").unwrap_or(&signal)) {
+        let signal: String = query.signal.chars().take(20).collect();
+        return Err(ApiError::unsupported(
+            &format!("docker kill with signal {signal}, which does not end the process"),
+            None,
+        ));
+    }
     containers.kill(&tenant, &container).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /containers/{id}`. Always forced, whatever `force` says: peers leave it out where they mean it
-/// (protocol §3.4).
+/// The query of a removal.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RemoveQuery {
+    #[serde(deserialize_with = "switch")]
+    force: bool,
+}
+
+/// `DELETE /containers/{id}`. Always forced for peers, whatever `force` says: they leave it out where they mean it
+/// (protocol §3.4). People who do not say so do not mean it.
 pub(super) async fn remove(
     State(containers): State<Containers>,
     Extension(tenant): Extension<Tenant>,
+    caller: Caller,
     Container(container): Container,
+    Params(query): Params<RemoveQuery>,
 ) -> Result<StatusCode, ApiError> {
-    containers.remove(&tenant, &container).await?;
+    match (caller, query.force) {
+        (Caller::Person, false) => containers.remove_stopped(&tenant, &container).await?,
+        _ => containers.remove(&tenant, &container).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -58,6 +58,15 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
+    /// A command of Docker's that has no meaning here: what it is, and what does it instead.
+    pub(super) fn unsupported(what: &str, instead: Option<String>) -> Self {
+        let mut message = format!("not supported by Peitho: {what}");
+        if let Some(instead) = instead {
+            let _ = write!(message, "; instead: {instead}");
+        }
+        Self::new(StatusCode::NOT_IMPLEMENTED, "unsupported", message)
+    }
+
     /// The client hears `message`; the log has the cause too.
     pub(super) fn caused_by(
         status: StatusCode,
@@ -117,6 +126,7 @@ impl From<image::Error> for ApiError {
         let (status, kind) = match error {
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "image_not_found"),
             Error::Refused { .. } => (StatusCode::NOT_FOUND, "image_refused"),
+            Error::Held(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
             Error::Context(_) => (StatusCode::BAD_REQUEST, "build_context"),
             Error::Dockerfile { .. } => (StatusCode::BAD_REQUEST, "dockerfile"),
             Error::Archive(ref error) => of_archive(error),
@@ -136,6 +146,10 @@ impl From<container::Error> for ApiError {
             Error::ImageNotAllowed(_) => (StatusCode::FORBIDDEN, "image_not_allowed"),
             Error::NameInUse { .. } => (StatusCode::CONFLICT, "name_in_use"),
             Error::NotRunning(_) => (StatusCode::CONFLICT, "not_running"),
+            Error::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous"),
+            Error::Running(_) => (StatusCode::CONFLICT, "running"),
+            Error::ImageInUse { .. } => (StatusCode::CONFLICT, "image_in_use"),
+            Error::WholeLog => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
             Error::Invalid(_) => (StatusCode::BAD_REQUEST, "request"),
             Error::Archive(ref error) => of_archive(error),
             Error::NoSuchPath { .. } => (StatusCode::NOT_FOUND, "path_not_found"),

@@ -16,6 +16,7 @@ use super::error::ApiError;
 use super::router::unknown_path;
 use super::types::{Aux, ImageInspect, Params, Progress};
 use crate::archive::Limits;
+use crate::container::Containers;
 use crate::image::{Image, Images};
 use crate::names::{ImageName, Tenant};
 use crate::store::Store;
@@ -23,13 +24,16 @@ use crate::store::Store;
 /// `GET /images/{name}/json`: the name may hold slashes, a registry's host and port, a tag or a digest.
 pub(super) async fn inspect(
     State(images): State<Images>,
+    containers: State<Containers>,
     Extension(tenant): Extension<Tenant>,
     Path(path): Path<String>,
     method: Method,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let Some(name) = path.strip_suffix("/json") else {
-        return Err(unknown_path(method, uri, Extensions::new()).await);
+        let mut extensions = Extensions::new();
+        extensions.insert(tenant);
+        return Err(unknown_path(containers, method, uri, extensions).await);
     };
     let name: ImageName = name.parse()?;
     let image = images.inspect(&tenant, &name).await?;

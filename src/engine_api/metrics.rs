@@ -18,12 +18,16 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::error::Failure;
+use super::unsupported;
 use crate::listener::Remote;
 use crate::names::Tenant;
 use crate::telemetry;
 
 /// Of every path and method that is not in the router.
 const UNKNOWN: &str = "unknown";
+
+/// Of every request that Docker would serve and Peitho does not.
+const UNSUPPORTED: &str = "unsupported";
 
 /// From a millisecond to more than an hour: a ping, and a build.
 fn buckets() -> Histogram {
@@ -40,7 +44,7 @@ pub struct Requests {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TotalLabels {
-    /// Method and path as the router has it: `POST /containers/{id}/start`, or `unknown`.
+    /// Method and path as the router has it: `POST /containers/{id}/start`, or `unknown`, or `unsupported`.
     endpoint: Arc<str>,
     /// `2xx`, `4xx` …
     status: &'static str,
@@ -147,6 +151,7 @@ fn span(request: &Request, id: &str) -> tracing::Span {
 
 fn endpoint(method: &Method, route: Option<&MatchedPath>, status: StatusCode) -> Arc<str> {
     match route {
+        _ if status == unsupported::STATUS => UNSUPPORTED.into(),
         Some(route) if status != StatusCode::METHOD_NOT_ALLOWED => {
             format!("{method} {}", route.as_str()).into()
         }

@@ -1,7 +1,7 @@
 //! The dialect on one page: every path that a peer asks for, and what becomes of all others.
 
 use axum::Router;
-use axum::extract::FromRef;
+use axum::extract::{self, FromRef};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 use http::{Extensions, Method, StatusCode, Uri};
@@ -12,9 +12,10 @@ use super::error::ApiError;
 use super::hijack::Hijacks;
 use super::metrics::{self, Requests};
 use super::prefix::{Prefixed, Tenants, UnknownTenant, own_tenant};
-use super::{archive, attach, body, container, image, system};
+use super::{archive, attach, body, container, image, logs, look, system, unsupported};
 use crate::container::Containers;
 use crate::image::Images;
+use crate::names::Tenant;
 use crate::store::Store;
 
 /// What handlers work with; each takes the parts that it needs.
@@ -37,14 +38,22 @@ pub fn router(state: State, tenants: Tenants, requests: Requests) -> Prefixed<Ro
     let router = Router::new()
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))
+        .route("/info", get(look::info))
         .route("/images/create", post(image::pull))
+        .route("/images/json", get(look::images))
         // A name holds slashes; the handler takes the `/json` off its end.
-        .route("/images/{*name}", get(image::inspect))
+        .route(
+            "/images/{*name}",
+            get(image::inspect).delete(look::remove_image),
+        )
         .route("/build", post(image::build))
         .route("/containers/create", post(container::create))
+        .route("/containers/json", get(look::containers))
+        .route("/containers/{id}/json", get(look::container))
+        .route("/containers/{id}/logs", get(logs::logs))
         .route(
             "/containers/{id}/archive",
-            get(archive::get).put(archive::put),
+            get(archive::get).put(archive::put).head(unknown_path),
         )
         .route("/containers/{id}/attach", post(attach::attach))
         .route("/containers/{id}/start", post(container::start))
@@ -62,7 +71,12 @@ pub fn router(state: State, tenants: Tenants, requests: Requests) -> Prefixed<Ro
 }
 
 /// Peers ask for nothing else (protocol §4.1); people with a Docker client do.
-pub(super) async fn unknown_path(method: Method, uri: Uri, extensions: Extensions) -> ApiError {
+pub(super) async fn unknown_path(
+    extract::State(containers): extract::State<Containers>,
+    method: Method,
+    uri: Uri,
+    extensions: Extensions,
+) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
     if extensions.get::<UnknownTenant>().is_some() {
         return ApiError::new(
@@ -73,20 +87,44 @@ pub(super) async fn unknown_path(method: Method, uri: Uri, extensions: Extension
             ),
         );
     }
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        "unknown_path",
-        format!("page not found: {method} {path} is not among what Fabric peers ask of Docker"),
-    )
+    match refusal(&containers, &method, &uri, &extensions).await {
+        Some(refusal) => refusal,
+        None => ApiError::new(
+            StatusCode::NOT_FOUND,
+            "unknown_path",
+            format!("page not found: {method} {path} is not among what Fabric peers ask of Docker"),
+        ),
+    }
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let path: String = uri.path().chars().take(200).collect();
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        format!("method not allowed: {method} {path}"),
-    )
+async fn wrong_method(
+    extract::State(containers): extract::State<Containers>,
+    method: Method,
+    uri: Uri,
+    extensions: Extensions,
+) -> ApiError {
+    match refusal(&containers, &method, &uri, &extensions).await {
+        Some(refusal) => refusal,
+        None => {
+            let path: String = uri.path().chars().take(200).collect();
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                format!("method not allowed: {method} {path}"),
+            )
+        }
+    }
+}
+
+/// The refusal of one of Docker's requests that are not served.
+async fn refusal(
+    containers: &Containers,
+    method: &Method,
+    uri: &Uri,
+    extensions: &Extensions,
+) -> Option<ApiError> {
+    let tenant = extensions.get::<Tenant>()?;
+    unsupported::refusal(containers, tenant, method, uri.path()).await
 }
 
 impl FromRef<State> for Images {

@@ -16,6 +16,7 @@ use crate::runtime::Exit;
 
 pub(super) mod create;
 mod host_config;
+pub(super) mod shown;
 
 /// This machine's architecture as Go and Docker spell it.
 pub(super) const ARCHITECTURE: &str = match std::env::consts::ARCH.as_bytes() {
@@ -42,6 +43,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Container {
                 "container_not_found",
                 format!("No such container: {text}"),
             )
+        })
+    }
+}
+
+/// Who asks. The `docker` command says so; peers' libraries have other names (protocol §4.0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// A peer, or a program.
+    Peer,
+    /// A person at the `docker` command.
+    Person,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let agent = parts.headers.get(http::header::USER_AGENT);
+        let agent = agent.and_then(|agent| agent.to_str().ok());
+        Ok(match agent {
+            Some(agent) if agent.starts_with("Docker-Client/") => Self::Person,
+            _ => Self::Peer,
         })
     }
 }

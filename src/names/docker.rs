@@ -96,6 +96,14 @@ pub fn of_id(tenant: &Tenant, id: &ContainerId) -> [String; 2] {
     [format!("{TENANT}={tenant}"), format!("{ID}={id}")]
 }
 
+/// The filters for all chaincode of `tenant`.
+pub fn of_tenant(tenant: &Tenant) -> [String; 2] {
+    [
+        of_component(CHAINCODE_COMPONENT),
+        format!("{TENANT}={tenant}"),
+    ]
+}
+
 fn labels<const N: usize>(pairs: [(&str, String); N]) -> HashMap<String, String> {
     pairs
         .into_iter()

@@ -86,6 +86,21 @@ impl ImageName {
             })
     }
 
+    /// The hexadecimal digits of `sha256:3f2a…` or `3f2a…`: what a person may mean by the beginning of an image's id.
+    pub fn as_id_prefix(&self) -> Option<&str> {
+        let repository = self.familiar_repository()?;
+        let digits = match (repository, self.tag()?) {
+            ("sha256", digits) => digits,
+            (digits, "latest") => digits,
+            _ => return None,
+        };
+        let fits = (4..=64).contains(&digits.len())
+            && digits
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        fits.then_some(digits)
+    }
+
     /// The repository as people write it, where the registry is Docker Hub.
     fn familiar_repository(&self) -> Option<&str> {
         (self.registry == DOCKER_HUB).then(|| {

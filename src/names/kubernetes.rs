@@ -107,6 +107,15 @@ pub fn id_selector(instance: &InstanceName, tenant: &Tenant, id: &ContainerId) -
     )
 }
 
+/// Selects the records and pods of all chaincode of `tenant`. The label is a hash for some: compare what is found.
+pub fn tenant_selector(instance: &InstanceName, tenant: &Tenant) -> String {
+    format!(
+        "{},{TENANT}={}",
+        chaincode_selector(instance),
+        tenant_label(tenant)
+    )
+}
+
 /// Selects the Secrets and pods of all compiles of one Peitho.
 pub fn all_compiles_selector(instance: &InstanceName) -> String {
     format!("{},{COMPONENT}={COMPILE_COMPONENT}", selector(instance))

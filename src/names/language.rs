@@ -19,6 +19,15 @@ pub enum Language {
 }
 
 impl Language {
+    /// As it stands in configuration and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Golang => "golang",
+            Self::Node => "node",
+            Self::Java => "java",
+        }
+    }
+
     /// The language in the words of a peer's label; `None` for words that no peer has.
     pub fn of_label(value: &str) -> Option<Self> {
         match value.to_ascii_uppercase().as_str() {

@@ -36,8 +36,8 @@ use self::watch::Watch;
 use super::orders::Orders;
 use super::surroundings::Surroundings;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
-    UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
+    Runtime, State, UploadedFile,
 };
 use crate::config::{self, Quantities};
 use crate::grant::Grants;
@@ -196,11 +196,7 @@ impl Runtime for Docker {
     }
 
     async fn find(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
-        let record = self.0.record(key).await?;
-        Ok(record.map(|record| Found {
-            spec: record.spec,
-            state: record.state,
-        }))
+        Ok(self.0.record(key).await?.map(Found::from))
     }
 
     async fn find_id(
@@ -209,6 +205,10 @@ impl Runtime for Docker {
         id: &ContainerId,
     ) -> Result<Option<ContainerKey>, Error> {
         self.0.find_id(tenant, id).await
+    }
+
+    async fn list(&self, tenant: &Tenant) -> Result<Vec<Found>, Error> {
+        self.0.list_containers(tenant).await
     }
 
     async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error> {
@@ -241,6 +241,10 @@ impl Runtime for Docker {
 
     async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
         Arc::clone(&self.0).follow_logs(key).await
+    }
+
+    async fn lines(&self, key: &ContainerKey, query: &LineQuery) -> Result<LineStream, Error> {
+        self.0.read_lines(key, query).await
     }
 
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {

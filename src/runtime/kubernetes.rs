@@ -44,8 +44,8 @@ use self::request::{Failure, Requests, unavailable};
 use self::watch::Watch;
 use super::orders::Orders;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
-    Surroundings, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
+    Runtime, State, Surroundings, UploadedFile,
 };
 use crate::config::{HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
@@ -195,6 +195,11 @@ impl Runtime for Kubernetes {
         self.find_container_id(tenant, id).await
     }
 
+    async fn list(&self, tenant: &Tenant) -> Result<Vec<Found>, Error> {
+        self.listed().await?;
+        self.list_containers(tenant).await
+    }
+
     async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error> {
         let _turn = self.containers.turn(key).await;
         self.add_files(key, &files).await
@@ -231,6 +236,11 @@ impl Runtime for Kubernetes {
     async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
         self.listed().await?;
         self.follow_logs(key).await
+    }
+
+    async fn lines(&self, key: &ContainerKey, query: &LineQuery) -> Result<LineStream, Error> {
+        self.listed().await?;
+        self.read_lines(key, query).await
     }
 
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {

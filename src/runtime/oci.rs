@@ -24,8 +24,8 @@ use self::records::Records;
 use self::rootfs::{Rootfs, RootfsError};
 use super::orders::Orders;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
-    Surroundings, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
+    Runtime, State, Surroundings, UploadedFile,
 };
 use crate::config::Quantities;
 use crate::grant::Grants;
@@ -187,7 +187,7 @@ impl Runtime for Oci {
     }
 
     async fn find(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
-        Ok(self.find_container(key))
+        self.find_container(key).await
     }
 
     async fn find_id(
@@ -196,6 +196,10 @@ impl Runtime for Oci {
         id: &ContainerId,
     ) -> Result<Option<ContainerKey>, Error> {
         Ok(self.records.find_id(tenant, id))
+    }
+
+    async fn list(&self, tenant: &Tenant) -> Result<Vec<Found>, Error> {
+        self.list_containers(tenant).await
     }
 
     async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error> {
@@ -228,6 +232,10 @@ impl Runtime for Oci {
 
     async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {
         self.follow_logs(key).await
+    }
+
+    async fn lines(&self, key: &ContainerKey, query: &LineQuery) -> Result<LineStream, Error> {
+        self.read_lines(key, query).await
     }
 
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {

@@ -155,11 +155,25 @@ impl Store {
         kind: RefKind,
         scope: impl Into<Scope<'_>>,
     ) -> Result<Vec<String>, Error> {
+        let dated = self.dated_refs(kind, scope).await?;
+        Ok(dated.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The same, each with the second since the Unix epoch in which it was written.
+    ///
+    /// # Errors
+    /// As [`Store::list_refs`].
+    pub async fn dated_refs(
+        &self,
+        kind: RefKind,
+        scope: impl Into<Scope<'_>>,
+    ) -> Result<Vec<(String, i64)>, Error> {
         let prefix = prefix(kind, scope.into());
         let found: Vec<ObjectMeta> = (self.0.objects.list(Some(&prefix)).try_collect().await)
             .map_err(|e| self.failed("listing", &prefix, 0, e))?;
         let mut names = Vec::with_capacity(found.len());
-        for key in found.into_iter().map(|object| object.location) {
+        for object in found {
+            let key = object.location;
             // One that was removed in the meantime is no fault.
             let Some(document) = self.document(&key).await? else {
                 continue;
@@ -168,7 +182,7 @@ impl Store {
                 name: key.to_string(),
                 reason: e.to_string(),
             })?;
-            names.push(named.name);
+            names.push((named.name, object.last_modified.timestamp()));
         }
         names.sort_unstable();
         Ok(names)

@@ -36,6 +36,7 @@ impl Assets {
             self.fabric(release)?;
         }
         self.images()?;
+        self.docker_cli()?;
         Ok(())
     }
 
@@ -56,6 +57,16 @@ impl Assets {
     /// The programs of a Fabric network.
     pub fn fabric(&self, release: Release) -> Result<FabricPrograms> {
         self.go.fabric(&self.cache, release)
+    }
+
+    /// A current `docker` command.
+    pub fn docker_cli(&self) -> Result<PathBuf> {
+        self.go.docker_cli(&self.cache)
+    }
+
+    /// The `docker` command of Debian's package `docker.io`, whichever else comes first in the PATH.
+    pub fn debian_docker_cli(&self) -> PathBuf {
+        PathBuf::from("/usr/bin/docker")
     }
 
     /// The images that stand in for the official ones.

@@ -14,6 +14,9 @@ use crate::release::Release;
 /// The release of Kubernetes that is built.
 pub const KUBERNETES_VERSION: &str = "1.34.4";
 
+/// The release of the `docker` command that is built, beside Debian's older one.
+pub(crate) const DOCKER_CLI_VERSION: &str = "29.1.3";
+
 /// A file of a Go module: its name and its text.
 pub(crate) type SourceFile<'a> = (&'a str, &'a str);
 
@@ -27,6 +30,7 @@ pub(crate) use module;
 
 const KUBE: &[SourceFile<'_>] = module!("kube", "go.mod", "go.sum", "main.go");
 const PAUSE: &[SourceFile<'_>] = module!("pause", "go.mod", "main.go");
+const DOCKER_CLI: &[SourceFile<'_>] = module!("docker-cli", "go.mod", "go.sum", "tools.go");
 
 /// The Go tool chain of this machine.
 #[derive(Debug, Clone)]
@@ -90,6 +94,29 @@ impl Go {
         let flags = ["-ldflags=-s -w"];
         let dir = self.build(cache, "pause", PAUSE, &flags, &["."], "building pause")?;
         Ok(dir.join("pause"))
+    }
+
+    /// The `docker` command, without a daemon.
+    pub(crate) fn docker_cli(&self, cache: &Cache) -> Result<PathBuf> {
+        let version = format!(
+            "-ldflags=-s -w -X github.com/docker/cli/cli/version.Version={DOCKER_CLI_VERSION}"
+        );
+        // Its module has no go.mod, so Go takes it for one of the language of 1.16.
+        let language = "-gcflags=github.com/docker/cli/...=-lang=go1.24";
+        let announcement = format!(
+            "building the docker command {DOCKER_CLI_VERSION} (first time, about a minute)"
+        );
+        let flags = [language, &version];
+        let package = ["github.com/docker/cli/cmd/docker"];
+        let dir = self.build(
+            cache,
+            "docker-cli",
+            DOCKER_CLI,
+            &flags,
+            &package,
+            &announcement,
+        )?;
+        Ok(dir.join("docker"))
     }
 
     /// The programs of a release.

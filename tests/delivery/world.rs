@@ -20,7 +20,8 @@ use peitho::image_spec::Layer;
 use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, Tenant};
 use peitho::registry::Registries;
 use peitho::runtime::{
-    self, ChaincodeSpec, CompileSpec, Exit, Found, LogStream, Outcome, Runtime, State, UploadedFile,
+    self, ChaincodeSpec, CompileSpec, Exit, Found, Life, LineQuery, LineStream, LogStream, Outcome,
+    Runtime, State, UploadedFile,
 };
 use peitho::store::{Blob, Store};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -305,7 +306,16 @@ impl Runtime for Cluster {
         Ok(spec.map(|spec| Found {
             spec,
             state: State::Running,
+            life: Life::default(),
         }))
+    }
+
+    async fn list(&self, _: &Tenant) -> Result<Vec<Found>, runtime::Error> {
+        Ok(Vec::new())
+    }
+
+    async fn lines(&self, key: &ContainerKey, _: &LineQuery) -> Result<LineStream, runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
     }
 
     async fn find_id(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bollard::query_parameters::{
     ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
 };
+use futures::{StreamExt as _, TryStreamExt as _};
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
@@ -19,12 +20,14 @@ use super::{Engine, order};
 use crate::image_spec::Layer;
 use crate::names::docker as names;
 use crate::names::{ContainerId, ContainerKey, Tenant};
-use crate::runtime::{ChaincodeSpec, Error, Outcome, State, UploadedFile};
+use crate::runtime::{ChaincodeSpec, Error, Found, Outcome, State, UploadedFile};
 
 /// How long a process may take to end by itself when it is told to: as in a pod.
 const GRACE_SECONDS: i32 = 1;
 /// How often, and after how long at the latest, one looks whether a container that somebody else removes is gone.
 const LOOKS: u32 = 30;
+/// How many containers are looked at at once for a list.
+const AT_ONCE: usize = 8;
 const AGAIN: Duration = Duration::from_secs(2);
 
 impl Engine {
@@ -126,6 +129,32 @@ impl Engine {
             (!is_draft).then_some(ContainerKey { tenant, name })
         });
         Ok(key)
+    }
+
+    /// All chaincode containers of `tenant` that are complete.
+    pub(super) async fn list_containers(&self, tenant: &Tenant) -> Result<Vec<Found>, Error> {
+        let listed = self.list(&names::of_tenant(tenant)).await;
+        let listed = listed.map_err(|failure| {
+            self.requests
+                .error(failure, &format!("listing the containers of {tenant}"))
+        })?;
+        let keys = listed.into_iter().filter_map(|it| {
+            let name = it.labels?.remove(names::NAME)?.parse().ok()?;
+            let tenant = tenant.clone();
+            let is_draft = it.names?.iter().any(|name| names::is_draft(name));
+            (!is_draft).then_some(ContainerKey { tenant, name })
+        });
+        // The list does not tell why and when one ended.
+        let records = futures::stream::iter(keys.collect::<Vec<_>>())
+            .map(|key| async move { self.record(&key).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<_>>();
+        Ok(records
+            .await?
+            .into_iter()
+            .flatten()
+            .map(Found::from)
+            .collect())
     }
 
     /// The containers of this instance with all of these labels, running or not.

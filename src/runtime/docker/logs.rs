@@ -19,7 +19,7 @@ use super::request::Bound;
 use super::wait::Sight;
 use super::watch::Follow;
 use crate::names::ContainerKey;
-use crate::runtime::{Error, LogStream, State};
+use crate::runtime::{Error, Extent, Line, LineQuery, LineStream, LogStream, State};
 
 /// A process may print before the engine has noted when it was started: so many seconds on a busy machine. What an earlier
 /// process of the container wrote in them is read again; peers start no container twice.
@@ -74,6 +74,30 @@ impl Engine {
             Some((chunk, output))
         });
         Ok(chunks.boxed())
+    }
+
+    /// The lines that the container `key` wrote, as the engine keeps them.
+    pub(super) async fn read_lines(
+        &self,
+        key: &ContainerKey,
+        query: &LineQuery,
+    ) -> Result<LineStream, Error> {
+        let record = self.existing(key).await?;
+        let since = query.since.map_or(0, jiff::Timestamp::as_second);
+        let options = LogsOptions {
+            follow: query.extent == Extent::Follow,
+            stdout: true,
+            stderr: true,
+            since: i32::try_from(since).unwrap_or(0),
+            timestamps: true,
+            tail: query.tail.map_or("all".to_owned(), |tail| tail.to_string()),
+            ..LogsOptions::default()
+        };
+        let entries = self.docker.logs(&record.engine_id, Some(options));
+        let lines = entries
+            .map_ok(|entry| Line::stamped(entry.into_bytes()))
+            .map_err(io::Error::other);
+        Ok(lines.boxed())
     }
 
     /// The last line that the container with this id wrote.

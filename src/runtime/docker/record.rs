@@ -7,7 +7,7 @@ use bollard::models::{ContainerInspectResponse, ContainerState};
 
 use crate::names::docker as names;
 use crate::names::{ContainerKey, InstanceName};
-use crate::runtime::{ChaincodeSpec, Error, Exit, State};
+use crate::runtime::{ChaincodeSpec, Error, Exit, Found, Life, Place, State};
 
 /// When a container was never started, the engine says so.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -21,6 +21,18 @@ pub(super) struct Record {
     pub(super) spec: ChaincodeSpec,
     /// What it is doing.
     pub(super) state: State,
+    /// Its life so far, by the engine's clock.
+    pub(super) life: Life,
+}
+
+impl From<Record> for Found {
+    fn from(record: Record) -> Self {
+        Self {
+            spec: record.spec,
+            state: record.state,
+            life: record.life,
+        }
+    }
 }
 
 /// The labels of the container of `spec`.
@@ -55,6 +67,7 @@ impl Record {
         Ok((spec.key == *key).then(|| Self {
             engine_id,
             state: state(shown.state.as_ref()),
+            life: life(shown, name),
             spec,
         }))
     }
@@ -100,6 +113,24 @@ pub(super) fn state(shown: Option<&ContainerState>) -> State {
         Some(_) => State::Exited(Exit {
             code: shown.exit_code.unwrap_or_default(),
         }),
+    }
+}
+
+fn life(shown: &ContainerInspectResponse, name: &str) -> Life {
+    let time = |text: Option<&str>| {
+        let text = text.filter(|text| *text != NO_TIME)?;
+        text.parse::<jiff::Timestamp>().ok()
+    };
+    let state = shown.state.as_ref();
+    Life {
+        created: time(shown.created.as_deref()),
+        started: time(state.and_then(|it| it.started_at.as_deref())),
+        finished: time(state.and_then(|it| it.finished_at.as_deref())),
+        why: None,
+        out_of_memory: state.and_then(|it| it.oom_killed).unwrap_or_default(),
+        place: Place::Engine {
+            name: name.to_owned(),
+        },
     }
 }
 

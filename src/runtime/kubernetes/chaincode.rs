@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -18,10 +19,12 @@ use super::wait::state_of;
 use crate::grant::Grant;
 use crate::names::kubernetes as names;
 use crate::names::{ContainerId, ContainerKey, Tenant};
-use crate::runtime::{ChaincodeSpec, Error, Found, Outcome, State, UploadedFile};
+use crate::runtime::{ChaincodeSpec, Error, Found, Life, Outcome, Place, State, UploadedFile};
 
 /// How often a patch is tried anew when somebody else changed the record meanwhile.
 const PATCHES: usize = 5;
+/// How many records are read at once for a list.
+const AT_ONCE: usize = 8;
 /// How often a launch is tried anew when its pod's name was taken by one that then went.
 const LAUNCHES: usize = 3;
 
@@ -72,20 +75,68 @@ impl Kubernetes {
         let Some(record) = self.record(key).await? else {
             return Ok(None);
         };
-        let state = match (self.launch_of(&record), &record.outcome) {
-            (Some(mut launch), _) => match launch.verdict() {
-                Verdict::Starting { .. } => State::Starting,
-                Verdict::Running { .. } => State::Running,
-                Verdict::NeverStarted { reason } => State::NeverStarted(reason),
-                Verdict::Exited(exit) => State::Exited(exit),
-            },
+        Ok(Some(self.found(record)))
+    }
+
+    /// What is known of the container of `record`.
+    fn found(&self, record: Record) -> Found {
+        let launch = self.launch_of(&record);
+        let mut life = Life {
+            created: record.metadata.creation_timestamp.as_ref().map(|at| at.0),
+            ..Life::default()
+        };
+        let state = match (launch, &record.outcome) {
+            (Some(mut launch), _) => {
+                let verdict = launch.verdict();
+                let evidence = launch.evidence();
+                life.started = evidence.moments.started;
+                life.finished = evidence.moments.finished;
+                life.out_of_memory = evidence.main.is_out_of_memory();
+                life.place = Place::Pod {
+                    namespace: self.settings.namespace.clone(),
+                    name: evidence.name.clone(),
+                };
+                match verdict {
+                    Verdict::Starting { .. } => State::Starting,
+                    Verdict::Running { .. } => State::Running,
+                    Verdict::NeverStarted { reason } => State::NeverStarted(reason),
+                    Verdict::Exited(exit) => {
+                        life.why = Some(evidence.why_ended());
+                        State::Exited(exit)
+                    }
+                }
+            }
             (None, Some(ending)) => state_of(ending.clone()),
             (None, None) => State::Created,
         };
-        Ok(Some(Found {
+        Found {
             spec: record.spec,
             state,
-        }))
+            life,
+        }
+    }
+
+    pub(super) async fn list_containers(&self, tenant: &Tenant) -> Result<Vec<Found>, Error> {
+        let selector = names::tenant_selector(&self.settings.instance, tenant);
+        let params = ListParams::default().labels(&selector);
+        // Metadata only: contents of files stay where they are, and are read one record at a time.
+        let listed = self
+            .requests
+            .call(|| self.secrets.list_metadata(&params))
+            .await
+            .map_err(|failure| failure.into_error(&format!("listing secrets of {tenant}")))?;
+        let keys = listed.items.into_iter().filter_map(|item| {
+            let annotations = item.metadata.annotations?;
+            let name = annotations.get(names::CONTAINER_NAME)?.parse().ok()?;
+            let tenant = tenant.clone();
+            Some(ContainerKey { tenant, name })
+        });
+        let records = futures::stream::iter(keys.collect::<Vec<_>>())
+            .map(|key| async move { self.record(&key).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<_>>();
+        let records = records.await?.into_iter().flatten();
+        Ok(records.map(|record| self.found(record)).collect())
     }
 
     pub(super) async fn find_container_id(

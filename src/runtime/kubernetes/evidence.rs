@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, PodCondition};
+use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 /// How many different events of one pod are kept.
@@ -25,6 +26,8 @@ pub(super) struct Evidence {
     pub(super) main: Container,
     /// The init container.
     pub(super) init: Container,
+    /// When the process of the main container began and ended, by the clock of its node.
+    pub(super) moments: Moments,
     /// Whether the main container was ever seen running, or says that it ran.
     pub(super) ran: bool,
     /// `phase` is `Succeeded` or `Failed`.
@@ -45,6 +48,15 @@ pub(super) struct Evidence {
     pub(super) gone: bool,
     /// By name of the event object.
     pub(super) events: BTreeMap<String, Incident>,
+}
+
+/// When a process began and ended, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moments {
+    /// When it began.
+    pub(super) started: Option<Timestamp>,
+    /// When it ended.
+    pub(super) finished: Option<Timestamp>,
 }
 
 /// One container of a pod.
@@ -148,6 +160,10 @@ impl Evidence {
             killed: match ended_before {
                 Some(old) => old.killed,
                 None => (deleting.is_some() && !ended_by_itself(pod)) || disruption.is_some(),
+            },
+            moments: match ended_before {
+                Some(old) => old.moments,
+                None => moments(statuses(Role::Main), &main.name),
             },
             main: ended_before.map_or(main, |old| old.main.clone()),
             init,
@@ -277,6 +293,29 @@ fn container(
         name: spec.name.clone(),
         image: spec.image.clone().unwrap_or_default(),
         state: status.map(state).unwrap_or_default(),
+    }
+}
+
+fn moments(statuses: Option<&[ContainerStatus]>, name: &str) -> Moments {
+    let mut statuses = statuses.into_iter().flatten();
+    let state = statuses
+        .find(|status| status.name == name)
+        .and_then(|status| status.state.as_ref());
+    let Some(state) = state else {
+        return Moments::default();
+    };
+    // A container that never was has the beginning of the epoch.
+    let true_one = |at: Timestamp| (at.as_second() > 0).then_some(at);
+    match (&state.running, &state.terminated) {
+        (_, Some(ended)) => Moments {
+            started: ended.started_at.as_ref().and_then(|at| true_one(at.0)),
+            finished: ended.finished_at.as_ref().and_then(|at| true_one(at.0)),
+        },
+        (Some(running), None) => Moments {
+            started: running.started_at.as_ref().and_then(|at| true_one(at.0)),
+            finished: None,
+        },
+        (None, None) => Moments::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! end, and silently nothing after it.
 
 use futures::io::{AsyncRead, AsyncReadExt as _};
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -20,7 +20,7 @@ use super::request::describe;
 use super::verdict::Verdict;
 use super::wait::Launch;
 use crate::names::ContainerKey;
-use crate::runtime::{Error, LogStream};
+use crate::runtime::{Error, Extent, Line, LineQuery, LineStream, LogStream, lines};
 
 /// How much later than the end of its output the end of a process may be seen.
 const END_SEEN_WITHIN: Duration = Duration::from_secs(3);
@@ -64,6 +64,52 @@ impl Kubernetes {
             Some((chunk, output))
         });
         Ok(read_ahead(chunks, self.store.clone()))
+    }
+}
+
+impl Kubernetes {
+    /// The lines that the container `key` wrote, as its node keeps them. With its pod they are gone.
+    pub(super) async fn read_lines(
+        &self,
+        key: &ContainerKey,
+        query: &LineQuery,
+    ) -> Result<LineStream, Error> {
+        let record = self.existing(key).await?;
+        let Some(mut launch) = self.launch_of(&record) else {
+            return match record.outcome {
+                None => Ok(stream::empty().boxed()),
+                Some(_) => Err(Error::Refused(format!(
+                    "the output of {key} is gone with its pod: Kubernetes keeps it only as long; see where the cluster collects logs"
+                ))),
+            };
+        };
+        // A process that does not run yet has written nothing.
+        if let Verdict::Starting { .. } | Verdict::NeverStarted { .. } = launch.verdict() {
+            return Ok(stream::empty().boxed());
+        }
+        let pod = launch.evidence().name;
+        let params = LogParams {
+            container: Some(MAIN.to_owned()),
+            follow: query.extent == Extent::Follow,
+            since_time: query.since,
+            tail_lines: query.tail.and_then(|tail| i64::try_from(tail).ok()),
+            timestamps: true,
+            ..LogParams::default()
+        };
+        let opened = self.pods.log_stream(&pod, &params).await;
+        let opened = opened.map_err(|error| {
+            Error::Refused(format!(
+                "reading the output of pod {pod}: {}",
+                describe(&error)
+            ))
+        })?;
+        let chunks = stream::try_unfold(Box::pin(opened), |mut reader| async move {
+            let mut chunk = vec![0; CHUNK];
+            let length = reader.read(&mut chunk).await?;
+            chunk.truncate(length);
+            Ok((length > 0).then(|| (bytes::Bytes::from(chunk), reader)))
+        });
+        Ok(lines::of_chunks(chunks.boxed(), Line::stamped))
     }
 }
 

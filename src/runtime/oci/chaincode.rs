@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustix::process::Signal;
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
@@ -11,8 +12,11 @@ use super::Oci;
 use super::composition;
 use super::host::{self, Ending};
 use super::records::{Chaincode, Phase, Record, Records};
-use crate::names::{ContainerKey, HostName};
-use crate::runtime::{ChaincodeSpec, Error, Exit, Found, LogStream, Outcome, State, UploadedFile};
+use crate::names::{ContainerKey, HostName, Tenant};
+use crate::runtime::{
+    ChaincodeSpec, Error, Exit, Found, Life, LineQuery, LineStream, LogStream, Outcome, Place,
+    State, UploadedFile,
+};
 
 /// What a container's record may hold of files, in bytes: the same as in Kubernetes.
 const FILES_LIMIT: usize = 768 << 10;
@@ -35,6 +39,7 @@ impl Oci {
             spec: spec.clone(),
             files: Vec::new(),
             started: false,
+            created_millis: Some(Timestamp::now().as_millisecond()),
         }));
         match self.records.create(&name, record).await? {
             true => Ok(()),
@@ -42,20 +47,54 @@ impl Oci {
         }
     }
 
-    pub(super) fn find_container(&self, key: &ContainerKey) -> Option<Found> {
+    pub(super) async fn find_container(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
         let name = self.chaincode_name(key);
-        let chaincode = self.records.chaincode(&name)?;
-        let phase = self.records.phase(&name)?.borrow().clone();
+        let (Some(chaincode), Some(phase)) =
+            (self.records.chaincode(&name), self.records.phase(&name))
+        else {
+            return Ok(None);
+        };
+        let phase = phase.borrow().clone();
+        let span = self.host.span(&name).await;
         let state = match phase {
             Phase::Created => State::Created,
             Phase::Refused(reason) => State::NeverStarted(reason),
-            Phase::Removed => return None,
+            Phase::Removed => return Ok(None),
             Phase::Launched => self.launched_state(&name),
         };
-        Some(Found {
+        let life = Life {
+            created: chaincode
+                .created_millis
+                .and_then(|millis| Timestamp::from_millisecond(millis).ok()),
+            started: span.started,
+            finished: span.finished,
+            out_of_memory: matches!(
+                self.host.state(&name),
+                Some(host::State::Ended(Ending::Exited {
+                    out_of_memory: true,
+                    ..
+                }))
+            ),
+            why: None,
+            place: span
+                .pid
+                .filter(|_| state == State::Running)
+                .map_or(Place::Unknown, |pid| Place::Process { pid }),
+        };
+        Ok(Some(Found {
             spec: chaincode.spec,
             state,
-        })
+            life,
+        }))
+    }
+
+    pub(super) async fn list_containers(&self, tenant: &Tenant) -> Result<Vec<Found>, Error> {
+        let mut found = Vec::new();
+        for key in self.records.of_tenant(tenant) {
+            // One that was removed in the meantime is none.
+            found.extend(self.find_container(&key).await?);
+        }
+        Ok(found)
     }
 
     fn launched_state(&self, name: &HostName) -> State {
@@ -207,6 +246,15 @@ impl Oci {
             Phase::Refused(reason) => Err(Error::NeverStarted(reason)),
             _ => Ok(self.host.logs(&name)),
         }
+    }
+
+    pub(super) async fn read_lines(
+        &self,
+        key: &ContainerKey,
+        query: &LineQuery,
+    ) -> Result<LineStream, Error> {
+        let (name, _) = self.existing(key)?;
+        Ok(self.host.lines(&name, query).await?)
     }
 
     fn existing(&self, key: &ContainerKey) -> Result<(HostName, Chaincode), Error> {

@@ -12,8 +12,10 @@ mod etc;
 mod hardening;
 mod launch;
 mod launches;
+mod lines;
 mod lock;
 mod logs;
+mod moments;
 mod namespaces;
 mod order;
 mod output;
@@ -24,6 +26,7 @@ mod remains;
 mod root;
 mod seccomp;
 mod shim;
+mod span;
 mod tree;
 mod user;
 mod watch;
@@ -44,7 +47,7 @@ use self::error::{file, stuck};
 use self::launches::{Launches, private};
 use self::order::Order;
 use self::place::{Mark, Place};
-use crate::runtime::LogStream;
+use crate::runtime::{LineQuery, LineStream, LogStream};
 
 pub use ending::Ending;
 pub use error::{Error, StartError};
@@ -52,6 +55,7 @@ pub use place::Id;
 pub use plan::{Access, Bind, Plan, Root};
 pub use program::{NoRuntime, RuntimeProgram};
 pub use shim::{Job, run as run_shim};
+pub use span::Span;
 
 /// How long a shim may take to end its container before it is itself killed and cleaned up after.
 const ORDERLY: Duration = Duration::from_secs(10);
@@ -181,6 +185,24 @@ impl Host {
             Some(launch) => logs::follow(launch.place().clone(), launch.seen()),
             None => Box::pin(stream::empty()),
         }
+    }
+
+    /// The lines that container `id` printed, as far as they are kept. None when there is no such container.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub async fn lines(&self, id: &Id, query: &LineQuery) -> Result<LineStream, Error> {
+        match self.launches.get(id) {
+            Some(launch) => lines::read(launch.place().clone(), launch.seen(), query).await,
+            None => Ok(Box::pin(stream::empty())),
+        }
+    }
+
+    /// When the launch of container `id` began and ended, and its first process; nothing where there is none.
+    pub async fn span(&self, id: &Id) -> Span {
+        let place = Place::of(self.launches.directory(), id);
+        let found = spawn_blocking(move || Span::of(&place)).await;
+        found.expect("looking at files does not panic")
     }
 
     /// Sends `signal` to the first process of container `id`, if it runs.

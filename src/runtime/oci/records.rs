@@ -42,6 +42,9 @@ pub(super) struct Chaincode {
     pub(super) files: Vec<StoredFile>,
     /// Whether a start was ordered.
     pub(super) started: bool,
+    /// When it was created, in milliseconds since the Unix epoch; absent in records of the first release.
+    #[serde(default)]
+    pub(super) created_millis: Option<i64>,
 }
 
 /// An uploaded file; its content lies beside the document.
@@ -191,6 +194,16 @@ impl Records {
                 }
                 _ => None,
             })
+    }
+
+    /// The chaincode containers of `tenant`.
+    pub(super) fn of_tenant(&self, tenant: &Tenant) -> Vec<ContainerKey> {
+        let entries = self.entries();
+        let keys = entries.values().filter_map(|entry| match &entry.record {
+            Record::Chaincode(it) if it.spec.key.tenant == *tenant => Some(it.spec.key.clone()),
+            _ => None,
+        });
+        keys.collect()
     }
 
     /// The compiles that there are.

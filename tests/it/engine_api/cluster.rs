@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use peitho::names::{CompileKey, ContainerId, ContainerKey, Tenant};
 use peitho::runtime::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LogStream, Outcome, Runtime, State,
-    UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
+    Runtime, State, UploadedFile,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -86,6 +86,14 @@ impl Runtime for Cluster {
 
     async fn find_id(&self, _: &Tenant, _: &ContainerId) -> Result<Option<ContainerKey>, Error> {
         Ok(None)
+    }
+
+    async fn list(&self, _: &Tenant) -> Result<Vec<Found>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn lines(&self, key: &ContainerKey, _: &LineQuery) -> Result<LineStream, Error> {
+        Err(Error::NotFound(key.clone()))
     }
 
     async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error> {

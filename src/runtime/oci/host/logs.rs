@@ -1,8 +1,9 @@
 //! The output of a container for those who read it: from the first byte kept to the end, following. A reader has its own place
 //! and waits for nobody; one that is overtaken by the rotation is told how much it missed. [`super`] hands them out.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 
 use bytes::Bytes;
 use futures::stream;
@@ -56,7 +57,7 @@ pub(super) fn follow(place: Place, progress: watch::Receiver<impl Progress>) -> 
     ))
 }
 
-struct Reader {
+pub(super) struct Reader {
     place: Place,
     /// The next byte of the output.
     offset: u64,
@@ -65,8 +66,33 @@ struct Reader {
 }
 
 impl Reader {
+    /// From byte `offset` on, which is kept.
+    pub(super) fn at(place: Place, offset: u64) -> io::Result<Self> {
+        let starts = starts(&place)?;
+        let within = starts.range(..=offset).next_back().copied();
+        let file = match within {
+            Some(start) => {
+                let mut file = File::open(place.log(start))?;
+                file.seek(io::SeekFrom::Start(offset - start))?;
+                Some((start, file))
+            }
+            None => None,
+        };
+        Ok(Self {
+            place,
+            offset,
+            file,
+        })
+    }
+
+    /// The first byte of the file that was read last, and the next byte.
+    pub(super) fn position(&self) -> (u64, u64) {
+        let start = self.file.as_ref().map_or(0, |(start, _)| *start);
+        (start, self.offset)
+    }
+
     /// The next bytes, or a line about those that are gone; nothing when there is no more yet.
-    fn read(&mut self) -> io::Result<Bytes> {
+    pub(super) fn read(&mut self) -> io::Result<Bytes> {
         loop {
             let bytes = self.read_file()?;
             if !bytes.is_empty() {
@@ -111,22 +137,26 @@ impl Reader {
     /// The file after the current one: its first byte.
     fn next_file(&self) -> io::Result<Option<u64>> {
         let current = self.file.as_ref().map(|(start, _)| *start);
-        let entries = match fs::read_dir(self.place.path()) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut next = None;
-        for entry in entries {
-            let name = entry?.file_name();
-            let start = name.to_str().and_then(|name| name.strip_prefix(Place::LOG));
-            let Some(start) = start.and_then(|start| start.parse::<u64>().ok()) else {
-                continue;
-            };
-            if start >= self.offset && current.is_none_or(|current| start > current) {
-                next = Some(next.map_or(start, |other: u64| other.min(start)));
-            }
-        }
-        Ok(next)
+        let starts = starts(&self.place)?;
+        let mut later = starts.range(self.offset..);
+        Ok(later
+            .find(|start| current.is_none_or(|current| **start > current))
+            .copied())
     }
+}
+
+/// The first bytes of all files at `place`.
+pub(super) fn starts(place: &Place) -> io::Result<BTreeSet<u64>> {
+    let entries = match fs::read_dir(place.path()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error),
+    };
+    let mut starts = BTreeSet::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let start = name.to_str().and_then(|name| name.strip_prefix(Place::LOG));
+        starts.extend(start.and_then(|start| start.parse::<u64>().ok()));
+    }
+    Ok(starts)
 }

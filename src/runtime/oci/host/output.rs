@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
+use super::moments::Moments;
 use super::place::Place;
 
 /// The size from which on a file gets no more.
@@ -18,6 +19,8 @@ pub(super) const FILES: usize = 5;
 pub(super) struct Output {
     place: Place,
     file: File,
+    /// When what in `file` was written.
+    moments: Moments,
     /// How many bytes are in `file`.
     length: u64,
     /// The first bytes of all files, the newest last.
@@ -31,6 +34,7 @@ impl Output {
     pub(super) fn create(place: Place) -> io::Result<Self> {
         Ok(Self {
             file: open(&place, 0)?,
+            moments: Moments::create(&place, 0)?,
             place,
             length: 0,
             starts: VecDeque::from([0]),
@@ -56,9 +60,12 @@ impl Output {
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        if self.length >= FILE_BYTES {
+        // One byte at a time, the moments would be the larger file.
+        if self.length.max(self.moments.length()) >= FILE_BYTES {
             self.rotate()?;
         }
+        // Before the bytes: who sees them finds when they came.
+        self.moments.note(self.newest() + self.length);
         while !bytes.is_empty() {
             match self.file.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -73,14 +80,23 @@ impl Output {
         Ok(())
     }
 
+    /// The first byte of the newest file.
+    fn newest(&self) -> u64 {
+        self.starts.back().copied().unwrap_or(0)
+    }
+
     fn rotate(&mut self) -> io::Result<()> {
         // The oldest first: on a full disk that makes the room.
         while self.starts.len() >= FILES {
             let oldest = self.starts.pop_front();
-            oldest.map_or(Ok(()), |start| fs::remove_file(self.place.log(start)))?;
+            if let Some(start) = oldest {
+                let _ = fs::remove_file(self.place.moments(start));
+                fs::remove_file(self.place.log(start))?;
+            }
         }
-        let start = self.starts.back().map_or(0, |newest| newest + self.length);
+        let start = self.newest() + self.length;
         self.file = open(&self.place, start)?;
+        self.moments = Moments::create(&self.place, start)?;
         self.starts.push_back(start);
         self.length = 0;
         Ok(())

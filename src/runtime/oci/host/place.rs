@@ -102,6 +102,11 @@ impl Place {
         self.0.join(format!("{}{offset}", Self::LOG))
     }
 
+    /// When which byte was written of the log file whose first byte is byte `offset` of the output.
+    pub(super) fn moments(&self, offset: u64) -> PathBuf {
+        self.0.join(format!("moments-{offset}"))
+    }
+
     /// All that exists only while the container does: bundle, root file system, the runtime's log. As long as it is there,
     /// something may have to be cleaned.
     pub(super) fn bundle(&self) -> PathBuf {

@@ -1,0 +1,137 @@
+//! The images that Peitho has, for people: what it built for a tenant, and the bases that it holds whole. `engine_api` asks for
+//! the list; here also one is removed.
+
+use std::collections::BTreeMap;
+
+use super::{Error, Image, Images};
+use crate::names::{Digest, ImageName, LANGUAGE_LABEL, Language, Tenant, labels};
+use crate::registry;
+use crate::store::{RefKind, Scope};
+
+/// An image in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: Digest,
+    /// Its name; another one of the same id is another entry.
+    pub name: ImageName,
+    /// When it was built or fetched, in seconds since the Unix epoch.
+    pub created: i64,
+    /// Length of what Peitho holds of it, in bytes: the added layer of a built one, and its base where that is held too.
+    pub size: u64,
+    /// `LABEL`s of its build, and what else is known, by [`labels`].
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Images {
+    /// What `tenant` built, and the bases that are held for all; the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn list(&self, tenant: &Tenant) -> Result<Vec<Listed>, Error> {
+        let dated = self.store.dated_refs(RefKind::Held, Scope::Nobody).await?;
+        let dates: BTreeMap<String, i64> = dated.into_iter().collect();
+        let mut bases = BTreeMap::new();
+        let mut all = Vec::new();
+        for (name, held) in registry::list_held(&self.store).await? {
+            bases.insert(name.full(), held.size());
+            all.push(Listed {
+                id: held.id,
+                created: dates.get(&name.full()).copied().unwrap_or_default(),
+                size: held.size(),
+                labels: BTreeMap::new(),
+                name,
+            });
+        }
+        for (image, created) in self.all_built(tenant).await? {
+            let base = bases.get(&image.base.name.full()).copied();
+            all.push(Listed {
+                id: image.id,
+                created,
+                size: image.layer.blob.size + base.unwrap_or_default(),
+                labels: told(tenant, &image),
+                name: image.name,
+            });
+        }
+        all.sort_by(|one, other| {
+            let key = |it: &Listed| (it.created, it.name.clone());
+            key(other).cmp(&key(one))
+        });
+        Ok(all)
+    }
+
+    /// Removes the image that `tenant` calls `name`, or whose id begins so. Its layer stays in the store, where others may need
+    /// it. Peers go on to believe that the image exists (protocol rule 5), hence the warning.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Held`], [`Error::Store`].
+    pub async fn remove(&self, tenant: &Tenant, name: &ImageName) -> Result<Image, Error> {
+        let image = self.mine(tenant, name).await?;
+        self.store
+            .remove_ref(RefKind::Image, tenant, &image.name.full())
+            .await?;
+        tracing::warn!(
+            %tenant, image = %image.name, image.digest = %image.id,
+            "image: {} was removed by order; a peer that used it believes that it is there: install its package again, or restart the peer",
+            image.name
+        );
+        Ok(image)
+    }
+
+    /// The image that `tenant` built and calls `name`, or whose id begins so.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Held`], [`Error::Store`].
+    pub async fn mine(&self, tenant: &Tenant, name: &ImageName) -> Result<Image, Error> {
+        if let Some(image) = self.built(tenant, name).await? {
+            return Ok(image);
+        }
+        if let Some(image) = self.of_id(tenant, name).await? {
+            return Ok(image);
+        }
+        let held = registry::list_held(&self.store).await?;
+        match held.iter().any(|(held, _)| held == name) {
+            true => Err(Error::Held(name.clone())),
+            false => Err(Error::NotFound(name.clone())),
+        }
+    }
+
+    /// The image that `tenant` built whose id begins with what `name` is.
+    pub(super) async fn of_id(
+        &self,
+        tenant: &Tenant,
+        name: &ImageName,
+    ) -> Result<Option<Image>, Error> {
+        let Some(digits) = name.as_id_prefix() else {
+            return Ok(None);
+        };
+        let all = self.all_built(tenant).await?;
+        let mut fit = all
+            .into_iter()
+            .map(|(image, _)| image)
+            .filter(|image| image.id.hex().starts_with(digits));
+        Ok(fit.next())
+    }
+
+    async fn all_built(&self, tenant: &Tenant) -> Result<Vec<(Image, i64)>, Error> {
+        let mut all = Vec::new();
+        for (name, created) in self.store.dated_refs(RefKind::Image, tenant).await? {
+            // One that was removed in the meantime is none.
+            let image: Option<Image> = self.store.get_ref(RefKind::Image, tenant, &name).await?;
+            all.extend(image.map(|image| (image, created)));
+        }
+        Ok(all)
+    }
+}
+
+fn told(tenant: &Tenant, image: &Image) -> BTreeMap<String, String> {
+    let mut told = image.labels.clone();
+    let language = image.labels.get(LANGUAGE_LABEL);
+    let language = language.and_then(|label| Language::of_label(label));
+    if let Some(language) = language {
+        told.insert(labels::LANGUAGE.to_owned(), language.as_str().to_owned());
+    }
+    told.insert(labels::TENANT.to_owned(), tenant.to_string());
+    told.insert(labels::BASE.to_owned(), image.base.name.to_string());
+    told
+}
