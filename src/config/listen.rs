@@ -221,12 +221,15 @@ mod tests {
                 .listen
                 .addresses(Reach::ThisMachine, config.clients())
         };
-        let engine_api = |config| of(config).engine_api.unwrap().to_string();
-        assert_eq!(engine_api(&config), "127.0.0.1:8080");
+        let engine_api = |config: &crate::config::Config| {
+            let address = of(config).engine_api;
+            address.map(|address| address.to_string())
+        };
+        assert_eq!(engine_api(&config).unwrap(), "127.0.0.1:8080");
         config.listen.tls.certificate_file = some("/c");
-        assert_eq!(engine_api(&config), "127.0.0.1:8080");
+        assert_eq!(engine_api(&config).unwrap(), "127.0.0.1:8080");
         config.listen.tls.client_ca_file = some("/ca");
-        assert_eq!(engine_api(&config), "[::]:8080");
+        assert_eq!(engine_api(&config).unwrap(), "[::]:8080");
         // The others ask nobody.
         let others = of(&config);
         assert!(others.delivery.ip().is_loopback() && others.admin.ip().is_loopback());

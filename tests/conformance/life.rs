@@ -79,7 +79,7 @@ pub(super) async fn of_two_tenants(subject: &dyn Subject) {
         name: one.key().name.clone(),
     };
     let one = one.launched(&*runtime).await;
-    ready(subject, &one).await;
+    ready(&*runtime, &one).await;
     let tenants = [&one.key().tenant, &other.key().tenant].map(Clone::clone);
     let by_id = runtime.find_id(&tenants[1], &one.spec.id).await.unwrap();
     assert_eq!(by_id, None);

@@ -64,7 +64,12 @@ impl World {
             .args(["serve", "--set", "listen.engineApi=127.0.0.1:0"])
             .args(["--set", "listen.delivery=127.0.0.1:0"])
             .args(["--set", "listen.admin=127.0.0.1:0"])
-            .args(["--set", "compile.runtime=oci", "--set", "chaincode.runtime=oci"])
+            .args([
+                "--set",
+                "compile.runtime=oci",
+                "--set",
+                "chaincode.runtime=oci",
+            ])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -91,7 +96,10 @@ impl World {
             "FROM {BASE}\nADD binpackage.tar /usr/local/bin\nLABEL org.hyperledger.fabric.chaincode.type=\"GOLANG\""
         );
         let package = tar(&[("chaincode", CHAINCODE)]);
-        let context = tar(&[("Dockerfile", dockerfile.as_bytes()), ("binpackage.tar", &package)]);
+        let context = tar(&[
+            ("Dockerfile", dockerfile.as_bytes()),
+            ("binpackage.tar", &package),
+        ]);
         let (status, _) = self.ask("POST", &format!("/build?t={IMAGE}"), &gzip(&context));
         assert_eq!(status, 200);
         self.launch("runs", "chaincode");
@@ -119,7 +127,11 @@ impl World {
         let (status, answer) = self.ask("POST", &create, order.to_string().as_bytes());
         assert_eq!(status, 201, "{answer}");
         let (status, answer) = self.ask("POST", &format!("/containers/{name}/start"), b"");
-        assert_eq!(status, if program == "chaincode" { 204 } else { 500 }, "{answer}");
+        assert_eq!(
+            status,
+            if program == "chaincode" { 204 } else { 500 },
+            "{answer}"
+        );
     }
 
     /// Status and body of an answer.
@@ -169,7 +181,11 @@ impl Drop for World {
         // Whatever a session left: containers outlive the server.
         if !std::thread::panicking() || TcpStream::connect(&self.address).is_ok() {
             for chaincode in ["runs", "fails", "never"] {
-                self.ask("DELETE", &format!("/containers/{}?force=1", name(chaincode)), b"");
+                self.ask(
+                    "DELETE",
+                    &format!("/containers/{}?force=1", name(chaincode)),
+                    b"",
+                );
             }
         }
         let pid = rustix::process::Pid::from_child(&self.process);
