@@ -266,12 +266,11 @@ fn processes(world: &World) -> Vec<String> {
     let pids = names(Path::new("/proc"))
         .into_iter()
         .filter(|name| name.parse::<i32>().is_ok());
+    // One that is gone by now was dying.
     pids.filter(of_this)
-        .map(|pid| {
-            format!(
-                "process {pid}: {:?}",
-                fs::read_to_string(format!("/proc/{pid}/cmdline"))
-            )
+        .filter_map(|pid| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+            Some(format!("process {pid}: {line:?}"))
         })
         .collect()
 }
