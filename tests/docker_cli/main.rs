@@ -35,20 +35,45 @@ fn look_around(session: &mut Session<'_>) {
 
     session.run(&["inspect", RUNNING]);
     let state = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}";
-    session.run(&["inspect", "--format", state, &world::name("fails"), &world::name("never")]);
+    session.run(&[
+        "inspect",
+        "--format",
+        state,
+        &world::name("fails"),
+        &world::name("never"),
+    ]);
     session.run(&["inspect", "--type", "container", "nobody"]);
 
     session.run(&["logs", RUNNING]);
     session.run(&["logs", "--tail", "1", RUNNING]);
     session.run(&["logs", "--timestamps", RUNNING]);
-    session.run(&["logs", "--since", "2020-01-01T00:00:00Z", "--tail", "1", RUNNING]);
+    session.run(&[
+        "logs",
+        "--since",
+        "2020-01-01T00:00:00Z",
+        "--tail",
+        "1",
+        RUNNING,
+    ]);
     session.run(&["logs", "--until", "2020-01-01T00:00:00Z", RUNNING]);
     let id = session.id_of(RUNNING);
     session.run(&["logs", "--tail", "1", &id[..12]]);
 
     session.run(&["images"]);
-    session.run(&["images", "--filter", "reference=hyperledger/*", "--format", "{{.Repository}}"]);
-    session.run(&["image", "inspect", "--format", "{{.RepoTags}} {{.Os}}", world::IMAGE]);
+    session.run(&[
+        "images",
+        "--filter",
+        "reference=hyperledger/*",
+        "--format",
+        "{{.Repository}}",
+    ]);
+    session.run(&[
+        "image",
+        "inspect",
+        "--format",
+        "{{.RepoTags}} {{.Os}}",
+        world::IMAGE,
+    ]);
     session.run(&["image", "rm", world::IMAGE]);
 }
 
@@ -72,7 +97,12 @@ fn give_orders(session: &mut Session<'_>) {
     session.run(&["kill", RUNNING]);
     session.run(&["ps", "-a", "--filter", &format!("name={RUNNING}")]);
     session.run(&["rm", RUNNING]);
-    session.run(&["rm", "--force", &world::name("fails"), &world::name("never")]);
+    session.run(&[
+        "rm",
+        "--force",
+        &world::name("fails"),
+        &world::name("never"),
+    ]);
     session.run(&["rm", "nobody"]);
     session.run(&["ps", "-a"]);
     session.run(&["image", "rm", world::IMAGE]);

@@ -109,10 +109,12 @@ impl<'a> Session<'a> {
 }
 
 fn line(arguments: &[&str]) -> String {
-    let quoted = arguments.iter().map(|word| match word.contains([' ', '{']) {
-        true => format!("'{word}'"),
-        false => (*word).to_owned(),
-    });
+    let quoted = arguments
+        .iter()
+        .map(|word| match word.contains([' ', '{']) {
+            true => format!("'{word}'"),
+            false => (*word).to_owned(),
+        });
     quoted.collect::<Vec<_>>().join(" ")
 }
 
@@ -120,7 +122,12 @@ fn line(arguments: &[&str]) -> String {
 fn words(line: &str) -> String {
     let indent = line.len() - line.trim_start().len();
     let mut shown = " ".repeat(indent);
-    for (index, column) in line.trim().split("  ").filter(|it| !it.is_empty()).enumerate() {
+    for (index, column) in line
+        .trim()
+        .split("  ")
+        .filter(|it| !it.is_empty())
+        .enumerate()
+    {
         if index > 0 {
             shown.push_str("   ");
         }
@@ -137,7 +144,8 @@ fn column_words(column: &str) -> String {
         if UNITS.contains(&word) {
             // `5 seconds`, `Less than a second`, `About a minute`.
             while shown.last().is_some_and(|last| {
-                last.parse::<u64>().is_ok() || ["Less", "than", "a", "About", "an"].contains(&last.as_str())
+                last.parse::<u64>().is_ok()
+                    || ["Less", "than", "a", "About", "an"].contains(&last.as_str())
             }) {
                 shown.pop();
             }
@@ -152,7 +160,9 @@ fn column_words(column: &str) -> String {
 fn of_chance(word: &str) -> String {
     let core = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let digits = core.strip_prefix("sha256:").unwrap_or(core);
-    let is_hex = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hex = digits
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let is_id = is_hex && matches!(digits.len(), 12 | 64) && !digits.starts_with("0123456789ab");
     let is_time = core.len() > 18
         && core.starts_with("20")

@@ -42,6 +42,12 @@ pub(crate) fn assets() -> &'static Assets {
     ASSETS.get_or_init(|| Assets::open().unwrap())
 }
 
+/// The static program: compiles on this machine take no other.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| testbed::peitho::program().unwrap())
+}
+
 /// A server that runs.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
@@ -64,13 +70,23 @@ impl World {
             .args(["serve", "--set", "listen.engineApi=127.0.0.1:0"])
             .args(["--set", "listen.delivery=127.0.0.1:0"])
             .args(["--set", "listen.admin=127.0.0.1:0"])
-            .args(["--set", "compile.runtime=oci", "--set", "chaincode.runtime=oci"])
+            .args([
+                "--set",
+                "compile.runtime=oci",
+                "--set",
+                "chaincode.runtime=oci",
+            ])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut said = String::new();
         let address = loop {
-            let line = log.next().expect("the server serves").unwrap();
+            let line = log
+                .next()
+                .unwrap_or_else(|| panic!("it does not serve: {said}"));
+            let line = line.unwrap();
+            said.push_str(&line);
             if let Some((_, rest)) = line.split_once("CORE_VM_ENDPOINT=tcp://") {
                 let end = rest.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
                 break rest[..end.unwrap_or(rest.len())].to_owned();
@@ -91,7 +107,10 @@ impl World {
             "FROM {BASE}\nADD binpackage.tar /usr/local/bin\nLABEL org.hyperledger.fabric.chaincode.type=\"GOLANG\""
         );
         let package = tar(&[("chaincode", CHAINCODE)]);
-        let context = tar(&[("Dockerfile", dockerfile.as_bytes()), ("binpackage.tar", &package)]);
+        let context = tar(&[
+            ("Dockerfile", dockerfile.as_bytes()),
+            ("binpackage.tar", &package),
+        ]);
         let (status, _) = self.ask("POST", &format!("/build?t={IMAGE}"), &gzip(&context));
         assert_eq!(status, 200);
         self.launch("runs", "chaincode");
@@ -119,7 +138,11 @@ impl World {
         let (status, answer) = self.ask("POST", &create, order.to_string().as_bytes());
         assert_eq!(status, 201, "{answer}");
         let (status, answer) = self.ask("POST", &format!("/containers/{name}/start"), b"");
-        assert_eq!(status, if program == "chaincode" { 204 } else { 500 }, "{answer}");
+        assert_eq!(
+            status,
+            if program == "chaincode" { 204 } else { 500 },
+            "{answer}"
+        );
     }
 
     /// Status and body of an answer.
@@ -154,7 +177,7 @@ impl World {
         stream
     }
 
-    /// What the admin listener counts is not reached from here; this server's own words are.
+    /// An answer as the server gives it.
     pub(crate) fn json(&self, target: &str) -> Value {
         let (status, body) = self.ask("GET", target, b"");
         assert_eq!(status, 200, "{body}");
@@ -169,7 +192,11 @@ impl Drop for World {
         // Whatever a session left: containers outlive the server.
         if !std::thread::panicking() || TcpStream::connect(&self.address).is_ok() {
             for chaincode in ["runs", "fails", "never"] {
-                self.ask("DELETE", &format!("/containers/{}?force=1", name(chaincode)), b"");
+                self.ask(
+                    "DELETE",
+                    &format!("/containers/{}?force=1", name(chaincode)),
+                    b"",
+                );
             }
         }
         let pid = rustix::process::Pid::from_child(&self.process);
@@ -179,7 +206,7 @@ impl Drop for World {
 }
 
 fn peitho(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_peitho"));
+    let mut command = Command::new(program());
     let path = |name: &str| PathBuf::from(directory).join(name);
     command
         .current_dir(directory)
