@@ -10,6 +10,8 @@ pub(crate) mod subject;
 
 #[path = "life.rs"]
 mod life;
+#[path = "look.rs"]
+mod look;
 #[path = "output.rs"]
 mod output;
 #[path = "surroundings.rs"]
@@ -110,6 +112,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("privileges are not gained", |s| {
         Box::pin(surroundings::no_new_privileges(s))
     }),
+    ("a list tells what there is, and since when", |s| {
+        Box::pin(look::listed(s))
+    }),
+    ("lines have their times", |s| Box::pin(look::lines(s))),
     ("no such command is told in words", |s| {
         Box::pin(troubles::no_such_command(s))
     }),

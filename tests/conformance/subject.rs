@@ -117,9 +117,18 @@ impl Order {
         &self.spec.key
     }
 
+    pub(crate) fn key_tenant(&self) -> &Tenant {
+        &self.spec.key.tenant
+    }
+
     /// Creates it, and starts it.
     pub(crate) async fn launched(self, runtime: &dyn Runtime) -> Self {
         runtime.create(&self.spec).await.unwrap();
+        self.started(runtime).await
+    }
+
+    /// Starts it.
+    pub(crate) async fn started(self, runtime: &dyn Runtime) -> Self {
         assert_eq!(runtime.start(self.key()).await.unwrap(), Outcome::Done);
         self
     }

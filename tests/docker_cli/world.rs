@@ -42,6 +42,12 @@ pub(crate) fn assets() -> &'static Assets {
     ASSETS.get_or_init(|| Assets::open().unwrap())
 }
 
+/// The static program: compiles on this machine take no other.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| testbed::peitho::program().unwrap())
+}
+
 /// A server that runs.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
@@ -74,8 +80,13 @@ impl World {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut said = String::new();
         let address = loop {
-            let line = log.next().expect("the server serves").unwrap();
+            let line = log
+                .next()
+                .unwrap_or_else(|| panic!("it does not serve: {said}"));
+            let line = line.unwrap();
+            said.push_str(&line);
             if let Some((_, rest)) = line.split_once("CORE_VM_ENDPOINT=tcp://") {
                 let end = rest.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
                 break rest[..end.unwrap_or(rest.len())].to_owned();
@@ -166,7 +177,7 @@ impl World {
         stream
     }
 
-    /// What the admin listener counts is not reached from here; this server's own words are.
+    /// An answer as the server gives it.
     pub(crate) fn json(&self, target: &str) -> Value {
         let (status, body) = self.ask("GET", target, b"");
         assert_eq!(status, 200, "{body}");
@@ -195,7 +206,7 @@ impl Drop for World {
 }
 
 fn peitho(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_peitho"));
+    let mut command = Command::new(program());
     let path = |name: &str| PathBuf::from(directory).join(name);
     command
         .current_dir(directory)

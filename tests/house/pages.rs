@@ -41,6 +41,7 @@ fn links_between_pages_lead_somewhere() {
         "CONTRIBUTING.md",
         "README.md",
         "docs/config.md",
+        "docs/docker-command.md",
         "docs/docker.md",
         "docs/faults.md",
         "docs/pod-templates.md",

@@ -10,14 +10,61 @@ async fn what_no_peer_asks_for_is_refused_in_json() {
     let world = World::new().await;
     for (method, target, status, text) in [
         (
-            "GET",
+            "PUT",
             "/containers/json",
             405,
-            "method not allowed: GET /containers/json",
+            "method not allowed: PUT /containers/json",
         ),
-        ("GET", "/events", 404, "page not found: GET /events"),
-        ("GET", "/v1.44/info", 404, "page not found: GET /info"),
-        ("GET", "/images/a/b/history", 404, "page not found"),
+        ("GET", "/v1.44/nothing", 404, "page not found: GET /nothing"),
+        ("GET", "/images/a/b/nothing", 404, "page not found"),
+        (
+            "GET",
+            "/events",
+            501,
+            "not supported by Peitho: docker events",
+        ),
+        (
+            "GET",
+            "/images/a/b/history",
+            501,
+            "not supported by Peitho: docker history",
+        ),
+        (
+            "POST",
+            "/v1.41/images/a/b/push",
+            501,
+            "not supported by Peitho: docker push",
+        ),
+        (
+            "GET",
+            "/v1.44/networks",
+            501,
+            "not supported by Peitho: docker network",
+        ),
+        (
+            "POST",
+            "/containers/other/exec",
+            404,
+            "No such container: other",
+        ),
+        (
+            "POST",
+            "/containers/cc/kill?signal=HUP",
+            501,
+            "signal HUP, which does not end the process",
+        ),
+        (
+            "GET",
+            "/containers/cc/logs",
+            400,
+            "you must choose at least one stream",
+        ),
+        (
+            "GET",
+            "/containers/json?filters=%7B%22volume%22%3A%5B%22x%22%5D%7D",
+            400,
+            "invalid filter 'volume'",
+        ),
         ("POST", "/_ping", 405, "method not allowed: POST /_ping"),
         ("PUT", "/containers/create", 405, "method not allowed"),
         ("GET", "/t/org2/_ping", 404, "unknown tenant"),
@@ -173,6 +220,8 @@ async fn labels_are_a_closed_set() {
         "/v1.44/_ping",
         "/nothing/of/ours",
         "/t/org2/_ping",
+        "/networks",
+        "/volumes/x",
     ] {
         world.ask("GET", target).await;
     }
@@ -194,6 +243,7 @@ async fn labels_are_a_closed_set() {
             r#"engine_api_requests_total{endpoint="GET /_ping",status="2xx"} 2"#,
             r#"engine_api_requests_total{endpoint="POST /containers/{id}/start",status="4xx"} 2"#,
             r#"engine_api_requests_total{endpoint="unknown",status="4xx"} 3"#,
+            r#"engine_api_requests_total{endpoint="unsupported",status="5xx"} 2"#,
         ]
     );
     assert!(text.contains(r#"engine_api_request_duration_seconds_count{endpoint="GET /_ping"} 2"#));
