@@ -221,7 +221,8 @@ mod tests {
                 .listen
                 .addresses(Reach::ThisMachine, config.clients())
         };
-        let engine_api = |config| of(config).engine_api.unwrap().to_string();
+        let engine_api =
+            |config: &crate::config::Config| of(config).engine_api.unwrap().to_string();
         assert_eq!(engine_api(&config), "127.0.0.1:8080");
         config.listen.tls.certificate_file = some("/c");
         assert_eq!(engine_api(&config), "127.0.0.1:8080");
