@@ -37,12 +37,14 @@ mod prefix;
 mod router;
 mod stdcopy;
 mod system;
+mod tenants;
 mod types;
 mod unsupported;
 mod utf8;
 
-pub use prefix::{Prefixed, Tenants};
+pub use prefix::Prefixed;
 pub use router::{State, router};
+pub use tenants::Tenants;
 
 /// The version of the API that is spoken: below 1.44 the clients of 2.5.15, 2.5.16 and 3.1.4 ping before
 /// every request (protocol rule 2). Any version is accepted in a path.

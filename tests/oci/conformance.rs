@@ -20,7 +20,7 @@ use crate::conformance_cases::{ALL, Subject};
 use crate::world;
 
 /// The runtime in a directory that goes with it.
-struct Machine {
+pub(crate) struct Machine {
     /// One at a time: a directory is for one process.
     open: Mutex<Option<Arc<Oci>>>,
     store: Store,
@@ -28,7 +28,7 @@ struct Machine {
 }
 
 impl Machine {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().unwrap();
         let store = Store::open(&directory.path().join("store")).await.unwrap();

@@ -3,7 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../it/engine_api/bodies.rs"]
+#[expect(dead_code, reason = "the tests of the Engine API use the rest")]
+mod bodies;
 mod bounds;
+#[path = "../it/engine_api/client.rs"]
+#[expect(dead_code, reason = "the tests of the Engine API use the rest")]
+mod client;
 mod conformance;
 #[path = "../conformance/cases.rs"]
 mod conformance_cases;
@@ -12,4 +18,5 @@ mod life;
 mod output;
 mod rootless;
 mod sight;
+mod tenants;
 mod world;

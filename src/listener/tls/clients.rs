@@ -186,6 +186,11 @@ impl Authority {
                 let reason = "its extended key usage does not allow clientAuth".to_owned();
                 (rank::SIGNED, reason)
             }
+            // The words of the verifier: such as an authority's certificate where a client's should be.
+            Wrong::Other(inner) => (
+                rank::SIGNED,
+                format!("it or one of its issuers: {}", inner.0),
+            ),
             // Of an issuer on the way, or rare.
             other => (rank::SIGNED, format!("it or one of its issuers: {other}")),
         };

@@ -23,8 +23,8 @@ use super::{Terms, TlsFiles};
 /// After a change, until nothing else changes for so long: certificate and key are two files.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// But not longer than so many changes: a directory may never come to rest.
-const CHANGES: usize = 1000;
+/// But not for more than so many changes: a directory may never come to rest. What follows them is another change.
+const CHANGES: usize = 20;
 
 /// A certificate with less than this left is worth a warning.
 const SHORT: i64 = 14 * 24 * 3600;
