@@ -5,14 +5,15 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use super::body::{secret, spool};
 use super::error::ApiError;
-use super::types::{Container, Params, path_stat};
+use super::types::{Caller, Container, Params, path_stat};
+use super::unsupported;
 use crate::archive::Limits;
 use crate::container::{ChaincodeFiles, Containers, Upload};
 use crate::names::Tenant;
@@ -48,15 +49,31 @@ impl ArchiveQuery {
     }
 }
 
+/// `docker cp` is no peer's business: what a peer puts in and gets out is not all that there is in a container.
+async fn check_caller(
+    caller: Caller,
+    containers: &Containers,
+    tenant: &Tenant,
+    uri: &Uri,
+) -> Result<(), ApiError> {
+    let refusal = match caller {
+        Caller::Peer => None,
+        Caller::Person => unsupported::refusal(containers, tenant, &Method::GET, uri.path()).await,
+    };
+    refusal.map_or(Ok(()), Err)
+}
+
 /// `PUT /containers/{id}/archive?path=`: tar or tar.gz.
 pub(super) async fn put(
     State(containers): State<Containers>,
     State(store): State<Store>,
     Extension(tenant): Extension<Tenant>,
+    (caller, uri): (Caller, Uri),
     Container(container): Container,
     Params(query): Params<ArchiveQuery>,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
+    check_caller(caller, &containers, &tenant, &uri).await?;
     let path = query.absolute()?;
     match containers.upload(&tenant, &container).await? {
         Upload::Input(builder) => {
@@ -76,9 +93,11 @@ pub(super) async fn put(
 pub(super) async fn get(
     State(containers): State<Containers>,
     Extension(tenant): Extension<Tenant>,
+    (caller, uri): (Caller, Uri),
     Container(container): Container,
     Params(query): Params<ArchiveQuery>,
 ) -> Result<Response, ApiError> {
+    check_caller(caller, &containers, &tenant, &uri).await?;
     let path = query.absolute()?;
     let (blob, file) = containers.get_archive(&tenant, &container, path).await?;
     let content = tokio::fs::File::from_std(file).take(blob.size);

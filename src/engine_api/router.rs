@@ -54,7 +54,7 @@ pub fn router(state: State, tenants: Tenants, requests: Requests) -> Prefixed<Ro
         .route("/containers/{id}/logs", get(logs::logs))
         .route(
             "/containers/{id}/archive",
-            get(archive::get).put(archive::put).head(unknown_path),
+            get(archive::get).put(archive::put),
         )
         .route("/containers/{id}/attach", post(attach::attach))
         .route("/containers/{id}/start", post(container::start))

@@ -6,7 +6,8 @@ use axum::response::IntoResponse;
 use http::header;
 use serde_json::{Value, json};
 
-use super::{API_VERSION, MIN_API_VERSION, types};
+use super::types::{self, Caller};
+use super::{API_VERSION, MIN_API_VERSION};
 
 /// `GET` and `HEAD /_ping`.
 pub(super) async fn ping() -> impl IntoResponse {
@@ -23,12 +24,22 @@ pub(super) async fn ping() -> impl IntoResponse {
     (headers, "OK")
 }
 
-/// `GET /version`: fsouza reads `ApiVersion`, people read the rest.
-pub(super) async fn version() -> Json<Value> {
+/// `GET /version`: fsouza reads `ApiVersion`, people read the rest. The `docker` command shows what stands in `Details`.
+pub(super) async fn version(caller: Caller) -> Json<Value> {
     let version = env!("CARGO_PKG_VERSION");
+    let details = match caller {
+        Caller::Peer => json!({ "ApiVersion": API_VERSION }),
+        Caller::Person => json!({
+            "ApiVersion": API_VERSION,
+            "MinAPIVersion": MIN_API_VERSION,
+            "Os": "linux",
+            "Arch": types::ARCHITECTURE,
+            "Experimental": "false",
+        }),
+    };
     Json(json!({
         "Platform": { "Name": "Peitho" },
-        "Components": [{ "Name": "Engine", "Version": version, "Details": { "ApiVersion": API_VERSION } }],
+        "Components": [{ "Name": "Engine", "Version": version, "Details": details }],
         "Version": version,
         "ApiVersion": API_VERSION,
         "MinAPIVersion": MIN_API_VERSION,

@@ -1,5 +1,5 @@
 //! What Docker can and Peitho does not: each of Docker's endpoints that people come upon by a command, with the words of that
-//! command, and what does it instead where the container is. `router` asks for paths and methods that it does not serve.
+//! command, and what does it instead where the container is. `router` asks for paths and methods that it does not serve, `archive` for people.
 
 use http::{Method, StatusCode};
 
@@ -30,7 +30,7 @@ const ANY: &str = "*";
 const ROWS: &[Row] = &[
     ("POST", "/containers/{}/exec", "docker exec", Instead::Exec),
     (ANY, "/exec/{*}", "docker exec", Instead::Exec),
-    ("HEAD", "/containers/{}/archive", "docker cp", Instead::Copy),
+    ("GET", "/containers/{}/archive", "docker cp", Instead::Copy),
     ("GET", "/containers/{}/top", "docker top", Instead::Top),
     ("GET", "/containers/{}/stats", "docker stats", Instead::Top),
     (

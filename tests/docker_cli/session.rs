@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::world::World;
+use crate::world::{RUNNING, World};
 
 pub(crate) struct Session<'a> {
     program: PathBuf,
     world: &'a World,
     recording: String,
+    /// The process id of the chaincode that runs, where it was seen.
+    process: Option<String>,
 }
 
 /// A command that goes on while others are given.
@@ -21,10 +23,13 @@ pub(crate) struct Begun {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(program: &Path, world: &'a World) -> Self {
+        let inspected = world.json(&format!("/containers/{RUNNING}/json"));
+        let process = inspected["State"]["Pid"].as_i64();
         Self {
             program: program.to_owned(),
             world,
             recording: String::new(),
+            process: process.map(|pid| pid.to_string()),
         }
     }
 
@@ -88,7 +93,10 @@ impl<'a> Session<'a> {
     }
 
     fn without_chance(&self, text: &str) -> String {
-        let text = text.replace(&self.world.address, "<address>");
+        let mut text = text.replace(&self.world.address, "<address>");
+        if let Some(pid) = &self.process {
+            text = text.replace(&format!("/proc/{pid}/"), "/proc/<process>/");
+        }
         let mut client = false;
         let mut kept = String::new();
         for line in text.lines() {
@@ -101,10 +109,69 @@ impl<'a> Session<'a> {
             if client && !line.trim_start().starts_with("Version:") && !line.starts_with("Client") {
                 continue;
             }
-            kept.push_str(&words(line));
+            kept.push_str(&self.words(line));
             kept.push('\n');
         }
         kept
+    }
+
+    /// A line with placeholders; what stands in columns is three spaces apart, whatever is in them.
+    fn words(&self, line: &str) -> String {
+        let indent = line.len() - line.trim_start().len();
+        let mut shown = " ".repeat(indent);
+        let columns = line.trim().split("  ").filter(|it| !it.is_empty());
+        for (index, column) in columns.enumerate() {
+            if index > 0 {
+                shown.push_str("   ");
+            }
+            shown.push_str(&self.column(column.trim()));
+        }
+        shown
+    }
+
+    fn column(&self, column: &str) -> String {
+        const UNITS: [&str; 6] = ["second", "seconds", "minute", "minutes", "hour", "hours"];
+        const BEFORE: [&str; 5] = ["Less", "than", "a", "About", "an"];
+        let mut shown: Vec<String> = Vec::new();
+        for word in column.split(' ') {
+            if UNITS.contains(&word) {
+                // `5 seconds`, `Less than a second`, `About a minute`.
+                while shown.last().is_some_and(|last| {
+                    last.parse::<u64>().is_ok() || BEFORE.contains(&last.as_str())
+                }) {
+                    shown.pop();
+                }
+                shown.push("<time>".to_owned());
+            } else if shown.last().is_some_and(|last| last == "CPUs:") {
+                shown.push("<number>".to_owned());
+            } else {
+                shown.push(self.word(word));
+            }
+        }
+        shown.join(" ")
+    }
+
+    fn word(&self, word: &str) -> String {
+        let core = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let digits = core.strip_prefix("sha256:").unwrap_or(core);
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_id = digits.bytes().all(is_hex)
+            && matches!(digits.len(), 12 | 64)
+            && !digits.starts_with("0123456789ab");
+        let is_time = core.len() > 18
+            && core.starts_with("20")
+            && core.as_bytes()[10] == b'T'
+            && core.ends_with('Z');
+        let is_architecture =
+            ["amd64", "arm64", "linux/amd64", "linux/arm64", "x86_64"].contains(&core);
+        let placeholder = match () {
+            () if is_id => "<id>",
+            () if is_time && !core.starts_with("2020") => "<time>",
+            () if is_architecture => "<architecture>",
+            () if Some(core) == self.process.as_deref() => "<process>",
+            () => return word.to_owned(),
+        };
+        word.replace(core, placeholder)
     }
 }
 
@@ -116,64 +183,4 @@ fn line(arguments: &[&str]) -> String {
             false => (*word).to_owned(),
         });
     quoted.collect::<Vec<_>>().join(" ")
-}
-
-/// A line with placeholders; what stands in columns is three spaces apart, whatever is in them.
-fn words(line: &str) -> String {
-    let indent = line.len() - line.trim_start().len();
-    let mut shown = " ".repeat(indent);
-    for (index, column) in line
-        .trim()
-        .split("  ")
-        .filter(|it| !it.is_empty())
-        .enumerate()
-    {
-        if index > 0 {
-            shown.push_str("   ");
-        }
-        shown.push_str(&column_words(column.trim()));
-    }
-    shown
-}
-
-fn column_words(column: &str) -> String {
-    const UNITS: [&str; 6] = ["second", "seconds", "minute", "minutes", "hour", "hours"];
-    let all: Vec<&str> = column.split(' ').collect();
-    let mut shown: Vec<String> = Vec::new();
-    for word in all {
-        if UNITS.contains(&word) {
-            // `5 seconds`, `Less than a second`, `About a minute`.
-            while shown.last().is_some_and(|last| {
-                last.parse::<u64>().is_ok()
-                    || ["Less", "than", "a", "About", "an"].contains(&last.as_str())
-            }) {
-                shown.pop();
-            }
-            shown.push("<time>".to_owned());
-        } else {
-            shown.push(of_chance(word));
-        }
-    }
-    shown.join(" ")
-}
-
-fn of_chance(word: &str) -> String {
-    let core = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    let digits = core.strip_prefix("sha256:").unwrap_or(core);
-    let is_hex = digits
-        .bytes()
-        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_id = is_hex && matches!(digits.len(), 12 | 64) && !digits.starts_with("0123456789ab");
-    let is_time = core.len() > 18
-        && core.starts_with("20")
-        && core.as_bytes()[10] == b'T'
-        && core.ends_with('Z');
-    let is_architecture = ["amd64", "arm64", "linux/amd64", "linux/arm64"].contains(&core);
-    let placeholder = match () {
-        () if is_id => "<id>",
-        () if is_time && !core.starts_with("2020") => "<time>",
-        () if is_architecture => "<architecture>",
-        () => return word.to_owned(),
-    };
-    word.replace(core, placeholder)
 }

@@ -227,6 +227,7 @@ fn base() -> Vec<u8> {
     for program in ["sh", "sleep", "echo"] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
         header.set_size(0);
         let path = format!("bin/{program}");
         layer.append_link(&mut header, path, "busybox").unwrap();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::ARCHITECTURE;
 use crate::container::Shown;
 use crate::image::Listed;
-use crate::runtime::State;
+use crate::runtime::{Place, State};
 
 /// What Docker says of a time that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -54,6 +54,10 @@ pub(in crate::engine_api) fn inspect(shown: &Shown) -> Value {
         State::Running => (0, true),
         State::Created | State::Starting => (0, false),
     };
+    let pid = match shown.life.place {
+        Place::Process { pid } => pid,
+        _ => 0,
+    };
     let finished = shown.life.finished.filter(|_| !running);
     let host = &shown.host;
     let hosts = host.extra_hosts.iter();
@@ -81,7 +85,7 @@ pub(in crate::engine_api) fn inspect(shown: &Shown) -> Value {
             "Restarting": false,
             "OOMKilled": shown.life.out_of_memory,
             "Dead": false,
-            "Pid": 0,
+            "Pid": pid,
             "ExitCode": code,
             "Error": shown.reason().unwrap_or_default(),
             "StartedAt": time(shown.life.started),
