@@ -27,6 +27,8 @@ mod attach;
 mod body;
 mod container;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hijack;
 mod image;
 pub mod metrics;

@@ -84,15 +84,15 @@ where
 
 /// A request's target without its prefixes.
 #[derive(Debug, PartialEq, Eq)]
-struct Stripped<'a> {
+pub(super) struct Stripped<'a> {
     /// `None` when the path names one that is not known.
-    tenant: Option<Tenant>,
-    version: ApiVersion,
+    pub(super) tenant: Option<Tenant>,
+    pub(super) version: ApiVersion,
     /// What is left, where anything was taken off: starts with `/`.
-    rest: Option<&'a str>,
+    pub(super) rest: Option<&'a str>,
 }
 
-fn strip<'a>(target: &'a str, tenants: &Tenants) -> Stripped<'a> {
+pub(super) fn strip<'a>(target: &'a str, tenants: &Tenants) -> Stripped<'a> {
     let mut stripped = Stripped {
         tenant: Some(Tenant::default_tenant()),
         version: ApiVersion(None),
