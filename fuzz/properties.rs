@@ -2,7 +2,7 @@
 //! up, `tests/it/corpora.rs` with the corpora that are kept here and with what proptest makes of them. A function returns where
 //! the input is refused, and panics where something is taken that must not be.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Component;
 
 use flate2::Compression;
@@ -14,7 +14,7 @@ use peitho::image;
 use peitho::names::{ContainerRef, ImageName, Tenant};
 
 /// All of them, by the names of their corpora.
-pub const ALL: [(&str, fn(&[u8])); 6] = [
+pub(crate) const ALL: [(&str, fn(&[u8])); 6] = [
     ("create", create),
     ("dockerfile", dockerfile),
     ("name", name),
@@ -24,7 +24,7 @@ pub const ALL: [(&str, fn(&[u8])); 6] = [
 ];
 
 /// The prefixes of a path: what is left is the end of what came, and no path makes a tenant.
-pub fn prefix(data: &[u8]) {
+pub(crate) fn prefix(data: &[u8]) {
     let Ok(target) = std::str::from_utf8(data) else {
         return;
     };
@@ -52,7 +52,7 @@ pub fn prefix(data: &[u8]) {
 }
 
 /// Names of containers and images: what was taken can be said, and means the same when it is heard again.
-pub fn name(data: &[u8]) {
+pub(crate) fn name(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
@@ -83,7 +83,7 @@ pub fn name(data: &[u8]) {
 }
 
 /// Queries of all kinds; the path of an archive request stays inside.
-pub fn query(data: &[u8]) {
+pub(crate) fn query(data: &[u8]) {
     let mut target = b"/build?".to_vec();
     target.extend_from_slice(data);
     let Ok(uri) = Uri::try_from(target) else {
@@ -97,7 +97,7 @@ pub fn query(data: &[u8]) {
 }
 
 /// The body of a create: no process gets a zero character, and every variable has a name.
-pub fn create(data: &[u8]) {
+pub(crate) fn create(data: &[u8]) {
     let Ok(spec) = fuzzing::create(data) else {
         return;
     };
@@ -115,7 +115,7 @@ pub fn create(data: &[u8]) {
 }
 
 /// A Dockerfile: the output has a place of its own, and a refusal names a line that there is.
-pub fn dockerfile(data: &[u8]) {
+pub(crate) fn dockerfile(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
@@ -149,7 +149,7 @@ pub fn dockerfile(data: &[u8]) {
 }
 
 /// A tar: every member stays inside and has the length that it claims, limits hold, and gzip around it changes nothing.
-pub fn tar(data: &[u8]) {
+pub(crate) fn tar(data: &[u8]) {
     const LIMITS: Limits = Limits {
         entries: 50,
         bytes: 1 << 20,

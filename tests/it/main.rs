@@ -5,3 +5,4 @@
 
 mod corpora;
 mod engine_api;
+mod mutation;
