@@ -13,7 +13,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::server::Server;
 use crate::wire::{Connection, shown};
 
-pub(crate) const ALL: &[(&str, fn(&Path) -> Result<()>)] = &[
+/// Takes the server's program.
+pub(crate) type Case = fn(&Path) -> Result<()>;
+
+pub(crate) const ALL: &[(&str, Case)] = &[
     ("many_idle_connections", many_idle_connections),
     ("slow_heads", slow_heads),
     ("half_open_connections", half_open_connections),
