@@ -13,8 +13,11 @@ use peitho::engine_api::{Tenants, fuzzing};
 use peitho::image;
 use peitho::names::{ContainerRef, ImageName, Tenant};
 
+/// Panics where it does not hold.
+pub(crate) type Property = fn(&[u8]);
+
 /// All of them, by the names of their corpora.
-pub(crate) const ALL: [(&str, fn(&[u8])); 6] = [
+pub(crate) const ALL: [(&str, Property); 6] = [
     ("create", create),
     ("dockerfile", dockerfile),
     ("name", name),
