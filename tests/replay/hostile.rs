@@ -22,6 +22,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("half_open_connections", half_open_connections),
     ("heads_beyond_all_measure", heads_beyond_all_measure),
     ("requests_without_reading", requests_without_reading),
+    ("large_bodies_without_end", large_bodies_without_end),
 ];
 
 const PING: &[u8] = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -235,6 +236,38 @@ fn requests_without_reading(program: &Path) -> Result<()> {
         ping(&server)?;
     }
     is_bounded(&server, before, GREEDY * 16)
+}
+
+/// What is kept in memory until it is complete: the few that may be large, and no others.
+fn large_bodies_without_end(program: &Path) -> Result<()> {
+    const CROWD: usize = 300;
+    const LENGTH: usize = 1 << 20;
+    let server = Server::empty(program)?;
+    ping(&server)?;
+    let before = peak(&server, Peak::Anew)?;
+    let head = |length| {
+        format!("POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let unfinished = [head(LENGTH).into_bytes(), vec![b' '; LENGTH - 1]].concat();
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        let mut connection = Connection::open(server.engine)?;
+        connection.send(&unfinished)?;
+        crowd.push(connection);
+    }
+    // A peer's order is as ever.
+    let order = format!(r#"{{"Image":"net-peer-{}"}}"#, "0".repeat(64));
+    let mut peer = Connection::open(server.engine)?;
+    peer.send(format!("{}{order}", head(order.len())).as_bytes())?;
+    let reply = peer.reply("POST")?;
+    ensure!(reply.status == 404, "{}", reply.shown());
+    // Twice: a buffer that grows is copied.
+    is_bounded(&server, before, CROWD + 32 * 2 * LENGTH / (64 << 10))?;
+    // The last one came when all places were taken, and hears it.
+    let last = crowd.last_mut().context("a crowd")?;
+    let refused = last.reply("POST")?;
+    ensure!(refused.status == 503, "{}", refused.shown());
+    Ok(())
 }
 
 /// A peer beside all that.
