@@ -36,6 +36,10 @@ use socket::Socket;
 /// 30 s and must not meet a closed one (protocol §1).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// The longest head of a request, and what a connection holds of a body that comes quicker than it is taken. HTTP's own
+/// limit is 400 KiB, which each of many connections would use up.
+const BUFFER: usize = 64 << 10;
+
 /// For a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -231,6 +235,7 @@ async fn connection<S, B>(
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
