@@ -12,8 +12,12 @@ TOOLS              := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/peitho-tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY         := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_FUZZ         := $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
+FUZZ_TARGETS       := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+
 .DEFAULT_GOAL := help
-.PHONY: help build image check docs faults test bench demo clean
+.PHONY: help build image check docs faults test bench demo fuzz clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,8 +58,20 @@ bench: build ## the performance budget: Peitho beside dockerd; as root
 demo: build ## a peer installs, runs and queries chaincode; stays until Ctrl-C (ONCE=1 ends; FABRIC=1.4; RUNTIME=kubernetes or docker); as root
 	cargo run --quiet --locked --package testbed -- demo $(if $(FABRIC),--fabric $(FABRIC)) $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(filter-out 0,$(ONCE)),--once)
 
+# Instrumentation and sanitizers are options of a nightly compiler; RUSTC_BOOTSTRAP lets the stable one take them, so that
+# what is fuzzed is what is shipped. Inputs that are found go to the folder of the build; a good one is copied by hand.
+fuzz: $(CARGO_FUZZ) ## the parsers against all that libFuzzer makes up, TIME seconds each (60); TARGET=tar is one of them
+	@set -e; for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
+		mkdir -p fuzz/target/found/$$target; \
+		RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) fuzz run --fuzz-dir fuzz $$target fuzz/target/found/$$target fuzz/corpus/$$target \
+			-- -max_total_time=$(or $(TIME),60) -max_len=16384 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+	done
+
 clean: ## remove what was built
 	cargo clean
 
 $(CARGO_DENY):
 	cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION) --root $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
+
+$(CARGO_FUZZ):
+	cargo install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)

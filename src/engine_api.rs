@@ -28,6 +28,8 @@ mod body;
 mod container;
 mod error;
 mod filters;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hijack;
 mod image;
 mod logs;

@@ -10,6 +10,8 @@ mod context;
 mod dockerfile;
 #[cfg(test)]
 mod fixtures;
+#[doc(hidden)]
+pub mod fuzzing;
 mod layer;
 mod listed;
 #[cfg(test)]

@@ -43,6 +43,10 @@ pub use unix::{BoundSocket, SocketError, bind_socket};
 /// 30 s and must not meet a closed one (protocol §1).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// The longest head of a request, and what a connection holds of a body that comes quicker than it is taken. HTTP's own
+/// limit is 400 KiB, which each of many connections would use up.
+const BUFFER: usize = 64 << 10;
+
 /// How long a connection is silent before TCP asks whether its other end still exists, and how long between
 /// two such questions.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -326,6 +330,7 @@ async fn connection<S, B>(
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);

@@ -23,6 +23,7 @@ use crate::registry::Registries;
 use crate::runtime::Runtime;
 use crate::store::{self, Store};
 
+mod descriptors;
 mod listeners;
 mod runtimes;
 
@@ -40,6 +41,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("a second TLS library is at work"))?;
+    descriptors::allow_many();
     let stop = stop_signal()?;
     // Start may wait for the API server: an order to stop ends that too.
     if let Some(server) = stop.run_until_cancelled(start(&config)).await {

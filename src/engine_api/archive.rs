@@ -33,7 +33,7 @@ pub(super) struct ArchiveQuery {
 }
 
 impl ArchiveQuery {
-    fn absolute(&self) -> Result<&str, ApiError> {
+    pub(super) fn absolute(&self) -> Result<&str, ApiError> {
         let path = &self.path;
         let shown: String = path.chars().take(200).collect();
         if !path.starts_with('/') {

@@ -1,26 +1,32 @@
 //! Bodies of requests: taken to the disk, read as JSON, and never left unread.
 
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::{BodyExt, LengthLimitError};
+use http_body_util::BodyExt;
 use secrecy::SecretBox;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use crate::store::{self, Ingest, Store};
 
 /// A peer's create request has some kilobytes.
 const JSON_LIMIT: usize = 1 << 20;
+
+/// What peers send into memory is smaller: orders and TLS files of some kilobytes.
+const SMALL: usize = 64 << 10;
+
+/// Permits for larger ones, of this whole process: with the limits of their lengths, they bound its memory.
+static LARGE: Semaphore = Semaphore::const_new(32);
 
 /// How long the rest of a body that nobody wanted is read before the connection is given up instead.
 const REST: Duration = Duration::from_secs(5);
@@ -59,6 +65,14 @@ fn too_long(limit: u64) -> ApiError {
     )
 }
 
+fn crowded() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "bodies_in_memory",
+        format!("too many bodies of more than {SMALL} bytes are read at once; try again"),
+    )
+}
+
 /// Takes `body`, of at most `limit` bytes, to the disk, to its very end: no limit of time, since `/build` is silent
 /// for a whole compile (protocol rule 6).
 pub(super) async fn spool(mut body: Body, store: &Store, limit: u64) -> Result<Ingest, SpoolError> {
@@ -78,19 +92,28 @@ pub(super) async fn spool(mut body: Body, store: &Store, limit: u64) -> Result<I
 /// Reads `body` into memory, where it may hold keys.
 pub(super) async fn secret(body: Body, limit: usize) -> Result<SecretBox<Vec<u8>>, ApiError> {
     let bytes = whole(body, limit).await?;
-    Ok(SecretBox::new(Box::new(bytes.into())))
+    Ok(SecretBox::new(Box::new(bytes)))
 }
 
-async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    to_bytes(body, limit).await.map_err(|cause| {
-        match cause
-            .source()
-            .is_some_and(|cause| cause.is::<LengthLimitError>())
-        {
-            true => too_long(limit as u64),
-            false => cut(&cause),
+/// Reads a body to its end. Slow ones are held for as long as their clients like, so that only so many may be large.
+async fn whole(mut body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    let mut permit = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|cause| cut(&cause))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let length = bytes.len() + data.len();
+        if length > limit {
+            return Err(too_long(limit as u64));
         }
-    })
+        if length > SMALL && permit.is_none() {
+            permit = Some(LARGE.try_acquire().map_err(|_| crowded())?);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
 }
 
 /// Reads `body` as JSON, whatever its Content-Type; an error names the field. It shows no text of the body: that may

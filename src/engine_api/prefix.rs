@@ -78,14 +78,14 @@ where
 
 /// A request's target without its prefixes.
 #[derive(Debug, PartialEq, Eq)]
-struct Stripped<'a> {
-    path: PathTenant,
-    version: ApiVersion,
+pub(super) struct Stripped<'a> {
+    pub(super) path: PathTenant,
+    pub(super) version: ApiVersion,
     /// What is left, where anything was taken off: starts with `/`.
-    rest: Option<&'a str>,
+    pub(super) rest: Option<&'a str>,
 }
 
-fn strip<'a>(target: &'a str, tenants: &Tenants) -> Stripped<'a> {
+pub(super) fn strip<'a>(target: &'a str, tenants: &Tenants) -> Stripped<'a> {
     let mut stripped = Stripped {
         path: PathTenant::Absent,
         version: ApiVersion(None),

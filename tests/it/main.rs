@@ -3,5 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod corpora;
 mod engine_api;
 mod listeners;
+mod mutation;

@@ -2,17 +2,20 @@
 //! runtime, and each reply judged by what that client makes of it. The fixtures hold what was recorded: seven families of
 //! clients in up to ten scenarios each (one file a family), and two whole peers with their network. What is not in a
 //! recording, the contents of archives, is made here. Peers of Fabric itself are in `tests/peer` and `tests/machine`; these
-//! recordings cover more releases in less time, and need no network.
+//! recordings cover more releases in less time, and need no network. Beside them, clients that nobody recorded: many,
+//! slow, broken and malicious ones.
 //!
 //! `cargo test --test replay` plays all of them, as root with runc and busybox; a name or a part of one plays some.
 
 mod archives;
+mod hostile;
 mod judge;
 mod peer;
 mod recording;
 mod server;
 mod wire;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -35,10 +38,13 @@ fn main() -> ExitCode {
     })];
     if arguments.list {
         trials.extend(names(&recordings).map(|name| trial(name, || Ok(()))));
+        trials.extend(hostile_trials(Path::new("")));
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
-    let server = match Server::start(&recordings) {
-        Ok(server) => Arc::new(server),
+    let started = testbed::peitho::program()
+        .and_then(|program| Ok((Server::with_images(&program, &recordings)?, program)));
+    let (server, program) = match started {
+        Ok((server, program)) => (Arc::new(server), program),
         Err(error) => {
             testbed::say(format!("{error:#}"));
             return ExitCode::FAILURE;
@@ -60,11 +66,19 @@ fn main() -> ExitCode {
         "what_is_unknown_is_a_404_and_one_label".into(),
         move || judge::unknown_requests(&ended),
     ));
+    trials.extend(hostile_trials(&program));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.has_failed() {
         testbed::say(format!("the server warned of:\n{}", server.warnings()));
     }
     conclusion.exit_code()
+}
+
+fn hostile_trials(program: &Path) -> impl Iterator<Item = Trial> {
+    hostile::ALL.iter().map(|(name, case)| {
+        let program = program.to_owned();
+        trial(format!("hostile::{name}"), move || case(&program))
+    })
 }
 
 fn names(recordings: &[Recording]) -> impl Iterator<Item = String> {

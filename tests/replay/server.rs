@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -28,11 +28,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(recordings: &[Recording]) -> Result<Self> {
-        let program = testbed::peitho::program()?;
+    /// With all that recordings need.
+    pub(crate) fn with_images(program: &Path, recordings: &[Recording]) -> Result<Self> {
+        Self::start(program, Some(archives::image(&image_names(recordings))?))
+    }
+
+    /// With an empty store.
+    pub(crate) fn empty(program: &Path) -> Result<Self> {
+        Self::start(program, None)
+    }
+
+    fn start(program: &Path, images: Option<Vec<u8>>) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let archive = directory.path().join("images.tar");
-        fs::write(&archive, archives::image(&image_names(recordings))?)?;
         let config = directory.path().join("peitho.yml");
         let anywhere = "127.0.0.1:0";
         let settings = json!({
@@ -43,17 +50,19 @@ impl Server {
             "log": {"color": "never"},
         });
         fs::write(&config, settings.to_string())?;
-        run(
-            &program,
-            &[
-                "images".as_ref(),
-                "import".as_ref(),
-                &archive,
-                "--config".as_ref(),
-                &config,
-            ],
-        )?;
-        let mut process = Command::new(&program)
+        if let Some(images) = images {
+            let archive = directory.path().join("images.tar");
+            fs::write(&archive, images)?;
+            let mut import = Command::new(program);
+            import.args(["images", "import"]).arg(archive);
+            let output = import.arg("--config").arg(&config).output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "{import:?}: {said}");
+        }
+        // With the limit that most shells give.
+        let mut process = Command::new("/bin/sh")
+            .args(["-c", "ulimit -S -n 1024; exec \"$0\" \"$@\""])
+            .arg(program)
             .arg("serve")
             .arg("--config")
             .arg(&config)
@@ -84,6 +93,11 @@ impl Server {
                 .for_each(|line| keep(&said, &line))
         });
         Ok(server)
+    }
+
+    /// A file of its process.
+    pub(crate) fn proc(&self, name: &str) -> PathBuf {
+        format!("/proc/{}/{name}", self.process.id()).into()
     }
 
     /// Its log until now.
@@ -121,13 +135,6 @@ fn address(line: &str, key: &str) -> Result<SocketAddr> {
     let rest = line.split_once(key).context("no address")?.1;
     let text = rest.split(' ').next().unwrap_or_default();
     text.parse().with_context(|| format!("{line}: {key}"))
-}
-
-fn run(program: &PathBuf, arguments: &[&std::path::Path]) -> Result<()> {
-    let output = Command::new(program).args(arguments).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{arguments:?}: {said}");
-    Ok(())
 }
 
 /// What recordings inspect.

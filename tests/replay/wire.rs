@@ -52,6 +52,17 @@ impl Connection {
         self.stream.shutdown(Shutdown::Write).context("half-close")
     }
 
+    /// Makes the end of the connection a reset.
+    pub(crate) fn reset(&self) -> Result<()> {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).context("linger")
+    }
+
+    /// From here on what cannot be sent for so long is an error.
+    pub(crate) fn send_for(&self, most: Duration) -> Result<()> {
+        Ok(self.stream.set_write_timeout(Some(most))?)
+    }
+
     /// The reply to a request with this method.
     pub(crate) fn reply(&mut self, method: &str) -> Result<Reply> {
         let mut reply = self.head()?;
@@ -125,6 +136,17 @@ impl Connection {
     pub(crate) fn rest(&mut self) -> Result<Vec<u8>> {
         self.stream.read_to_end(&mut self.buffer)?;
         Ok(std::mem::take(&mut self.buffer))
+    }
+
+    /// The same, where the server may have closed without taking all that was sent.
+    pub(crate) fn rest_or_reset(&mut self) -> Result<Vec<u8>> {
+        match self.stream.read_to_end(&mut self.buffer) {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => {
+                Err(error).context("the server does not close")
+            }
+            // What was read before the reset stays.
+            _ => Ok(std::mem::take(&mut self.buffer)),
+        }
     }
 
     /// All that is there by now, without waiting.

@@ -3,6 +3,7 @@
 
 mod build;
 mod create;
+mod handshake;
 mod tars;
 mod upload;
 
