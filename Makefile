@@ -13,7 +13,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY         := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build image check docs faults test bench demo clean
+.PHONY: help build image check docs faults protocol test bench demo clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,9 @@ docs: ## renew the generated pages
 faults: build ## renew docs/faults.md and the recorded pods of failed launches, by a whole run of the suite; as root
 	rm -f src/runtime/kubernetes/verdict/recorded/*.json
 	RECORD=1 UPDATE_DOCS=1 cargo test --locked --test peer
+
+protocol: build ## renew docs/protocol.md, by a whole run of the suite; as root
+	UPDATE_DOCS=1 cargo test --locked --test dialect
 
 test: build ## everything, with real peers, Kubernetes and dockerd; as root
 	cargo run --quiet --locked --package testbed -- prepare
