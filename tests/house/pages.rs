@@ -44,6 +44,7 @@ fn links_between_pages_lead_somewhere() {
         "docs/docker.md",
         "docs/faults.md",
         "docs/pod-templates.md",
+        "docs/protocol.md",
     ];
     for page in pages.into_iter().map(str::to_owned).chain(decisions) {
         let text = read(&page);
