@@ -17,7 +17,7 @@ CARGO_FUZZ         := $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
 FUZZ_TARGETS       := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
 .DEFAULT_GOAL := help
-.PHONY: help build image check docs faults test bench demo fuzz clean
+.PHONY: help build image check docs faults protocol test bench demo fuzz clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,6 +47,9 @@ docs: ## renew the generated pages
 faults: build ## renew docs/faults.md and the recorded pods of failed launches, by a whole run of the suite; as root
 	rm -f src/runtime/kubernetes/verdict/recorded/*.json
 	RECORD=1 UPDATE_DOCS=1 cargo test --locked --test peer
+
+protocol: build ## renew docs/protocol.md, by a whole run of the suite; as root
+	UPDATE_DOCS=1 cargo test --locked --test dialect
 
 test: build ## everything, with real peers, Kubernetes and dockerd; as root
 	cargo run --quiet --locked --package testbed -- prepare

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cache::Cache;
+use crate::driver::DRIVERS;
 use crate::go::{FabricPrograms, Go};
 use crate::images::Images;
 use crate::packages;
@@ -34,6 +35,9 @@ impl Assets {
         self.kube()?;
         for release in Release::ALL {
             self.fabric(release)?;
+        }
+        for driver in DRIVERS {
+            driver.program(self)?;
         }
         self.images()?;
         self.docker_cli()?;

@@ -119,6 +119,20 @@ impl Go {
         Ok(dir.join("docker"))
     }
 
+    /// A driver of a Docker client, of these files.
+    pub(crate) fn driver(
+        &self,
+        cache: &Cache,
+        name: &str,
+        files: &[SourceFile<'_>],
+    ) -> Result<PathBuf> {
+        let entry = format!("driver-{name}");
+        let announcement = format!("building the driver of {name}");
+        let flags = ["-ldflags=-s -w"];
+        let dir = self.build(cache, &entry, files, &flags, &["."], &announcement)?;
+        Ok(dir.join("driver"))
+    }
+
     /// The programs of a release.
     pub(crate) fn fabric(&self, cache: &Cache, release: Release) -> Result<FabricPrograms> {
         Ok(FabricPrograms {

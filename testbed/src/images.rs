@@ -32,6 +32,14 @@ impl Image {
         &self.name
     }
 
+    /// The same under another name, `repository:tag`.
+    pub fn called(&self, name: &str) -> Image {
+        Image {
+            name: name.to_owned(),
+            layout: self.layout.clone(),
+        }
+    }
+
     /// The directory of its OCI layout.
     pub fn layout(&self) -> &Path {
         &self.layout
@@ -57,6 +65,7 @@ pub struct Images {
 
 /// Stands in for the compiler where `src/program` was compiled before; the package may ask for a compile that goes wrong.
 const COPYING_GO: &str = "#!/bin/sh
+[ \"$1\" = version ] && exec echo go version go1.24.0 linux/amd64
 source=/chaincode/input/src
 [ -e $source/eats-memory ] && exec tail /dev/zero
 [ -e $source/never-ends ] && exec sleep 100000

@@ -24,6 +24,7 @@ mod cache;
 mod chaincode;
 mod cluster;
 mod dockerd;
+mod driver;
 pub mod engine;
 mod fabric;
 mod gate;
@@ -56,6 +57,7 @@ pub use cache::Cache;
 pub use chaincode::{Chaincode, Compile};
 pub use cluster::Cluster;
 pub use dockerd::Dockerd;
+pub use driver::{DRIVERS, Driver, Library};
 pub use fabric::{
     ChaincodeId, CliError, CliOutput, Definition, Fabric, Lscc, Network, PackageId, PeerConfig,
 };
