@@ -164,7 +164,13 @@ impl<'a> Session<'a> {
             && core.ends_with('Z');
         let is_architecture =
             ["amd64", "arm64", "linux/amd64", "linux/arm64", "x86_64"].contains(&core);
+        // Debian's packages are mended now and then: their versions, and sizes of programs in them, may change.
+        let is_size = core
+            .strip_suffix("MB")
+            .is_some_and(|number| number.parse::<f64>().is_ok());
         let placeholder = match () {
+            () if is_size => "<size>",
+            () if core.starts_with("20.10.") => "20.10",
             () if is_id => "<id>",
             () if is_time && !core.starts_with("2020") => "<time>",
             () if is_architecture => "<architecture>",
