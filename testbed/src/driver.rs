@@ -28,7 +28,7 @@ pub struct Driver {
     pub library: Library,
     /// As in the name of its module: `fsouza-1.3.0`.
     pub name: &'static str,
-    /// The family of releases that it behaves as: `F1` to `F7`, by the table in `docs/protocol.md`.
+    /// The family of releases that it behaves as: `F1` to `F7`, as `peer.go` tells them apart.
     pub family: &'static str,
     /// The releases of Fabric with this client.
     pub peers: &'static str,
@@ -74,8 +74,20 @@ const SHARED: &[SourceFile<'_>] = module!(
 /// All of them, oldest peers first.
 pub const DRIVERS: [Driver; 7] = [
     driver!(Fsouza, "fsouza.go", "fsouza-1.3.0", "F2", "1.4"),
-    driver!(Fsouza, "fsouza.go", "fsouza-1.4.1", "F3", "2.0 – 2.2.5"),
-    driver!(Fsouza, "fsouza.go", "fsouza-1.7.3", "F4", "2.2.6 – 2.5.5"),
+    driver!(
+        Fsouza,
+        "fsouza.go",
+        "fsouza-1.4.1",
+        "F3",
+        "2.0 – 2.2.5, 2.3"
+    ),
+    driver!(
+        Fsouza,
+        "fsouza.go",
+        "fsouza-1.7.3",
+        "F4",
+        "2.2.11 – 2.2.15, 2.5.0 – 2.5.5; 1.7.0 in 2.2.6 – 2.2.10, 2.4"
+    ),
     driver!(
         Fsouza,
         "fsouza.go",
@@ -84,7 +96,13 @@ pub const DRIVERS: [Driver; 7] = [
         "2.5.6 – 2.5.14, 3.0"
     ),
     driver!(Fsouza, "fsouza.go", "fsouza-1.12.0", "F4", "3.1.0 – 3.1.3"),
-    driver!(Moby, "moby.go", "moby-0.2.1", "F6", "2.5.15, 2.5.16, 3.1.4"),
+    driver!(
+        Moby,
+        "moby.go",
+        "moby-0.2.1",
+        "F6",
+        "2.5.16; 2.5.15 and 3.1.4, without asking for the version of Go"
+    ),
     driver!(Moby, "moby.go", "moby-0.4.1", "F7", "3.1.5"),
 ];
 
