@@ -101,15 +101,14 @@ impl ImageName {
         fits.then_some(digits)
     }
 
-    /// The repository as people write it, where the registry is Docker Hub.
+    /// The repository as people write it, where the registry is Docker Hub and that names no other image: what has a
+    /// further slash needs its `library/`, and one that begins like a host its `docker.io/`.
     fn familiar_repository(&self) -> Option<&str> {
-        (self.registry == DOCKER_HUB).then(|| {
-            // What has a further slash would be read as another image without it.
-            self.repository
-                .strip_prefix("library/")
-                .filter(|name| !name.contains('/'))
-                .unwrap_or(&self.repository)
-        })
+        let name = (self.repository.strip_prefix("library/"))
+            .filter(|name| !name.contains('/'))
+            .unwrap_or(&self.repository);
+        let reads_as_host = name.split_once('/').is_some_and(|(it, _)| is_host(it));
+        (self.registry == DOCKER_HUB && !reads_as_host).then_some(name)
     }
 
     /// The reference as the container runtime of a node takes it: never shortened.
@@ -156,7 +155,7 @@ impl FromStr for ImageName {
             (None, None) => Version::Tag("latest".to_owned()),
         };
         let (registry, path) = match name.split_once('/') {
-            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+            Some((host, path)) if is_host(host) => (host, path),
             _ => (DOCKER_HUB, name),
         };
         let registry = if registry == "index.docker.io" {
@@ -210,6 +209,11 @@ fn tag(text: &str) -> Result<String, InvalidName> {
             "up to 128 characters out of A-Z, a-z, 0-9, _, . and -",
         ))
     }
+}
+
+/// Whether the first part of a name is a registry, by Docker's rule.
+fn is_host(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost"
 }
 
 /// A host as registries have them, with or without a port: `.` and `:` alone make none.
@@ -271,8 +275,14 @@ mod tests {
         let name: ImageName = "busybox".parse().unwrap();
         assert_eq!(name.to_string(), "busybox:latest");
         assert_eq!(name.full(), "docker.io/library/busybox:latest");
-        let deep: ImageName = "library/a/b".parse().unwrap();
-        assert_eq!(deep.to_string().parse(), Ok(deep));
+        for other in [
+            "library/a/b",
+            "docker.io/r.example.com/a",
+            "docker.io/localhost/a",
+        ] {
+            let name: ImageName = other.parse().unwrap();
+            assert_eq!(name.to_string().parse(), Ok(name), "{other}");
+        }
         let private: ImageName = "10.88.0.1:5000/a/b:1".parse().unwrap();
         assert_eq!(private.to_string(), "10.88.0.1:5000/a/b:1");
         assert_eq!(private.registry(), "10.88.0.1:5000");
