@@ -88,7 +88,7 @@ pub(super) async fn put(
     Ok(StatusCode::OK)
 }
 
-/// `GET /containers/{id}/archive?path=`. The length is told, so that a client can see when the
+/// `GET` and `HEAD /containers/{id}/archive?path=`. The length is told, so that a client can see when the
 /// connection broke (protocol rule 16).
 pub(super) async fn get(
     State(containers): State<Containers>,
