@@ -17,20 +17,37 @@ const CASES: u32 = 400;
 fn a_handshake_of_any_kind_is_answered_or_closed() {
     let runtime = Runtime::new().unwrap();
     let world = runtime.block_on(World::new());
+    // One that is not started: its output goes on, to as many as ask for it.
+    let builder = runtime.block_on(world.builder());
     let config = Config {
         cases: CASES,
         failure_persistence: None,
         ..Config::default()
     };
-    let run = TestRunner::new(config).run(&inputs(corpus("attach")), |request| {
+    let run = TestRunner::new(config).run(&inputs(handshakes(&builder)), |request| {
         runtime.block_on(judge(&world, &request));
         Ok(())
     });
     if let Err(error) = run {
         panic!("{error}");
     }
+    let sound = handshakes(&builder);
+    let upgraded = sound
+        .iter()
+        .filter(|it| runtime.block_on(is_upgraded(&world, it)));
+    // Nobody's too: the runtime is asked for the container when its output is first read.
+    assert_eq!(upgraded.count(), 7, "of {} as they are", sound.len());
     let ping = runtime.block_on(world.ask("GET", "/_ping"));
     assert_eq!(ping.status, 200);
+}
+
+/// Those of the corpus, for this container.
+fn handshakes(id: &str) -> Vec<Vec<u8>> {
+    let handshakes = corpus("attach").into_iter().map(|handshake| {
+        let text = String::from_utf8(handshake).unwrap();
+        text.replace("/cc/", &format!("/{id}/")).into_bytes()
+    });
+    handshakes.collect()
 }
 
 async fn judge(world: &World, request: &[u8]) {
@@ -40,7 +57,11 @@ async fn judge(world: &World, request: &[u8]) {
     if peeked(&mut stream).await == 0 {
         return;
     }
-    let (head, _) = read_head(&mut stream).await;
+    let (mut head, rest) = read_head(&mut stream).await;
+    if head.starts_with("HTTP/1.1 100 ") {
+        // The client had asked for it, and there is more.
+        head = read_head(&mut (&rest[..]).chain(&mut stream)).await.0;
+    }
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status == "101" {
         let asked = String::from_utf8_lossy(request).to_ascii_lowercase();
@@ -56,6 +77,14 @@ async fn judge(world: &World, request: &[u8]) {
         let ended = timeout(SOON, stream.read_to_end(&mut rest)).await;
         ended.expect("the connection ends").ok();
     }
+}
+
+/// Whether this ends in a stream.
+async fn is_upgraded(world: &World, request: &[u8]) -> bool {
+    let mut stream = world.connect().await;
+    stream.write_all(request).await.unwrap();
+    let head = read_head(&mut stream).await.0;
+    head.starts_with("HTTP/1.1 101 ") || head.starts_with("HTTP/1.1 100 ")
 }
 
 /// How many bytes are there as soon as there are any, or the connection has ended.
