@@ -1,15 +1,18 @@
 //! The output of a chaincode's process, from the start of the process. The engine keeps it, so a stream that breaks is
 //! opened again and what was read already is passed over.
 
+use std::future::ready;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptions;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::Engine;
@@ -83,21 +86,11 @@ impl Engine {
         query: &LineQuery,
     ) -> Result<LineStream, Error> {
         let record = self.existing(key).await?;
-        let since = query.since.map_or(0, jiff::Timestamp::as_second);
-        let options = LogsOptions {
-            follow: query.extent == Extent::Follow,
-            stdout: true,
-            stderr: true,
-            since: i32::try_from(since).unwrap_or(0),
-            timestamps: true,
-            tail: query.tail.map_or("all".to_owned(), |tail| tail.to_string()),
-            ..LogsOptions::default()
-        };
-        let entries = self.docker.logs(&record.engine_id, Some(options));
-        let lines = entries
-            .map_ok(|entry| Line::stamped(entry.into_bytes()))
-            .map_err(io::Error::other);
-        Ok(lines.boxed())
+        let lines = lines(&self.docker, &record.engine_id, query);
+        Ok(match query.extent {
+            Extent::Present => lines,
+            Extent::Follow => with_rest(&self.docker, &record.engine_id, query, lines),
+        })
     }
 
     /// The last line that the container with this id wrote.
@@ -113,6 +106,51 @@ impl Engine {
         let line = lines.into_iter().next_back()?.into_bytes();
         Some(String::from_utf8_lossy(&line).trim().to_owned())
     }
+}
+
+fn lines(docker: &Docker, id: &str, query: &LineQuery) -> LineStream {
+    let since = query.since.map_or(0, Timestamp::as_second);
+    let options = LogsOptions {
+        follow: query.extent == Extent::Follow,
+        stdout: true,
+        stderr: true,
+        since: i32::try_from(since).unwrap_or(0),
+        timestamps: true,
+        tail: query.tail.map_or("all".to_owned(), |tail| tail.to_string()),
+        ..LogsOptions::default()
+    };
+    let entries = docker.logs(id, Some(options));
+    entries
+        .map_ok(|entry| Line::stamped(entry.into_bytes()))
+        .map_err(io::Error::other)
+        .boxed()
+}
+
+/// `lines`, which go along with the process and may end before what was written last; and then that.
+fn with_rest(docker: &Docker, id: &str, query: &LineQuery, lines: LineStream) -> LineStream {
+    // Of the past no more is wanted than `lines` have.
+    let begun = query.tail.map(|_| Timestamp::now()).or(query.since);
+    let last = Arc::new(Mutex::new(begun));
+    let noted = Arc::clone(&last);
+    let along = lines.inspect_ok(move |line| {
+        if line.time.is_some() {
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = line.time;
+        }
+    });
+    let (docker, id) = (docker.clone(), id.to_owned());
+    let rest = stream::once(async move {
+        let last = *last.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = LineQuery {
+            extent: Extent::Present,
+            tail: None,
+            since: last,
+        };
+        // A container that was removed meanwhile has no rest.
+        self::lines(&docker, &id, &rest)
+            .take_while(|line| ready(line.is_ok()))
+            .try_filter(move |line| ready(line.time > last))
+    });
+    along.chain(rest.flatten()).boxed()
 }
 
 impl Output {
