@@ -142,8 +142,7 @@ impl Config {
     pub fn check(&self) -> Problems {
         let mut problems = Problems::default();
         self.listen.check(&mut problems);
-        let certificate = self.listen.tls.certificate_file.as_ref();
-        self.tenants.check(certificate, &mut problems);
+        self.tenants.check(&self.listen.tls, &mut problems);
         self.store.check(&mut problems);
         self.images.check(&mut problems);
         self.delivery.check(&mut problems);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Pattern, Problems};
+use super::{Config, ListenTls, Pattern, Problems};
 use crate::names::Tenant;
 
 /// Several organisations on one server: see [listeners](listeners.md#tenants). Names and images of one are not seen by the
@@ -32,8 +32,8 @@ pub struct KnownTenant {
     /// with the path or without. Needs `listen.tls`.
     #[serde(default)]
     pub client_ca_file: Option<PathBuf>,
-    /// Patterns such as `*.org1.example.com`. Where there are any, one has to match the certificate's common name or one
-    /// of its alternative names.
+    /// Patterns such as `*.org1.example.com`. Where there are any, one has to match the certificate's common name. Alternative
+    /// names do not count: Fabric's CA lets whoever enrols write them as he likes.
     #[serde(default)]
     pub subjects: Vec<Pattern>,
 }
@@ -72,8 +72,15 @@ impl Tenants {
         unproven.into_iter().collect()
     }
 
-    /// `certificate` is that of the Engine API.
-    pub(super) fn check(&self, certificate: Option<&PathBuf>, problems: &mut Problems) {
+    /// `tls` is that of the Engine API.
+    pub(super) fn check(&self, tls: &ListenTls, problems: &mut Problems) {
+        let certificate = tls.certificate_file.as_ref();
+        if let Some(file) = &tls.client_ca_file
+            && self.unproven().is_empty()
+        {
+            let accepted = "none where the tenant default has a clientCaFile and tenants.trustPath is not set: its clients would be nobody";
+            problems.add("listen.tls.clientCaFile", file, accepted);
+        }
         let mut seen = BTreeSet::new();
         for (index, tenant) in self.known.iter().enumerate() {
             let key = |name: &str| format!("tenants.known[{index}].{name}");
@@ -144,7 +151,11 @@ mod tests {
 
     fn told(tenants: &Tenants, certificate: Option<&str>) -> Vec<String> {
         let mut problems = Problems::default();
-        tenants.check(certificate.map(PathBuf::from).as_ref(), &mut problems);
+        let tls = ListenTls {
+            certificate_file: certificate.map(PathBuf::from),
+            ..ListenTls::default()
+        };
+        tenants.check(&tls, &mut problems);
         problems.iter().map(|(_, text)| text.to_owned()).collect()
     }
 
@@ -177,6 +188,23 @@ mod tests {
         assert_eq!(names, ["org2"]);
         assert_eq!(told(&tenants, Some("/c")), Vec::<String>::new());
         assert_eq!(told(&tenants, None).len(), 2);
+    }
+
+    #[test]
+    fn an_authority_of_nobody_is_refused() {
+        let tenants = Tenants {
+            known: vec![tenant("default", Some("/d"))],
+            trust_path: false,
+        };
+        let tls = ListenTls {
+            certificate_file: Some("/c".into()),
+            key_file: Some("/k".into()),
+            client_ca_file: Some("/ca".into()),
+        };
+        let mut problems = Problems::default();
+        tenants.check(&tls, &mut problems);
+        let told: Vec<_> = problems.iter().map(|(key, _)| key).collect();
+        assert_eq!(told, ["listen.tls.clientCaFile"]);
     }
 
     #[test]

@@ -29,6 +29,9 @@ const UNKNOWN: &str = "unknown";
 /// Of every request that Docker would serve and Peitho does not.
 const UNSUPPORTED: &str = "unsupported";
 
+/// Characters; the longest names of containers have some 250.
+const SHOWN: usize = 300;
+
 /// From a millisecond to more than an hour: a ping, and a build.
 fn buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 4.0, 12))
@@ -144,19 +147,38 @@ fn span(request: &Request, id: &str) -> tracing::Span {
     let extensions = request.extensions();
     let tenant = extensions.get::<Tenant>().map(tracing::field::display);
     let remote = extensions.get::<Remote>().map(tracing::field::display);
-    tracing::info_span!(
-        "request", %id, method = %request.method(), path = request.uri().path(), tenant, remote
-    )
+    let [method, path] = [request.method().as_str(), request.uri().path()].map(shown);
+    tracing::info_span!("request", %id, method, path, tenant, remote)
+}
+
+/// As much of a client's text as a line takes.
+fn shown(text: &str) -> &str {
+    text.char_indices()
+        .nth(SHOWN)
+        .map_or(text, |(end, _)| &text[..end])
 }
 
 fn endpoint(method: &Method, route: Option<&MatchedPath>, status: StatusCode) -> Arc<str> {
     match route {
         _ if status == unsupported::STATUS => UNSUPPORTED.into(),
-        Some(route) if status != StatusCode::METHOD_NOT_ALLOWED => {
+        // What is refused before it is routed by its method may have any: a method is a word of the client's.
+        Some(route) if status != StatusCode::METHOD_NOT_ALLOWED && is_common(method) => {
             format!("{method} {}", route.as_str()).into()
         }
         _ => UNKNOWN.into(),
     }
+}
+
+/// Whether the router has it for any path.
+fn is_common(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+    ]
+    .contains(method)
 }
 
 fn log(response: &Response, started: Instant) {
@@ -168,7 +190,9 @@ fn log(response: &Response, started: Instant) {
         Some(Failure { kind, chain }) if status == 404 => {
             tracing::debug!(status, duration_ms, error.kind = kind, error = %chain, "engine api: not found");
         }
-        Some(Failure { kind, chain }) if status < 500 => {
+        Some(Failure { kind, chain })
+            if status < 500 || response.status() == unsupported::STATUS =>
+        {
             tracing::info!(status, duration_ms, error.kind = kind, error = %chain, "engine api: refused");
         }
         Some(Failure { kind, chain }) => {

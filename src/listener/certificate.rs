@@ -1,14 +1,12 @@
 //! What stands in an X.509 certificate, for logs and for rules on names. Whether it is to be believed is not decided
 //! here: that is rustls's.
 
-use std::net::IpAddr;
-
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// As much of a name as a log line takes.
 const SHOWN: usize = 300;
 
-/// The parts of a certificate that people and rules ask for. Text is as the certificate has it, but without control
+/// The parts of a certificate that people and rules ask for. Text for people is as the certificate has it, but without control
 /// characters and of bounded length: a stranger may have written it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Description {
@@ -16,8 +14,8 @@ pub(super) struct Description {
     pub(super) subject: String,
     /// Of the authority, in the same form.
     pub(super) issuer: String,
-    /// The common name, and the alternative names: DNS, IP, mail and URI.
-    pub(super) names: Vec<String>,
+    /// The common name, whole: rules are about it. A certificate has one.
+    pub(super) common_name: Option<String>,
     /// Seconds since the Unix epoch.
     pub(super) not_before: i64,
     /// Seconds since the Unix epoch.
@@ -28,17 +26,16 @@ impl Description {
     /// `None` where `der` is no certificate.
     pub(super) fn of(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let common = certificate.subject().iter_common_name();
-        let common = common.filter_map(|name| name.as_str().ok());
-        let alternative = certificate.subject_alternative_name().ok().flatten();
-        let alternative = alternative
-            .iter()
-            .flat_map(|names| &names.value.general_names)
-            .filter_map(text_of);
+        let mut common = certificate.subject().iter_common_name();
+        // Of several none is the one that was meant.
+        let common_name = match (common.next(), common.next()) {
+            (Some(name), None) => name.as_str().ok().map(str::to_owned),
+            _ => None,
+        };
         Some(Self {
             subject: shown(&certificate.subject().to_string()),
             issuer: shown(&certificate.issuer().to_string()),
-            names: common.map(shown).chain(alternative).collect(),
+            common_name,
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
         })
@@ -53,21 +50,7 @@ pub(super) fn time(seconds: i64) -> String {
     }
 }
 
-fn text_of(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(text) | GeneralName::RFC822Name(text) | GeneralName::URI(text) => {
-            Some(shown(text))
-        }
-        GeneralName::IPAddress(bytes) => {
-            let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            let sixteen = || <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
-            four.or_else(|_| sixteen()).ok().map(|ip| ip.to_string())
-        }
-        _ => None,
-    }
-}
-
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let plain = text.chars().map(|letter| match letter.is_control() {
         true => '\u{fffd}',
         false => letter,
@@ -94,10 +77,8 @@ mod tests {
         let description = Description::of(certificate.der()).unwrap();
         assert!(description.subject.contains("O=Org1"), "{description:?}");
         assert!(!description.subject.contains('\n'), "{description:?}");
-        assert_eq!(
-            description.names,
-            ["peer0\u{fffd}error: forged", "peer0.org1", "10.1.2.3"]
-        );
+        let common_name = description.common_name.as_deref();
+        assert_eq!(common_name, Some("peer0\nerror: forged"));
         assert_eq!(time(description.not_after), "2030-01-02T00:00:00Z");
         assert_eq!(Description::of(b"none"), None);
     }

@@ -35,16 +35,17 @@ impl Notices {
     /// The same for a line that one client gets once.
     pub(super) fn admit_once(&self, client: Option<IpAddr>) -> Option<u64> {
         let mut state = self.state();
-        if let Some(client) = client {
-            if state.told.contains(&client) {
-                return None;
-            }
+        if client.is_some_and(|client| state.told.contains(&client)) {
+            return None;
+        }
+        let admitted = state.admit(Instant::now());
+        if let (Some(client), Some(_)) = (client, admitted) {
             if state.told.len() >= REMEMBERED {
                 state.told.clear();
             }
             state.told.insert(client);
         }
-        state.admit(Instant::now())
+        admitted
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -87,5 +88,9 @@ mod tests {
         assert_eq!(notices.admit_once(client(1)), Some(0));
         assert_eq!(notices.admit_once(client(1)), None);
         assert_eq!(notices.admit_once(client(2)), Some(0));
+        // Who comes when too many are told is told later.
+        while notices.admit().is_some() {}
+        assert_eq!(notices.admit_once(client(3)), None);
+        assert!(!notices.state().told.contains(&client(3).unwrap()));
     }
 }

@@ -6,10 +6,14 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
 /// Owner and group may connect, as with Docker's own socket.
 const MODE: u32 = 0o660;
+
+/// Connections that wait to be accepted, as many as the system has at most.
+const BACKLOG: i32 = 4096;
 
 /// A socket that is bound. Dropped, it closes, and its file goes.
 #[derive(Debug)]
@@ -51,24 +55,24 @@ pub fn bind_socket(path: &Path) -> Result<BoundSocket, SocketError> {
         reason,
     };
     check_free(path).map_err(refused)?;
-    // Under another name first: under its own it has its mode already, and takes the old one's place in one step.
+    // Under another name first, of which no other start knows: under its own it takes the old one's place in one step.
     let mut making = path.as_os_str().to_owned();
-    making.push("~");
+    making.push(format!(".{:08x}", rand::random::<u32>()));
     let making = PathBuf::from(making);
     bind(&making, path).map_err(|error| refused(told(path, &error)))
 }
 
 fn bind(making: &Path, path: &Path) -> io::Result<BoundSocket> {
-    match fs::symlink_metadata(making) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(making)?,
-        _ => {}
-    }
-    let listener = UnixListener::bind(making)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(making)?)?;
+    // Nobody can connect before it listens.
     let named = fs::set_permissions(making, Permissions::from_mode(MODE))
-        .and_then(|()| identity(making))
-        .and_then(|identity| fs::rename(making, path).map(|()| identity));
+        .and_then(|()| socket.listen(BACKLOG))
+        .and_then(|()| UnixListener::from_std(socket.into()))
+        .and_then(|listener| Ok((listener, identity(making)?)))
+        .and_then(|made| fs::rename(making, path).map(|()| made));
     match named {
-        Ok(identity) => Ok(BoundSocket {
+        Ok((listener, identity)) => Ok(BoundSocket {
             listener,
             file: SocketFile {
                 path: path.to_owned(),

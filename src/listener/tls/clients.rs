@@ -10,7 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
-use super::super::certificate::{Description, time};
+use super::super::certificate::{self, Description, time};
 use crate::config::Pattern;
 use crate::names::Tenant;
 
@@ -19,7 +19,8 @@ use crate::names::Tenant;
 pub struct ClientRule {
     /// For whom they may speak: one of these.
     pub tenants: Vec<Tenant>,
-    /// Where not empty, one of these has to match the certificate's common name or one of its alternative names.
+    /// Where not empty, one of these has to match the certificate's common name. Not its alternative names: Fabric's CA lets whoever
+    /// enrols write those as he likes.
     pub subjects: Vec<Pattern>,
 }
 
@@ -85,7 +86,7 @@ impl Clients {
                 .verifier
                 .verify_client_cert(certificate, intermediates, now);
             let (rank, reason, error) = match verified {
-                Ok(_) if authority.rule.admits(&shown.names) => {
+                Ok(_) if authority.rule.admits(shown.common_name.as_deref()) => {
                     tenants.extend(authority.rule.tenants.iter().cloned());
                     continue;
                 }
@@ -118,8 +119,8 @@ fn refused(subject: &str, reason: String) -> Outcome {
 }
 
 impl ClientRule {
-    fn admits(&self, names: &[String]) -> bool {
-        let is_named = |pattern: &Pattern| names.iter().any(|name| pattern.matches(name));
+    fn admits(&self, common_name: Option<&str>) -> bool {
+        let is_named = |pattern: &Pattern| common_name.is_some_and(|name| pattern.matches(name));
         self.subjects.is_empty() || self.subjects.iter().any(is_named)
     }
 }
@@ -133,12 +134,12 @@ mod rank {
 
 impl Authority {
     fn not_among_subjects(&self, shown: &Description) -> (u8, String, rustls::Error) {
-        let names = shown.names.join(", ");
         let of = self.key.trim_end_matches("clientCaFile");
-        let reason = format!(
-            "signed by {}, but none of its names ({names}) is in {of}subjects",
-            self.key
+        let name = shown.common_name.as_deref().map_or_else(
+            || "it has not one common name, to be".to_owned(),
+            |name| format!("its common name {} is not", certificate::shown(name)),
         );
+        let reason = format!("signed by {}, but {name} in {of}subjects", self.key);
         let error = CertificateError::ApplicationVerificationFailure;
         (rank::SIGNED, reason, error.into())
     }

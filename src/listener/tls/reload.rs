@@ -26,6 +26,10 @@ const SETTLED: Duration = Duration::from_millis(500);
 /// But not for more than so many changes: a directory may never come to rest. What follows them is another change.
 const CHANGES: usize = 20;
 
+/// Files that cannot be read may be readable later without a change that is seen, such as a want of descriptors that passes: tried
+/// again so often.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// A certificate with less than this left is worth a warning.
 const SHORT: i64 = 14 * 24 * 3600;
 
@@ -92,7 +96,11 @@ impl Reloading {
     /// Follows the files. Ends only when nothing can be seen any more, which it tells.
     pub async fn run(mut self) {
         loop {
-            if let Err(error) = self.change().await {
+            let changed = match &self.told {
+                None => self.change().await,
+                Some(_) => timeout(AGAIN, self.change()).await.unwrap_or(Ok(())),
+            };
+            if let Err(error) = changed {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "tls: changes of the files are not seen any more; restart after the next one"
@@ -123,7 +131,10 @@ impl Reloading {
         let files = self.files.clone();
         let read = tokio::task::spawn_blocking(move || Contents::read(&files)).await;
         let read = match read.expect("reading a file does not panic") {
-            Ok(contents) if contents == self.current => return,
+            Ok(contents) if contents == self.current => {
+                self.told = None;
+                return;
+            }
             read => read,
         };
         let loaded = read.and_then(|contents| Ok((contents.load(&self.files)?, contents)));
@@ -182,7 +193,8 @@ fn watch_directories(files: &TlsFiles, events: &EventStream<Vec<u8>>) -> Result<
             directories.insert(directory(&real).to_owned());
         }
     }
-    let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::CREATE;
+    // A new key may be given to this user a moment after it is there.
+    let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::CREATE | WatchMask::ATTRIB;
     let mut watches = events.watches();
     for directory in directories {
         // What is watched already stays so.
