@@ -21,6 +21,7 @@ struct Site {
     server: Authority,
     org1: Authority,
     org2: Authority,
+    requests: Requests,
     _files: Files,
     _world: World,
 }
@@ -43,7 +44,8 @@ impl Site {
         let world = World::new().await;
         let known = ["org1", "org2"].map(|name| name.parse().unwrap());
         let tenants = Tenants::new(known, ["default".parse().unwrap()]);
-        let router = router(world.state.clone(), tenants, Requests::default());
+        let requests = Requests::default();
+        let router = router(world.state.clone(), tenants, requests.clone());
         let bound = listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = bound.addr;
         let drain = Drain {
@@ -56,6 +58,7 @@ impl Site {
             server,
             org1,
             org2,
+            requests,
             _files: files,
             _world: world,
         }
@@ -129,6 +132,14 @@ async fn a_path_that_disagrees_is_refused_and_so_is_a_tenant_that_is_not() {
     assert_eq!(refused.status, 403);
     assert_eq!(other.status("GET", "/t/org3/_ping").await, 404);
     assert_eq!(other.status("GET", "/t/org2/_ping").await, 200);
+    // A method is the client's word, and no label's.
+    assert_eq!(other.status("OFMYOWN", "/t/org1/_ping").await, 403);
+    let mut registry = prometheus_client::registry::Registry::default();
+    site.requests.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(text.contains(r#"endpoint="GET /_ping""#), "{text}");
+    assert!(!text.contains("OFMYOWN"), "{text}");
 }
 
 #[tokio::test]
