@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use serde::Deserialize;
 
 use super::error::ApiError;
@@ -50,7 +50,8 @@ pub(super) async fn attach(
     let output = containers.attach(&tenant, &container).await?;
     let wanted = (query.logs || query.stream) && (query.stdout || query.stderr);
     let feed = wanted.then(|| Feed::new(output, Framing::of(version)));
-    if !wants_upgrade(request.headers()) {
+    // HTTP/1.0 knows no upgrade: who asks for one in it hears no 101 (RFC 9110, 7.8).
+    if request.version() < Version::HTTP_11 || !wants_upgrade(request.headers()) {
         // fsouza would read it from a plain answer as well, and so do people with curl.
         let pieces = stream::unfold(feed, |feed| async move {
             let mut feed = feed?;

@@ -22,6 +22,8 @@ fn a_handshake_of_any_kind_is_answered_or_closed() {
     let config = Config {
         cases: CASES,
         failure_persistence: None,
+        // Each may wait for what does not come.
+        max_shrink_iters: 0,
         ..Config::default()
     };
     let run = TestRunner::new(config).run(&inputs(handshakes(&builder)), |request| {
@@ -31,12 +33,13 @@ fn a_handshake_of_any_kind_is_answered_or_closed() {
     if let Err(error) = run {
         panic!("{error}");
     }
-    let sound = handshakes(&builder);
-    let upgraded = sound
+    // As they are, they get far: a property of refusals alone would hold of anything.
+    let mut own = handshakes(&builder);
+    own.retain(|it| String::from_utf8_lossy(it).contains(&builder));
+    let upgraded = own
         .iter()
         .filter(|it| runtime.block_on(is_upgraded(&world, it)));
-    // Nobody's too: the runtime is asked for the container when its output is first read.
-    assert_eq!(upgraded.count(), 7, "of {} as they are", sound.len());
+    assert_eq!((upgraded.count(), own.len()), (6, 9));
     let ping = runtime.block_on(world.ask("GET", "/_ping"));
     assert_eq!(ping.status, 200);
 }
@@ -70,7 +73,7 @@ async fn judge(world: &World, request: &[u8]) {
         assert_eq!(header(&head, "upgrade"), Some("tcp"));
         return;
     }
-    assert!(head.starts_with("HTTP/1.1 ") && status.len() == 3, "{head}");
+    assert!(head.starts_with("HTTP/1.") && status.len() == 3, "{head}");
     // Without an upgrade the output of a container that runs on is an answer that goes on.
     if header(&head, "content-type") != Some("application/vnd.docker.raw-stream") {
         let mut rest = Vec::new();
