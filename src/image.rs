@@ -73,6 +73,20 @@ pub enum Error {
         "not supported by Peitho: removal of {0}, a base image that all tenants share: it stays in the store"
     )]
     Held(ImageName),
+    /// What was given is the beginning of several ids, in hexadecimal digits.
+    #[error("Multiple IDs found with provided prefix: {0}")]
+    Ambiguous(String),
+    /// Removal by an id that several names share: each may be of another peer.
+    #[error(
+        "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories; give one of its {names} names, as docker images shows them",
+        &id.hex()[..12]
+    )]
+    ManyNames {
+        /// The id.
+        id: Digest,
+        /// How many names it has.
+        names: usize,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -149,7 +163,7 @@ impl Images {
     /// A builder or runtime image exists unless its registry says that it does not.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or [`Error::Store`].
+    /// [`Error::NotFound`], [`Error::Ambiguous`], or [`Error::Store`].
     pub async fn inspect(&self, tenant: &Tenant, name: &ImageName) -> Result<Inspected, Error> {
         let look = || self.built(tenant, name);
         let backoff = ExponentialBuilder::default()
@@ -172,7 +186,8 @@ impl Images {
                 size: image.layer.blob.size,
             });
         }
-        if let Some(image) = self.of_id(tenant, name).await? {
+        // All of them have one id; so any will do.
+        if let Some(image) = self.of_id(tenant, name).await?.first() {
             return Ok(Inspected {
                 id: image.id,
                 name: image.name.clone(),

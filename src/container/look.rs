@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Containers, Error, Found, Reading, Shown};
 use crate::names::{ContainerId, ContainerKey, ContainerRef, ImageName, Tenant};
-use crate::runtime::LogStream;
+use crate::runtime::{LogStream, State};
 
 impl Containers {
     /// All containers of `tenant`, the newest first.
@@ -66,7 +66,7 @@ impl Containers {
         }
     }
 
-    /// Removes a container that does not run.
+    /// Removes a container that does not run and is not about to.
     ///
     /// # Errors
     /// [`Error::Running`]; [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Runtime`].
@@ -75,7 +75,8 @@ impl Containers {
         tenant: &Tenant,
         container: &ContainerRef,
     ) -> Result<(), Error> {
-        if self.show(tenant, container).await?.is_running() {
+        let state = self.show(tenant, container).await?.state;
+        if matches!(state, State::Starting | State::Running) {
             return Err(Error::Running(container.clone()));
         }
         self.remove(tenant, container).await

@@ -133,14 +133,18 @@ impl Labels {
     }
 }
 
-/// The address of the peer: an argument of Go and Java chaincode, and of Node's (`-peer.address=…`, `--peer.address …`).
+/// The address of the peer as peers give it: Go has `-peer.address=…`, Java `--peerAddress …`, and Node a line for the shell
+/// that has `--peer.address …` in it.
 fn peer<'a>(args: &'a [String], env: &'a [(String, String)]) -> Option<&'a str> {
-    let is_it = |name: &str| name.trim_start_matches('-') == "peer.address";
-    let mut args = args.iter().map(String::as_str);
-    while let Some(arg) = args.next() {
-        match arg.split_once('=') {
+    let is_it = |name: &str| {
+        let bare = name.trim_start_matches('-');
+        bare != name && matches!(bare, "peer.address" | "peerAddress")
+    };
+    let mut words = args.iter().flat_map(|arg| arg.split_whitespace());
+    while let Some(word) = words.next() {
+        match word.split_once('=') {
             Some((name, value)) if is_it(name) => return Some(value),
-            None if is_it(arg) => return args.next(),
+            None if is_it(word) => return words.next(),
             _ => {}
         }
     }
@@ -159,16 +163,20 @@ mod tests {
 
     #[test]
     fn the_peer_is_told_by_an_argument() {
-        let args = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        for line in [
-            "chaincode -peer.address=p:7052",
-            "npm start -- --peer.address p:7052",
-            "/root/start --peer.address=p:7052 -x",
+        let args = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>();
+        for wire in [
+            &["chaincode", "-peer.address=p:7052"][..],
+            &["/root/chaincode-java/start", "--peerAddress", "p:7052"],
+            &[
+                "/bin/sh",
+                "-c",
+                "cd /usr/local/src; npm start -- --peer.address p:7052",
+            ],
         ] {
-            assert_eq!(peer(&args(line), &[]), Some("p:7052"), "{line}");
+            assert_eq!(peer(&args(wire), &[]), Some("p:7052"), "{wire:?}");
         }
         let env = [("CORE_PEER_ADDRESS".to_owned(), "q:1".to_owned())];
-        assert_eq!(peer(&args("x --peer.address"), &env), None);
-        assert_eq!(peer(&args("x"), &env), Some("q:1"));
+        assert_eq!(peer(&args(&["x", "--peer.address"]), &env), None);
+        assert_eq!(peer(&args(&["x"]), &env), Some("q:1"));
     }
 }

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::hijack::Hijacks;
 use super::prefix::ApiVersion;
 use super::stdcopy::Framing;
-use super::types::{Container, Params, switch};
+use super::types::{Caller, Container, Params, switch};
 use super::utf8::Lossy;
 use crate::container::{Containers, Output};
 use crate::names::Tenant;
@@ -43,13 +43,14 @@ pub(super) async fn attach(
     State(hijacks): State<Hijacks>,
     Extension(tenant): Extension<Tenant>,
     Extension(version): Extension<ApiVersion>,
+    caller: Caller,
     Container(container): Container,
     Params(query): Params<AttachQuery>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let output = containers.attach(&tenant, &container).await?;
     let wanted = (query.logs || query.stream) && (query.stdout || query.stderr);
-    let feed = wanted.then(|| Feed::new(output, Framing::of(version)));
+    let feed = wanted.then(|| Feed::new(output, Framing::of(version, caller)));
     // HTTP/1.0 knows no upgrade: who asks for one in it hears no 101 (RFC 9110, 7.8).
     if request.version() < Version::HTTP_11 || !wants_upgrade(request.headers()) {
         // fsouza would read it from a plain answer as well, and so do people with curl.

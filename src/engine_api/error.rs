@@ -127,6 +127,8 @@ impl From<image::Error> for ApiError {
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "image_not_found"),
             Error::Refused { .. } => (StatusCode::NOT_FOUND, "image_refused"),
             Error::Held(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
+            Error::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous"),
+            Error::ManyNames { .. } => (StatusCode::CONFLICT, "many_names"),
             Error::Context(_) => (StatusCode::BAD_REQUEST, "build_context"),
             Error::Dockerfile { .. } => (StatusCode::BAD_REQUEST, "dockerfile"),
             Error::Archive(ref error) => of_archive(error),

@@ -99,7 +99,7 @@ impl Ancestors {
             let name: ImageName = text.parse()?;
             // By its id too; one that is not there is the ancestor of none.
             match images.mine(tenant, &name).await {
-                Ok(image) => names.push(image.name),
+                Ok(same) => names.extend(same.into_iter().map(|image| image.name)),
                 Err(_) => names.push(name),
             }
         }
@@ -177,7 +177,8 @@ pub(super) struct RemoveQuery {
     force: bool,
 }
 
-/// `DELETE /images/{name}`: by name or id. The layer stays in the store, so nothing is told to be deleted but the name.
+/// `DELETE /images/{name}`: by name or id; all names of an id by force alone. The layer stays in the store, so that nothing is
+/// told to be deleted.
 pub(super) async fn remove_image(
     State(images): State<Images>,
     State(containers): State<Containers>,
@@ -186,15 +187,20 @@ pub(super) async fn remove_image(
     Params(query): Params<RemoveQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let name: ImageName = name.parse()?;
-    let image = images.mine(&tenant, &name).await?;
-    if !query.force {
-        containers.check_unused(&tenant, &image.name).await?;
+    let meant = match query.force {
+        true => images.mine(&tenant, &name).await?,
+        false => {
+            let image = images.mine_alone(&tenant, &name).await?;
+            containers.check_unused(&tenant, &image.name).await?;
+            vec![image]
+        }
+    };
+    let mut untagged = Vec::new();
+    for image in &meant {
+        images.remove(&tenant, image).await?;
+        untagged.push(json!({ "Untagged": image.name.to_string() }));
     }
-    let image = images.remove(&tenant, &image.name).await?;
-    Ok(Json(json!([
-        { "Untagged": image.name.to_string() },
-        { "Deleted": image.id.to_string() },
-    ])))
+    Ok(Json(untagged.into()))
 }
 
 /// `GET /info`.

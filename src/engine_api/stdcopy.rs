@@ -3,12 +3,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::prefix::ApiVersion;
+use super::types::Caller;
 
-/// One of the two forms. Which one a client reads can be told by its path (protocol rule 13).
+/// One of the two forms. Which one a client reads can be told by its path (protocol rule 13),
+/// and by its being the `docker` command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// Each piece behind eight bytes: `[1, 0, 0, 0]` and its length. Clients of unversioned paths (fsouza)
-    /// take these off.
+    /// take these off, and so does the `docker` command.
     Multiplexed,
     /// The bytes as they are. Clients of versioned paths (moby) as peers use them do not take frames off:
     /// these would end up in error texts, which then are not UTF-8 and cannot be returned.
@@ -21,10 +23,11 @@ const STDOUT: u8 = 1;
 const HEADER: usize = 8;
 
 impl Framing {
-    pub(super) fn of(version: ApiVersion) -> Self {
-        match version {
-            ApiVersion(None) => Self::Multiplexed,
-            ApiVersion(Some(_)) => Self::Raw,
+    /// What `caller` reads on an attached connection.
+    pub(super) fn of(version: ApiVersion, caller: Caller) -> Self {
+        match (version, caller) {
+            (ApiVersion(None), _) | (_, Caller::Person) => Self::Multiplexed,
+            (ApiVersion(Some(_)), Caller::Peer) => Self::Raw,
         }
     }
 
@@ -50,9 +53,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_decides_the_framing() {
-        assert_eq!(Framing::of(ApiVersion(None)), Framing::Multiplexed);
-        assert_eq!(Framing::of(ApiVersion(Some((1, 25)))), Framing::Raw);
+    fn the_path_decides_the_framing_for_peers() {
+        let (bare, versioned) = (ApiVersion(None), ApiVersion(Some((1, 25))));
+        assert_eq!(Framing::of(bare, Caller::Peer), Framing::Multiplexed);
+        assert_eq!(Framing::of(versioned, Caller::Peer), Framing::Raw);
+        for version in [bare, versioned] {
+            let framing = Framing::of(version, Caller::Person);
+            assert_eq!(framing, Framing::Multiplexed);
+        }
     }
 
     #[test]

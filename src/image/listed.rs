@@ -60,13 +60,12 @@ impl Images {
         Ok(all)
     }
 
-    /// Removes the image that `tenant` calls `name`, or whose id begins so. Its layer stays in the store, where others may need
-    /// it. Peers go on to believe that the image exists (protocol rule 5), hence the warning.
+    /// Takes the name of `image`, which `tenant` built, away. Its layer stays in the store, where others may need it. Peers go on
+    /// to believe that the image exists (protocol rule 5), hence the warning.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Held`], [`Error::Store`].
-    pub async fn remove(&self, tenant: &Tenant, name: &ImageName) -> Result<Image, Error> {
-        let image = self.mine(tenant, name).await?;
+    /// [`Error::Store`].
+    pub async fn remove(&self, tenant: &Tenant, image: &Image) -> Result<(), Error> {
         self.store
             .remove_ref(RefKind::Image, tenant, &image.name.full())
             .await?;
@@ -75,19 +74,20 @@ impl Images {
             "image: {} was removed by order; a peer that used it believes that it is there: install its package again, or restart the peer",
             image.name
         );
-        Ok(image)
+        Ok(())
     }
 
-    /// The image that `tenant` built and calls `name`, or whose id begins so.
+    /// What `tenant` built and `name` means: the image called so, else each name of the one whose id begins so. Never empty.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Held`], [`Error::Store`].
-    pub async fn mine(&self, tenant: &Tenant, name: &ImageName) -> Result<Image, Error> {
+    /// [`Error::NotFound`], [`Error::Held`], [`Error::Ambiguous`], [`Error::Store`].
+    pub async fn mine(&self, tenant: &Tenant, name: &ImageName) -> Result<Vec<Image>, Error> {
         if let Some(image) = self.built(tenant, name).await? {
-            return Ok(image);
+            return Ok(vec![image]);
         }
-        if let Some(image) = self.of_id(tenant, name).await? {
-            return Ok(image);
+        let same = self.of_id(tenant, name).await?;
+        if !same.is_empty() {
+            return Ok(same);
         }
         let held = registry::list_held(&self.store).await?;
         match held.iter().any(|(held, _)| held == name) {
@@ -96,21 +96,40 @@ impl Images {
         }
     }
 
-    /// The image that `tenant` built whose id begins with what `name` is.
+    /// As [`mine`](Self::mine), where that is one name alone. An id has no peer in it: several may have built the same.
+    ///
+    /// # Errors
+    /// [`Error::ManyNames`], and those of [`mine`](Self::mine).
+    pub async fn mine_alone(&self, tenant: &Tenant, name: &ImageName) -> Result<Image, Error> {
+        let mut all = self.mine(tenant, name).await?;
+        match all.len() {
+            1 => Ok(all.remove(0)),
+            names => Err(Error::ManyNames {
+                id: all[0].id,
+                names,
+            }),
+        }
+    }
+
+    /// The images that `tenant` built whose id begins with what `name` is: all have the same id.
     pub(super) async fn of_id(
         &self,
         tenant: &Tenant,
         name: &ImageName,
-    ) -> Result<Option<Image>, Error> {
+    ) -> Result<Vec<Image>, Error> {
         let Some(digits) = name.as_id_prefix() else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let all = self.all_built(tenant).await?;
-        let mut fit = all
+        let fit: Vec<Image> = all
             .into_iter()
             .map(|(image, _)| image)
-            .filter(|image| image.id.hex().starts_with(digits));
-        Ok(fit.next())
+            .filter(|image| image.id.hex().starts_with(digits))
+            .collect();
+        match fit.iter().all(|image| image.id == fit[0].id) {
+            true => Ok(fit),
+            false => Err(Error::Ambiguous(digits.to_owned())),
+        }
     }
 
     async fn all_built(&self, tenant: &Tenant) -> Result<Vec<(Image, i64)>, Error> {

@@ -64,6 +64,67 @@ async fn a_build_without_its_registry_is_partial_and_the_same_each_time() {
     assert_eq!(images.build(&tenant, &name, ingest).await.unwrap(), image);
 }
 
+/// Two peers of one tenant build the same package: two names, one id.
+#[tokio::test]
+async fn an_id_of_several_names_is_no_one_name() {
+    let (scratch, images) = images().await;
+    let tenant = Tenant::default_tenant();
+    let build = async |name: &str, dockerfile: &str| {
+        let ingest = scratch.filled(&body(dockerfile)).await;
+        let name = name.parse().unwrap();
+        images.build(&tenant, &name, ingest).await.unwrap()
+    };
+    let one = build("dev-peer0-basic", DOCKERFILE).await;
+    let two = build("dev-peer1-basic", DOCKERFILE).await;
+    assert_eq!(one.id, two.id);
+    let id: ImageName = one.id.hex()[..12].parse().unwrap();
+    let refused = images.mine_alone(&tenant, &id).await.unwrap_err();
+    assert!(
+        refused.to_string().starts_with(&format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            &one.id.hex()[..12]
+        )),
+        "{refused}"
+    );
+    assert_eq!(images.mine(&tenant, &id).await.unwrap().len(), 2);
+    assert_eq!(images.inspect(&tenant, &id).await.unwrap().id, one.id);
+    assert_eq!(images.mine_alone(&tenant, &one.name).await.unwrap(), one);
+
+    images.remove(&tenant, &one).await.unwrap();
+    assert_eq!(images.mine_alone(&tenant, &id).await.unwrap(), two);
+}
+
+/// An id that begins as another one does is found by trying: each has the same four digits once in 65536 times.
+#[tokio::test]
+async fn the_beginning_of_several_ids_means_none() {
+    let (scratch, images) = images().await;
+    let tenant = Tenant::default_tenant();
+    let ingest = scratch.filled(&body(DOCKERFILE)).await;
+    let built = images.build(&tenant, &chaincode_name(), ingest).await;
+    let one = built.unwrap();
+    let alike = |number: &u32| Digest::of(&number.to_be_bytes()).hex()[..4] == one.id.hex()[..4];
+    let other = Image {
+        name: "dev-peer0-other".parse().unwrap(),
+        id: Digest::of(&(0..).find(alike).unwrap().to_be_bytes()),
+        ..one.clone()
+    };
+    let name = other.name.full();
+    let put = scratch
+        .store
+        .put_ref(RefKind::Image, &tenant, &name, &other);
+    put.await.unwrap();
+    let short: ImageName = one.id.hex()[..4].parse().unwrap();
+    for refused in [
+        images.mine(&tenant, &short).await.map(drop),
+        images.mine_alone(&tenant, &short).await.map(drop),
+        images.inspect(&tenant, &short).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::Ambiguous(_))), "{refused:?}");
+    }
+    let whole: ImageName = one.id.hex().parse::<ImageName>().unwrap();
+    assert_eq!(images.mine_alone(&tenant, &whole).await.unwrap(), one);
+}
+
 #[tokio::test]
 async fn nothing_is_stored_when_a_build_fails() {
     let (scratch, images) = images().await;

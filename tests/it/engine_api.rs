@@ -8,6 +8,7 @@ mod drain;
 mod gone;
 mod hostile;
 mod policy;
+mod remove;
 mod shapes;
 mod system;
 mod wait;

@@ -101,7 +101,9 @@ impl Kubernetes {
                     Verdict::Running { .. } => State::Running,
                     Verdict::NeverStarted { reason } => State::NeverStarted(reason),
                     Verdict::Exited(exit) => {
-                        life.why = Some(evidence.why_ended());
+                        // These two say no more than the code does.
+                        life.why = Some(evidence.why_ended())
+                            .filter(|why| !matches!(why.as_str(), "Completed" | "Error"));
                         State::Exited(exit)
                     }
                 }

@@ -57,6 +57,8 @@ impl Oci {
         let phase = phase.borrow().clone();
         let span = self.host.span(&name).await;
         let state = match phase {
+            // The order was given; its layers are being unpacked.
+            Phase::Created if chaincode.started => State::Starting,
             Phase::Created => State::Created,
             Phase::Refused(reason) => State::NeverStarted(reason),
             Phase::Removed => return Ok(None),

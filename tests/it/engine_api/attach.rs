@@ -58,6 +58,27 @@ async fn moby_gets_101_at_once_then_raw_bytes_then_the_end() {
     assert_eq!(last, b"two");
 }
 
+/// The `docker` command takes frames off, and its path has a version.
+#[tokio::test]
+async fn a_person_gets_frames() {
+    let mut world = World::new().await;
+    let person = attach("/v1.44", ALL).replace(
+        "Host: x\r\n",
+        "Host: x\r\nUser-Agent: Docker-Client/29.1.3 (linux)\r\n",
+    );
+    let mut stream = world.open(&person).await;
+    let (head, _) = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    world.writes(b"one");
+    world.ends();
+    let mut frames = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut frames))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(frames, b"\x01\0\0\0\0\0\0\x03one");
+}
+
 /// Protocol rules 11, 13.
 #[tokio::test]
 async fn fsouza_half_closes_and_gets_frames() {

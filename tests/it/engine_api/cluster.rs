@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use peitho::names::{CompileKey, ContainerId, ContainerKey, Tenant};
 use peitho::runtime::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Life, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, UploadedFile,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -80,8 +80,15 @@ impl Runtime for Cluster {
         Err(Error::Exists(spec.key.clone()))
     }
 
-    async fn find(&self, _: &ContainerKey) -> Result<Option<Found>, Error> {
-        Ok(None)
+    /// What was ordered by this key, as though it had been made, in the state of `cc`.
+    async fn find(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
+        let orders = self.orders.lock().unwrap();
+        let order = orders.iter().rfind(|order| order.key == *key);
+        Ok(order.map(|order| Found {
+            spec: order.clone(),
+            state: self.state.borrow().clone(),
+            life: Life::default(),
+        }))
     }
 
     async fn find_id(&self, _: &Tenant, _: &ContainerId) -> Result<Option<ContainerKey>, Error> {
