@@ -1,11 +1,14 @@
 //! Attach: the output of a container as it comes. The answer goes out at once, before the container is started
 //! (protocol rule 9): moby starts it only then.
 
+use std::convert::Infallible;
+
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode, Version, header};
 use serde::Deserialize;
 
@@ -42,22 +45,21 @@ pub(super) async fn attach(
     State(containers): State<Containers>,
     State(hijacks): State<Hijacks>,
     Extension(tenant): Extension<Tenant>,
-    Extension(version): Extension<ApiVersion>,
-    caller: Caller,
+    framing: Framing,
     Container(container): Container,
     Params(query): Params<AttachQuery>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let output = containers.attach(&tenant, &container).await?;
     let wanted = (query.logs || query.stream) && (query.stdout || query.stderr);
-    let feed = wanted.then(|| Feed::new(output, Framing::of(version, caller)));
+    let feed = wanted.then(|| Feed::new(output, framing));
     // HTTP/1.0 knows no upgrade: who asks for one in it hears no 101 (RFC 9110, 7.8).
     if request.version() < Version::HTTP_11 || !wants_upgrade(request.headers()) {
         // fsouza would read it from a plain answer as well, and so do people with curl.
         let pieces = stream::unfold(feed, |feed| async move {
             let mut feed = feed?;
             let piece = feed.next().await?;
-            Some((Ok::<_, std::convert::Infallible>(piece), Some(feed)))
+            Some((Ok::<_, Infallible>(piece), Some(feed)))
         });
         let body = Body::from_stream(pieces);
         return Ok(([(header::CONTENT_TYPE, RAW_STREAM)], body).into_response());
@@ -69,6 +71,16 @@ pub(super) async fn attach(
         (header::CONTENT_TYPE, RAW_STREAM),
     ];
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Framing {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let version = parts.extensions.get().copied();
+        let caller = Caller::from_request_parts(parts, state).await?;
+        Ok(Self::of(version.unwrap_or(ApiVersion(None)), caller))
+    }
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {
