@@ -63,7 +63,8 @@ pub(super) async fn listed(subject: &dyn Subject) {
 pub(super) async fn lines(subject: &dyn Subject) {
     let runtime = subject.runtime();
     let before = Timestamp::now();
-    let script = "echo first; echo second >&2; sleep 2; echo third; printf end; sleep 1";
+    // The two outputs come by two ways: what is written to both at once may change places.
+    let script = "echo first; sleep 1; echo second >&2; sleep 2; echo third; printf end; sleep 1";
     let order = Order::script(subject, script).await;
     runtime.create(&order.spec).await.unwrap();
     assert_eq!(read(&*runtime, &order, LineQuery::default()).await, []);
