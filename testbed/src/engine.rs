@@ -115,6 +115,14 @@ impl Engine {
         Ok(answer.json()?["Id"].as_str().context("no Id")?.to_owned())
     }
 
+    /// Puts an archive into a container, at a path that is encoded for a query.
+    pub fn upload(&self, container: &str, path: &str, archive: &[u8]) -> Result<()> {
+        let path = format!("/containers/{container}/archive?path={path}");
+        let put = self.send("PUT", &path, "application/x-tar", archive)?;
+        ensure!(put.status == 200, "upload: {} {}", put.status, put.text());
+        Ok(())
+    }
+
     /// Builds `image` from a program that is a shell script, over `base`.
     pub fn build_script(&self, image: &str, base: &str, script: &str) -> Result<()> {
         let package = tar(&[("chaincode", 0o755, script.as_bytes())])?;

@@ -147,13 +147,7 @@ fn compile(engine: &Engine, image: &str) -> Result<std::net::TcpStream> {
     let endless = ["/bin/sh", "-c", "echo begun; exec sleep 100000"];
     let id = engine.create(None, &json!({"Cmd": endless, "Image": image}))?;
     let source = gzip(&tar(&[("source", 0o100_644, b"anything")])?)?;
-    let put = engine.send(
-        "PUT",
-        &format!("/containers/{id}/archive?path=%2Fchaincode%2Finput"),
-        "application/x-tar",
-        &source,
-    )?;
-    ensure!(put.status == 200, "upload: {} {}", put.status, put.text());
+    engine.upload(&id, "%2Fchaincode%2Finput", &source)?;
     engine.order("POST", &format!("/containers/{id}/start"), &[204])?;
     says(engine, &id, "begun")?;
     engine.open("POST", &format!("/containers/{id}/wait"), "plain/text", b"")

@@ -38,8 +38,7 @@ fn launch(engine: &Engine, number: usize, files: &[u8]) -> Result<()> {
         Some(&name),
         &chaincode_body(IMAGE, &format!("bench:{number}")),
     )?;
-    let uploaded = engine.send("PUT", &format!("{path}/archive?path=%2F"), "", files)?;
-    ensure!(uploaded.status == 200, "upload: {}", uploaded.text());
+    engine.upload(&name, "%2F", files)?;
     engine.order("POST", &format!("{path}/start"), &[204])?;
     Ok(())
 }

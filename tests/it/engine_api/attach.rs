@@ -6,7 +6,7 @@ use bytes::Bytes;
 use peitho::delivery;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::world::{Answer, SOON, World, header, is_silent, read_exactly, read_head};
@@ -50,11 +50,7 @@ async fn moby_gets_101_at_once_then_raw_bytes_then_the_end() {
     assert_eq!(read_exactly(&mut stream, 4).await, b"one\xff");
     world.writes(b"two");
     world.ends();
-    let mut last = Vec::new();
-    timeout(SOON, stream.read_to_end(&mut last))
-        .await
-        .unwrap()
-        .unwrap();
+    let last = rest_of(&mut stream).await;
     assert_eq!(last, b"two");
 }
 
@@ -71,11 +67,7 @@ async fn a_person_gets_frames() {
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     world.writes(b"one");
     world.ends();
-    let mut frames = Vec::new();
-    timeout(SOON, stream.read_to_end(&mut frames))
-        .await
-        .unwrap()
-        .unwrap();
+    let frames = rest_of(&mut stream).await;
     assert_eq!(frames, b"\x01\0\0\0\0\0\0\x03one");
 }
 
@@ -90,11 +82,7 @@ async fn fsouza_half_closes_and_gets_frames() {
     world.writes(b"one");
     world.writes(b"three");
     world.ends();
-    let mut frames = Vec::new();
-    timeout(SOON, stream.read_to_end(&mut frames))
-        .await
-        .unwrap()
-        .unwrap();
+    let frames = rest_of(&mut stream).await;
     assert_eq!(frames, b"\x01\0\0\0\0\0\0\x03one\x01\0\0\0\0\0\0\x05three");
 }
 
@@ -131,11 +119,7 @@ async fn a_bare_fin_under_tls_is_a_half_close() {
     assert!(is_silent(&mut stream).await);
     world.writes(b"one");
     world.ends();
-    let mut frames = Vec::new();
-    timeout(SOON, stream.read_to_end(&mut frames))
-        .await
-        .unwrap()
-        .unwrap();
+    let frames = rest_of(&mut stream).await;
     assert_eq!(frames, b"\x01\0\0\0\0\0\0\x03one");
 }
 
@@ -210,4 +194,14 @@ async fn attached_connections_end_with_the_server() {
     world.tasks.close();
     timeout(SOON, world.tasks.wait()).await.unwrap();
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+/// All that comes until the server ends the stream.
+async fn rest_of(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut rest = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    rest
 }

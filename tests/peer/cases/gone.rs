@@ -76,13 +76,7 @@ fn endless_compile(c: &Counterparts) -> Result<String> {
         &json!({"Cmd": ["/bin/sh", "-c", "echo begun; exec sleep 1000"], "Image": image}),
     )?;
     let source = testbed::engine::tar(&[("source", 0o100_644, b"anything")])?;
-    let put = c.engine.send(
-        "PUT",
-        &format!("/containers/{id}/archive?path=%2Fchaincode%2Finput"),
-        "application/x-tar",
-        &source,
-    )?;
-    ensure!(put.status == 200, "upload: {} {}", put.status, put.text());
+    c.engine.upload(&id, "%2Fchaincode%2Finput", &source)?;
     c.engine
         .order("POST", &format!("/containers/{id}/start"), &[204])?;
     Ok(id)
