@@ -98,7 +98,8 @@ pub(super) async fn lines(subject: &dyn Subject) {
         ..LineQuery::default()
     };
     let later = read(&*runtime, &order, since).await;
-    assert_eq!(later[later.len() - 2..], all[2..]);
+    // A node tells from the second on in which the time is.
+    assert!(later.ends_with(&all[2..]), "{later:?}");
     order.removed(&*runtime).await;
 }
 

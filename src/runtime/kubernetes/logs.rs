@@ -30,6 +30,12 @@ const CHUNK: usize = 64 * 1024;
 
 type Reader = Box<dyn AsyncRead + Send + Unpin>;
 
+/// The last whole second up to `time`. A node is asked for lines since a whole second; kube would round half of all times up,
+/// and what was written before that would be lost.
+fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 /// An output being read.
 struct Output {
     pods: Api<Pod>,
@@ -91,7 +97,7 @@ impl Kubernetes {
         let params = LogParams {
             container: Some(MAIN.to_owned()),
             follow: query.extent == Extent::Follow,
-            since_time: query.since,
+            since_time: query.since.map(whole_second),
             tail_lines: query.tail.and_then(|tail| i64::try_from(tail).ok()),
             timestamps: true,
             ..LogParams::default()
@@ -144,7 +150,7 @@ impl Output {
                 let params = LogParams {
                     container: Some(MAIN.to_owned()),
                     follow: true,
-                    since_time: self.last,
+                    since_time: self.last.map(whole_second),
                     ..LogParams::default()
                 };
                 let opened = self.pods.log_stream(&self.pod, &params).await;
@@ -170,6 +176,22 @@ impl Output {
                 return false;
             }
             self.follow.news(&verdict, Some(until)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_since_a_time_are_asked_for_from_its_second_on() {
+        for (time, second) in [
+            ("2026-01-01T10:00:00.999Z", "2026-01-01T10:00:00Z"),
+            ("2026-01-01T10:00:01Z", "2026-01-01T10:00:01Z"),
+        ] {
+            let time: Timestamp = time.parse().unwrap();
+            assert_eq!(whole_second(time).to_string(), second);
         }
     }
 }
