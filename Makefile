@@ -53,7 +53,7 @@ protocol: build ## renew docs/protocol.md, by a whole run of the suite; as root
 
 test: build ## everything, with real peers, Kubernetes and dockerd; as root
 	cargo run --quiet --locked --package testbed -- prepare
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 
 bench: build ## the performance budget: Peitho beside dockerd; as root
 	cargo run --quiet --locked --package testbed -- bench $(if $(ROUNDS),--rounds $(ROUNDS))
