@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use self::assemble::Delta;
 use self::context::Context;
 use self::dockerfile::Dockerfile;
+use crate::events::{Action, Events};
 use crate::image_spec::{ImageConfig, Layer};
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::{Found, Lookup, Registries};
@@ -146,6 +147,7 @@ pub struct Images {
     registries: Registries,
     /// Images whose registry is out of reach, and of which the log tells already.
     told: Arc<Mutex<HashSet<ImageName>>>,
+    events: Events,
 }
 
 impl Images {
@@ -155,7 +157,13 @@ impl Images {
             store,
             registries,
             told: Arc::default(),
+            events: Events::default(),
         }
+    }
+
+    /// What happens to images, and whatever else is told beside.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// What is known of `name`. A chaincode image exists when `tenant` built it, and this waits rather than
@@ -324,6 +332,7 @@ impl Images {
             duration_ms = started.elapsed().as_millis() as u64,
             "image: built {name}"
         );
+        self.tell(tenant, &image, Action::Tag);
         Ok(image)
     }
 

@@ -44,6 +44,7 @@ pub mod config;
 pub mod container;
 pub mod delivery;
 pub mod engine_api;
+pub mod events;
 pub mod grant;
 pub mod image;
 pub mod image_spec;

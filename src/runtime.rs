@@ -19,6 +19,7 @@ pub mod docker;
 mod found;
 mod instance;
 pub mod kubernetes;
+mod launch;
 mod lines;
 pub mod oci;
 mod orders;
@@ -27,6 +28,7 @@ mod surroundings;
 
 pub use found::{Found, Life, Place};
 pub use instance::InstanceMaterial;
+pub use launch::{Launch, LaunchMark};
 pub use lines::{Extent, Line, LineQuery, LineStream};
 pub use surroundings::{BundleError, Surroundings};
 
@@ -267,6 +269,14 @@ pub trait Runtime: Send + Sync {
     /// # Errors
     /// [`Error::NeverStarted`] when it will not run: what was made for it is deleted before.
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error>;
+
+    /// Follows the launch that there is now, whoever waits for it besides: what comes after this returns is heard, also when
+    /// the container is removed. `None` where nothing was launched, or nothing of the launch is left to follow. Whoever hears a
+    /// launch that will not run to its end has given it up, as with [`Runtime::wait_exit`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`], [`Error::Refused`].
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error>;
 
     /// Ends the process; returns when it is gone.
     ///

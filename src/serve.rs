@@ -1,6 +1,7 @@
 //! The composition root: configuration → store → runtime → images, compiles, containers → listeners → drain.
 //! `cli` calls it; nothing else knows all the parts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
 use crate::image::Images;
 use crate::listener::{self, Drain, Speech};
-use crate::names::Digest;
+use crate::names::{Digest, Tenant};
 use crate::registry::Registries;
 use crate::runtime::Runtime;
 use crate::store::{self, Store};
@@ -115,6 +116,13 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
             allowed_images: config.compile.allowed_images.clone(),
             allowed_capabilities: config.chaincode.allowed_capabilities.clone(),
         },
+    );
+
+    let default = std::iter::once(Tenant::default_tenant());
+    containers.adopt(
+        default
+            .chain(config.tenants.names())
+            .collect::<BTreeSet<_>>(),
     );
 
     let requests = engine_api::metrics::Requests::default();

@@ -3,12 +3,13 @@
 //! [`Runtime`]; it knows neither, nor the wire. All state is in the engine: the record of a container is the container.
 //! Nothing is built there, so nothing but containers is left to clean up.
 //!
-//! `order`, `record`, `archive`, `position` and `program` are pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders;
+//! `order`, `record`, `archive`, `position` and `program` are pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders;
 //! `make` makes containers for both; `hold` tells which compiles are somebody's; `pull` gets images, `request` asks, `watch` sees, `transport` connects.
 
 mod archive;
 mod chaincode;
 mod compile;
+mod course;
 mod hold;
 mod logs;
 mod make;
@@ -36,8 +37,8 @@ use self::watch::Watch;
 use super::orders::Orders;
 use super::surroundings::Surroundings;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, UploadedFile,
 };
 use crate::config::{self, Quantities};
 use crate::grant::Grants;
@@ -227,6 +228,10 @@ impl Runtime for Docker {
 
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error> {
         self.0.until_exit(key).await
+    }
+
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        Arc::clone(&self.0).follow_launch(key).await
     }
 
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {

@@ -3,7 +3,7 @@
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
 //! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
-//! pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
+//! pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
 //! `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
 
 mod access;
@@ -12,6 +12,7 @@ mod chaincode;
 mod compile;
 mod compile_pod;
 mod connect;
+mod course;
 mod evidence;
 mod follow;
 mod hold;
@@ -44,8 +45,8 @@ use self::request::{Failure, Requests, unavailable};
 use self::watch::Watch;
 use super::orders::Orders;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, Surroundings, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, Surroundings, UploadedFile,
 };
 use crate::config::{HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
@@ -219,6 +220,11 @@ impl Runtime for Kubernetes {
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error> {
         self.listed().await?;
         self.until_exit(key).await
+    }
+
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        self.listed().await?;
+        self.follow_launch(key).await
     }
 
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {

@@ -3,11 +3,12 @@
 //! container's supervisor outlives Peitho: what a method needs to know it finds there, after a restart too.
 //!
 //! `records` keeps what was ordered, `rootfs` unpacks images, `composition` says what a container is made of (pure); `host`
-//! runs, watches and removes one, by `bundle`, `shim` and the OCI runtime. `chaincode` and `compile` carry out the orders.
+//! runs, watches and removes one, by `bundle`, `shim` and the OCI runtime. `chaincode`, `course` and `compile` carry out the orders.
 
 mod chaincode;
 mod compile;
 mod composition;
+mod course;
 pub mod host;
 mod records;
 mod rootfs;
@@ -24,8 +25,8 @@ use self::records::Records;
 use self::rootfs::{Rootfs, RootfsError};
 use super::orders::Orders;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, Surroundings, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, Surroundings, UploadedFile,
 };
 use crate::config::Quantities;
 use crate::grant::Grants;
@@ -218,6 +219,10 @@ impl Runtime for Oci {
 
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error> {
         self.until_exit(key).await
+    }
+
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        self.follow_launch(key).await
     }
 
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {

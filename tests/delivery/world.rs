@@ -20,8 +20,8 @@ use peitho::image_spec::Layer;
 use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, Tenant};
 use peitho::registry::Registries;
 use peitho::runtime::{
-    self, ChaincodeSpec, CompileSpec, Exit, Found, Life, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, UploadedFile,
+    self, ChaincodeSpec, CompileSpec, Exit, Found, Launch, Life, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, UploadedFile,
 };
 use peitho::store::{Blob, Store};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -343,6 +343,10 @@ impl Runtime for Cluster {
     }
 
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, runtime::Error> {
         Err(runtime::Error::NotFound(key.clone()))
     }
 

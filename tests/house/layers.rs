@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["registry"],
     &["image_spec", "grant"],
     &["store", "archive"],
-    &["telemetry", "listener", "single_flight"],
+    &["telemetry", "listener", "single_flight", "events"],
     &["config"],
     &["names"],
 ];

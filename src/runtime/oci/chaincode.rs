@@ -192,14 +192,7 @@ impl Oci {
         match self.started(key, &name).await? {
             Phase::Refused(reason) => Err(Error::NeverStarted(reason)),
             _ => match self.host.ended(&name).await {
-                Some(Ending::Exited {
-                    code,
-                    out_of_memory,
-                }) => {
-                    let why = if out_of_memory { "OOMKilled" } else { "" };
-                    tracing::info!(container = %key, code, why, "chaincode ended");
-                    Ok(Exit { code })
-                }
+                Some(Ending::Exited { code, .. }) => Ok(Exit { code }),
                 Some(Ending::NeverStarted { reason }) => Err(Error::NeverStarted(reason)),
                 None if self.records.knows(&name) => {
                     Err(Error::NeverStarted(INTERRUPTED.to_owned()))
@@ -259,7 +252,7 @@ impl Oci {
         Ok(self.host.lines(&name, query).await?)
     }
 
-    fn existing(&self, key: &ContainerKey) -> Result<(HostName, Chaincode), Error> {
+    pub(super) fn existing(&self, key: &ContainerKey) -> Result<(HostName, Chaincode), Error> {
         let name = self.chaincode_name(key);
         match self.records.chaincode(&name) {
             Some(chaincode) => Ok((name, chaincode)),

@@ -1,6 +1,6 @@
 //! A cluster that does what a test says. It has one container, `cc`.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use peitho::names::{CompileKey, ContainerId, ContainerKey, Tenant};
 use peitho::runtime::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, Life, LineQuery, LineStream, LogStream,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, Life, LineQuery, LineStream, LogStream,
     Outcome, Runtime, State, UploadedFile,
 };
 use tokio::sync::{mpsc, watch};
@@ -138,6 +138,11 @@ impl Runtime for Cluster {
             State::NeverStarted(reason) => Err(Error::NeverStarted(reason)),
             other => unreachable!("{other:?} is not over"),
         }
+    }
+
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        known(key)?;
+        Ok(None)
     }
 
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {

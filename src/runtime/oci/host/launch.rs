@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -34,13 +35,16 @@ const CLEANING: Duration = Duration::from_secs(30);
 /// More than any verdict has.
 const VERDICT_BYTES: u64 = 64 * 1024;
 
+/// Of the next launch.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 /// What was seen of a launch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// Changes with the output.
     output: u64,
     /// The process runs, or did.
-    started: bool,
+    pub(super) started: bool,
     pub(super) ending: Option<Ending>,
     /// Nothing is left but the files that tell of it.
     pub(super) clean: bool,
@@ -58,6 +62,7 @@ impl Progress for Seen {
 
 /// One launch.
 pub(super) struct Launch {
+    number: u64,
     id: Id,
     place: Place,
     seen: watch::Sender<Seen>,
@@ -98,10 +103,16 @@ impl Launch {
     /// One of which nothing was seen yet.
     pub(super) fn new(id: &Id, place: Place) -> Self {
         Self {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             id: id.clone(),
             place,
             seen: watch::Sender::default(),
         }
+    }
+
+    /// No other launch of this process has it.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn id(&self) -> &Id {
