@@ -152,6 +152,12 @@ impl Events {
         }
     }
 
+    /// How many listen to what happens to `tenant`'s.
+    pub fn listeners(&self, tenant: &Tenant) -> usize {
+        let all = self.lock();
+        all.get(tenant).map_or(0, |feed| feed.live.receiver_count())
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Tenant, Feed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

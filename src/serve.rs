@@ -118,12 +118,13 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         },
     );
 
-    let default = std::iter::once(Tenant::default_tenant());
-    containers.adopt(
-        default
+    tasks.spawn({
+        let (containers, until) = (containers.clone(), closing.clone());
+        let all: BTreeSet<_> = std::iter::once(Tenant::default_tenant())
             .chain(config.tenants.names())
-            .collect::<BTreeSet<_>>(),
-    );
+            .collect();
+        async move { until.run_until_cancelled(containers.adopt(all)).await }
+    });
 
     let requests = engine_api::metrics::Requests::default();
     let counters = Arc::<Counters>::default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Containers, Shown};
 use crate::events::{Action, Event, Events, Kind};
-use crate::names::Tenant;
+use crate::names::{Tenant, labels};
 use crate::runtime::State;
 
 /// Docker's names of attributes.
@@ -33,6 +33,8 @@ pub(super) fn event(shown: &Shown, action: Action) -> Event {
             add(EXIT_CODE, super::START_FAILED.to_string());
         }
         (Action::Kill, _) => add(SIGNAL, TERM.to_string()),
+        // Known from when it ran: it is no more, and another one may have the number.
+        (Action::Stop | Action::Destroy, _) => drop(attributes.remove(labels::PROCESS)),
         _ => {}
     }
     Event {

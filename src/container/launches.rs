@@ -201,15 +201,13 @@ fn tell_end(events: &Events, key: &ContainerKey, shown: &Shown) {
 }
 
 impl Containers {
-    /// Follows all that runs already and belongs to `tenants`: what an earlier process started.
-    pub fn adopt(&self, tenants: impl IntoIterator<Item = Tenant>) {
+    /// Follows all that runs already and belongs to `tenants`: what an earlier process started. Returns when all of it is
+    /// followed.
+    pub async fn adopt(&self, tenants: impl IntoIterator<Item = Tenant>) {
         for tenant in tenants {
-            let this = self.clone();
-            self.0.launches.attend(async move {
-                if let Err(error) = this.adopt_of(&tenant).await {
-                    tracing::warn!(%tenant, %error, "container: what runs already is not followed: its end is told to who waits for it alone");
-                }
-            });
+            if let Err(error) = self.adopt_of(&tenant).await {
+                tracing::warn!(%tenant, %error, "container: what runs already is not followed: its end is told to who waits for it alone");
+            }
         }
     }
 

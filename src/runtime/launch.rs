@@ -11,7 +11,7 @@ pub struct LaunchMark(String);
 
 impl LaunchMark {
     /// The mark made of what the runtime has for it.
-    pub(super) fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }

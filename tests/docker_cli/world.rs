@@ -119,6 +119,11 @@ impl World {
         assert!(waited.contains("\"StatusCode\":2"), "{waited}");
         self.launch("never", "chaincode-of-nobody");
         // It has said what it says before anybody looks.
+        self.serves();
+    }
+
+    /// Waits until the chaincode that runs does so.
+    pub(crate) fn serves(&self) {
         let said = format!("/containers/{RUNNING}/attach?logs=1&stream=1&stdout=1&stderr=1");
         self.read_until("POST", &said, "it serves");
     }

@@ -5,6 +5,7 @@ mod builder;
 pub(crate) mod client;
 mod cluster;
 mod drain;
+mod events;
 mod gone;
 mod hostile;
 mod policy;

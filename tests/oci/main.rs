@@ -13,6 +13,7 @@ mod client;
 mod conformance;
 #[path = "../conformance/cases.rs"]
 mod conformance_cases;
+mod events;
 mod faults;
 mod life;
 mod output;
