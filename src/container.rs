@@ -356,6 +356,27 @@ impl Containers {
         }
     }
 
+    /// Starts a builder, and has its end told.
+    async fn start_builder(
+        &self,
+        tenant: &Tenant,
+        id: ContainerId,
+        builder: &Arc<Builder>,
+    ) -> Result<Outcome, Error> {
+        let outcome = builder.start(&self.0.compiles).await?;
+        if outcome == Outcome::Done {
+            let shown = Shown::of_builder(tenant, id, builder);
+            self.tell(tenant, &shown, Action::Start);
+            let (events, tenant) = (self.events().clone(), tenant.clone());
+            let builder = Arc::clone(builder);
+            self.0.launches.attend(async move {
+                builder.ended().await;
+                builder.tell_end(&events, &tenant, id);
+            });
+        }
+        Ok(outcome)
+    }
+
     /// The first step of `wait`: returns when the container runs or is over. `gone` is over when the client is
     /// gone: a compile goes on only while somebody waits for it (ADR 0006). A launch is seen through even so,
     /// since a container that will not run has to be given up by somebody.

@@ -128,27 +128,6 @@ impl Containers {
         Ok(())
     }
 
-    /// Starts a builder, and has its end told.
-    pub(super) async fn start_builder(
-        &self,
-        tenant: &Tenant,
-        id: ContainerId,
-        builder: &Arc<Builder>,
-    ) -> Result<Outcome, Error> {
-        let outcome = builder.start(&self.0.compiles).await?;
-        if outcome == Outcome::Done {
-            let shown = Shown::of_builder(tenant, id, builder);
-            self.tell(tenant, &shown, Action::Start);
-            let (events, tenant) = (self.events().clone(), tenant.clone());
-            let builder = Arc::clone(builder);
-            self.0.launches.attend(async move {
-                builder.ended().await;
-                builder.tell_end(&events, &tenant, id);
-            });
-        }
-        Ok(outcome)
-    }
-
     fn tell_end_of_builder(&self, tenant: &Tenant, id: ContainerId, builder: &Builder) {
         builder.tell_end(self.events(), tenant, id);
     }
