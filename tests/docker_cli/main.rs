@@ -84,7 +84,10 @@ fn look_back(session: &mut Session<'_>) {
     let so_far = |session: &mut Session<'_>, more: &[&str]| {
         session.run(&[&["events", "--since", "1h", "--until", &now], more].concat());
     };
-    so_far(session, &[]);
+    let package = "{{.Type}} {{.Action}} {{index .Actor.Attributes \"dev.peitho.package-id\"}}";
+    so_far(session, &["--format", package]);
+    let never = "label=dev.peitho.package-id=never_1:0123";
+    so_far(session, &["--filter", never]);
     let format = "{{.Action}} {{.Actor.Attributes.exitCode}} {{index .Actor.Attributes \"dev.peitho.reason\"}}";
     so_far(session, &["--filter", "event=die", "--format", format]);
     let format = "{{.Type}} {{.Action}}";
