@@ -148,6 +148,14 @@ impl World {
             if program == "chaincode" { 204 } else { 500 },
             "{answer}"
         );
+        if status == 204 {
+            // Told beside the answer: before the next one is launched, so that the order is the same each time.
+            let filters = format!(
+                "%7B%22event%22%3A%5B%22start%22%5D%2C%22container%22%3A%5B%22{name}%22%5D%7D"
+            );
+            let started = format!("/events?since=1&filters={filters}");
+            self.read_until("GET", &started, "\"start\"");
+        }
     }
 
     /// Status and body of an answer.
