@@ -403,7 +403,7 @@ impl Containers {
                 let running = self.0.runtime.wait_running(&key).await;
                 match running.map_err(Error::from_runtime)? {
                     runtime::State::Running => {
-                        self.see_followed(&key).await;
+                        self.see_followed(&key);
                         Ok(Waiting::Running)
                     }
                     runtime::State::Exited(exit) => {

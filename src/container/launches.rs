@@ -1,9 +1,10 @@
 //! Launches of chaincode, each followed by one task from its start to its end, whoever else waits for it: the log says once how
-//! it ended, and so do the events. `container` begins it with each start, and after a restart of Peitho with what runs still.
+//! it ended, and so do the events. `container` begins it with each start, and after a restart of Peitho with what runs still;
+//! whoever tells an end to a client waits until those who look on were told.
 //! It knows neither builders nor the wire.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::StreamExt as _;
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{Containers, Error, Shown, happened};
 use crate::events::{Action, Events};
 use crate::names::{ContainerKey, Tenant};
-use crate::runtime::{self, Found, Launch, LaunchMark, Outcome, Place, State};
+use crate::runtime::{self, Found, Launch, LaunchMark, Outcome, Place, Runtime, State};
 
 /// The launches that are followed. They are not any more when this is dropped.
 pub(super) struct Launches {
@@ -31,14 +32,17 @@ const OVER_KEPT: usize = 1024;
 /// One launch that is followed, or was.
 #[derive(Clone)]
 pub(super) struct Followed {
-    mark: LaunchMark,
+    /// Which one it is, once it was found.
+    mark: Arc<OnceLock<LaunchMark>>,
     told: watch::Receiver<Told>,
 }
 
 /// What was told of a launch.
 #[derive(Clone, Debug)]
 enum Told {
-    /// Nothing.
+    /// Nothing: it is being looked for.
+    Sought,
+    /// Nothing, and it is followed.
     Nothing,
     /// That it runs; what it showed then.
     Start(Box<Shown>),
@@ -78,38 +82,46 @@ impl Launches {
         self.lock().remove(key);
     }
 
-    /// Follows `launch`, unless it is followed already.
-    fn follow(&self, key: &ContainerKey, launch: Launch, start: Start) {
-        let (telling, told) = watch::channel(Told::Nothing);
+    /// Follows the launch of `key` that `runtime` has now. It is looked for beside the caller: who starts chaincode does not
+    /// wait for those who look on.
+    fn follow(&self, runtime: &Arc<dyn Runtime>, key: &ContainerKey, start: Start) -> Followed {
+        let (telling, told) = watch::channel(Told::Sought);
         let followed = Followed {
-            mark: launch.mark.clone(),
+            mark: Arc::default(),
             told,
         };
         let before = {
             let mut all = self.lock();
-            let is_known = |it: &Followed| it.is_followed() || it.is_over();
-            if all
-                .get(key)
-                .is_some_and(|it| it.mark == launch.mark && is_known(it))
-            {
-                return;
-            }
             // Containers may go without an order to this process.
             if all.len() > OVER_KEPT {
                 all.retain(|_, it| it.is_followed());
             }
-            all.insert(key.clone(), followed)
+            all.insert(key.clone(), followed.clone())
         };
         let teller = Teller {
             key: key.clone(),
             events: self.events.clone(),
+            mark: Arc::clone(&followed.mark),
             told: telling,
         };
+        let runtime = Arc::clone(runtime);
         self.attend(async move {
-            // A launch begins when the one before is over: that is told first.
-            end_told(before).await;
-            teller.follow(launch, start).await;
+            if let Some(launch) = teller.seek(&runtime).await {
+                teller.follow(launch, before, start).await;
+            }
         });
+        followed
+    }
+
+    /// As [`follow`](Self::follow), unless one is followed and not over.
+    fn see_followed(
+        &self,
+        runtime: &Arc<dyn Runtime>,
+        key: &ContainerKey,
+        start: Start,
+    ) -> Followed {
+        self.get(key)
+            .unwrap_or_else(|| self.follow(runtime, key, start))
     }
 
     /// Sees `task` through, as long as this lives.
@@ -138,7 +150,7 @@ impl Followed {
     fn shown(&self) -> Option<Shown> {
         match &*self.told.borrow() {
             Told::Start(shown) => Some((**shown).clone()),
-            Told::Nothing | Told::End => None,
+            Told::Sought | Told::Nothing | Told::End => None,
         }
     }
 }
@@ -156,11 +168,43 @@ pub(super) async fn end_told(followed: Option<Followed>) {
 struct Teller {
     key: ContainerKey,
     events: Events,
+    mark: Arc<OnceLock<LaunchMark>>,
     told: watch::Sender<Told>,
 }
 
 impl Teller {
-    async fn follow(self, mut launch: Launch, mut start: Start) {
+    /// Finds the launch; `None` where there is none any more, or none can be found.
+    async fn seek(&self, runtime: &Arc<dyn Runtime>) -> Option<Launch> {
+        let key = &self.key;
+        let launch = loop {
+            match Arc::clone(runtime).follow(key).await {
+                // The runtime has tried for long before it said so.
+                Err(runtime::Error::Unavailable(cause)) => {
+                    tracing::warn!(container = %key, cause, "container: a launch cannot be followed yet");
+                }
+                // Removed already.
+                Err(runtime::Error::NotFound(_)) => return None,
+                Err(error) => {
+                    tracing::warn!(container = %key, %error, "container: a launch is not followed: its end is told to who waits for it alone");
+                    return None;
+                }
+                Ok(launch) => break launch?,
+            }
+        };
+        let _ = self.mark.set(launch.mark.clone());
+        self.told.send_replace(Told::Nothing);
+        Some(launch)
+    }
+
+    /// Tells what becomes of `launch`, after the end of what was followed `before`, which may be the same one.
+    async fn follow(self, mut launch: Launch, before: Option<Followed>, mut start: Start) {
+        if let Some(before) = before {
+            end_told(Some(before.clone())).await;
+            if before.is_over() && before.mark.get() == Some(&launch.mark) {
+                self.told.send_replace(Told::End);
+                return;
+            }
+        }
         while let Some(found) = launch.course.next().await {
             let is_over = matches!(found.state, State::Exited(_) | State::NeverStarted(_));
             let ran = !matches!(found.state, State::NeverStarted(_));
@@ -221,13 +265,21 @@ impl Containers {
                 found => break found?,
             }
         };
-        for Found { spec, state, .. } in found {
-            let start = match state {
-                State::Starting => Start::News,
-                State::Running => Start::Known,
-                _ => continue,
-            };
-            self.follow(&spec.key, start).await;
+        let all: Vec<Followed> = found
+            .into_iter()
+            .filter_map(|Found { spec, state, .. }| {
+                let start = match state {
+                    State::Starting => Start::News,
+                    State::Running => Start::Known,
+                    _ => return None,
+                };
+                Some(self.see_launch(&spec.key, start))
+            })
+            .collect();
+        for mut followed in all {
+            let found = |told: &Told| !matches!(told, Told::Sought);
+            // Whether it was, or is not there any more.
+            let _ = followed.told.wait_for(found).await;
         }
         Ok(())
     }
@@ -235,9 +287,14 @@ impl Containers {
     /// Starts a chaincode container and follows its launch.
     pub(super) async fn launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         match self.0.runtime.start(key).await {
-            Ok(outcome) => {
-                self.follow(key, Start::News).await;
-                Ok(outcome)
+            Ok(Outcome::Done) => {
+                let launches = &self.0.launches;
+                launches.follow(&self.0.runtime, key, Start::News);
+                Ok(Outcome::Done)
+            }
+            Ok(Outcome::Already) => {
+                self.see_launch(key, Start::Known);
+                Ok(Outcome::Already)
             }
             Err(error) => {
                 // Some runtimes know at once that it will not run; there is no launch to follow then.
@@ -260,23 +317,14 @@ impl Containers {
         }
     }
 
-    /// Has the launch of `key`, which runs, followed: its start may have been cut off before it was.
-    pub(super) async fn see_followed(&self, key: &ContainerKey) {
-        if self.0.launches.get(key).is_none() {
-            self.follow(key, Start::News).await;
-        }
+    /// Has the launch of `key`, which goes on, followed where it is not yet.
+    pub(super) fn see_followed(&self, key: &ContainerKey) {
+        self.see_launch(key, Start::Known);
     }
 
-    /// Follows the launch that there is now.
-    async fn follow(&self, key: &ContainerKey, start: Start) {
-        match Arc::clone(&self.0.runtime).follow(key).await {
-            Ok(Some(launch)) => self.0.launches.follow(key, launch, start),
-            // Removed already, or over with nothing left of it.
-            Ok(None) | Err(runtime::Error::NotFound(_)) => {}
-            Err(error) => {
-                tracing::warn!(container = %key, %error, "container: a launch is not followed: its end is told to who waits for it alone");
-            }
-        }
+    fn see_launch(&self, key: &ContainerKey, start: Start) -> Followed {
+        let launches = &self.0.launches;
+        launches.see_followed(&self.0.runtime, key, start)
     }
 
     /// What is known of a container that is about to be ended, for those who are told of it.
