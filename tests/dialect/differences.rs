@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use testbed::{Driver, Library};
 
+use crate::ways::Way;
 use crate::world::Target;
 
 /// What one of the two does.
@@ -22,15 +23,19 @@ pub(crate) struct Difference {
     facts: Vec<(&'static str, Seen, Seen)>,
     /// Which clients see it; all when `None`.
     pub(crate) library: Option<Library>,
+    /// By which way alone; by all when `None`.
+    pub(crate) way: Option<Way>,
     pub(crate) dockerd: &'static str,
     pub(crate) peitho: &'static str,
     pub(crate) reason: &'static str,
 }
 
 impl Difference {
-    /// Whether a driver sees it in a scenario.
-    pub(crate) fn concerns(&self, scenario: &str, driver: &Driver) -> bool {
-        self.scenario == scenario && self.library.is_none_or(|library| library == driver.library)
+    /// Whether a driver sees it in a scenario by a way.
+    pub(crate) fn concerns(&self, way: Way, scenario: &str, driver: &Driver) -> bool {
+        self.scenario == scenario
+            && self.way.is_none_or(|only| only == way)
+            && self.library.is_none_or(|library| library == driver.library)
     }
 }
 
@@ -56,6 +61,7 @@ pub(crate) fn all() -> Vec<Difference> {
             scenario,
             facts,
             library,
+            way: None,
             dockerd,
             peitho,
             reason,
@@ -127,12 +133,13 @@ pub(crate) fn all() -> Vec<Difference> {
 pub(crate) fn apply(
     wanted: &mut Value,
     seen: &mut Value,
+    way: Way,
     target: Target,
     scenario: &str,
     driver: &Driver,
 ) {
     for difference in all() {
-        if !difference.concerns(scenario, driver) {
+        if !difference.concerns(way, scenario, driver) {
             continue;
         }
         for (fact, dockerd, peitho) in difference.facts {

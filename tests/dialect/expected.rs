@@ -66,7 +66,7 @@ pub(crate) fn facts(scenario: &str, driver: &Driver) -> Value {
         "build" => json!({
             "before": "not found",
             "result": "ok",
-            "probe": if is_moby { "1.24.0" } else { "" },
+            "probe": if ["F6", "F7"].contains(&driver.family) { "1.24.0" } else { "" },
             // fsouza does not show it.
             "stat": if is_moby { "directory ." } else { "" },
             "files": [

@@ -26,12 +26,17 @@ func (p *peer) play() (facts, error) {
 		"pull":           p.seePull,
 		"connections":    p.seeConnections,
 		"burst":          p.seeBurst,
+		"refused":        p.seeRefused,
 	}
 	scenario := scenarios[p.Scenario]
 	if scenario == nil {
 		return nil, fmt.Errorf("no such scenario")
 	}
-	return scenario()
+	seen, err := scenario()
+	if err == nil && p.TLS != "" && p.Scenario != "refused" {
+		seen["tls"] = p.versions()
+	}
+	return seen, err
 }
 
 // installed makes the image of the chaincode that scenarios launch, the first time.
@@ -398,4 +403,13 @@ func each(work func(number int)) {
 		}()
 	}
 	all.Wait()
+}
+
+// What a peer says of the first call of an install, where it is not let in.
+func (p *peer) seeRefused() (facts, error) {
+	err := p.inspect(imageOf(p.Name))
+	if err == nil {
+		return facts{"says": "nothing: it was let in"}, nil
+	}
+	return facts{"says": err.Error()}, nil
 }
