@@ -29,7 +29,7 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     ("pull", |c| judge(c, Way::Tcp, "pull")),
     ("connections", |c| judge(c, Way::Tcp, "connections")),
     ("burst", |c| judge(c, Way::Tcp, "burst")),
-    ("life", |c| judge(c, Way::Tcp, "life")),
+    ("life", judge_life),
     ("tls_build", |c| judge(c, Way::Tls, "build")),
     ("tls_compile_error", |c| judge(c, Way::Tls, "compile_error")),
     ("tls_compile_output", |c| {
@@ -40,7 +40,6 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     ("tls_failed_start", |c| judge(c, Way::Tls, "failed_start")),
     ("tls_connections", |c| judge(c, Way::Tls, "connections")),
     ("tls_burst", |c| judge(c, Way::Tls, "burst")),
-    ("tls_life", |c| judge(c, Way::Tls, "life")),
     ("old_tls_build", |c| judge(c, Way::OldTls, "build")),
     ("old_tls_launch", |c| judge(c, Way::OldTls, "launch")),
     ("socket_build", |c| judge(c, Way::Socket, "build")),
@@ -68,8 +67,32 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
 /// dockerd has to be as expected before anything is said about Peitho.
 fn judge(c: &Counterparts, way: Way, scenario: &'static str) -> Result<Option<Steps>> {
     let mut steps = Steps::new();
+    let played = Target::ALL.map(|target| {
+        let all = steps.time(target.name(), || play_all(c, way, target, scenario));
+        (way, target, all)
+    });
+    judge_played(c, scenario, played.into())?;
+    Ok(Some(steps))
+}
+
+/// Nearly all of its time is that in which nothing happens: all ways and both engines have it together.
+fn judge_life(c: &Counterparts) -> Result<Option<Steps>> {
+    const SCENARIO: &str = "life";
+    let ways = [Way::Tcp, Way::Tls, Way::Socket];
+    let rounds = Target::ALL.map(|target| ways.map(|way| (way, target)));
+    let played = at_once(&rounds.concat(), |(way, target)| {
+        (*way, *target, play_all(c, *way, *target, SCENARIO))
+    });
+    judge_played(c, SCENARIO, played)?;
+    Ok(None)
+}
+
+/// What the drivers of a way observed at an engine.
+type Played = (Way, Target, Vec<Result<Value>>);
+
+fn judge_played(c: &Counterparts, scenario: &'static str, played: Vec<Played>) -> Result<()> {
     let mut wrong = String::new();
-    for (target, all) in play_on_both(c, way, scenario, &mut steps) {
+    for (way, target, all) in played {
         for (index, seen) in way.drivers().into_iter().zip(all) {
             let driver = &DRIVERS[index];
             let judged = seen.and_then(|mut seen| {
@@ -83,36 +106,16 @@ fn judge(c: &Counterparts, way: Way, scenario: &'static str) -> Result<Option<St
             let outcome = match judged {
                 Ok(()) => Outcome::AsExpected,
                 Err(error) => {
-                    let _ = write!(wrong, "\n{} with {}: {error:#}", target.name(), driver.name);
+                    let (way, target) = (way.name(), target.name());
+                    let _ = write!(wrong, "\n{target} with {} by {way}: {error:#}", driver.name);
                     Outcome::Wrong
                 }
             };
             c.table.add(way, scenario, driver, target, outcome);
         }
     }
-    ensure!(wrong.is_empty(), "{} {scenario}:{wrong}", way.name());
-    Ok(Some(steps))
-}
-
-/// What the drivers observe: of dockerd first, except where nearly all of the time is that in which nothing happens.
-fn play_on_both(
-    c: &Counterparts,
-    way: Way,
-    scenario: &str,
-    steps: &mut Steps,
-) -> Vec<(Target, Vec<Result<Value>>)> {
-    if scenario == "life" {
-        return steps.time("both", || {
-            at_once(&Target::ALL, |target| {
-                (*target, play_all(c, way, *target, scenario))
-            })
-        });
-    }
-    let mut play = |target: Target| {
-        let all = steps.time(target.name(), || play_all(c, way, target, scenario));
-        (target, all)
-    };
-    Target::ALL.map(&mut play).into()
+    ensure!(wrong.is_empty(), "{scenario}:{wrong}");
+    Ok(())
 }
 
 /// What each driver observes. Bursts are played one after another, since each is timed; everything else at once.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use testbed::peitho::project;
-use testbed::{DRIVERS, Driver, Library};
+use testbed::{DRIVERS, Driver};
 
 use crate::refusals::{self, Refusal};
 use crate::ways::Way;
@@ -76,10 +76,10 @@ impl Table {
 }
 
 const INTRODUCTION: &str = "# The protocol, by every client\n\n\
-    Fabric peers reach their Docker daemon through two client libraries in seven versions. For each there is a *driver*: a small Go program \
-    with exactly this version, which makes a peer's calls in a peer's order and concurrency, and prints what it observed. The test suite \
-    judges it (`make protocol` writes this page): on a real dockerd first, then on Peitho with the `oci` runtime, all drivers of a scenario \
-    at once. Compiles and chaincode are shell scripts, which dial the driver as chaincode dials its peer.\n\n\
+    Fabric peers reach their Docker daemon through two client libraries in seven versions. For each there is a *driver*, for one of them \
+    two since its peers use it in two ways: a small Go program with exactly this version, which makes a peer's calls in a peer's order and concurrency, and prints what it observed. The test suite \
+    judges it (`make protocol` writes this page): on a real dockerd first, then on Peitho with the `oci` runtime, by each way to an engine; some \
+    of it on Kubernetes. All drivers of a scenario play at once. Compiles and chaincode are shell scripts, which dial the driver as chaincode dials its peer.\n\n\
     The reference is dockerd 20.10 of Debian, with API 1.41. moby 0.2.1 speaks 1.44 and newer only; there, and not with Peitho, its \
     version is fixed to 1.41.\n";
 
@@ -105,11 +105,7 @@ fn render(cells: &Cells) -> String {
         "\n## Differences\n\nAll are deliberate.\n\n| | scenario | clients | dockerd | Peitho | reason |\n|---|---|---|---|---|---|\n",
     );
     for (index, difference) in differences::all().iter().enumerate() {
-        let clients = match difference.library {
-            Some(Library::Fsouza) => "fsouza",
-            Some(Library::Moby) => "moby",
-            None => "all",
-        };
+        let clients = difference.clients.name();
         let differences::Difference {
             scenario,
             dockerd,
@@ -168,11 +164,9 @@ fn render_refusals(page: &mut String, cells: &Cells) {
          say then. Peitho serves two organisations here, each by its own authority.\n\n| who comes | the peer | Peitho |\n|---|---|---|\n",
     );
     let all = refusals::ALL.iter();
-    for Refusal {
-        what, said, why, ..
-    } in all.filter(|it| cells.refused.contains(it.what))
-    {
-        let _ = writeln!(page, "| {what} | `{said}` | `{why}` |");
+    for refusal in all.filter(|it| cells.refused.contains(it.what)) {
+        let Refusal { what, said, .. } = refusal;
+        let _ = writeln!(page, "| {what} | `{said}` | `{}` |", refusal.reason());
     }
 }
 

@@ -220,7 +220,8 @@ func (p *peer) seeRelaunch() (facts, error) {
 	doing("waiting until the first process is gone")
 	<-first.life.gone
 	code, err := first.end()
-	f["code of the first"] = code
+	// By SIGTERM or by SIGKILL, whichever was first: no peer looks.
+	f["first ended by order"] = code == 128+15 || code == 128+9
 	f["wait of the first"] = p.class(err)
 	f["second lives"] = second.lives()
 	second.life.tell("exit 3")
@@ -381,7 +382,7 @@ func (p *peer) seeBurst() (facts, error) {
 	answers := make([][]string, chaincodes)
 	begun := time.Now()
 	each(func(number int) { answers[number] = p.clear(name(number)) })
-	within := time.Since(begun) < patience
+	within := time.Since(begun)
 	removed, gone := 0, 0
 	for number, l := range lives {
 		if answers[number][0] == "ok" && answers[number][2] == "ok" {
@@ -390,7 +391,11 @@ func (p *peer) seeBurst() (facts, error) {
 		<-l.life.gone
 		gone++
 	}
-	return facts{"in time": within, "removed": removed, "gone": gone}, nil
+	f := facts{"in time": within < patience, "removed": removed, "gone": gone}
+	if within >= patience {
+		f["after"] = within.String()
+	}
+	return f, nil
 }
 
 func each(work func(number int)) {
