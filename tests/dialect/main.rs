@@ -7,6 +7,7 @@
 mod cases;
 mod certificates;
 mod differences;
+mod drivers;
 mod expected;
 mod pods;
 mod refusals;

@@ -1,19 +1,16 @@
 //! What the cases share: registries, a dockerd and a Peitho on this machine, a second of each that speak TLS, a cluster with a Peitho
 //! when a case asks for it, and the drivers' programs.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 use testbed::peitho::{self, Containers, Log, Machine};
-use testbed::{
-    Assets, DRIVERS, Dockerd, Driver, HOST_ADDRESS, Library, Registry, Release, Run, say,
-};
+use testbed::{Assets, DRIVERS, Dockerd, Registry, Release, Run, say};
 
 use crate::certificates::{Certificates, Shows};
+use crate::drivers::{Drivers, Order};
 use crate::pods::Pods;
 use crate::table::Table;
 use crate::ways::Way;
@@ -56,12 +53,7 @@ pub(crate) struct Counterparts {
     run: Run,
     certificates: Certificates,
     assets: Assets,
-    /// In the order of [`DRIVERS`].
-    programs: Vec<PathBuf>,
-    builder: String,
-    runtime: String,
-    /// For each driver, the images that it pulls by what they are.
-    pulls: Vec<BTreeMap<&'static str, String>>,
+    drivers: Drivers,
     pub(crate) table: Table,
 }
 
@@ -69,10 +61,6 @@ impl Counterparts {
     pub(crate) fn start() -> Result<Self> {
         let assets = Assets::open()?;
         let program = peitho::program()?;
-        let programs = DRIVERS
-            .iter()
-            .map(|driver| driver.program(&assets))
-            .collect::<Result<_>>()?;
         let images = assets.images()?;
         let run = Run::start()?;
         say("starting two registries, two of dockerd and two of Peitho");
@@ -87,21 +75,7 @@ impl Counterparts {
                 dockerd.pull(&registry, image)?;
             }
         }
-        let mut pulls = Vec::new();
-        for driver in DRIVERS {
-            let name = driver.name.to_lowercase();
-            let image = images.copybuilder.called(&format!("pulled/{name}:1"));
-            let pinned = registry.push(&image)?;
-            let (tagged, digest) = pinned.split_once('@').context("no digest")?;
-            let repository = tagged.strip_suffix(":1").context("no tag")?;
-            private.push(&image)?;
-            pulls.push(BTreeMap::from([
-                ("tag", tagged.to_owned()),
-                ("digest", format!("{repository}@{digest}")),
-                ("missing tag", format!("{repository}:2")),
-                ("private registry", private.reference(&image)),
-            ]));
-        }
+        let drivers = Drivers::make(&assets, &registry, &private)?;
         let password = run.dir().join("password");
         fs::write(&password, PASSWORD)?;
         let start = |containers, change: &dyn Fn(&mut Value)| {
@@ -126,8 +100,6 @@ impl Counterparts {
             certificates.configure(config)
         })?;
         Ok(Self {
-            builder: registry.reference(&images.copybuilder),
-            runtime: registry.reference(runtime),
             pods: OnceLock::new(),
             machine,
             secured: Mutex::new(secured),
@@ -138,8 +110,7 @@ impl Counterparts {
             run,
             certificates,
             assets,
-            programs,
-            pulls,
+            drivers,
             table: Table::default(),
         })
     }
@@ -166,16 +137,19 @@ impl Counterparts {
         target: Target,
         scenario: &str,
     ) -> Result<Value> {
-        let tls = way
-            .tls()
-            .map(|_| self.certificates.of(DRIVERS[index].name, Shows::Own));
-        let version = (way == Way::OldTls).then_some("1.2");
-        let more = json!({"tls": tls, "tlsVersion": version});
-        let endpoint = self.endpoint(way, target)?;
-        self.play_at(index, &endpoint, target, way.name(), scenario, more)
+        let certificate = || self.certificates.of(DRIVERS[index].name, Shows::Own);
+        let order = Order {
+            target,
+            endpoint: &self.endpoint(way, target)?,
+            scenario,
+            name: way.name(),
+            tls: way.tls().map(|_| certificate()),
+            tls_version: (way == Way::OldTls).then_some("1.2"),
+        };
+        self.drivers.play(index, &order)
     }
 
-    /// The same of an endpoint that need not let the driver in, which shows that.
+    /// What a driver says of an endpoint that need not let it in, to which it shows that.
     pub(crate) fn knock(
         &self,
         index: usize,
@@ -183,39 +157,16 @@ impl Counterparts {
         target: Target,
         shows: Option<Shows>,
     ) -> Result<String> {
-        let tls = shows.map(|shows| self.certificates.of(DRIVERS[index].name, shows));
-        let more = json!({"tls": tls});
-        let seen = self.play_at(index, endpoint, target, "knock", "refused", more)?;
+        let order = Order {
+            target,
+            endpoint,
+            scenario: "refused",
+            name: "knock",
+            tls: shows.map(|shows| self.certificates.of(DRIVERS[index].name, shows)),
+            tls_version: None,
+        };
+        let seen = self.drivers.play(index, &order)?;
         Ok(seen["says"].as_str().context("no words")?.to_owned())
-    }
-
-    fn play_at(
-        &self,
-        index: usize,
-        endpoint: &str,
-        target: Target,
-        way: &str,
-        scenario: &str,
-        more: Value,
-    ) -> Result<Value> {
-        let driver = &DRIVERS[index];
-        let own = format!("{}-{way}", driver.name.replace('.', "-"));
-        let mut order = json!({
-            "endpoint": endpoint,
-            "apiVersion": pinned_version(driver, target),
-            "scenario": scenario,
-            "family": driver.family,
-            "name": format!("dev-{own}-{}", scenario.replace('_', "-")),
-            "chaincode": format!("dev-{own}-chaincode"),
-            "builder": self.builder,
-            "runtime": self.runtime,
-            "host": HOST_ADDRESS,
-            "pulls": self.pulls[index],
-        });
-        if let (Some(order), Some(more)) = (order.as_object_mut(), more.as_object()) {
-            order.extend(more.clone());
-        }
-        driver.play(&self.programs[index], &order)
     }
 
     /// Peitho without TLS.
@@ -272,10 +223,4 @@ impl Counterparts {
         drop((registry, private));
         run.finish()
     }
-}
-
-/// moby 0.2.1 speaks 1.44 and newer only, and Debian's dockerd 1.41: there its version is fixed by its own option.
-fn pinned_version(driver: &Driver, target: Target) -> Option<&'static str> {
-    let is_pinned = driver.library == Library::Moby && driver.family != "F7";
-    (is_pinned && target == Target::Dockerd).then_some("1.41")
 }
