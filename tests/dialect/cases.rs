@@ -60,8 +60,9 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     ("refused_of_another", |c| {
         refusals::judge(c, &refusals::ALL[3])
     }),
-    ("refused_plain", |c| refusals::judge(c, &refusals::ALL[4])),
-    ("refused_tls", |c| refusals::judge(c, &refusals::ALL[5])),
+    ("refused_server", |c| refusals::judge(c, &refusals::ALL[4])),
+    ("refused_plain", |c| refusals::judge(c, &refusals::ALL[5])),
+    ("refused_tls", |c| refusals::judge(c, &refusals::ALL[6])),
 ];
 
 /// dockerd has to be as expected before anything is said about Peitho.

@@ -21,6 +21,8 @@ pub(crate) enum Shows {
     Foreign,
     /// One with its organisation's subject, signed by the authority of another organisation of the same server.
     OfAnother,
+    /// Its own, and it trusts another authority than the server's.
+    OwnToStranger,
 }
 
 /// All of them lie in one directory.
@@ -46,10 +48,15 @@ impl Certificates {
                 (Shows::Expired, Some(&org1), Term::Over),
                 (Shows::Foreign, Some(&nobody), Term::Current),
                 (Shows::OfAnother, Some(&org2), Term::Current),
+                (Shows::OwnToStranger, Some(&org1), Term::Current),
             ] {
                 let of_driver = this.of(driver.name, shows);
                 fs::create_dir_all(&of_driver)?;
-                fs::copy(servers.file("ca", "crt"), of_driver.join("ca.pem"))?;
+                let trusted = match shows {
+                    Shows::OwnToStranger => &nobody,
+                    _ => &servers,
+                };
+                fs::copy(trusted.file("ca", "crt"), of_driver.join("ca.pem"))?;
                 let Some(signer) = signer else { continue };
                 let subject = Subject {
                     user: &subject(driver.name),

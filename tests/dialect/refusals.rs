@@ -41,7 +41,12 @@ impl Refusal {
                 .and_then(|rest| rest.split_once(part))
                 .map(|(_, after)| after);
         }
-        rest.is_some() && line.contains(" WARN ")
+        // Who does not trust the server went by himself.
+        let level = match self.shows {
+            Some(Shows::OwnToStranger) => " INFO ",
+            _ => " WARN ",
+        };
+        rest.is_some() && line.contains(level)
     }
 }
 
@@ -76,6 +81,16 @@ pub(crate) const ALL: &[Refusal] = &[
         why: &[
             "signed by tenants.known[1].clientCaFile, but its common name ",
             ".org1.example.com is not in tenants.known[1].subjects",
+        ],
+    },
+    Refusal {
+        what: "a peer that trusts another authority than the server's",
+        shows: Some(Shows::OwnToStranger),
+        listener: Listener::Tls,
+        said: "x509: certificate signed by unknown authority",
+        why: &[
+            "tls: handshake failed",
+            "received fatal alert: BadCertificate",
         ],
     },
     Refusal {
@@ -150,15 +165,15 @@ fn knock(
     Ok(())
 }
 
-/// The log has to say why: of each certificate by its subject, of who shows none as often as there are drivers, and of who begins in the
-/// wrong way once for an address.
+/// The log has to say why: of each certificate by its subject, of who shows none or leaves as often as there are drivers, and of who begins
+/// in the wrong way once for an address.
 fn told(log: &str, refusal: &Refusal) -> Result<()> {
     let lines: Vec<_> = log
         .lines()
         .filter(|line| refusal.is_told_by(line))
         .collect();
     match refusal.shows {
-        Some(Shows::Nothing) => ensure!(
+        Some(Shows::Nothing | Shows::OwnToStranger) => ensure!(
             lines.len() >= DRIVERS.len(),
             "{}: too few lines: {lines:#?}",
             refusal.what
