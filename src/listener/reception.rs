@@ -94,10 +94,18 @@ impl Reception {
                 identity: None,
             }),
             (Ok(stream), Some(examiner)) => match examiner.outcome() {
-                Some(Outcome::Known(identity)) => Some(Admitted {
-                    stream: Either::Right(stream),
-                    identity: Some(identity),
-                }),
+                Some(Outcome::Known(identity)) => {
+                    let version = stream.get_ref().1.protocol_version();
+                    tracing::debug!(
+                        %remote, subject = identity.subject,
+                        version = version.and_then(|it| it.as_str()),
+                        "tls: client let in"
+                    );
+                    Some(Admitted {
+                        stream: Either::Right(stream),
+                        identity: Some(identity),
+                    })
+                }
                 // Not without a certificate, and not with one that was refused.
                 _ => None,
             },
