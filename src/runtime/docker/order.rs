@@ -96,7 +96,7 @@ pub(super) fn compile(
             &spec.key,
         )),
         host_config: Some(host_config(
-            limits(&settings.compile_limits),
+            limits(settings.compile_limits.of(&spec.tenant)),
             cpus,
             &spec.resolution,
         )),
@@ -235,7 +235,7 @@ mod tests {
         };
         let mut settings = settings();
         settings.surroundings = Surroundings::read(&section, &settings.delivery_address).unwrap();
-        settings.compile_limits = section.limits.clone();
+        settings.compile_limits = section.limits.clone().into();
         let own = ("https_proxy".to_owned(), "http://own".to_owned());
         let spec = CompileSpec {
             key: CompileKey::new(Digest::of(b"compile")),

@@ -99,6 +99,7 @@ pub(super) fn compile(
             .variables
             .map(|name| (name.to_owned(), proxy.address.to_owned()))
     });
+    let limits = settings.compile_limits.of(&spec.tenant);
     // The command runs as the image's own user in the image's own places, as in Docker.
     let env: Vec<_> = plain.chain(proxies).chain(spec.env.clone()).collect();
     Plan {
@@ -111,8 +112,8 @@ pub(super) fn compile(
         hosts: spec.resolution.extra_hosts.clone(),
         dns: spec.resolution.dns.clone(),
         dns_search: spec.resolution.dns_search.clone(),
-        memory: settings.compile_limits.memory,
-        cpu_millis: settings.compile_limits.cpu_millis,
+        memory: limits.memory,
+        cpu_millis: limits.cpu_millis,
         root: Root::Writable,
         added_capabilities: Vec::new(),
     }

@@ -1,15 +1,34 @@
-use super::super::tests::{record, settings};
-use super::super::{Settings, pod};
+use super::super::tests::{provision, record, settings};
+use super::super::{Provision, Settings, pod};
 use super::*;
 use crate::config::Config;
+use crate::names::Tenant;
 
 /// Settings with the templates of a configuration.
 pub(in super::super) fn with_templates(yaml: &str) -> Settings {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), yaml).unwrap();
-    let config = Config::load(Some(file.path()), [], &[]).unwrap();
+    let Config {
+        kubernetes,
+        compile,
+        chaincode,
+        tenants,
+        ..
+    } = Config::load(Some(file.path()), [], &[]).unwrap();
+    let templates = Templates::read(&kubernetes, &compile, &chaincode, &tenants).unwrap();
+    let with = |templates: &Templates| Provision {
+        templates: templates.clone(),
+        ..provision()
+    };
+    let own = templates.own();
     Settings {
-        templates: Templates::read(&config.kubernetes, &config.compile, &config.chaincode).unwrap(),
+        tenants: std::iter::once(Tenant::default_tenant())
+            .chain(tenants.names())
+            .collect(),
+        provisions: ByTenant::new(
+            with(templates.general()),
+            own.map(|(tenant, it)| (tenant.clone(), with(it))),
+        ),
         ..settings()
     }
 }
