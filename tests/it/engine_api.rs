@@ -7,6 +7,7 @@ mod cluster;
 mod drain;
 mod gone;
 mod hostile;
+mod namespaces;
 mod policy;
 mod remove;
 mod shapes;

@@ -196,4 +196,39 @@ compile: {podTemplate: {metadata: {labels: {four: d}}}}
             ]
         );
     }
+
+    #[test]
+    fn tenants_with_pods_of_their_own_are_asked_for_and_the_others_once() {
+        let mut settings = with_templates(
+            "
+chaincode: {overrides: [{label: a, podTemplate: {metadata: {labels: {one: a}}}}]}
+tenants:
+  trustPath: true
+  known:
+    - {name: org1, chaincode: {overrides: [{label: b, podTemplate: {metadata: {labels: {two: b}}}}]}}
+    - {name: org2}
+    - {name: org3}
+",
+        );
+        let keys = |settings: &Settings| -> Vec<String> {
+            let samples = samples(settings).unwrap().into_iter();
+            samples.map(|(key, _)| key).collect()
+        };
+        let general = [
+            "compile.podTemplate",
+            "chaincode.podTemplate",
+            "chaincode.overrides[0]",
+        ];
+        let of_org1 = [
+            "tenants.known[0].compile.podTemplate",
+            "tenants.known[0].chaincode.podTemplate",
+            "chaincode.overrides[0]",
+            "tenants.known[0].chaincode.overrides[0]",
+        ];
+        assert_eq!(keys(&settings), [&general[..], &of_org1].concat());
+        settings.tenants = vec!["org1".parse().unwrap()];
+        assert_eq!(keys(&settings), of_org1);
+        settings.tenants.clear();
+        assert!(keys(&settings).is_empty());
+    }
 }
