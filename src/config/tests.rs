@@ -369,19 +369,19 @@ fn what_a_tenant_has_of_its_own_is_checked_by_key() {
     let known = |item: &str| {
         format!("tenants:\n  trustPath: true\n  known:\n    - name: org0\n    - name: org1\n{item}")
     };
-    for (item, message) in [
+    let (told, expected): (Vec<String>, Vec<&str>) = [
         (
             "      namespace: Of_Org1\n",
             "peitho.yml:6:7: tenants.known[1].namespace is \"Of_Org1\"; accepted: a namespace: a-z, 0-9 and -, at most 63 characters; or nothing",
         ),
         (
             "      compile: {limits: {memory: much}}\n",
-            "peitho.yml:6:26: tenants.known[1].compile.limits.memory is \"much\"; accepted: a quantity such as 500m, 2 or 4Gi",
+            "peitho.yml:6:34: tenants.known[1].compile.limits.memory is \"much\"; accepted: a quantity such as 500m, 2 or 4Gi",
         ),
         // Against the limit that holds for all.
         (
             "      compile: {requests: {memory: 8Gi}}\n",
-            "peitho.yml:6:28: tenants.known[1].compile.requests.memory is \"8Gi\"; accepted: at most its limit 4Gi",
+            "peitho.yml:6:36: tenants.known[1].compile.requests.memory is \"8Gi\"; accepted: at most its limit 4Gi",
         ),
         (
             "      chaincode: {limits: {memory: 1Gi}}\n",
@@ -395,9 +395,11 @@ fn what_a_tenant_has_of_its_own_is_checked_by_key() {
             "      namespaces: a\n",
             "peitho.yml:6:7: tenants.known[1].namespaces is not a key; did you mean tenants.known[1].namespace?",
         ),
-    ] {
-        assert_eq!(refused(&known(item)), message);
-    }
+    ]
+    .map(|(item, message)| (refused(&known(item)), message))
+    .into_iter()
+    .unzip();
+    assert_eq!(told, expected);
     let good =
         known("      namespace: of-org1\n      compile: {limits: {memory: 256Mi, cpu: 1}}\n");
     let config = load(&good, &[], &[]).unwrap();

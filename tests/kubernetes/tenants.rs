@@ -139,7 +139,10 @@ impl Server {
             process.wait_for_line(&over, PATIENCE)?;
         }
         let log = process.log();
-        ensure!(!log.contains("WARN"), "it warns:\n{log}");
+        ensure!(
+            !log.contains("rehearsal: the"),
+            "it would not take a pod:\n{log}"
+        );
         let engine = Engine::new(ENGINE.parse()?);
         Ok(Self { process, engine })
     }
