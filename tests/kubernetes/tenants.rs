@@ -218,8 +218,8 @@ fn is_as_configured(tenant: &str, pod: &Value) -> Result<()> {
     });
     let expected = match tenant {
         "org1" => json!({"paid-by": "org1", "same": "org1", "cpu": "7m", "memory": "48Mi"}),
-        "org2" => json!({"paid-by": "org2", "same": null, "cpu": "10m", "memory": "256Mi"}),
-        _ => json!({"paid-by": null, "same": null, "cpu": "10m", "memory": "256Mi"}),
+        "org2" => json!({"paid-by": "org2", "same": null, "cpu": "10m", "memory": "268435456"}),
+        _ => json!({"paid-by": null, "same": null, "cpu": "10m", "memory": "268435456"}),
     };
     ensure!(found == expected, "the pod of {tenant} has {found}");
     Ok(())
