@@ -38,8 +38,9 @@ async fn a_compile_is_ended_where_its_tenant_is_though_another_namespace_is_away
         .await
         .unwrap();
     assert_eq!(discarded(&clusters), [vec![], vec![key("of org1")]]);
-    let general = namespaces.discard(Some(&tenant("org2")), &key("of org2"));
-    assert!(matches!(general.await, Err(Error::Unavailable(_))));
+    let org2 = tenant("org2");
+    let general = namespaces.discard(Some(&org2), &key("of org2")).await;
+    assert!(matches!(general, Err(Error::Unavailable(_))), "{general:?}");
 }
 
 #[tokio::test]
