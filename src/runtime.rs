@@ -21,6 +21,7 @@ mod instance;
 pub mod kubernetes;
 mod launch;
 mod lines;
+mod namespaces;
 pub mod oci;
 mod orders;
 mod process;
@@ -30,6 +31,7 @@ pub use found::{Found, Life, Place};
 pub use instance::InstanceMaterial;
 pub use launch::{Launch, LaunchMark};
 pub use lines::{Extent, Line, LineQuery, LineStream};
+pub use namespaces::Namespaces;
 pub use surroundings::{BundleError, Surroundings};
 
 /// What can go wrong with a runtime.
@@ -319,11 +321,12 @@ pub trait Runtime: Send + Sync {
     async fn unheld(&self, grace: Duration) -> Result<Vec<CompileKey>, Error>;
 
     /// Ends a compile's run, if there is one, and deletes all that belongs to it. Whoever called
-    /// [`Runtime::compile`] calls this once, when the run is over for him, however it ended.
+    /// [`Runtime::compile`] calls this once, when the run is over for him, however it ended. `tenant` is whose it is; `None`
+    /// for one of [`Runtime::unheld`], of which nobody here knows that: it is sought wherever it may be.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it cannot be told what is left: to be called again. [`Error::Refused`].
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error>;
+    async fn discard(&self, tenant: Option<&Tenant>, key: &CompileKey) -> Result<(), Error>;
 
     /// Whether the runtime can be used now: the readiness of the server.
     ///

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Check};
 use crate::compile::{self, Compiles};
-use crate::config::{Config, Surrounding};
+use crate::config::{ByTenant, Config, Surrounding};
 use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
@@ -26,6 +26,7 @@ use crate::store::{self, Store};
 
 mod descriptors;
 mod listeners;
+mod pods;
 mod runtimes;
 
 use listeners::{Listeners, Security};
@@ -96,7 +97,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     let tasks = TaskTracker::new();
     let closing = CancellationToken::new();
-    if let Some(kubernetes) = runtimes.kubernetes {
+    for kubernetes in runtimes.kubernetes {
         let until = closing.clone();
         tasks.spawn(async move { until.run_until_cancelled(kubernetes.rehearse()).await });
     }
@@ -252,7 +253,7 @@ fn tenants(config: &Config) -> Tenants {
     Tenants::new(known, config.tenants.unproven())
 }
 
-fn compile_settings(config: &Config, surroundings: Option<Digest>) -> compile::Settings {
+fn compile_settings(config: &Config, surroundings: ByTenant<Option<Digest>>) -> compile::Settings {
     compile::Settings {
         parallel: config.compile.parallel,
         timeout: Duration::from_secs(config.compile.timeout_seconds),
@@ -264,7 +265,7 @@ fn compile_settings(config: &Config, surroundings: Option<Digest>) -> compile::S
 }
 
 /// What readiness depends on; liveness depends on nothing (design D10).
-fn checks(store: &Store, runtimes: Vec<(&'static str, Arc<dyn Runtime>)>) -> Vec<Check> {
+fn checks(store: &Store, runtimes: Vec<(String, Arc<dyn Runtime>)>) -> Vec<Check> {
     let store = store.clone();
     let of_store = Check::new("store", move || {
         let store = store.clone();

@@ -22,7 +22,7 @@ type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Syn
 
 /// One thing that must hold for Peitho to be of use.
 pub struct Check {
-    name: &'static str,
+    name: String,
     probe: Probe,
     patience: Duration,
     /// Of the last answer: the log tells changes only.
@@ -37,12 +37,12 @@ impl fmt::Debug for Check {
 
 impl Check {
     /// A check called `name`. A probe that takes more than 3 s has failed.
-    pub fn new<F>(name: &'static str, probe: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn new<F>(name: impl Into<String>, probe: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         Self {
-            name,
+            name: name.into(),
             probe: Box::new(move || probe().boxed()),
             patience: PATIENCE,
             ready: AtomicBool::new(true),
@@ -65,7 +65,7 @@ impl Check {
             }
         }
         Answer {
-            name: self.name,
+            name: self.name.clone(),
             ready,
             reason,
         }
@@ -74,7 +74,7 @@ impl Check {
 
 #[derive(Serialize)]
 struct Answer {
-    name: &'static str,
+    name: String,
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,

@@ -40,7 +40,7 @@ use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
     Outcome, Runtime, State, UploadedFile,
 };
-use crate::config::{self, Quantities};
+use crate::config::{self, ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
 use crate::store::Store;
@@ -57,8 +57,8 @@ pub struct Settings {
     pub delivery_address: String,
     /// The certificate authority of the delivery listener.
     pub delivery_ca_pem: String,
-    /// Resource limits of compiles.
-    pub compile_limits: Quantities,
+    /// Resource limits of compiles, by whose they are.
+    pub compile_limits: ByTenant<Quantities>,
     /// After how long a compile is ended.
     pub compile_timeout: Duration,
     /// What compiles trust, and the proxies they use.
@@ -260,7 +260,7 @@ impl Runtime for Docker {
         self.0.unheld_compiles(grace).await
     }
 
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+    async fn discard(&self, _: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
         let _turn = self.0.compiles.turn(key).await;
         self.0.discard_compile(key).await
     }

@@ -48,7 +48,7 @@ use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
     Outcome, Runtime, State, Surroundings, UploadedFile,
 };
-use crate::config::{HostAlias, PullPolicy, Quantities, RunAs};
+use crate::config::{ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
 use crate::store::Store;
@@ -84,33 +84,45 @@ pub struct Settings {
     pub delivery_address: String,
     /// The certificate authority of the delivery listener.
     pub delivery_ca_pem: String,
-    /// Resource requests of compile pods.
-    pub compile_requests: Quantities,
-    /// Resource limits of compile pods.
-    pub compile_limits: Quantities,
     /// User and group of compile pods whose image names none by number.
     pub compile_run_as_user: RunAs,
     /// After how long a compile is ended.
     pub compile_timeout: Duration,
-    /// Resource requests of chaincode pods, and of init containers.
-    pub chaincode_requests: Quantities,
     /// User and group of chaincode pods whose image names none by number.
     pub chaincode_run_as_user: RunAs,
     /// What compile pods trust, and the proxies they use.
     pub surroundings: Surroundings,
+    /// The tenants whose pods are made here.
+    pub tenants: Vec<Tenant>,
+    /// What pods are given, by whose they are.
+    pub provisions: ByTenant<Provision>,
+}
+
+/// What pods of a tenant are given, and what the operator lays over them.
+#[derive(Clone, Debug, Default)]
+pub struct Provision {
+    /// Resource requests of compile pods.
+    pub compile_requests: Quantities,
+    /// Resource limits of compile pods.
+    pub compile_limits: Quantities,
+    /// Resource requests of chaincode pods, and of init containers.
+    pub chaincode_requests: Quantities,
     /// What the operator lays over pods.
     pub templates: Templates,
 }
 
 impl Settings {
-    /// Digest of what in these settings the result of a compile may depend on; `None` for nothing.
-    pub fn compile_digest(&self) -> Option<Digest> {
-        let parts = [self.surroundings.digest(), self.templates.compile_digest()];
-        let text = parts.map(|part| part.map_or(String::new(), |digest| digest.to_string()));
-        parts
-            .iter()
-            .any(Option::is_some)
-            .then(|| Digest::of(text.join(" ").as_bytes()))
+    /// Digest of what in these settings the result of a tenant's compile may depend on; `None` for nothing.
+    pub fn compile_digest(&self) -> ByTenant<Option<Digest>> {
+        let surroundings = self.surroundings.digest();
+        self.provisions.map(|provision| {
+            let parts = [surroundings, provision.templates.compile_digest()];
+            let text = parts.map(|part| part.map_or(String::new(), |digest| digest.to_string()));
+            parts
+                .iter()
+                .any(Option::is_some)
+                .then(|| Digest::of(text.join(" ").as_bytes()))
+        })
     }
 }
 
@@ -258,7 +270,7 @@ impl Runtime for Kubernetes {
         self.unheld_compiles(grace).await
     }
 
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+    async fn discard(&self, _: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
         let _turn = self.compiles.turn(key).await;
         self.discard_compile(key).await
     }

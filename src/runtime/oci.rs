@@ -28,7 +28,7 @@ use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
     Outcome, Runtime, State, Surroundings, UploadedFile,
 };
-use crate::config::Quantities;
+use crate::config::{ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
 use crate::registry::Registries;
@@ -56,8 +56,8 @@ pub struct Settings {
     pub delivery_ca_pem: String,
     /// What compiles trust, and the proxies they use.
     pub surroundings: Surroundings,
-    /// Of a compile.
-    pub compile_limits: Limits,
+    /// Of a compile, by whose it is.
+    pub compile_limits: ByTenant<Limits>,
 }
 
 /// Bounds on one container; `None` for none.
@@ -251,7 +251,7 @@ impl Runtime for Oci {
         self.unheld_compiles(grace).await
     }
 
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+    async fn discard(&self, _: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
         let _turn = self.compiles.turn(key).await;
         self.discard_compile(key).await
     }

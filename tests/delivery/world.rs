@@ -12,6 +12,7 @@ use axum::Router;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use peitho::compile::{Compiles, Input, Request, Run, Settings};
+use peitho::config::ByTenant;
 use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
 use peitho::grant::{Grant, Grants};
@@ -78,7 +79,7 @@ impl World {
             install_timeout: Duration::from_secs(600),
             abandon_grace: Duration::from_secs(600),
             env: std::collections::BTreeMap::new(),
-            surroundings: None,
+            surroundings: ByTenant::default(),
         };
         let compiles = Compiles::new(
             settings,
@@ -372,7 +373,7 @@ impl Runtime for Cluster {
         Ok(Vec::new())
     }
 
-    async fn discard(&self, _: &CompileKey) -> Result<(), runtime::Error> {
+    async fn discard(&self, _: Option<&Tenant>, _: &CompileKey) -> Result<(), runtime::Error> {
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod drain;
 mod events;
 mod gone;
 mod hostile;
+mod namespaces;
 mod policy;
 mod remove;
 mod shapes;

@@ -1,5 +1,6 @@
 //! What the cases share: the counterparts, and a Peitho on them, started when the first case needs them.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow, ensure};
@@ -15,11 +16,16 @@ pub(crate) struct World {
 }
 
 /// Everything real. Fields end in this order.
-struct Counterparts {
+pub(crate) struct Counterparts {
     pods: Pods,
-    cluster: Cluster,
-    registry: Registry,
-    run: Run,
+    pub(crate) cluster: Cluster,
+    pub(crate) registry: Registry,
+    pub(crate) build: Build,
+    /// With the rights of the committed Role and no others.
+    pub(crate) kubeconfig: PathBuf,
+    /// The image of the cases, as the node pulls it.
+    pub(crate) base: String,
+    pub(crate) run: Run,
 }
 
 impl Default for World {
@@ -34,11 +40,15 @@ impl Default for World {
 impl World {
     /// The runtime under test.
     pub(crate) fn pods(&self) -> Result<&Pods> {
+        self.counterparts().map(|it| &it.pods)
+    }
+
+    pub(crate) fn counterparts(&self) -> Result<&Counterparts> {
         let started = self
             .started
             .get_or_init(|| self.start().map_err(|error| format!("{error:#}")));
         match started {
-            Ok(counterparts) => Ok(&counterparts.pods),
+            Ok(counterparts) => Ok(counterparts),
             Err(error) => Err(anyhow!("the counterparts did not start: {error}")),
         }
     }
@@ -57,10 +67,12 @@ impl World {
         let base = &assets.images()?.runtime_1_4;
         cluster.pull(&registry, base)?;
         let build = Build::make(&run, &cluster, &registry)?;
+        let kubeconfig = peitho::rights(&cluster)?;
+        let base = registry.reference(base);
         let setting = Setting {
-            kubeconfig: peitho::rights(&cluster)?,
-            base: registry.reference(base),
-            agent_image: build.image,
+            kubeconfig: kubeconfig.clone(),
+            base: base.clone(),
+            agent_image: build.image.clone(),
             directory: run.data().join("peitho"),
         };
         say("starting Peitho");
@@ -69,6 +81,9 @@ impl World {
             pods,
             cluster,
             registry,
+            build,
+            kubeconfig,
+            base,
             run,
         })
     }
@@ -101,6 +116,7 @@ impl World {
             cluster,
             registry,
             run,
+            ..
         } = counterparts;
         self.tokio.block_on(pods.end());
         drop((cluster, registry));

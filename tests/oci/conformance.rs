@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
+use peitho::config::ByTenant;
 use peitho::grant::Grants;
 use peitho::names::InstanceName;
 use peitho::registry::{self, Registries};
-use peitho::runtime::oci::{Limits, Oci, Settings};
+use peitho::runtime::oci::{Oci, Settings};
 use peitho::runtime::{Runtime, Surroundings};
 use peitho::store::Store;
 use serde_json::json;
@@ -53,7 +54,7 @@ impl Machine {
             delivery_address: "https://127.0.0.1:1".to_owned(),
             delivery_ca_pem: String::new(),
             surroundings: Surroundings::default(),
-            compile_limits: Limits::default(),
+            compile_limits: ByTenant::default(),
         };
         let store = self.store.clone();
         let registries = Registries::new(&[], store.clone()).await.unwrap();

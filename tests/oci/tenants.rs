@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peitho::compile::{Compiles, Settings};
+use peitho::config::ByTenant;
 use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
 use peitho::engine_api::{State, Tenants, router};
@@ -40,7 +41,7 @@ pub(crate) async fn serve(machine: &Machine) -> (SocketAddr, Containers) {
         install_timeout: PATIENT,
         abandon_grace: PATIENT,
         env: BTreeMap::new(),
-        surroundings: None,
+        surroundings: ByTenant::default(),
     };
     let compiles = Compiles::new(
         settings,

@@ -38,7 +38,8 @@ const SINGLE_MOUNTS: usize = 20;
 pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     let spec = &record.spec;
     let owner = &record.metadata;
-    let requests = &settings.chaincode_requests;
+    let provision = settings.provisions.of(&spec.key.tenant);
+    let requests = &provision.chaincode_requests;
     let mut mounts = layer_mounts(&spec.layer)?;
     let mut volumes = vec![empty_dir(LAYER_VOLUME), credentials_volume(owner)];
     mounts.extend(record.files.iter().map(|file| VolumeMount {
@@ -87,7 +88,7 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
         spec: Some(pod_spec),
         status: None,
     };
-    settings.templates.over_chaincode(spec, pod)
+    provision.templates.over_chaincode(spec, pod)
 }
 
 fn fetch_args(layer: &Layer, settings: &Settings) -> Vec<String> {

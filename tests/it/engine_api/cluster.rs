@@ -203,7 +203,7 @@ impl Runtime for Cluster {
         Ok(self.left.lock().unwrap().clone())
     }
 
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+    async fn discard(&self, _: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
         let is_news = self.away.send_if_modified(|away| {
             let is_news = *away == Away::Untold;
             if is_news {
