@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, UploadedFile,
 };
 use crate::config::ByTenant;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Tenant};
@@ -78,6 +78,10 @@ impl Runtime for Namespaces {
 
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error> {
         self.of(&key.tenant).wait_exit(key).await
+    }
+
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        Arc::clone(self.of.of(&key.tenant)).follow(key).await
     }
 
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
