@@ -30,9 +30,7 @@ const SCRIPT: &str = "#!/bin/sh\ntrap 'exit 0' TERM\nsleep 1000 & wait\n";
 
 pub(crate) fn tenants(c: &Counterparts) -> Result<()> {
     without_rights(c)?;
-    let manifest = project().join("deploy/tenant.yaml");
-    c.cluster
-        .kubectl(&["apply", "-f", &manifest.to_string_lossy()])?;
+    apply(c)?;
     let server = Server::start(c)?;
     let tenants = ["org1", "org2", "org3"].map(|it| (it, server.engine.of_tenant(it)));
     let mut ids = Vec::new();
@@ -49,6 +47,7 @@ pub(crate) fn tenants(c: &Counterparts) -> Result<()> {
     let server = server.killed_while_org1_compiles(c, &tenants[0].1)?;
     sees_its_own(&tenants, &ids)?;
     quota(c, &tenants)?;
+    loses_its_rights(c, &tenants)?;
 
     // The end of one is nobody else's.
     let remove = format!("/containers/{IMAGE}?force=1");
@@ -283,6 +282,50 @@ fn quota(c: &Counterparts, tenants: &[(&str, Engine)]) -> Result<()> {
         engine.order("DELETE", &remove, &[204])?;
     }
     Ok(())
+}
+
+/// Nobody lets Peitho into org1's namespace any more; org2 does not notice.
+fn loses_its_rights(c: &Counterparts, tenants: &[(&str, Engine)]) -> Result<()> {
+    let [(_, org1), (_, org2), ..] = tenants else {
+        unreachable!("there are three")
+    };
+    let delete = ["delete", "rolebinding", "peitho", "--namespace", OF_ORG1];
+    c.cluster.kubectl(&delete)?;
+    let may = || {
+        let account = "system:serviceaccount:peitho:peitho";
+        let ask = [
+            "auth",
+            "can-i",
+            "create",
+            "secrets",
+            "--namespace",
+            OF_ORG1,
+            "--as",
+            account,
+        ];
+        // `no` is an exit code.
+        c.cluster.kubectl(&ask).is_ok()
+    };
+    wait::until("the rights are gone", PATIENCE, None, || {
+        Ok((!may()).then_some(()))
+    })?;
+    let name = format!("late-{IMAGE}");
+    let refused = org1.create(Some(&name), &chaincode_body(IMAGE, PACKAGE));
+    let said = refused.map_or_else(|error| error.to_string(), |id| format!("made as {id}"));
+    ensure!(said.contains("is forbidden"), "org1 was told {said}");
+    org2.create(Some(&name), &chaincode_body(IMAGE, PACKAGE))?;
+    org2.order("POST", &format!("/containers/{name}/start"), &[204])?;
+    org2.order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
+    apply(c)?;
+    wait::until("the rights are back", PATIENCE, None, || {
+        Ok(may().then_some(()))
+    })
+}
+
+fn apply(c: &Counterparts) -> Result<()> {
+    let manifest = project().join("deploy/tenant.yaml");
+    let manifest = manifest.to_string_lossy();
+    c.cluster.kubectl(&["apply", "-f", &manifest]).map(drop)
 }
 
 fn namespace_of(tenant: &str) -> &'static str {
