@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Check};
+use crate::admin::{self, Admin, Bearing, Check};
 use crate::compile::{self, Compiles};
 use crate::config::{ByTenant, Config, Surrounding};
 use crate::container::{Containers, Policy};
@@ -265,9 +265,9 @@ fn compile_settings(config: &Config, surroundings: ByTenant<Option<Digest>>) -> 
 }
 
 /// What readiness depends on; liveness depends on nothing (design D10).
-fn checks(store: &Store, runtimes: Vec<(String, Arc<dyn Runtime>)>) -> Vec<Check> {
+fn checks(store: &Store, runtimes: Vec<(String, Bearing, Arc<dyn Runtime>)>) -> Vec<Check> {
     let store = store.clone();
-    let of_store = Check::new("store", move || {
+    let of_store = Check::new("store", Bearing::Everyone, move || {
         let store = store.clone();
         async move {
             match store.check_writable().await {
@@ -277,8 +277,8 @@ fn checks(store: &Store, runtimes: Vec<(String, Arc<dyn Runtime>)>) -> Vec<Check
             }
         }
     });
-    let of_runtimes = runtimes.into_iter().map(|(name, runtime)| {
-        Check::new(name, move || {
+    let of_runtimes = runtimes.into_iter().map(|(name, bearing, runtime)| {
+        Check::new(name, bearing, move || {
             let runtime = Arc::clone(&runtime);
             async move { runtime.ready().await.map_err(|error| error.to_string()) }
         })

@@ -126,8 +126,11 @@ impl Runtime for Namespaces {
             Some(owner) => self.of(owner).discard(tenant, key).await,
             // Where it is found need not be where its tenant is now.
             None => {
-                let discarded = self.all.iter().map(|it| it.discard(None, key));
-                join_all(discarded).await.into_iter().collect()
+                let asked = join_all(self.all.iter().map(|it| it.discard(None, key)));
+                // One that is away comes back, and is asked again: it is told before a refusal that stays.
+                let is_away = |it: &Result<(), Error>| matches!(it, Err(Error::Unavailable(_)));
+                let (away, others): (Vec<_>, Vec<_>) = asked.await.into_iter().partition(is_away);
+                away.into_iter().chain(others).collect()
             }
         }
     }

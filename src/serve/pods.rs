@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::Bearing;
 use crate::config::{self, ByTenant, Config, joined};
 use crate::grant::Grants;
 use crate::names::{Digest, InstanceName, Tenant};
@@ -34,7 +35,7 @@ pub(super) struct Pods {
     /// All of it.
     pub(super) runtime: Arc<dyn Runtime>,
     /// By the names of their checks.
-    pub(super) each: Vec<(String, Arc<Kubernetes>)>,
+    pub(super) each: Vec<(String, Bearing, Arc<Kubernetes>)>,
     /// Digest of what is given to a tenant's compiles.
     pub(super) compile_digest: ByTenant<Option<Digest>>,
     /// For people.
@@ -89,12 +90,17 @@ impl Access {
             all => format!("namespaces {} of {server}", all.join(", ")),
         };
         let general = start(&places.general).await?;
-        let mut each = vec![("kubernetes".to_owned(), Arc::clone(&general))];
+        let mut each = vec![(
+            "kubernetes".to_owned(),
+            Bearing::Everyone,
+            Arc::clone(&general),
+        )];
         let mut others: Vec<(Arc<dyn Runtime>, _)> = Vec::new();
         for place in places.others {
             let runtime = start(&place).await?;
             let (namespace, tenants) = place;
-            each.push((format!("kubernetes/{namespace}"), Arc::clone(&runtime)));
+            let check = format!("kubernetes/{namespace}");
+            each.push((check, Bearing::Some, Arc::clone(&runtime)));
             others.push((runtime, tenants));
         }
         Ok(Pods {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
+use crate::admin::Bearing;
 use crate::config::{self, ByTenant, Config, Roles, RuntimeKind, joined};
 use crate::grant::Grants;
 use crate::names::{Digest, InstanceName};
@@ -30,8 +31,8 @@ pub(super) struct Runtimes {
     pub(super) compile: Arc<dyn Runtime>,
     /// Of chaincode.
     pub(super) chaincode: Arc<dyn Runtime>,
-    /// What has to be ready, with the names that operators know.
-    pub(super) all: Vec<(String, Arc<dyn Runtime>)>,
+    /// What has to be ready, with the names that operators know, and for whom.
+    pub(super) all: Vec<(String, Bearing, Arc<dyn Runtime>)>,
     /// Those of Kubernetes: they have dry runs to make.
     pub(super) kubernetes: Vec<Arc<Kubernetes>>,
     /// Keys and certificate authority of this instance.
@@ -176,7 +177,7 @@ async fn material(
 #[derive(Default)]
 struct Started {
     of: Vec<(RuntimeKind, Arc<dyn Runtime>)>,
-    all: Vec<(String, Arc<dyn Runtime>)>,
+    all: Vec<(String, Bearing, Arc<dyn Runtime>)>,
     kubernetes: Vec<Arc<Kubernetes>>,
     pods_digest: ByTenant<Option<Digest>>,
     delivery: Vec<String>,
@@ -186,8 +187,8 @@ struct Started {
 
 impl Started {
     fn add(&mut self, kind: RuntimeKind, runtime: Arc<dyn Runtime>, found: String) {
-        let check = (kind.as_str().to_owned(), Arc::clone(&runtime));
-        self.all.push(check);
+        let name = kind.as_str().to_owned();
+        (self.all).push((name, Bearing::Everyone, Arc::clone(&runtime)));
         self.of.push((kind, runtime));
         self.found.push(found);
     }
@@ -212,8 +213,8 @@ impl Parts<'_> {
         started
             .delivery
             .push(self.config.delivery.for_pods().to_owned());
-        for (check, runtime) in pods.each {
-            started.all.push((check, Arc::clone(&runtime) as _));
+        for (check, bearing, runtime) in pods.each {
+            (started.all).push((check, bearing, Arc::clone(&runtime) as _));
             started.kubernetes.push(runtime);
         }
         started.of.push((RuntimeKind::Kubernetes, pods.runtime));

@@ -315,6 +315,7 @@ fn loses_its_rights(c: &Counterparts, tenants: &[(&str, Engine)]) -> Result<()> 
     ensure!(said.contains("is forbidden"), "org1 was told {said}");
     org2.create(Some(&name), &chaincode_body(IMAGE, PACKAGE))?;
     org2.order("POST", &format!("/containers/{name}/start"), &[204])?;
+    Engine::new(ADMIN.parse()?).order("GET", "/readyz", &[200])?;
     org2.order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
     apply(c)?;
     wait::until("the rights are back", PATIENCE, None, || {
