@@ -322,7 +322,7 @@ pub trait Runtime: Send + Sync {
 
     /// Ends a compile's run, if there is one, and deletes all that belongs to it. Whoever called
     /// [`Runtime::compile`] calls this once, when the run is over for him, however it ended. `tenant` is whose it is; `None`
-    /// for one of [`Runtime::unheld`], of which nobody here knows that: it is sought wherever it may be.
+    /// for one of [`Runtime::unheld`], of which nobody here knows that: it is ended where it was found.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it cannot be told what is left: to be called again. [`Error::Refused`].

@@ -1,8 +1,10 @@
 //! Several runtimes as one, where tenants have namespaces of their own: each order goes to the runtime of the tenant
 //! whose it is, and nothing of one is asked of another. `serve` makes one for each namespace and puts them together
-//! here. It knows no cluster, and keeps nothing.
+//! here. It knows no cluster; all it keeps is where it
+//! found what an earlier process left.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +21,8 @@ use crate::names::{CompileKey, ContainerId, ContainerKey, Tenant};
 pub struct Namespaces {
     all: Vec<Arc<dyn Runtime>>,
     of: ByTenant<Arc<dyn Runtime>>,
+    /// Where [`Runtime::unheld`] found what is not discarded yet: that need not be where its tenant is now.
+    left: Mutex<HashMap<CompileKey, Vec<Arc<dyn Runtime>>>>,
 }
 
 impl Namespaces {
@@ -34,11 +38,16 @@ impl Namespaces {
             all.push(runtime);
         }
         let of = ByTenant::new(general, own);
-        Self { all, of }
+        let left = Mutex::default();
+        Self { all, of, left }
     }
 
     fn of(&self, tenant: &Tenant) -> &dyn Runtime {
         &**self.of.of(tenant)
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashMap<CompileKey, Vec<Arc<dyn Runtime>>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,11 +115,15 @@ impl Runtime for Namespaces {
 
     /// Those of all that tell: what one refuses must not keep what others have.
     async fn unheld(&self, grace: Duration) -> Result<Vec<CompileKey>, Error> {
-        let asked = join_all(self.all.iter().map(|it| it.unheld(grace)));
-        let mut keys = Vec::new();
-        for found in asked.await {
+        let asked = self.all.iter().map(|it| it.unheld(grace));
+        let mut left: HashMap<_, Vec<_>> = HashMap::new();
+        for (runtime, found) in self.all.iter().zip(join_all(asked).await) {
             match found {
-                Ok(found) => keys.extend(found),
+                Ok(keys) => {
+                    for key in keys {
+                        left.entry(key).or_default().push(Arc::clone(runtime));
+                    }
+                }
                 Err(error @ Error::Unavailable(_)) => return Err(error),
                 Err(error) => tracing::warn!(
                     %error,
@@ -118,21 +131,25 @@ impl Runtime for Namespaces {
                 ),
             }
         }
+        let keys = left.keys().copied().collect();
+        *self.left() = left;
         Ok(keys)
     }
 
     async fn discard(&self, tenant: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
-        match tenant {
-            Some(owner) => self.of(owner).discard(tenant, key).await,
-            // Where it is found need not be where its tenant is now.
-            None => {
-                let asked = join_all(self.all.iter().map(|it| it.discard(None, key)));
-                // One that is away comes back, and is asked again: it is told before a refusal that stays.
-                let is_away = |it: &Result<(), Error>| matches!(it, Err(Error::Unavailable(_)));
-                let (away, others): (Vec<_>, Vec<_>) = asked.await.into_iter().partition(is_away);
-                away.into_iter().chain(others).collect()
-            }
+        if let Some(owner) = tenant {
+            return self.of(owner).discard(tenant, key).await;
         }
+        let places = self.left().get(key).cloned().unwrap_or_default();
+        let asked = join_all(places.iter().map(|it| it.discard(None, key)));
+        // One that is away comes back, and is asked again: it is told before a refusal that stays.
+        let is_away = |it: &Result<(), Error>| matches!(it, Err(Error::Unavailable(_)));
+        let (away, others): (Vec<_>, Vec<_>) = asked.await.into_iter().partition(is_away);
+        let discarded: Result<(), Error> = away.into_iter().chain(others).collect();
+        if discarded.is_ok() {
+            self.left().remove(key);
+        }
+        discarded
     }
 
     async fn ready(&self) -> Result<(), Error> {
