@@ -13,6 +13,7 @@ use tokio_util::either::Either;
 use super::misfit::{self, Misfit};
 use super::notices::Notices;
 use super::socket::Socket;
+use super::strangers::STRANGERS;
 use super::tls::{ClientIdentity, Examiner, Outcome, Tls};
 use super::{HEAD_TIMEOUT, Remote, Speech};
 
@@ -37,6 +38,24 @@ impl Reception {
         Self {
             speech,
             notices: Notices::default(),
+        }
+    }
+
+    /// A client that said nothing for long had to go for the next one.
+    pub(super) fn tell_of_a_crowd(&self, place: &str) {
+        if let Some(untold) = self.notices.admit() {
+            tracing::warn!(
+                addr = place,
+                untold,
+                "listener: {STRANGERS} clients neither sent a request nor showed a certificate that is accepted; for each that comes now the one that waits longest is closed"
+            );
+        }
+    }
+
+    /// `accept` failed.
+    pub(super) fn tell_of_failure(&self, place: &str, error: &io::Error) {
+        if let Some(untold) = self.notices.admit() {
+            tracing::warn!(addr = place, %error, untold, "listener: no connection can be accepted for now");
         }
     }
 
