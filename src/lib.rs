@@ -47,6 +47,7 @@ pub mod engine_api;
 pub mod grant;
 pub mod image;
 pub mod image_spec;
+pub mod inotify_limit;
 pub mod listener;
 pub mod names;
 pub mod registry;
