@@ -16,6 +16,7 @@ mod conformance_cases;
 mod faults;
 mod life;
 mod output;
+mod overlap;
 mod rootless;
 mod sight;
 mod tenants;
