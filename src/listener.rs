@@ -37,6 +37,7 @@ mod unix;
 use reception::{Admitted, Reception};
 pub use socket::Departure;
 use socket::{Socket, Stream};
+pub use strangers::Crowd;
 use strangers::{Room, Stranger, Strangers};
 use tls::Tls;
 pub use unix::{BoundSocket, SocketError, bind_socket};
@@ -95,6 +96,8 @@ pub struct Speech {
     pub tls: Option<Tls>,
     /// For clients that begin in the other way: what their operator does about it.
     pub advice: &'static str,
+    /// How many may be about to begin.
+    pub crowd: Crowd,
 }
 
 /// The other end of a connection: an extension of each request.
@@ -155,8 +158,9 @@ where
 {
     let door = door.into();
     let place = door.to_string();
-    let reception = Arc::new(Reception::new(speech.into()));
-    let strangers = Arc::new(Strangers::default());
+    let speech = speech.into();
+    let strangers = Arc::new(Strangers::new(speech.crowd));
+    let reception = Arc::new(Reception::new(speech));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -276,7 +280,7 @@ impl From<Option<Arc<rustls::ServerConfig>>> for Speech {
     fn from(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         Self {
             tls: tls.map(Tls::from),
-            advice: "",
+            ..Self::default()
         }
     }
 }

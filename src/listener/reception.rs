@@ -13,7 +13,6 @@ use tokio_util::either::Either;
 use super::misfit::{self, Misfit};
 use super::notices::Notices;
 use super::socket::Socket;
-use super::strangers::STRANGERS;
 use super::tls::{ClientIdentity, Examiner, Outcome, Tls};
 use super::{HEAD_TIMEOUT, Remote, Speech};
 
@@ -47,7 +46,7 @@ impl Reception {
             tracing::warn!(
                 addr = place,
                 untold,
-                "listener: {STRANGERS} clients neither sent a request nor showed a certificate that is accepted; for each that comes now the one that waits longest is closed"
+                "listener: too many clients neither sent a request nor showed a certificate that is accepted; for each that comes now the one that waits longest is closed"
             );
         }
     }

@@ -5,15 +5,38 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Resource, getrlimit};
 use tokio_util::sync::CancellationToken;
 
-/// So many at a time: some times the peers of a network that all connect at once, and a quarter of the descriptors that a process
-/// has where nobody gives it more.
-pub(super) const STRANGERS: usize = 256;
+/// How many clients a listener holds at a time of whom nothing is known yet. By default a quarter of the descriptors that this
+/// process may have when this is asked for, and at most 4,096: there are three listeners, and those who are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowd(usize);
+
+/// The most by default: a handshake under way holds some kilobytes too.
+const MOST: usize = 4096;
+
+impl Default for Crowd {
+    fn default() -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current;
+        let quarter = descriptors.map_or(MOST, |it| usize::try_from(it / 4).unwrap_or(MOST));
+        Self::of(quarter.min(MOST))
+    }
+}
+
+impl Crowd {
+    /// So many, and one at least.
+    pub fn of(clients: usize) -> Self {
+        Self(clients.max(1))
+    }
+}
 
 /// Of one listener.
-#[derive(Debug, Default)]
-pub(super) struct Strangers(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Strangers {
+    most: Crowd,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -34,16 +57,23 @@ pub(super) struct Stranger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     Enough,
-    /// The one that came first has to go: a handshake that means it takes a moment, so that it hardly is one.
+    /// The one that came first had to go: a handshake that means it takes a moment, so that it hardly was one.
     Made,
 }
 
 impl Strangers {
+    pub(super) fn new(most: Crowd) -> Self {
+        Self {
+            most,
+            state: Mutex::default(),
+        }
+    }
+
     /// Takes another one in.
     pub(super) fn take(self: &Arc<Self>) -> (Stranger, Room) {
         let crowded_out = CancellationToken::new();
         let mut state = self.state();
-        let first = match state.waiting.len() < STRANGERS {
+        let first = match state.waiting.len() < self.most.0 {
             true => None,
             false => state.waiting.pop_first(),
         };
@@ -64,7 +94,7 @@ impl Strangers {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,8 +124,8 @@ mod tests {
 
     #[test]
     fn the_first_that_is_still_unknown_goes() {
-        let strangers = Arc::new(Strangers::default());
-        let mut all: Vec<_> = (0..STRANGERS).map(|_| strangers.take()).collect();
+        let strangers = Arc::new(Strangers::new(Crowd::of(9)));
+        let mut all: Vec<_> = (0..9).map(|_| strangers.take()).collect();
         assert!(all.iter().all(|(_, room)| *room == Room::Enough));
         all[0].0.is_known();
         drop(all.remove(1));

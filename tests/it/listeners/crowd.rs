@@ -1,5 +1,6 @@
 //! Clients that connect and say nothing: however many they are, who has something to say is heard.
 
+use peitho::listener::{Crowd, Speech};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -9,10 +10,10 @@ use super::pki::{Authority, Files, TlsClient, VALID, rule};
 use crate::engine_api::client::{Answer, SOON, is_silent};
 use crate::engine_api::world::World;
 
-/// More than a listener holds at a time.
-const CROWD: usize = 300;
+/// More than the listener holds at a time.
+const CROWD: usize = 60;
 /// How many it holds.
-const HELD: usize = 256;
+const HELD: usize = 40;
 
 const PING: &[u8] = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -22,7 +23,7 @@ async fn strangers_do_not_keep_a_known_client_out() {
     let (server, org1) = (Authority::new("servers"), Authority::new("org1-ca"));
     let files = Files::new(&server.server("peitho"));
     let (speech, _) = files.tls(&[(&org1, rule(&["default"], &[]))]);
-    let world = World::speaking(speech).await;
+    let world = World::speaking(held(speech)).await;
     let peer = TlsClient::new(&server, Some(&org1.peer("peer0.org1", VALID)));
     // Of two that come first, one has shown who it is, and says nothing more.
     let mut known = peer.connect(world.connect().await).await.unwrap();
@@ -45,7 +46,7 @@ async fn strangers_do_not_keep_a_known_client_out() {
 #[tokio::test]
 async fn nor_do_those_that_never_end_their_request() {
     let log = Log::begin();
-    let world = World::new().await;
+    let world = World::speaking(held(Speech::default())).await;
     let mut known = world.connect().await;
     known.write_all(PING).await.unwrap();
     hear_pong(&mut known).await;
@@ -66,6 +67,13 @@ async fn nor_do_those_that_never_end_their_request() {
     let last = crowd.last_mut().unwrap();
     last.write_all(b"x\r\n\r\n").await.unwrap();
     hear_pong(last).await;
+}
+
+fn held(speech: Speech) -> Speech {
+    Speech {
+        crowd: Crowd::of(HELD),
+        ..speech
+    }
 }
 
 fn is_told(log: &Log) -> bool {
