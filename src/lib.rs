@@ -49,6 +49,7 @@ pub mod events;
 pub mod grant;
 pub mod image;
 pub mod image_spec;
+pub mod inotify_limit;
 pub mod listener;
 pub mod names;
 pub mod registry;

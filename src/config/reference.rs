@@ -22,8 +22,8 @@ Peitho reads `peitho.yml`: the file named by `--config` or `PEITHO_CONFIG`, else
 4. flags `--set section.key=value`.
 
 In a variable or a flag, text stands for itself; lists and mappings are written as YAML in one line, for example
-`PEITHO_COMPILE__ENV='{GOPROXY: \"off\"}'`, and replace the whole list or mapping. Keys that do not exist are refused
-with the nearest one that does. Variables that Kubernetes makes for a Service called `peitho`, such as
+`PEITHO_COMPILE__ENV='{GOPROXY: \"off\"}'`, and replace the whole list or mapping. A key within another one is set alone by both
+their names: `PEITHO_LISTEN__TLS__KEY_FILE`, `--set listen.tls.keyFile=…`. Keys that do not exist are refused with the nearest one that does. Variables that Kubernetes makes for a Service called `peitho`, such as
 `PEITHO_SERVICE_HOST`, have no double underscore and are left alone.
 
 `peitho config check` says whether a file is good, `peitho config show` prints what is in force (without values that
@@ -60,7 +60,7 @@ pub fn reference() -> String {
         for (key, property) in entries(&definition["properties"]) {
             let default = shown(&defaults[key]);
             let (kind, about) = (kind(property, definitions), text(property, &Value::Null));
-            let variable = variable(section, key);
+            let variable = variable(&[section, key]);
             line(
                 &mut page,
                 &format!("| `{key}` | {kind} | {default} | {about} | `{variable}` |"),

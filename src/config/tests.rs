@@ -61,6 +61,38 @@ fn variables_carry_numbers_lists_and_mappings() {
 }
 
 #[test]
+fn keys_within_a_key_are_set_alone() {
+    let yaml = "listen: {tls: {certificateFile: /file.crt, keyFile: /file.key}}";
+    let env = [
+        ("PEITHO_LISTEN__TLS__KEY_FILE", "/env.key"),
+        ("PEITHO_DOCKER__TLS__CA", "/env.ca"),
+        (
+            "PEITHO_DOCKER__TLS",
+            "{cert: /env.crt, key: /env.key, ca: /no}",
+        ),
+    ];
+    let tls = load(yaml, &env[..1], &["listen.tls.certificateFile=/flag.crt"]);
+    let tls = tls.unwrap().listen.tls;
+    assert_eq!(
+        tls.certificate_file.as_deref(),
+        Some(Path::new("/flag.crt"))
+    );
+    assert_eq!(tls.key_file.as_deref(), Some(Path::new("/env.key")));
+    // The order of variables is nobody's choice: what is said of a part holds.
+    for env in [[env[1], env[2]], [env[2], env[1]]] {
+        let yaml = "docker: {endpoint: 'tcp://engine:2376'}";
+        let tls = load(yaml, &env, &[]).unwrap().docker.tls;
+        assert_eq!(tls.ca.as_deref(), Some(Path::new("/env.ca")));
+        assert_eq!(tls.cert.as_deref(), Some(Path::new("/env.crt")));
+    }
+    let wrong = load("", &[], &["listen.tls.certificate=/x"]).unwrap_err();
+    assert!(
+        wrong.contains("did you mean listen.tls.certificateFile?"),
+        "{wrong}"
+    );
+}
+
+#[test]
 fn integers_are_quantities() {
     let config = load("compile: {limits: {cpu: 4, memory: 8Gi}}", &[], &[]).unwrap();
     assert_eq!(config.compile.limits["cpu"], "4");

@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["image_spec", "grant"],
     &["store", "archive"],
     &["telemetry", "listener", "single_flight", "events"],
-    &["config"],
+    &["config", "inotify_limit"],
     &["names"],
 ];
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use peitho::config::ByTenant;
 use peitho::grant::Grants;
-use peitho::names::InstanceName;
+use peitho::names::{ContainerKey, HostName, InstanceName};
 use peitho::registry::{self, Registries};
 use peitho::runtime::oci::{Oci, Settings};
 use peitho::runtime::{Runtime, Surroundings};
@@ -42,6 +42,16 @@ impl Machine {
         };
         machine.anew().await;
         machine
+    }
+
+    /// Whether the supervisor of a chaincode has begun.
+    pub(crate) fn has_shim(&self, key: &ContainerKey) -> bool {
+        let name = HostName::chaincode(&InstanceName::default(), key);
+        let container = self.directory.path().join("oci/containers");
+        container
+            .join(name.as_str())
+            .join("launch/shim.lock")
+            .exists()
     }
 
     async fn opened(&self) -> Arc<Oci> {

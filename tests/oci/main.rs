@@ -17,6 +17,7 @@ mod events;
 mod faults;
 mod life;
 mod output;
+mod overlap;
 mod rootless;
 mod sight;
 mod tenants;

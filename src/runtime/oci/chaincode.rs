@@ -217,7 +217,8 @@ impl Oci {
 
     pub(super) async fn end_launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         let (name, _) = self.existing(key)?;
-        if !self.is_running(&name) {
+        // As Docker: a start that is under way, which may be without anybody who waits for it, has its end first.
+        if self.host.settled(&name).await != Some(host::State::Running) {
             return Ok(Outcome::Already);
         }
         // As a pod has it: a second to end by itself.

@@ -173,6 +173,14 @@ impl Host {
         Some(self.launches.get(id)?.state())
     }
 
+    /// The same once a start that is under way is over, if there is one.
+    pub async fn settled(&self, id: &Id) -> Option<State> {
+        let mut seen = self.launches.get(id)?.seen();
+        // It fails with the launch, which is forgotten then.
+        let _ = seen.wait_for(|seen| !seen.beginning).await;
+        self.state(id)
+    }
+
     /// Waits for the end of container `id`, for its whole life if need be. `None` when there is none such, or it was removed
     /// before anybody knew how it ended.
     pub async fn ended(&self, id: &Id) -> Option<Ending> {

@@ -50,8 +50,8 @@ pub(super) struct Seen {
     pub(super) clean: bool,
     /// Somebody looks after it.
     settling: bool,
-    /// Its shim was started just now and may not have its lock yet.
-    beginning: bool,
+    /// It is being started: its shim may not even have its lock yet.
+    pub(super) beginning: bool,
 }
 
 impl Progress for Seen {
@@ -100,13 +100,24 @@ impl Drop for Turn<'_> {
 }
 
 impl Launch {
-    /// One of which nothing was seen yet.
-    pub(super) fn new(id: &Id, place: Place) -> Self {
+    /// One that is about to be started.
+    pub(super) fn beginning(id: &Id, place: Place) -> Self {
+        Self::of(id, place, |seen| seen.beginning = true)
+    }
+
+    /// One of an earlier process, whose start is long over.
+    pub(super) fn adopted(id: &Id, place: Place) -> Self {
+        Self::of(id, place, |seen| seen.started = true)
+    }
+
+    fn of(id: &Id, place: Place, known: impl FnOnce(&mut Seen)) -> Self {
+        let mut seen = Seen::default();
+        known(&mut seen);
         Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             id: id.clone(),
             place,
-            seen: watch::Sender::default(),
+            seen: watch::Sender::new(seen),
         }
     }
 
@@ -146,11 +157,6 @@ impl Launch {
             .send_modify(|seen| seen.output = seen.output.wrapping_add(1));
     }
 
-    /// One of an earlier process, whose start is long over.
-    pub(super) fn adopt(&self) {
-        self.seen.send_modify(|seen| seen.started = true);
-    }
-
     /// Whether `condition` holds within `limit`.
     pub(super) async fn wait_for(&self, limit: Duration, condition: fn(&Seen) -> bool) -> bool {
         let mut seen = self.seen();
@@ -164,7 +170,6 @@ impl Launch {
         program: &Path,
         tasks: &TaskTracker,
     ) -> Result<Vec<Limitation>, StartError> {
-        self.seen.send_modify(|seen| seen.beginning = true);
         let started = self.begin(program, tasks).await;
         self.seen.send_modify(|seen| seen.beginning = false);
         started
@@ -192,7 +197,7 @@ impl Launch {
         }
         match serde_json::from_slice(&line) {
             Ok(Verdict::Running { limitations }) => {
-                self.adopt();
+                self.seen.send_modify(|seen| seen.started = true);
                 // It is a child of this process for as long as both live.
                 tasks.spawn(async move { child.wait().await });
                 Ok(limitations)
