@@ -1,6 +1,6 @@
 //! Several runtimes as one, where tenants have namespaces of their own: each order goes to the runtime of the tenant
 //! whose it is, and nothing of one is asked of another. `serve` makes one for each namespace and puts them together
-//! here. It knows no cluster; all it keeps is where it found what an earlier process left.
+//! here. It knows no cluster; all that it keeps is where it found what an earlier process left.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
