@@ -19,7 +19,8 @@ pub(super) async fn listed(subject: &dyn Subject) {
         .launched(&*runtime)
         .await;
     soon(runtime.wait_running(running.key())).await.unwrap();
-    let ended = Order::script(subject, "exit 5")
+    // dockerd notes a start when the process runs already: one that ends at once has ended before.
+    let ended = Order::script(subject, "sleep 1; exit 5")
         .await
         .launched(&*runtime)
         .await;
