@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::filters::Filters;
-use super::logs::time;
+use super::logs::moment;
 use super::types::Params;
 use crate::container::Containers;
 use crate::events::{Action, Dated, Extent, Heard, Kind};
@@ -60,8 +60,8 @@ pub(super) async fn events(
     Params(query): Params<EventsQuery>,
 ) -> Result<Response, ApiError> {
     let extent = Extent {
-        since: time("since", &query.since)?,
-        until: time("until", &query.until)?,
+        since: moment("since", &query.since)?,
+        until: moment("until", &query.until)?,
     };
     if let (Some(since), Some(until)) = (extent.since, extent.until)
         && until < since
