@@ -22,6 +22,7 @@ use crate::{archive, image};
 mod builder;
 mod chaincode;
 mod ending;
+mod followed;
 mod happened;
 mod launches;
 mod look;
@@ -31,7 +32,8 @@ mod reading;
 mod shown;
 
 use builder::{Builder, Builders};
-use launches::{Launches, end_told};
+use followed::end_told;
+use launches::Launches;
 pub use output::Output;
 pub use policy::Policy;
 pub use reading::{Reading, Stamps};
@@ -407,11 +409,11 @@ impl Containers {
                         Ok(Waiting::Running)
                     }
                     runtime::State::Exited(exit) => {
-                        end_told(followed).await;
+                        end_told(followed.as_ref()).await;
                         Ok(Waiting::Over(exit))
                     }
                     runtime::State::NeverStarted(reason) => {
-                        end_told(followed).await;
+                        end_told(followed.as_ref()).await;
                         Err(Error::NeverStarted(reason))
                     }
                     _ => self.end_of(&key).await.map(Waiting::Over),
