@@ -368,7 +368,12 @@ impl Containers {
         let outcome = builder.start(&self.0.compiles).await?;
         if outcome == Outcome::Done {
             let shown = Shown::of_builder(tenant, id, builder);
-            self.tell(tenant, &shown, Action::Start);
+            // It may have been removed while it was started: then that was told.
+            builder.in_order(|is_over| {
+                if !*is_over {
+                    self.tell(tenant, &shown, Action::Start);
+                }
+            });
             let (events, tenant) = (self.events().clone(), tenant.clone());
             let builder = Arc::clone(builder);
             self.0.launches.attend(async move {

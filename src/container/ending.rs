@@ -79,14 +79,16 @@ impl Containers {
     async fn end(&self, tenant: &Tenant, found: Found) -> Result<(Outcome, Option<Shown>), Error> {
         let key = match found {
             Found::Builder(id, builder) => {
-                let outcome = builder.stop();
-                let shown = (outcome == Outcome::Done).then(|| {
-                    let shown = Shown::of_builder(tenant, id, &builder);
-                    self.tell(tenant, &shown, Action::Kill);
-                    self.tell_end_of_builder(tenant, id, &builder);
-                    shown
-                });
-                return Ok((outcome, shown));
+                return Ok(builder.in_order(|told| {
+                    let outcome = builder.stop();
+                    let shown = (outcome == Outcome::Done).then(|| {
+                        let shown = Shown::of_builder(tenant, id, &builder);
+                        self.tell(tenant, &shown, Action::Kill);
+                        builder.tell_end_once(told, self.events(), tenant, id);
+                        shown
+                    });
+                    (outcome, shown)
+                }));
             }
             Found::Chaincode(key) => key,
         };
@@ -101,6 +103,14 @@ impl Containers {
             return Ok((outcome, None));
         }
         end_told(followed.as_ref()).await;
+        if shown.is_some() {
+            return Ok((outcome, shown));
+        }
+        // Nobody followed it: another process started it, or an order whose client went.
+        let shown = self.seen(&key).await;
+        if let Some(shown) = &shown {
+            self.tell(tenant, shown, Action::Kill);
+        }
         Ok((outcome, shown))
     }
 

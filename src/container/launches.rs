@@ -42,8 +42,8 @@ const OVER_KEPT: usize = 1024;
 /// So many launches of an earlier process are looked for at once: as many as a runtime reads for a list.
 const AT_ONCE: usize = 8;
 
-/// How long a start that was refused is held for those who look on.
-const REFUSAL: Duration = Duration::from_secs(2);
+/// How long an order is held to look at its container for those alone who look on.
+const LOOK: Duration = Duration::from_secs(2);
 
 impl Launches {
     pub(super) fn new(events: Events) -> Self {
@@ -232,8 +232,7 @@ impl Containers {
                     error,
                     runtime::Error::NeverStarted(_) | runtime::Error::Refused(_)
                 ) {
-                    // The peer is not to wait for those who look on.
-                    let _ = timeout(REFUSAL, self.tell_refusal(key)).await;
+                    self.tell_refusal(key).await;
                 }
                 Err(Error::from_runtime(error))
             }
@@ -241,11 +240,17 @@ impl Containers {
     }
 
     async fn tell_refusal(&self, key: &ContainerKey) {
-        if let Ok(Some(found)) = self.0.runtime.find(key).await
-            && matches!(found.state, State::NeverStarted(_))
+        if let Some(shown) = self.seen(key).await
+            && matches!(shown.state, State::NeverStarted(_))
         {
-            tell_end(&self.0.launches.known.events, key, &Shown::from(found));
+            tell_end(&self.0.launches.known.events, key, &shown);
         }
+    }
+
+    /// What there is to see of a container, for those who look on: the peer is not to wait for them.
+    pub(super) async fn seen(&self, key: &ContainerKey) -> Option<Shown> {
+        let found = timeout(LOOK, self.0.runtime.find(key)).await;
+        found.ok()?.ok()?.map(Shown::from)
     }
 
     /// Has the launch of `key`, which goes on, followed where it is not yet: another process may have started it, or an order

@@ -141,6 +141,14 @@ impl Kubernetes {
         let records = futures::stream::iter(keys.collect::<Vec<_>>())
             .map(|key| async move { self.record(&key).await })
             .buffer_unordered(AT_ONCE)
+            .filter_map(async |read| match read {
+                // One that cannot be read is not to hide the others.
+                Err(Error::Refused(reason)) => {
+                    tracing::warn!(%tenant, reason, "a container is left out of the list");
+                    None
+                }
+                read => Some(read),
+            })
             .try_collect::<Vec<_>>();
         let records = records.await?.into_iter().flatten();
         Ok(records.map(|record| self.found(record)).collect())
