@@ -22,6 +22,7 @@ use crate::{archive, image};
 mod builder;
 mod chaincode;
 mod ending;
+mod followed;
 mod happened;
 mod launches;
 mod look;
@@ -31,7 +32,8 @@ mod reading;
 mod shown;
 
 use builder::{Builder, Builders};
-use launches::{Launches, end_told};
+use followed::end_told;
+use launches::Launches;
 pub use output::Output;
 pub use policy::Policy;
 pub use reading::{Reading, Stamps};
@@ -366,7 +368,12 @@ impl Containers {
         let outcome = builder.start(&self.0.compiles).await?;
         if outcome == Outcome::Done {
             let shown = Shown::of_builder(tenant, id, builder);
-            self.tell(tenant, &shown, Action::Start);
+            // It may have been removed while it was started: then that was told.
+            builder.in_order(|is_over| {
+                if !*is_over {
+                    self.tell(tenant, &shown, Action::Start);
+                }
+            });
             let (events, tenant) = (self.events().clone(), tenant.clone());
             let builder = Arc::clone(builder);
             self.0.launches.attend(async move {
@@ -407,11 +414,11 @@ impl Containers {
                         Ok(Waiting::Running)
                     }
                     runtime::State::Exited(exit) => {
-                        end_told(followed).await;
+                        end_told(followed.as_ref()).await;
                         Ok(Waiting::Over(exit))
                     }
                     runtime::State::NeverStarted(reason) => {
-                        end_told(followed).await;
+                        end_told(followed.as_ref()).await;
                         Err(Error::NeverStarted(reason))
                     }
                     _ => self.end_of(&key).await.map(Waiting::Over),

@@ -146,7 +146,13 @@ impl Events {
         match Duration::try_from(left) {
             Ok(left) if !left.is_zero() => {
                 let over = Box::pin(tokio::time::sleep(left));
-                past.chain(heard(live).take_until(over)).boxed()
+                // What is told at that moment may be there before the sleep is over.
+                let in_time = move |heard: &Heard| {
+                    let late = matches!(heard, Heard::Event(dated) if dated.at > until);
+                    std::future::ready(!late)
+                };
+                let live = heard(live).take_until(over).take_while(in_time);
+                past.chain(live).boxed()
             }
             _ => past.boxed(),
         }

@@ -29,7 +29,7 @@ mod surroundings;
 
 pub use found::{Found, Life, Place};
 pub use instance::InstanceMaterial;
-pub use launch::{Launch, LaunchMark};
+pub use launch::{Launch, LaunchMark, Started};
 pub use lines::{Extent, Line, LineQuery, LineStream};
 pub use namespaces::Namespaces;
 pub use surroundings::{BundleError, Surroundings};
@@ -253,12 +253,12 @@ pub trait Runtime: Send + Sync {
     async fn put_files(&self, key: &ContainerKey, files: Vec<UploadedFile>) -> Result<(), Error>;
 
     /// Starts the container: returns when whoever runs it accepted it. Anything of an earlier launch under the
-    /// same key is gone first: never two processes of one chaincode.
+    /// same key is gone first: never two processes of one chaincode. Gives the launch to whoever follows it.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`], or [`Error::NeverStarted`] where that is known at once, with the
     /// words of whoever should run it.
-    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error>;
+    async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error>;
 
     /// Waits until the container runs or is over, whichever is first.
     ///
@@ -272,8 +272,8 @@ pub trait Runtime: Send + Sync {
     /// [`Error::NeverStarted`] when it will not run: what was made for it is deleted before.
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error>;
 
-    /// Follows the launch that there is now, whoever waits for it besides: what comes after this returns is heard, also when
-    /// the container is removed. `None` where nothing was launched, or nothing of the launch is left to follow. Whoever hears a
+    /// Follows the launch that there is now, which [`Runtime::start`] did not give: one of another process, or one whose order
+    /// was dropped. What comes after this returns is heard, also when the container is removed. `None` where nothing was launched, or nothing of the launch is left to follow. Whoever hears a
     /// launch that will not run to its end has given it up, as with [`Runtime::wait_exit`].
     ///
     /// # Errors
@@ -287,11 +287,11 @@ pub trait Runtime: Send + Sync {
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error>;
 
     /// Ends the process and deletes all that belongs to the container; returns when it is gone, so that the
-    /// name is free.
+    /// name is free. Gives what there was to see of it before, as far as that is known without asking for it.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    async fn remove(&self, key: &ContainerKey) -> Result<(), Error>;
+    async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, Error>;
 
     /// The output of the container's process, from its beginning, until it ends. Waits for the start.
     async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error>;

@@ -2,7 +2,6 @@
 //! PUT, one compile, output by archive GET.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -52,7 +51,7 @@ pub(super) struct Builder {
     /// Changes with every step; `wait` may come before `start`.
     steps: watch::Sender<()>,
     /// Whether those who look on were told that it is over.
-    told: AtomicBool,
+    told: Mutex<bool>,
 }
 
 /// The `wait`s of a builder.
@@ -125,7 +124,7 @@ pub(super) async fn order(
         attached: watch::Sender::new(0),
         waits: Mutex::default(),
         steps: watch::Sender::new(()),
-        told: AtomicBool::new(false),
+        told: Mutex::new(false),
     })
 }
 
@@ -264,14 +263,30 @@ impl Builder {
         }
     }
 
+    /// Has `tell` tell something of it, while nobody else does; it is given whether the end was told.
+    pub(super) fn in_order<T>(&self, tell: impl FnOnce(&mut bool) -> T) -> T {
+        tell(&mut locked(&self.told))
+    }
+
     /// Tells those who look on that it is over, once; nothing where it was not started, or goes on.
     pub(super) fn tell_end(&self, events: &Events, tenant: &Tenant, id: ContainerId) {
+        self.in_order(|told| self.tell_end_once(told, events, tenant, id));
+    }
+
+    /// The same, where [`in_order`](Self::in_order) holds back what others tell.
+    pub(super) fn tell_end_once(
+        &self,
+        told: &mut bool,
+        events: &Events,
+        tenant: &Tenant,
+        id: ContainerId,
+    ) {
         let shown = Shown::of_builder(tenant, id, self);
         let is_over = matches!(
             shown.state,
             runtime::State::Exited(_) | runtime::State::NeverStarted(_)
         );
-        if is_over && shown.life.started.is_some() && !self.told.swap(true, Ordering::Relaxed) {
+        if is_over && shown.life.started.is_some() && !std::mem::replace(told, true) {
             events.tell(tenant, super::happened::event(&shown, Action::Die));
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::builder::Builder;
-use super::launches::end_told;
+use super::followed::{Followed, end_told};
 use super::{Containers, Error, Found, Shown};
 use crate::events::Action;
 use crate::names::{ContainerId, ContainerKey, ContainerRef, Tenant};
@@ -26,13 +26,13 @@ impl Containers {
         }
     }
 
-    /// The end of a chaincode, which everybody was told by then who looks on.
+    /// The end of a chaincode, which everybody was told by then who looks on, if that does not take long.
     pub(super) async fn end_of(&self, key: &ContainerKey) -> Result<Exit, Error> {
         // Before it is asked: a launch that comes later may go on for long.
         let followed = self.0.launches.get(key);
         let end = self.0.runtime.wait_exit(key).await;
         if matches!(end, Ok(_) | Err(runtime::Error::NeverStarted(_))) {
-            end_told(followed).await;
+            end_told(followed.as_ref()).await;
         }
         end.map_err(Error::from_runtime)
     }
@@ -79,29 +79,39 @@ impl Containers {
     async fn end(&self, tenant: &Tenant, found: Found) -> Result<(Outcome, Option<Shown>), Error> {
         let key = match found {
             Found::Builder(id, builder) => {
-                let outcome = builder.stop();
-                let shown = (outcome == Outcome::Done).then(|| {
-                    let shown = Shown::of_builder(tenant, id, &builder);
-                    self.tell(tenant, &shown, Action::Kill);
-                    self.tell_end_of_builder(tenant, id, &builder);
-                    shown
-                });
-                return Ok((outcome, shown));
+                return Ok(builder.in_order(|told| {
+                    let outcome = builder.stop();
+                    let shown = (outcome == Outcome::Done).then(|| {
+                        let shown = Shown::of_builder(tenant, id, &builder);
+                        self.tell(tenant, &shown, Action::Kill);
+                        builder.tell_end_once(told, self.events(), tenant, id);
+                        shown
+                    });
+                    (outcome, shown)
+                }));
             }
             Found::Chaincode(key) => key,
         };
         let followed = self.0.launches.get(&key);
-        let shown = match followed {
-            Some(_) => self.shown(&key).await,
-            None => None,
-        };
+        let shown = followed.as_ref().map(Followed::shown);
         if let Some(shown) = &shown {
             self.tell(tenant, shown, Action::Kill);
         }
         let outcome = self.0.runtime.stop(&key).await;
         let outcome = outcome.map_err(Error::from_runtime)?;
-        end_told(followed.filter(|_| outcome == Outcome::Done)).await;
-        Ok((outcome, shown.filter(|_| outcome == Outcome::Done)))
+        if outcome == Outcome::Already {
+            return Ok((outcome, None));
+        }
+        end_told(followed.as_ref()).await;
+        if shown.is_some() {
+            return Ok((outcome, shown));
+        }
+        // Nobody followed it: another process started it, or an order whose client went.
+        let shown = self.seen(&key).await;
+        if let Some(shown) = &shown {
+            self.tell(tenant, shown, Action::Kill);
+        }
+        Ok((outcome, shown))
     }
 
     /// Removes the container, running or not: the name is free when this returns (protocol rule 18).
@@ -117,12 +127,13 @@ impl Containers {
             }
             Found::Chaincode(key) => key,
         };
-        let (followed, shown) = (self.0.launches.get(&key), self.shown(&key).await);
+        let followed = self.0.launches.get(&key);
         let removed = self.0.runtime.remove(&key).await;
-        removed.map_err(Error::from_runtime)?;
-        end_told(followed).await;
+        let found = removed.map_err(Error::from_runtime)?;
+        end_told(followed.as_ref()).await;
         self.0.launches.forget(&key);
-        if let Some(shown) = shown {
+        let known = || followed.as_ref().map(Followed::shown);
+        if let Some(shown) = found.map(Shown::from).or_else(known) {
             self.tell(tenant, &shown, Action::Destroy);
         }
         Ok(())

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::filters::Filters;
-use super::logs::time;
+use super::logs::moment;
 use super::types::Params;
 use crate::container::Containers;
 use crate::events::{Action, Dated, Extent, Heard, Kind};
@@ -60,8 +60,8 @@ pub(super) async fn events(
     Params(query): Params<EventsQuery>,
 ) -> Result<Response, ApiError> {
     let extent = Extent {
-        since: time("since", &query.since)?,
-        until: time("until", &query.until)?,
+        since: moment("since", &query.since)?,
+        until: moment("until", &query.until)?,
     };
     if let (Some(since), Some(until)) = (extent.since, extent.until)
         && until < since
@@ -96,7 +96,7 @@ fn fits(Dated { event, .. }: &Dated, filters: &Filters) -> bool {
         Kind::Container => attribute("image"),
         Kind::Image => attribute("name"),
     };
-    let repository = image.rsplit_once(':').map_or(image, |(name, _)| name);
+    let repository = repository(image);
     let begins = |filter: &str| {
         filters.any(filter, |wanted| {
             event.id.starts_with(wanted) || attribute("name").starts_with(wanted)
@@ -114,6 +114,14 @@ fn fits(Dated { event, .. }: &Dated, filters: &Filters) -> bool {
             .iter()
             .filter(|name| !known.contains(name))
             .all(|name| begins(name))
+}
+
+/// An image's name without tag and digest.
+fn repository(image: &str) -> &str {
+    let image = image.split_once('@').map_or(image, |(name, _)| name);
+    // A port is before a slash.
+    let tagged = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+    tagged.map_or(image, |(name, _)| name)
 }
 
 /// An event in Docker's JSON, with the fields of old.
@@ -178,5 +186,18 @@ fn action(action: Action) -> &'static str {
         Action::Destroy => "destroy",
         Action::Tag => "tag",
         Action::Untag => "untag",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repository;
+
+    #[test]
+    fn a_repository_has_neither_tag_nor_digest() {
+        for image in ["r:5000/a/b", "r:5000/a/b:2.5", "r:5000/a/b@sha256:ab"] {
+            assert_eq!(repository(image), "r:5000/a/b", "{image}");
+        }
+        assert_eq!(repository("b:2.5@sha256:ab"), "b");
     }
 }

@@ -71,9 +71,15 @@ impl TryFrom<LogsQuery> for Reading {
     }
 }
 
-/// Seconds since the Unix epoch with up to nine digits behind a point; empty and 0 are none. The `docker` command makes these of
-/// what people write.
-pub(super) fn time(name: &str, text: &str) -> Result<Option<Timestamp>, ApiError> {
+/// As [`moment`], where 0 is none too: so Docker reads the times of logs.
+fn time(name: &str, text: &str) -> Result<Option<Timestamp>, ApiError> {
+    let read = moment(name, text)?;
+    Ok(read.filter(|time| *time != Timestamp::UNIX_EPOCH))
+}
+
+/// Seconds since the Unix epoch with up to nine digits behind a point; empty is none. The `docker` command makes these of what
+/// people write.
+pub(super) fn moment(name: &str, text: &str) -> Result<Option<Timestamp>, ApiError> {
     let wrong = || {
         let text: String = text.chars().take(200).collect();
         ApiError::bad_request(format!(
@@ -81,7 +87,7 @@ pub(super) fn time(name: &str, text: &str) -> Result<Option<Timestamp>, ApiError
         ))
     };
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if seconds.is_empty() || (seconds == "0" && fraction.trim_matches('0').is_empty()) {
+    if text.is_empty() {
         return Ok(None);
     }
     if fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -138,6 +144,10 @@ mod tests {
         for none in ["", "0", "0.000000000"] {
             assert_eq!(read(none), None, "{none}");
         }
+        // Of events 0 is a time as any other.
+        let epoch = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(moment("until", "0").unwrap(), epoch);
+        assert_eq!(moment("until", "").unwrap(), None);
         for wrong in ["x", "1.x", "1.0000000001", "2026-01-01", "99999999999999"] {
             assert!(time("since", wrong).is_err(), "{wrong}");
         }

@@ -20,7 +20,11 @@ fn id(heard: &Heard) -> String {
 
 /// All that can be had without waiting.
 fn ready(stream: &mut BoxStream<'static, Heard>) -> Vec<String> {
-    let next = || stream.next().now_or_never().flatten();
+    // Without the bound that tokio sets to what one task does at once: 128 of these.
+    let next = || {
+        let next = tokio::task::unconstrained(stream.next());
+        next.now_or_never().flatten()
+    };
     std::iter::from_fn(next).map(|it| id(&it)).collect()
 }
 

@@ -38,7 +38,7 @@ use super::orders::Orders;
 use super::surroundings::Surroundings;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, State, UploadedFile,
+    Outcome, Runtime, Started, State, UploadedFile,
 };
 use crate::config::{self, ByTenant, Quantities};
 use crate::grant::Grants;
@@ -217,9 +217,9 @@ impl Runtime for Docker {
         self.0.put_files(key, files).await
     }
 
-    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+    async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error> {
         let _turn = self.0.containers.turn(key).await;
-        self.0.start(key).await
+        Arc::clone(&self.0).start(key).await
     }
 
     async fn wait_running(&self, key: &ContainerKey) -> Result<State, Error> {
@@ -239,7 +239,7 @@ impl Runtime for Docker {
         self.0.stop(key).await
     }
 
-    async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
+    async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
         let _turn = self.0.containers.turn(key).await;
         self.0.remove(key).await
     }

@@ -46,7 +46,7 @@ use self::watch::Watch;
 use super::orders::Orders;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, State, Surroundings, UploadedFile,
+    Outcome, Runtime, Started, State, Surroundings, UploadedFile,
 };
 use crate::config::{ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
@@ -218,10 +218,10 @@ impl Runtime for Kubernetes {
         self.add_files(key, &files).await
     }
 
-    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+    async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error> {
         self.listed().await?;
         let _turn = self.containers.turn(key).await;
-        self.launch(key).await
+        Arc::clone(&self).launch(key).await
     }
 
     async fn wait_running(&self, key: &ContainerKey) -> Result<State, Error> {
@@ -245,7 +245,7 @@ impl Runtime for Kubernetes {
         self.end_launch(key).await
     }
 
-    async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
+    async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
         self.listed().await?;
         let _turn = self.containers.turn(key).await;
         self.remove_container(key).await

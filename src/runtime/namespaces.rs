@@ -11,7 +11,7 @@ use futures::future::join_all;
 
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, State, UploadedFile,
+    Outcome, Runtime, Started, State, UploadedFile,
 };
 use crate::config::ByTenant;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Tenant};
@@ -76,8 +76,8 @@ impl Runtime for Namespaces {
         self.of(&key.tenant).put_files(key, files).await
     }
 
-    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
-        self.of(&key.tenant).start(key).await
+    async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error> {
+        Arc::clone(self.of.of(&key.tenant)).start(key).await
     }
 
     async fn wait_running(&self, key: &ContainerKey) -> Result<State, Error> {
@@ -96,7 +96,7 @@ impl Runtime for Namespaces {
         self.of(&key.tenant).stop(key).await
     }
 
-    async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
+    async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
         self.of(&key.tenant).remove(key).await
     }
 

@@ -26,7 +26,7 @@ use self::rootfs::{Rootfs, RootfsError};
 use super::orders::Orders;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, State, Surroundings, UploadedFile,
+    Outcome, Runtime, Started, State, Surroundings, UploadedFile,
 };
 use crate::config::{ByTenant, Quantities};
 use crate::grant::Grants;
@@ -208,9 +208,9 @@ impl Runtime for Oci {
         self.add_files(key, files).await
     }
 
-    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+    async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error> {
         let _turn = self.containers.turn(key).await;
-        self.launch(key).await
+        Arc::clone(&self).launch(key).await
     }
 
     async fn wait_running(&self, key: &ContainerKey) -> Result<State, Error> {
@@ -230,7 +230,7 @@ impl Runtime for Oci {
         self.end_launch(key).await
     }
 
-    async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
+    async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
         let _turn = self.containers.turn(key).await;
         self.remove_container(key).await
     }

@@ -81,6 +81,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("a launch is followed through its removal", |s| {
         Box::pin(course::through_its_removal(s))
     }),
+    (
+        "the end of what is removed right after its start is heard",
+        |s| Box::pin(course::removed_at_once(s)),
+    ),
     ("a launch of an earlier process is followed", |s| {
         Box::pin(course::of_an_earlier_process(s))
     }),

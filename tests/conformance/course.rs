@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use peitho::runtime::{Error, Exit, Found, Launch, Runtime, State};
+use peitho::runtime::{Error, Exit, Found, Launch, Outcome, Runtime, State};
 
 use super::life::{FOREVER, ready};
 use super::subject::{Order, Subject, soon};
@@ -38,7 +38,7 @@ pub(super) async fn to_its_end(subject: &dyn Subject) {
     assert!(none.is_none(), "nothing was launched");
 
     // Nobody waits for it.
-    let order = order.started(&*runtime).await;
+    let order = order.started(&runtime).await;
     let mut first = follow(&runtime, &order).await;
     assert_eq!(follow(&runtime, &order).await.mark, first.mark);
     let found = end(&mut first).await;
@@ -46,7 +46,7 @@ pub(super) async fn to_its_end(subject: &dyn Subject) {
     assert_eq!(found.spec, order.spec);
 
     // Another launch is another one, and who waits for it changes nothing.
-    let order = order.started(&*runtime).await;
+    let order = order.started(&runtime).await;
     let mut second = follow(&runtime, &order).await;
     assert_ne!(second.mark, first.mark);
     assert_eq!(order.exit(&*runtime).await, 4);
@@ -61,7 +61,7 @@ pub(super) async fn through_its_removal(subject: &dyn Subject) {
     let runtime = subject.runtime();
     let order = Order::script(subject, "sleep 1000")
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     let mut launch = follow(&runtime, &order).await;
     let found = next(&mut launch).await.unwrap();
@@ -73,11 +73,32 @@ pub(super) async fn through_its_removal(subject: &dyn Subject) {
     assert_eq!(code, 137);
 }
 
+/// Nobody asks for the launch: the start gives it.
+pub(super) async fn removed_at_once(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let order = Order::script(subject, "sleep 1000").await;
+    runtime.create(&order.spec).await.unwrap();
+    let started = soon(Arc::clone(&runtime).start(order.key())).await.unwrap();
+    let mut launch = started.launch;
+    assert_eq!(launch.begun.spec, order.spec);
+    // Who asks for it is given the same one, and so is who starts it again.
+    assert_eq!(follow(&runtime, &order).await.mark, launch.mark);
+    let again = soon(Arc::clone(&runtime).start(order.key())).await.unwrap();
+    assert_eq!(again.outcome, Outcome::Already);
+    assert_eq!(again.launch.mark, launch.mark);
+    order.removed(&*runtime).await;
+    // A pod may have been removed before its process ran.
+    match end(&mut launch).await.state {
+        State::Exited(Exit { code }) => assert_eq!(code, 137),
+        state => assert!(matches!(state, State::NeverStarted(_)), "{state:?}"),
+    }
+}
+
 pub(super) async fn of_an_earlier_process(subject: &dyn Subject) {
     let first = subject.anew().await;
     let order = Order::script(subject, &format!("echo ready; {FOREVER}"))
         .await
-        .launched(&*first)
+        .launched(&first)
         .await;
     ready(&*first, &order).await;
     drop(first);

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use peitho::names::{ContainerId, ContainerKey};
 use peitho::runtime::{Error, Exit, Outcome, Runtime, State};
 
-use super::subject::{Order, Subject, soon};
+use super::subject::{Order, Subject, soon, start};
 
 /// Ends when it is told to, with the code that shells have for that, and at once: it has a second.
 pub(super) const FOREVER: &str = "trap 'exit 143' TERM; sleep 1000 & wait";
@@ -23,12 +23,12 @@ pub(super) async fn from_create_to_remove(subject: &dyn Subject) {
     let other = ContainerId::random();
     assert_eq!(runtime.find_id(&key.tenant, &other).await.unwrap(), None);
 
-    assert_eq!(soon(runtime.start(key)).await.unwrap(), Outcome::Done);
+    assert_eq!(soon(start(&runtime, key)).await.unwrap(), Outcome::Done);
     assert_eq!(
         soon(runtime.wait_running(key)).await.unwrap(),
         State::Running
     );
-    assert_eq!(soon(runtime.start(key)).await.unwrap(), Outcome::Already);
+    assert_eq!(soon(start(&runtime, key)).await.unwrap(), Outcome::Already);
     let found = runtime.find(key).await.unwrap().unwrap();
     assert_eq!(
         (found.state, found.spec),
@@ -53,7 +53,7 @@ pub(super) async fn exit_codes(subject: &dyn Subject) {
         let script = format!("exit {code}");
         let order = Order::script(subject, &script)
             .await
-            .launched(&*runtime)
+            .launched(&runtime)
             .await;
         assert_eq!(order.exit(&*runtime).await, code);
         assert_eq!(order.exit(&*runtime).await, code, "told again");
@@ -64,7 +64,7 @@ pub(super) async fn exit_codes(subject: &dyn Subject) {
     // A shell that is process 1 of its namespace cannot kill itself.
     let order = Order::script(subject, "sh -c 'kill -9 $$'; exit $?")
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     assert_eq!(order.exit(&*runtime).await, 137);
     order.removed(&*runtime).await;
@@ -78,7 +78,7 @@ pub(super) async fn of_two_tenants(subject: &dyn Subject) {
         tenant: "other-org".parse().unwrap(),
         name: one.key().name.clone(),
     };
-    let one = one.launched(&*runtime).await;
+    let one = one.launched(&runtime).await;
     ready(&*runtime, &one).await;
     let tenants = [&one.key().tenant, &other.key().tenant].map(Clone::clone);
     let by_id = runtime.find_id(&tenants[1], &one.spec.id).await.unwrap();
@@ -87,7 +87,7 @@ pub(super) async fn of_two_tenants(subject: &dyn Subject) {
     let absent = runtime.stop(other.key()).await.unwrap_err();
     assert!(matches!(absent, Error::NotFound(_)), "{absent:?}");
 
-    let other = other.launched(&*runtime).await;
+    let other = other.launched(&runtime).await;
     assert_eq!(other.exit(&*runtime).await, 6);
     assert_eq!(other.output(&*runtime).await, "other\n");
     let by_id = runtime.find_id(&tenants[0], &other.spec.id).await.unwrap();
@@ -106,7 +106,7 @@ pub(super) async fn deaf(subject: &dyn Subject) {
     let script = "trap '' TERM; while :; do sleep 0.1; done";
     let order = Order::script(subject, script)
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     soon(runtime.wait_running(order.key())).await.unwrap();
     assert_eq!(
@@ -122,7 +122,7 @@ pub(super) async fn obedient(subject: &dyn Subject) {
     let script = format!("echo ready; {FOREVER}");
     let order = Order::script(subject, &script)
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     ready(&*runtime, &order).await;
     assert_eq!(
@@ -137,13 +137,13 @@ pub(super) async fn started_again(subject: &dyn Subject) {
     let runtime = subject.runtime();
     let order = Order::script(subject, "echo one more; exit 4")
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     assert_eq!(order.exit(&*runtime).await, 4);
     // Not within one second: logs are told apart by the second.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     assert_eq!(
-        soon(runtime.start(order.key())).await.unwrap(),
+        soon(start(&runtime, order.key())).await.unwrap(),
         Outcome::Done
     );
     assert_eq!(order.exit(&*runtime).await, 4);
@@ -164,7 +164,7 @@ pub(super) async fn waits_before_the_start(subject: &dyn Subject) {
     };
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert!(!waiting.is_finished());
-    runtime.start(&key).await.unwrap();
+    start(&runtime, &key).await.unwrap();
     let (running, exit) = soon(waiting).await.unwrap();
     assert!(
         matches!(running, Ok(State::Running | State::Exited(_))),
@@ -177,16 +177,13 @@ pub(super) async fn waits_before_the_start(subject: &dyn Subject) {
 pub(super) async fn adopted(subject: &dyn Subject) {
     let first = subject.anew().await;
     let script = format!("echo ready; {FOREVER}");
-    let order = Order::script(subject, &script)
-        .await
-        .launched(&*first)
-        .await;
+    let order = Order::script(subject, &script).await.launched(&first).await;
     ready(&*first, &order).await;
     drop(first);
     let second = subject.anew().await;
     let found = second.find(order.key()).await.unwrap().unwrap();
     assert_eq!((found.state, &found.spec), (State::Running, &order.spec));
-    assert_eq!(second.start(order.key()).await.unwrap(), Outcome::Already);
+    assert_eq!(start(&second, order.key()).await.unwrap(), Outcome::Already);
     // Each create has an id of its own; an order that comes twice is the same order.
     let mut other = order.spec.clone();
     other.id = ContainerId::random();
@@ -200,7 +197,7 @@ pub(super) async fn ended_meanwhile(subject: &dyn Subject) {
     let first = subject.anew().await;
     let order = Order::script(subject, "sleep 0.5; exit 6")
         .await
-        .launched(&*first)
+        .launched(&first)
         .await;
     drop(first);
     // Known from another one, which goes before there is the one that is asked.
@@ -218,7 +215,7 @@ pub(super) async fn removed_while_it_runs(subject: &dyn Subject) {
     let runtime = subject.runtime();
     let mut order = Order::script(subject, "sleep 1000")
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     let key = order.key().clone();
     soon(runtime.wait_running(&key)).await.unwrap();
@@ -295,7 +292,7 @@ pub(super) async fn many_at_once(subject: &dyn Subject) {
             let script = format!("echo I am {number}; exit {number}");
             let order = Order::script(subject, &script)
                 .await
-                .launched(&*runtime)
+                .launched(&runtime)
                 .await;
             assert_eq!(order.exit(&*runtime).await, number);
             assert_eq!(order.output(&*runtime).await, format!("I am {number}\n"));
@@ -311,7 +308,7 @@ pub(super) async fn tenants(subject: &dyn Subject) {
     let mut two = Order::script(subject, "exit 9").await;
     two.spec.key = one.spec.key.clone();
     two.spec.key.tenant = "org2".parse().unwrap();
-    let (one, two) = (one.launched(&*runtime).await, two.launched(&*runtime).await);
+    let (one, two) = (one.launched(&runtime).await, two.launched(&runtime).await);
     assert_eq!(two.exit(&*runtime).await, 9);
     assert_eq!(
         soon(runtime.wait_running(one.key())).await.unwrap(),

@@ -16,13 +16,13 @@ pub(super) async fn listed(subject: &dyn Subject) {
     runtime.create(&created.spec).await.unwrap();
     let running = Order::script(subject, "sleep 1000")
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     soon(runtime.wait_running(running.key())).await.unwrap();
     // dockerd notes a start when the process runs already: one that ends at once has ended before.
     let ended = Order::script(subject, "sleep 1; exit 5")
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     assert_eq!(ended.exit(&*runtime).await, 5);
     let mut other = Order::script(subject, "true").await;
@@ -69,7 +69,7 @@ pub(super) async fn lines(subject: &dyn Subject) {
     let order = Order::script(subject, script).await;
     runtime.create(&order.spec).await.unwrap();
     assert_eq!(read(&*runtime, &order, LineQuery::default()).await, []);
-    let order = order.started(&*runtime).await;
+    let order = order.started(&runtime).await;
     let follow = LineQuery {
         extent: Extent::Follow,
         ..LineQuery::default()

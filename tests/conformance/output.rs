@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use peitho::names::Digest;
 
-use super::subject::{Order, Subject, collected, soon};
+use super::subject::{Order, Subject, collected, soon, start};
 
 pub(super) async fn from_the_start(subject: &dyn Subject) {
     let runtime = subject.runtime();
@@ -14,7 +14,7 @@ pub(super) async fn from_the_start(subject: &dyn Subject) {
     let script = format!("echo first; echo second >&2; sleep {lag}; echo third; printf end");
     let order = Order::script(subject, &script)
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     // While it runs: what is there comes at once.
     let mut logs = soon(runtime.logs(order.key())).await.unwrap();
@@ -45,7 +45,7 @@ pub(super) async fn slow_reader(subject: &dyn Subject) {
     let script = "awk 'BEGIN { for (i = 0; i < 1000000; i++) printf \"%040d\\n\", i }'";
     let order = Order::script(subject, script)
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     let mut logs = soon(runtime.logs(order.key())).await.unwrap();
     let mut read = Vec::new();
@@ -78,7 +78,7 @@ pub(super) async fn before_the_start(subject: &dyn Subject) {
     };
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!reading.is_finished());
-    runtime.start(order.key()).await.unwrap();
+    start(&runtime, order.key()).await.unwrap();
     assert_eq!(soon(reading).await.unwrap(), b"here\n");
     assert_eq!(order.exit(&*runtime).await, 2);
     order.removed(&*runtime).await;
@@ -87,7 +87,7 @@ pub(super) async fn before_the_start(subject: &dyn Subject) {
 pub(super) async fn adopted(subject: &dyn Subject) {
     let first = subject.anew().await;
     let script = "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.5; done";
-    let order = Order::script(subject, script).await.launched(&*first).await;
+    let order = Order::script(subject, script).await.launched(&first).await;
     let mut logs = soon(first.logs(order.key())).await.unwrap();
     soon(logs.next()).await.unwrap().unwrap();
     drop((logs, first));

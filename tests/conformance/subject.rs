@@ -122,14 +122,14 @@ impl Order {
     }
 
     /// Creates it, and starts it.
-    pub(crate) async fn launched(self, runtime: &dyn Runtime) -> Self {
+    pub(crate) async fn launched(self, runtime: &Arc<impl Runtime + ?Sized>) -> Self {
         runtime.create(&self.spec).await.unwrap();
         self.started(runtime).await
     }
 
     /// Starts it.
-    pub(crate) async fn started(self, runtime: &dyn Runtime) -> Self {
-        assert_eq!(runtime.start(self.key()).await.unwrap(), Outcome::Done);
+    pub(crate) async fn started(self, runtime: &Arc<impl Runtime + ?Sized>) -> Self {
+        assert_eq!(start(runtime, self.key()).await.unwrap(), Outcome::Done);
         self
     }
 
@@ -151,12 +151,21 @@ impl Order {
     }
 }
 
+/// Starts `key`; nobody follows its launch.
+pub(crate) async fn start(
+    runtime: &Arc<impl Runtime + ?Sized>,
+    key: &ContainerKey,
+) -> Result<Outcome, Error> {
+    let started = Arc::clone(runtime).start(key).await?;
+    Ok(started.outcome)
+}
+
 /// What a launch that cannot be comes to: an error from one of its steps, with these words in it.
-pub(crate) async fn failed_launch(runtime: &dyn Runtime, order: &Order, words: &str) {
+pub(crate) async fn failed_launch(runtime: &Arc<dyn Runtime>, order: &Order, words: &str) {
     let key = order.key();
     let steps = async {
         runtime.create(&order.spec).await?;
-        runtime.start(key).await?;
+        start(runtime, key).await?;
         runtime.wait_exit(key).await
     };
     let error = soon(steps).await.unwrap_err();

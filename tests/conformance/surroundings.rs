@@ -2,7 +2,7 @@
 
 use peitho::runtime::Error;
 
-use super::subject::{DESTINATION, Order, Subject, file};
+use super::subject::{DESTINATION, Order, Subject, file, start};
 
 pub(super) async fn files(subject: &dyn Subject) {
     let runtime = subject.runtime();
@@ -33,7 +33,7 @@ pub(super) async fn files(subject: &dyn Subject) {
         file("/opt/other/peer.crt", 0o644, b"the peer's\n"),
     ];
     runtime.put_files(key, more).await.unwrap();
-    runtime.start(key).await.unwrap();
+    start(&runtime, key).await.unwrap();
     let [of_crt, of_key] = [0o644, 0o600].map(|uploaded| subject.mode(uploaded));
     assert_eq!(
         order.output(&*runtime).await,
@@ -50,7 +50,7 @@ pub(super) async fn files_after_the_start(subject: &dyn Subject) {
     let runtime = subject.runtime();
     let order = Order::script(subject, "sleep 1000")
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     let late = vec![file("/etc/late", 0o644, b"late")];
     let error = runtime.put_files(order.key(), late).await.unwrap_err();
@@ -76,7 +76,7 @@ pub(super) async fn literal(subject: &dyn Subject) {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     assert_eq!(
         order.output(&*runtime).await,
         "later = last\n$(A) $$ x=y\n$(A) $$ 'é\" \\ =\n{\"a\": 1}\n"
@@ -91,12 +91,12 @@ pub(super) async fn entrypoint(subject: &dyn Subject) {
     order.spec.args = vec!["pwd; id -u".to_owned()];
     order.spec.working_dir = Some("/usr/local".to_owned());
     order.spec.user = Some(1234);
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     assert_eq!(order.output(&*runtime).await, "/usr/local\n1234\n");
     order.removed(&*runtime).await;
     let order = Order::script(subject, "id -u")
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     assert_eq!(
         order.output(&*runtime).await,
@@ -111,12 +111,12 @@ pub(super) async fn memory(subject: &dyn Subject) {
     let mut order = Order::script(subject, &format!("cat {}", subject.memory_limit())).await;
     order.spec.host.memory = Some(limit);
     order.spec.host.cpu_millis = Some(500);
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     assert_eq!(order.output(&*runtime).await.trim(), limit.to_string());
     order.removed(&*runtime).await;
     let mut hungry = Order::script(subject, "exec tail /dev/zero").await;
     hungry.spec.host.memory = Some(limit);
-    let hungry = hungry.launched(&*runtime).await;
+    let hungry = hungry.launched(&runtime).await;
     assert_eq!(hungry.exit(&*runtime).await, 137);
     hungry.removed(&*runtime).await;
 }
@@ -125,7 +125,7 @@ pub(super) async fn extra_hosts(subject: &dyn Subject) {
     let runtime = subject.runtime();
     let mut order = Order::script(subject, "grep orderer /etc/hosts").await;
     order.spec.host.extra_hosts = vec![("orderer.example.com".to_owned(), "10.1.2.3".to_owned())];
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     let line = order.output(&*runtime).await;
     assert_eq!(
         line.split_whitespace().collect::<Vec<_>>(),
@@ -142,7 +142,7 @@ pub(super) async fn read_only_root(subject: &dyn Subject) {
     let mut order = Order::script(subject, script).await;
     order.spec.host.read_only_root = true;
     assert_eq!(order.spec.layer.destination, DESTINATION);
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     assert_eq!(order.output(&*runtime).await, "the answer is 42\n");
     assert_eq!(order.exit(&*runtime).await, 0);
     order.removed(&*runtime).await;
@@ -153,7 +153,7 @@ pub(super) async fn no_new_privileges(subject: &dyn Subject) {
     let script = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status";
     let order = Order::script(subject, script)
         .await
-        .launched(&*runtime)
+        .launched(&runtime)
         .await;
     let text = order.output(&*runtime).await;
     let words: Vec<&str> = text.split_whitespace().collect();

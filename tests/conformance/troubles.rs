@@ -3,13 +3,13 @@
 use peitho::names::{ContainerId, Digest};
 use peitho::runtime::{Error, State};
 
-use super::subject::{Order, Subject, failed_launch, soon};
+use super::subject::{Order, Subject, failed_launch, soon, start};
 
 pub(super) async fn no_such_command(subject: &dyn Subject) {
     let runtime = subject.runtime();
     let mut order = Order::script(subject, "").await;
     order.spec.args = vec!["no-such-command".to_owned()];
-    failed_launch(&*runtime, &order, "no-such-command").await;
+    failed_launch(&runtime, &order, "no-such-command").await;
     // Who waits or reads hears of it as well.
     let error = soon(runtime.wait_exit(order.key())).await.unwrap_err();
     assert!(matches!(error, Error::NeverStarted(_)), "{error:?}");
@@ -25,14 +25,14 @@ pub(super) async fn no_such_image(subject: &dyn Subject) {
     let mut order = Order::script(subject, "true").await;
     order.spec.base = subject.missing();
     let name = subject.missing();
-    failed_launch(&*runtime, &order, name.repository()).await;
+    failed_launch(&runtime, &order, name.repository()).await;
     // The peer removes whatever there may be, and tries again.
     match soon(runtime.remove(order.key())).await {
-        Ok(()) | Err(Error::NotFound(_)) => {}
+        Ok(_) | Err(Error::NotFound(_)) => {}
         Err(error) => panic!("{error:?}"),
     }
     order.spec.base = subject.base();
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     assert_eq!(order.exit(&*runtime).await, 0);
     order.removed(&*runtime).await;
 }
@@ -45,7 +45,7 @@ pub(super) async fn no_such_container(subject: &dyn Subject) {
     let id = ContainerId::random();
     assert_eq!(runtime.find_id(&key.tenant, &id).await.unwrap(), None);
     let answers = [
-        runtime.start(key).await.err(),
+        start(&runtime, key).await.err(),
         runtime.stop(key).await.err(),
         runtime.remove(key).await.err(),
         runtime.wait_running(key).await.err(),
@@ -63,9 +63,9 @@ pub(super) async fn no_such_layer(subject: &dyn Subject) {
     let mut order = Order::script(subject, "true").await;
     let digest = Digest::of(b"nobody has this");
     (order.spec.layer.blob.digest, order.spec.layer.diff_id) = (digest, digest);
-    failed_launch(&*runtime, &order, "layer").await;
+    failed_launch(&runtime, &order, "layer").await;
     match soon(runtime.remove(order.key())).await {
-        Ok(()) | Err(Error::NotFound(_)) => {}
+        Ok(_) | Err(Error::NotFound(_)) => {}
         Err(error) => panic!("{error:?}"),
     }
 }

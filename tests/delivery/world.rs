@@ -22,7 +22,7 @@ use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, Tenant};
 use peitho::registry::Registries;
 use peitho::runtime::{
     self, ChaincodeSpec, CompileSpec, Exit, Found, Launch, Life, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, State, UploadedFile,
+    Outcome, Runtime, Started, State, UploadedFile,
 };
 use peitho::store::{Blob, Store};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -335,7 +335,7 @@ impl Runtime for Cluster {
         Err(runtime::Error::NotFound(key.clone()))
     }
 
-    async fn start(&self, key: &ContainerKey) -> Result<Outcome, runtime::Error> {
+    async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, runtime::Error> {
         Err(runtime::Error::NotFound(key.clone()))
     }
 
@@ -355,7 +355,7 @@ impl Runtime for Cluster {
         Err(runtime::Error::NotFound(key.clone()))
     }
 
-    async fn remove(&self, key: &ContainerKey) -> Result<(), runtime::Error> {
+    async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, runtime::Error> {
         Err(runtime::Error::NotFound(key.clone()))
     }
 

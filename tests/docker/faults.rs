@@ -17,7 +17,7 @@ use secrecy::SecretBox;
 use testbed::Registry;
 
 use crate::Case;
-use crate::conformance::subject::{Order, Subject as _, collected, soon};
+use crate::conformance::subject::{Order, Subject as _, collected, soon, start};
 use crate::engine::{Engine, grants, settings};
 
 pub(crate) const ALL: &[(&str, Case)] = &[
@@ -67,7 +67,7 @@ fn name_of(order: &Order) -> String {
 async fn running(engine: &Engine) -> Order {
     let runtime = engine.runtime();
     let order = Order::script(engine, "trap 'exit 3' TERM; while :; do sleep 0.1; done").await;
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     soon(runtime.wait_running(order.key())).await.unwrap();
     order
 }
@@ -139,7 +139,7 @@ async fn foreign(engine: &Engine) {
     ));
     for error in [
         runtime.find(order.key()).await.err(),
-        runtime.start(order.key()).await.err(),
+        start(&runtime, order.key()).await.err(),
         runtime.remove(order.key()).await.err(),
     ] {
         let error = error.unwrap();
@@ -251,7 +251,7 @@ async fn private_image(engine: &Engine) {
         },
     );
     let runtime = engine.connected_with(settings).await;
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     assert_eq!(order.output(&*runtime).await, "pulled\n");
     order.removed(&*runtime).await;
 }
@@ -281,7 +281,7 @@ async fn engine_restarts(engine: &Engine) {
     assert!([3, 137, 143].contains(&exit.code), "{exit:?}");
     soon(reading).await.unwrap();
     assert!(!starting.is_finished());
-    soon(runtime.start(created.key())).await.unwrap();
+    soon(start(&runtime, created.key())).await.unwrap();
     assert_eq!(soon(starting).await.unwrap().unwrap(), Exit { code: 8 });
     let ready = async {
         while runtime.ready().await.is_err() {
@@ -313,7 +313,7 @@ async fn engine_away(engine: &Engine) {
     );
     let starting = {
         let (runtime, key) = (Arc::clone(&runtime), order.key().clone());
-        tokio::spawn(async move { runtime.start(&key).await })
+        tokio::spawn(async move { start(&runtime, &key).await })
     };
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!starting.is_finished());
@@ -332,10 +332,7 @@ async fn engine_hangs(engine: &Engine) {
     let testbed = engine.testbed();
     let runtime = engine.runtime();
     let script = "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.5; done; exit 2";
-    let order = Order::script(engine, script)
-        .await
-        .launched(&*runtime)
-        .await;
+    let order = Order::script(engine, script).await.launched(&runtime).await;
     let waiting = waiting(engine, &order).await;
     let mut logs = runtime.logs(order.key()).await.unwrap();
     let mut text = soon(logs.next()).await.unwrap().unwrap().to_vec();

@@ -54,14 +54,14 @@ async fn bridge<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, endpoint: Stri
     let _ = copy_bidirectional(&mut stream, &mut engine).await;
 }
 
-async fn runs_something(engine: &Engine, runtime: &Docker) {
+async fn runs_something(engine: &Engine, runtime: &Arc<Docker>) {
     let order = Order::script(engine, "answer; exit 3")
         .await
         .launched(runtime)
         .await;
-    assert_eq!(order.output(runtime).await, "the answer is 42\n");
-    assert_eq!(order.exit(runtime).await, 3);
-    order.removed(runtime).await;
+    assert_eq!(order.output(&**runtime).await, "the answer is 42\n");
+    assert_eq!(order.exit(&**runtime).await, 3);
+    order.removed(&**runtime).await;
     soon(runtime.ready()).await.unwrap();
 }
 

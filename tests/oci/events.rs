@@ -88,6 +88,40 @@ async fn an_end_that_nobody_waits_for_is_told_to_its_tenant() {
     assert_eq!(two.of_container("DELETE", "").await, 204);
 }
 
+/// Whatever becomes of a container right after the answer to its start.
+#[tokio::test(flavor = "multi_thread")]
+async fn launches_that_are_removed_or_replaced_at_once_are_told() {
+    let machine = Machine::start().await;
+    let (address, _) = serve(&machine).await;
+    let client = Client(address);
+    let peer = Peer {
+        client,
+        tenant: "org1",
+    };
+    let mut heard = Listener::begin(client, "org1").await;
+    peer.build().await;
+    for _ in 0..5 {
+        assert_eq!(peer.create_running("exec sleep 1000").await, 201);
+        assert_eq!(peer.of_container("POST", "/start").await, 204);
+        assert_eq!(peer.of_container("DELETE", "").await, 204);
+        for expected in ["create", "start", "die", "destroy"] {
+            heard.happens(expected).await;
+        }
+    }
+    assert_eq!(peer.create_running("exit 6").await, 201);
+    heard.happens("create").await;
+    for _ in 0..5 {
+        assert_eq!(peer.of_container("POST", "/start").await, 204);
+        assert_eq!(peer.of_container("POST", "/wait").await, 200);
+    }
+    for _ in 0..5 {
+        heard.happens("start").await;
+        assert_eq!(heard.happens("die").await["exitCode"], "6");
+    }
+    assert_eq!(peer.of_container("DELETE", "").await, 204);
+    heard.happens("destroy").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_process_started_is_told_of_when_it_ends() {
     let machine = Machine::start().await;
@@ -99,7 +133,7 @@ async fn what_an_earlier_process_started_is_told_of_when_it_ends() {
         ..order.spec.key
     };
     let runtime = machine.runtime();
-    let order = order.launched(&*runtime).await;
+    let order = order.launched(&runtime).await;
     let (address, containers) = serve(&machine).await;
     containers.adopt([tenant]).await;
     let mut heard = Listener::begin(Client(address), "org1").await;

@@ -20,7 +20,7 @@ use super::{Engine, order};
 use crate::image_spec::Layer;
 use crate::names::docker as names;
 use crate::names::{ContainerId, ContainerKey, Tenant};
-use crate::runtime::{ChaincodeSpec, Error, Found, Outcome, State, UploadedFile};
+use crate::runtime::{ChaincodeSpec, Error, Found, Outcome, Started, State, UploadedFile};
 
 /// How long a process may take to end by itself when it is told to: as in a pod.
 const GRACE_SECONDS: i32 = 1;
@@ -148,6 +148,14 @@ impl Engine {
         let records = futures::stream::iter(keys.collect::<Vec<_>>())
             .map(|key| async move { self.record(&key).await })
             .buffer_unordered(AT_ONCE)
+            .filter_map(async |read| match read {
+                // One that cannot be read is not to hide the others.
+                Err(Error::Refused(reason)) => {
+                    tracing::warn!(%tenant, reason, "a container is left out of the list");
+                    None
+                }
+                read => Some(read),
+            })
             .try_collect::<Vec<_>>();
         Ok(records
             .await?
@@ -202,10 +210,12 @@ impl Engine {
         self.put(&record.engine_id, "/", open, &what).await
     }
 
-    pub(super) async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+    pub(super) async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error> {
         let record = self.existing(key).await?;
+        let follow = self.watch.follow(&record.engine_id);
         if record.state == State::Running {
-            return Ok(Outcome::Already);
+            let (outcome, launch) = (Outcome::Already, self.followed(record, follow));
+            return Ok(Started { outcome, launch });
         }
         let id = &record.engine_id;
         let started = self
@@ -213,7 +223,11 @@ impl Engine {
             .call(Bound::Long, || self.docker.start_container(id, None))
             .await;
         match started {
-            Ok(()) => Ok(Outcome::Done),
+            Ok(()) => {
+                let launch = self.begun(record, follow).await;
+                let outcome = Outcome::Done;
+                Ok(Started { outcome, launch })
+            }
             Err(failure) if failure.is_no_container() => Err(Error::NotFound(key.clone())),
             Err(Failure::Status { message, .. }) => {
                 // Whoever waits for the start, or reads the output, has to hear of it (protocol rule 10), and the engine
@@ -243,7 +257,11 @@ impl Engine {
             })
             .await;
         match stopped {
-            Ok(()) => Ok(Outcome::Done),
+            Ok(()) => {
+                // The stream of events may be still without anybody knowing.
+                self.watch.look_at(&record.engine_id);
+                Ok(Outcome::Done)
+            }
             Err(failure) if failure.is_no_container() => Err(Error::NotFound(key.clone())),
             Err(failure) => Err(self
                 .requests
@@ -251,9 +269,12 @@ impl Engine {
         }
     }
 
-    pub(super) async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
+    pub(super) async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
         let record = self.existing(key).await?;
-        self.delete(&record.engine_id).await
+        self.delete(&record.engine_id).await?;
+        // As after a stop.
+        self.watch.look_at(&record.engine_id);
+        Ok(Some(record.into()))
     }
 
     /// Ends and deletes the container with this name or id, and waits until it is gone. One that is not there is gone.

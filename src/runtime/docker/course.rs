@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream;
+use jiff::Timestamp;
 
 use super::Engine;
 use super::record::{self, Record};
@@ -38,18 +39,42 @@ impl Engine {
         key: &ContainerKey,
     ) -> Result<Option<Launch>, Error> {
         let record = self.existing(key).await?;
-        let Some(started) = record.life.started else {
+        if record.life.started.is_none() {
             return Ok(None);
-        };
+        }
+        let follow = self.watch.follow(&record.engine_id);
+        Ok(Some(self.followed(record, follow)))
+    }
+
+    /// The launch that was made just now of the container of `record`, which `follow` follows since before.
+    pub(super) async fn begun(self: Arc<Self>, mut record: Record, follow: Follow) -> Launch {
+        record.state = State::Starting;
+        record.life.started = None;
+        record.life.finished = None;
+        // Which launch it is. Once: the start was made, and is not to wait for that.
+        if let Ok(Some(shown)) = self.look_once(&record.engine_id).await {
+            (record.state, record.life) = record::seen(&shown, &record.life.place);
+        }
+        self.followed(record, follow)
+    }
+
+    /// The launch of `record`, which `follow` follows.
+    pub(super) fn followed(self: Arc<Self>, record: Record, follow: Follow) -> Launch {
+        // Where nobody could say when it was started, it is no other one that is known.
+        let started = record.life.started.unwrap_or_else(Timestamp::now);
         let mark = LaunchMark::new(format!("{} {started}", record.engine_id));
+        let begun = Found::from(record.clone());
         let course = Course {
-            follow: self.watch.follow(&record.engine_id),
             engine: self,
             record,
+            follow,
             step: Step::Begun,
         };
-        let course = stream::unfold(course, Course::next).boxed();
-        Ok(Some(Launch { mark, course }))
+        Launch {
+            mark,
+            begun,
+            course: stream::unfold(course, Course::next).boxed(),
+        }
     }
 }
 
@@ -88,9 +113,10 @@ impl Course {
     /// What the launch is doing.
     async fn look(&mut self) -> Result<(State, Life), Error> {
         let shown = self.engine.glimpse(&mut self.follow).await?;
-        let known = &self.record.life;
+        let known = &mut self.record.life;
         if let Some(shown) = shown {
             let seen = record::seen(&shown, &known.place);
+            known.started = known.started.or(seen.1.started);
             if seen.1.started == known.started {
                 return Ok(seen);
             }

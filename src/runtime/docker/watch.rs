@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 enum News {
     /// To the container with this id.
     Of(String, Change),
+    /// Perhaps, to the container with this id: an order of our own was carried out.
+    PerhapsOf(String),
     /// Perhaps, and nobody knows to what: the stream is new, or an order of our own has failed.
     Perhaps,
 }
@@ -94,6 +96,12 @@ impl Watch {
         let _ = self.news.send(News::Perhaps);
     }
 
+    /// Has those look again who follow the container with the engine's id `id`: it is not what it was.
+    pub(super) fn look_at(&self, id: &str) {
+        // Nobody may be following it.
+        let _ = self.news.send(News::PerhapsOf(id.to_owned()));
+    }
+
     /// Why nothing is seen at present.
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.borrow().clone()
@@ -116,7 +124,8 @@ impl Follow {
                     }
                     return;
                 }
-                Ok(News::Of(..)) => {}
+                Ok(News::PerhapsOf(id)) if id == self.id => return,
+                Ok(News::Of(..) | News::PerhapsOf(_)) => {}
                 Ok(News::Perhaps) | Err(broadcast::error::RecvError::Lagged(_)) => return,
                 // The runtime was dropped, and with it whoever waits here.
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,

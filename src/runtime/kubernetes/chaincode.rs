@@ -2,6 +2,7 @@
 //! the trait in `kubernetes`, which has taken the container's turn where two orders must not overlap.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -20,7 +21,9 @@ use super::wait::{state_of, state_of_verdict};
 use crate::grant::Grant;
 use crate::names::kubernetes as names;
 use crate::names::{ContainerId, ContainerKey, Tenant};
-use crate::runtime::{ChaincodeSpec, Error, Found, Life, Outcome, Place, State, UploadedFile};
+use crate::runtime::{
+    ChaincodeSpec, Error, Found, Life, Outcome, Place, Started, State, UploadedFile,
+};
 
 /// How often a patch is tried anew when somebody else changed the record meanwhile.
 const PATCHES: usize = 5;
@@ -138,6 +141,14 @@ impl Kubernetes {
         let records = futures::stream::iter(keys.collect::<Vec<_>>())
             .map(|key| async move { self.record(&key).await })
             .buffer_unordered(AT_ONCE)
+            .filter_map(async |read| match read {
+                // One that cannot be read is not to hide the others.
+                Err(Error::Refused(reason)) => {
+                    tracing::warn!(%tenant, reason, "a container is left out of the list");
+                    None
+                }
+                read => Some(read),
+            })
             .try_collect::<Vec<_>>();
         let records = records.await?.into_iter().flatten();
         Ok(records.map(|record| self.found(record)).collect())
@@ -214,34 +225,34 @@ impl Kubernetes {
     /// Starts the container. A refusal is noted: whoever waits for the launch, or reads its output, has to hear
     /// of it (protocol rule 10). When the API server is away nobody knows whether there is a pod. How an earlier
     /// launch ended is no answer any more once there is a new pod.
-    pub(super) async fn launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+    pub(super) async fn launch(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error> {
         let record = self.existing(key).await?;
         let launched = self.launch_pod(&record).await;
         if let Err(Error::Refused(reason)) = &launched {
             self.note_ending(&record, &Ending::NeverStarted(reason.clone()))
                 .await;
         }
-        if let Ok(Outcome::Done) = &launched
-            && record.outcome.is_some()
-        {
+        let (outcome, follow) = launched?;
+        if outcome == Outcome::Done && record.outcome.is_some() {
             self.forget_ending(&record).await;
         }
-        launched
+        let launch = self.followed(record, follow);
+        Ok(Started { outcome, launch })
     }
 
-    async fn launch_pod(&self, record: &Record) -> Result<Outcome, Error> {
+    async fn launch_pod(&self, record: &Record) -> Result<(Outcome, Follow), Error> {
         let key = record.key();
         let pod = self.ordered_pod(record)?;
         for _ in 0..LAUNCHES {
             // Asked from the API server, not from the watch: never two processes of one chaincode.
             for there in self.pods_of(key).await? {
                 if self.is_launch_of(record, &there) && !self.has_ended(&there) {
-                    return Ok(Outcome::Already);
+                    return Ok((Outcome::Already, self.follow(&there)));
                 }
                 self.end(&there, Until::Gone).await?;
             }
-            if let Some(outcome) = self.create_pod(record, &pod).await? {
-                return Ok(outcome);
+            if let Some(launched) = self.create_pod(record, &pod).await? {
+                return Ok(launched);
             }
         }
         Err(Error::Refused(format!(
@@ -253,7 +264,11 @@ impl Kubernetes {
     }
 
     /// Sends `pod`. `None`: the name is taken by a pod that has to go first.
-    async fn create_pod(&self, record: &Record, pod: &Pod) -> Result<Option<Outcome>, Error> {
+    async fn create_pod(
+        &self,
+        record: &Record,
+        pod: &Pod,
+    ) -> Result<Option<(Outcome, Follow)>, Error> {
         let name = pod.name_any();
         let (there, outcome) = match self.requests.create(&self.pods, pod).await {
             Ok(created) => (created, Outcome::Done),
@@ -261,16 +276,16 @@ impl Kubernetes {
                 // Our own, when the first reply was lost; else that of another replica.
                 Some(there) if same_order(&there, pod) => (there, Outcome::Done),
                 Some(there) if self.is_launch_of(record, &there) && !self.has_ended(&there) => {
-                    return Ok(Some(Outcome::Already));
+                    return Ok(Some((Outcome::Already, self.follow(&there))));
                 }
                 _ => return Ok(None),
             },
             Err(failure) => return Err(failure.into_error(&format!("creating pod {name}"))),
         };
-        drop(self.watch.follow(&there));
+        let follow = self.follow(&there);
         // A removal by another replica may have looked for pods just before there was this one.
         match self.record(record.key()).await? {
-            Some(now) if now.uid == record.uid => Ok(Some(outcome)),
+            Some(now) if now.uid == record.uid => Ok(Some((outcome, follow))),
             _ => {
                 self.end(&there, Until::Gone).await?;
                 Err(Error::NotFound(record.key().clone()))
@@ -296,7 +311,10 @@ impl Kubernetes {
         Ok(outcome)
     }
 
-    pub(super) async fn remove_container(&self, key: &ContainerKey) -> Result<(), Error> {
+    pub(super) async fn remove_container(
+        &self,
+        key: &ContainerKey,
+    ) -> Result<Option<Found>, Error> {
         let record = self.record(key).await?;
         if let Some(record) = &record {
             let ours = Ours::of(&record.metadata, &self.settings.instance)?;
@@ -306,10 +324,11 @@ impl Kubernetes {
         if record.is_none() && pods.is_empty() {
             return Err(Error::NotFound(key.clone()));
         }
+        let found = record.map(|record| self.found(record));
         for pod in &pods {
             self.end(pod, Until::Gone).await?;
         }
-        Ok(())
+        Ok(found)
     }
 
     pub(super) async fn existing(&self, key: &ContainerKey) -> Result<Record, Error> {

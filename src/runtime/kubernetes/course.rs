@@ -33,18 +33,25 @@ impl Kubernetes {
         key: &ContainerKey,
     ) -> Result<Option<Launch>, Error> {
         let record = self.existing(key).await?;
-        let Some(follow) = self.launch_of(&record) else {
-            return Ok(None);
-        };
-        let mark = LaunchMark::new(follow.evidence().uid);
+        let follow = self.launch_of(&record);
+        Ok(follow.map(|follow| self.followed(record, follow)))
+    }
+
+    /// The launch of `record` whose pod `follow` follows.
+    pub(super) fn followed(self: Arc<Self>, record: Record, mut follow: Follow) -> Launch {
+        let (verdict, evidence) = (follow.verdict(), follow.evidence());
+        let begun = self.launched(&record, verdict, &evidence);
         let course = Course {
             runtime: self,
             record,
             follow,
             step: Step::Begun,
         };
-        let course = stream::unfold(course, Course::next).boxed();
-        Ok(Some(Launch { mark, course }))
+        Launch {
+            mark: LaunchMark::new(evidence.uid),
+            begun,
+            course: stream::unfold(course, Course::next).boxed(),
+        }
     }
 }
 

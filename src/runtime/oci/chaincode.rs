@@ -1,6 +1,7 @@
 //! The orders for chaincode containers: record, files, launch, end and removal. Called through the trait in `oci`,
 //! which has taken the container's turn where two orders must not overlap.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use super::records::{Chaincode, Phase, Record, Records};
 use crate::names::{ContainerKey, HostName, Tenant};
 use crate::runtime::{
     ChaincodeSpec, Error, Exit, Found, Life, LineQuery, LineStream, LogStream, Outcome, Place,
-    State, UploadedFile,
+    Started, State, UploadedFile,
 };
 
 /// What a container's record may hold of files, in bytes: the same as in Kubernetes.
@@ -99,7 +100,7 @@ impl Oci {
         Ok(found)
     }
 
-    fn launched_state(&self, name: &HostName) -> State {
+    pub(super) fn launched_state(&self, name: &HostName) -> State {
         match self.host.state(name) {
             Some(host::State::Starting) => State::Starting,
             Some(host::State::Running) => State::Running,
@@ -141,10 +142,10 @@ impl Oci {
     }
 
     /// Starts the container. Whoever waits for the launch, or reads its output, hears of a refusal (protocol rule 10).
-    pub(super) async fn launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+    pub(super) async fn launch(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error> {
         let (name, chaincode) = self.existing(key)?;
         if self.is_running(&name) {
-            return Ok(Outcome::Already);
+            return self.followed(name, chaincode, Outcome::Already);
         }
         // Who waits meanwhile waits for this launch.
         self.records.set_phase(&name, Phase::Created);
@@ -159,7 +160,20 @@ impl Oci {
             told.phase = Phase::Refused(error.to_string());
         }
         drop(told);
-        launched.map(|()| Outcome::Done)
+        launched?;
+        self.followed(name, chaincode, Outcome::Done)
+    }
+
+    /// What a start came to, whose launch nobody can have removed meanwhile.
+    fn followed(
+        self: Arc<Self>,
+        name: HostName,
+        chaincode: Chaincode,
+        outcome: Outcome,
+    ) -> Result<Started, Error> {
+        let launch = self.launch_of(name, chaincode);
+        let launch = launch.ok_or_else(|| Error::NeverStarted(INTERRUPTED.to_owned()))?;
+        Ok(Started { outcome, launch })
     }
 
     async fn launch_now(&self, name: &HostName, chaincode: &Chaincode) -> Result<(), Error> {
@@ -229,11 +243,16 @@ impl Oci {
         Ok(Outcome::Done)
     }
 
-    pub(super) async fn remove_container(&self, key: &ContainerKey) -> Result<(), Error> {
+    pub(super) async fn remove_container(
+        &self,
+        key: &ContainerKey,
+    ) -> Result<Option<Found>, Error> {
         let (name, _) = self.existing(key)?;
+        let found = self.find_container(key).await?;
         self.host.kill(&name).await?;
         self.records.remove(&name).await?;
-        Ok(self.host.remove(&name).await?)
+        self.host.remove(&name).await?;
+        Ok(found)
     }
 
     pub(super) async fn follow_logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {

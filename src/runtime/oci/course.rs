@@ -33,10 +33,18 @@ impl Oci {
         key: &ContainerKey,
     ) -> Result<Option<Launch>, Error> {
         let (name, chaincode) = self.existing(key)?;
-        let Some(followed) = self.host.follow(&name) else {
-            return Ok(None);
-        };
+        Ok(self.launch_of(name, chaincode))
+    }
+
+    /// The launch of `chaincode`; `None` where there is none.
+    pub(super) fn launch_of(
+        self: Arc<Self>,
+        name: HostName,
+        chaincode: Chaincode,
+    ) -> Option<Launch> {
+        let followed = self.host.follow(&name)?;
         let mark = LaunchMark::new(followed.number().to_string());
+        let state = self.launched_state(&name);
         let course = Course {
             runtime: self,
             name,
@@ -44,8 +52,11 @@ impl Oci {
             followed,
             step: Step::Begun,
         };
-        let course = stream::unfold(course, Course::next).boxed();
-        Ok(Some(Launch { mark, course }))
+        Some(Launch {
+            mark,
+            begun: course.found(state, course.life()),
+            course: stream::unfold(course, Course::next).boxed(),
+        })
     }
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use peitho::names::{CompileKey, ContainerId, ContainerKey, Tenant};
+use peitho::image_spec::Layer;
+use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, Tenant};
 use peitho::runtime::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LaunchMark, Life, LineQuery,
-    LineStream, LogStream, Outcome, Runtime, State, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, HostSpec, Launch, LaunchMark, Life, LineQuery,
+    LineStream, LogStream, Outcome, Runtime, Started, State, UploadedFile,
 };
+use peitho::store::Blob;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -31,6 +33,12 @@ pub(crate) struct Cluster {
     pub(crate) left: Mutex<Vec<CompileKey>>,
     /// Why no start is accepted.
     pub(crate) refuses: Mutex<Option<String>>,
+    /// How many answers to a start are held back that was carried out: one waits while there are any.
+    pub(crate) held: watch::Sender<usize>,
+    /// How often a launch was looked for.
+    pub(crate) sought: watch::Sender<usize>,
+    /// Whether what happens to launches is heard of.
+    pub(crate) hears: watch::Sender<bool>,
 }
 
 /// The API server, for removals.
@@ -55,8 +63,40 @@ impl Cluster {
             away: watch::Sender::new(Away::No),
             left: Mutex::default(),
             refuses: Mutex::default(),
+            held: watch::Sender::new(0),
+            sought: watch::Sender::new(0),
+            hears: watch::Sender::new(true),
         };
         (cluster, process)
+    }
+
+    /// The launch of `key`; none comes after it here.
+    fn launch(self: &Arc<Self>, spec: ChaincodeSpec) -> Launch {
+        let found = move |state| Found {
+            spec: spec.clone(),
+            state,
+            life: Life {
+                why: Some("the test said so".to_owned()),
+                ..Life::default()
+            },
+        };
+        let (running, over) = (Arc::clone(self), Arc::clone(self));
+        let begun = async move { running.heard(has_begun).await };
+        let ended = async move { over.heard(is_over).await };
+        Launch {
+            mark: LaunchMark::new("the only one"),
+            begun: found(State::Starting),
+            course: stream::once(begun)
+                .chain(stream::once(ended))
+                .map(found)
+                .boxed(),
+        }
+    }
+
+    async fn heard(&self, wanted: fn(&State) -> bool) -> State {
+        let mut hears = self.hears.subscribe();
+        hears.wait_for(|hears| *hears).await.unwrap();
+        self.reaches(wanted).await
     }
 
     async fn reaches(&self, wanted: fn(&State) -> bool) -> State {
@@ -78,6 +118,31 @@ fn known(key: &ContainerKey) -> Result<(), Error> {
         Ok(())
     } else {
         Err(Error::NotFound(key.clone()))
+    }
+}
+
+/// The order of a container that is there and was not ordered.
+fn unordered(key: &ContainerKey) -> ChaincodeSpec {
+    let digest = Digest::of(b"nothing");
+    ChaincodeSpec {
+        key: key.clone(),
+        id: ContainerId::random(),
+        image: "image".parse().unwrap(),
+        package_id: None,
+        language: None,
+        base: "base".parse().unwrap(),
+        layer: Layer {
+            blob: Blob { digest, size: 0 },
+            diff_id: digest,
+            entries: Vec::new(),
+            destination: String::new(),
+        },
+        entrypoint: None,
+        args: Vec::new(),
+        env: Vec::new(),
+        working_dir: None,
+        user: None,
+        host: HostSpec::default(),
     }
 }
 
@@ -117,7 +182,7 @@ impl Runtime for Cluster {
         Ok(())
     }
 
-    async fn start(&self, key: &ContainerKey) -> Result<Outcome, Error> {
+    async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, Error> {
         known(key)?;
         if let Some(reason) = self.refuses.lock().unwrap().clone() {
             let noted = State::NeverStarted(reason.clone());
@@ -125,9 +190,15 @@ impl Runtime for Cluster {
             return Err(Error::Refused(reason));
         }
         let was = self.state.send_replace(State::Running);
-        Ok(match was {
-            State::Created => Outcome::Done,
-            _ => Outcome::Already,
+        let mut held = self.held.subscribe();
+        held.wait_for(|held| *held == 0).await.unwrap();
+        let found = self.find(key).await?;
+        Ok(Started {
+            outcome: match was {
+                State::Created => Outcome::Done,
+                _ => Outcome::Already,
+            },
+            launch: self.launch(found.map_or_else(|| unordered(key), |found| found.spec)),
         })
     }
 
@@ -147,26 +218,9 @@ impl Runtime for Cluster {
 
     async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
         known(key)?;
-        let Some(spec) = self.find(key).await?.map(|found| found.spec) else {
-            return Ok(None);
-        };
-        let found = move |state| Found {
-            spec: spec.clone(),
-            state,
-            life: Life {
-                why: Some("the test said so".to_owned()),
-                ..Life::default()
-            },
-        };
-        let (running, over) = (Arc::clone(&self), self);
-        let begun = async move { running.reaches(has_begun).await };
-        let ended = async move { over.reaches(is_over).await };
-        let course = stream::once(begun).chain(stream::once(ended)).map(found);
-        Ok(Some(Launch {
-            // None comes after it here.
-            mark: LaunchMark::new("the only one"),
-            course: course.boxed(),
-        }))
+        self.sought.send_modify(|sought| *sought += 1);
+        let found = self.find(key).await?;
+        Ok(found.map(|found| self.launch(found.spec)))
     }
 
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
@@ -178,8 +232,10 @@ impl Runtime for Cluster {
         })
     }
 
-    async fn remove(&self, key: &ContainerKey) -> Result<(), Error> {
-        self.stop(key).await.map(drop)
+    async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, Error> {
+        let found = self.find(key).await;
+        self.stop(key).await?;
+        found
     }
 
     async fn logs(&self, key: &ContainerKey) -> Result<LogStream, Error> {

@@ -220,6 +220,57 @@ async fn the_end_of_chaincode_is_told_once_to_all_and_to_the_log() {
     }
 }
 
+/// Who waits before the start may see the process run before the order to start it was answered.
+#[tokio::test]
+async fn a_start_that_a_wait_has_seen_first_is_told_once() {
+    let world = World::new().await;
+    world.order_cc().await;
+    let mut listener = Listener::begin(&world, "/events").await;
+    world.cluster.held.send_replace(1);
+    let wait = "POST /containers/cc/wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut waiting = world.open(wait).await;
+    let start = "POST /containers/cc/start HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut starting = world.open(start).await;
+    read_head(&mut waiting).await;
+    let mut sought = world.cluster.sought.subscribe();
+    let once = sought.wait_for(|sought| *sought == 1);
+    timeout(SOON, once).await.expect("it is followed").unwrap();
+    world.cluster.held.send_replace(0);
+    assert_eq!(Answer::read(&mut starting).await.status, 204);
+    assert_eq!(listener.happens().await.0, "start");
+    let exit = State::Exited(Exit { code: 0 });
+    world.cluster.state.send_replace(exit);
+    assert_eq!(listener.happens().await.0, "die");
+    let until = Timestamp::now().as_second() + 1;
+    let all = world.happened(&format!("since=0&until={until}")).await;
+    assert_eq!(all, ["tag", "start", "die"]);
+}
+
+/// Peers do not depend on those who look on.
+#[tokio::test]
+async fn orders_are_answered_though_nobody_hears_of_the_end() {
+    let world = World::new().await;
+    world.order_cc().await;
+    let mut listener = Listener::begin(&world, "/events").await;
+    world.cluster.hears.send_replace(false);
+    assert_eq!(world.ask("POST", "/containers/cc/start").await.status, 204);
+    for (method, path, status) in [
+        ("POST", "/containers/cc/stop", 204),
+        ("POST", "/containers/cc/wait", 200),
+        ("DELETE", "/containers/cc", 204),
+    ] {
+        let answered = timeout(SOON, world.ask(method, path)).await;
+        assert_eq!(answered.expect("it is answered").status, status, "{path}");
+    }
+    for expected in ["kill", "stop", "destroy"] {
+        assert_eq!(listener.happens().await.0, expected);
+    }
+    // Late, and still once.
+    world.cluster.hears.send_replace(true);
+    assert_eq!(listener.happens().await.0, "start");
+    assert_eq!(listener.happens().await.0, "die");
+}
+
 #[tokio::test]
 async fn a_start_that_is_refused_is_told_with_its_reason() {
     let world = World::new().await;
@@ -308,6 +359,10 @@ async fn an_end_to_come_ends_the_answer_then_and_a_past_one_at_once() {
     let middle = Timestamp::now();
     let past = format!("until={}", at(middle));
     assert_eq!(world.happened(&past).await, ["create"]);
+    // As Docker has it, 0 is a time as any other.
+    assert_eq!(world.happened("until=0").await, Vec::<String>::new());
+    let all = format!("since=0&until={}", at(middle));
+    assert_eq!(world.happened(&all).await, ["create"]);
     let none = format!("since={}&until={}", at(middle), at(Timestamp::now()));
     assert_eq!(world.happened(&none).await, Vec::<String>::new());
 
