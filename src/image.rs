@@ -31,7 +31,7 @@ use self::context::Context;
 use self::dockerfile::Dockerfile;
 use crate::image_spec::{ImageConfig, Layer};
 use crate::names::{Digest, ImageName, Tenant};
-use crate::registry::{Found, Lookup, Registries};
+use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
 
 /// How long an inspect goes on when the store's volume fails for a moment (design D18).
@@ -87,6 +87,9 @@ pub enum Error {
         /// How many names it has.
         names: usize,
     },
+    /// The image is built and not in the registry that it runs from.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -111,6 +114,9 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// The OCI manifest, when the base's manifest was at hand; a *partial* image has none.
     pub manifest: Option<Blob>,
+    /// Its name by digest in the registry that it was pushed to.
+    #[serde(default)]
+    pub pushed: Option<ImageName>,
 }
 
 /// The image named by `FROM`.
@@ -144,6 +150,7 @@ pub use listed::Listed;
 pub struct Images {
     store: Store,
     registries: Registries,
+    pusher: Option<Pusher>,
     /// Images whose registry is out of reach, and of which the log tells already.
     told: Arc<Mutex<HashSet<ImageName>>>,
 }
@@ -154,8 +161,14 @@ impl Images {
         Self {
             store,
             registries,
+            pusher: None,
             told: Arc::default(),
         }
+    }
+
+    /// The same, where `pusher` brings what is built into a registry.
+    pub fn pushed_by(self, pusher: Option<Pusher>) -> Self {
+        Self { pusher, ..self }
     }
 
     /// What is known of `name`. A chaincode image exists when `tenant` built it, and this waits rather than
@@ -239,6 +252,12 @@ impl Images {
         Ok(self.store.get_ref(RefKind::Image, tenant, &name).await?)
     }
 
+    /// Where the nodes get `image` whole; `None` where they get its base, and its layer is delivered.
+    pub fn whole(&self, image: &Image) -> Option<ImageName> {
+        // What was pushed before the mode was changed is not asked for: its registry may be gone.
+        self.pusher.as_ref().and(image.pushed.clone())
+    }
+
     /// The configuration of any image by its registry: `None` when that is out of reach.
     ///
     /// # Errors
@@ -255,11 +274,12 @@ impl Images {
     }
 
     /// Builds `name` for `tenant` from a complete `/build` body: gzip(tar) with `Dockerfile` and
-    /// `binpackage.tar`. Equal input gives an equal digest. Stored durably when this returns.
+    /// `binpackage.tar`. Equal input gives an equal digest. Stored durably, and in the registry where it runs from one, when
+    /// this returns.
     ///
     /// # Errors
     /// [`Error::Context`], [`Error::Dockerfile`], [`Error::Archive`] for bad input, [`Error::Refused`] for a
-    /// base that its registry does not have, [`Error::Store`]; no image is stored then.
+    /// base that its registry does not have, [`Error::Push`], [`Error::Store`]; no image is stored then.
     pub async fn build(
         &self,
         tenant: &Tenant,
@@ -284,10 +304,13 @@ impl Images {
         let base = match lookup {
             Lookup::Found(found) => Some(found),
             Lookup::Missing(reason) => return Err(refused(&from, reason)),
-            Lookup::Unknown(cause) => {
-                self.tell_unknown(&from, &cause);
-                None
-            }
+            Lookup::Unknown(cause) => match &self.pusher {
+                Some(pusher) => return Err(no_base(pusher, &from, &cause)),
+                None => {
+                    self.tell_unknown(&from, &cause);
+                    None
+                }
+            },
         };
         let layer = draft.stored(self.store.commit(layer).await?);
         let delta = Delta {
@@ -302,6 +325,13 @@ impl Images {
             }
             None => (assemble::partial_id(&from, delta), None),
         };
+        let pushed = match (&self.pusher, manifest) {
+            (Some(pusher), Some(manifest)) => {
+                let base = &from;
+                Some(pusher.push(Order { name, base, manifest }).await?)
+            }
+            _ => None,
+        };
         let image = Image {
             name: name.clone(),
             id,
@@ -313,6 +343,7 @@ impl Images {
             env,
             labels,
             manifest,
+            pushed,
         };
         // Last: an image exists when its ref does, and everything it names is durable by then.
         self.store
@@ -375,6 +406,12 @@ impl Image {
         }
         Some(config)
     }
+}
+
+/// A registry takes whole images only.
+fn no_base(pusher: &Pusher, base: &ImageName, cause: &str) -> Error {
+    let cause = format!("its base {base} cannot be read: {cause}");
+    pusher.refused(cause).into()
 }
 
 fn refused(name: &ImageName, reason: String) -> Error {

@@ -19,7 +19,7 @@ use crate::engine_api::{self, Prefixed, Tenants};
 use crate::image::Images;
 use crate::listener::{self, Drain, Speech};
 use crate::names::Digest;
-use crate::registry::Registries;
+use crate::registry::{Pusher, Registries};
 use crate::runtime::Runtime;
 use crate::store::{self, Store};
 
@@ -74,8 +74,9 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     let directory = config.store.place(surrounding);
     let store = Store::open(&directory).await?;
-    let registries = Registries::new(&config.images.registries, store.clone()).await?;
-    let images = Images::new(store.clone(), registries.clone());
+    let registries = Registries::of(&config.images, store.clone()).await?;
+    let pusher = Pusher::new(&config.images, registries.clone()).await?;
+    let images = Images::new(store.clone(), registries.clone()).pushed_by(pusher);
 
     let delivery = bound.delivery.addr;
     let (runtimes, grants) = runtimes::start(

@@ -74,6 +74,7 @@ impl Registry {
             scheme: Scheme::Http,
             username: None,
             password_file: None,
+            ca_file: None,
         }
     }
 

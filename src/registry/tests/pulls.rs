@@ -78,6 +78,7 @@ impl Line {
             scheme: Scheme::Http,
             username: None,
             password_file: None,
+            ca_file: None,
         };
         Registries::new(&[config], store.clone()).await.unwrap()
     }
