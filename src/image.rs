@@ -328,7 +328,15 @@ impl Images {
         let pushed = match (&self.pusher, manifest) {
             (Some(pusher), Some(manifest)) => {
                 let base = &from;
-                Some(pusher.push(Order { name, base, manifest }).await?)
+                Some(
+                    pusher
+                        .push(Order {
+                            name,
+                            base,
+                            manifest,
+                        })
+                        .await?,
+                )
             }
             _ => None,
         };

@@ -128,7 +128,9 @@ impl Images {
             registry.check(&key, problems);
             let earlier = &self.registries[..index];
             let again = earlier.iter().any(|other| other.host == registry.host)
-                || self.pushed_to().is_some_and(|it| it.address == registry.host);
+                || self
+                    .pushed_to()
+                    .is_some_and(|it| it.address == registry.host);
             if again {
                 let accepted = "each host once, here or as images.registry.address";
                 problems.add(format!("{key}.host"), &registry.host, accepted);
@@ -145,7 +147,9 @@ impl BuiltRegistry {
             "" => String::new(),
             project => format!("{project}/"),
         };
-        let name: ImageName = format!("{}/{project}chaincode", self.address).parse().ok()?;
+        let name: ImageName = format!("{}/{project}chaincode", self.address)
+            .parse()
+            .ok()?;
         self.has_host().then_some(name)
     }
 
@@ -179,10 +183,18 @@ impl BuiltRegistry {
         } = self;
         match (username, password, password_file) {
             (_, Some(_), Some(file)) => {
-                problems.add(key("passwordFile"), file, "instead of password, not beside it");
+                problems.add(
+                    key("passwordFile"),
+                    file,
+                    "instead of password, not beside it",
+                );
             }
             (Some(user), None, None) => {
-                problems.add(key("username"), user, "together with password or passwordFile");
+                problems.add(
+                    key("username"),
+                    user,
+                    "together with password or passwordFile",
+                );
             }
             (None, Some(password), _) => {
                 problems.add(key("password"), password, "together with username");

@@ -351,11 +351,17 @@ mod tests {
         let hash = "ab".repeat(32);
         let long = "a".repeat(150);
         for (name, readable) in [
-            (format!("dev-peer0.org1-basic_1.0-{hash}-{hash}"), "dev-peer0.org1-basic_1.0"),
+            (
+                format!("dev-peer0.org1-basic_1.0-{hash}-{hash}"),
+                "dev-peer0.org1-basic_1.0",
+            ),
             (format!("r.example.com/x/basic-{hash}:1"), "basic"),
             ("busybox".to_owned(), "busybox"),
             (hash.clone(), hash.as_str()),
-            (format!("{long}-.b-{hash}"), &*format!("{}-.b", &long[..MOST_BEFORE_B])),
+            (
+                format!("{long}-.b-{hash}"),
+                &*format!("{}-.b", &long[..MOST_BEFORE_B]),
+            ),
         ] {
             let name: ImageName = name.parse().unwrap();
             let tag = name.pushed_tag(&digest);

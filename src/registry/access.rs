@@ -73,7 +73,9 @@ impl Access {
         Ok(Self {
             host: spelled(host),
             scheme: registry.scheme,
-            login: username.zip(password).map(|(username, password)| Login { username, password }),
+            login: username
+                .zip(password)
+                .map(|(username, password)| Login { username, password }),
             authorities: authorities(host, registry.ca_file.as_deref()).await?,
         })
     }
@@ -134,8 +136,15 @@ async fn authorities(
     let Some(file) = file else {
         return Ok(Vec::new());
     };
-    let told = || format!("registry {host}: the file of authorities {}", file.display());
-    let pem = tokio::fs::read(file).await.with_context(|| format!("{} cannot be read", told()))?;
+    let told = || {
+        format!(
+            "registry {host}: the file of authorities {}",
+            file.display()
+        )
+    };
+    let pem = tokio::fs::read(file)
+        .await
+        .with_context(|| format!("{} cannot be read", told()))?;
     let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| anyhow::anyhow!("{} is no PEM: {error}", told()))?;
     anyhow::ensure!(!found.is_empty(), "{} has no certificate", told());

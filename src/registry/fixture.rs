@@ -8,6 +8,11 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::config::Scheme;
+
+mod line;
+
+pub(crate) use line::{Line, Manner};
 
 /// The htpasswd line of `reader` with the password `s3cret`.
 const HTPASSWD: &str = "reader:$2y$04$abcdefghijklmnopqrstuuLZYjhNQAOdpbzt4WxWlUHjv1wsyH5DG";
@@ -19,7 +24,13 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// A registry of plain http with `auth`, a part of its configuration.
     pub(crate) async fn start(auth: &str) -> Self {
+        Self::start_with(auth, "").await
+    }
+
+    /// The same, with a further part of `storage`: `, key: {…}`.
+    pub(crate) async fn start_with(auth: &str, storage: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
@@ -27,7 +38,7 @@ impl Registry {
         let auth = auth.replace("HTPASSWD", path.join("htpasswd").to_str().unwrap());
         let data = path.join("data");
         let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}{storage}}}\n\
              http: {{addr: '127.0.0.1:0'}}\n{auth}",
             data.display()
         );
@@ -78,6 +89,21 @@ impl Registry {
         }
     }
 
+    /// What is built is pushed here, to `fabric/chaincode`.
+    pub(crate) fn built(&self) -> config::Images {
+        let registry = config::BuiltRegistry {
+            address: self.host.clone(),
+            project: "fabric".to_owned(),
+            scheme: Scheme::Http,
+            ..config::BuiltRegistry::default()
+        };
+        config::Images {
+            mode: config::ImageMode::Registry,
+            registry,
+            ..config::Images::default()
+        }
+    }
+
     pub(crate) fn config_with_login(&self, password: &str) -> config::Registry {
         let file = self.directory.path().join("password");
         let mut written = std::fs::File::create(&file).unwrap();
@@ -119,6 +145,32 @@ pub(crate) async fn push(registries: &Registries, image: &ImageName, index: &Ima
     });
     put(registries, index, &list).await;
     Digest::of(manifest.to_string().as_bytes())
+}
+
+/// Bytes that no compression makes smaller.
+pub(crate) fn noise(seed: &str, len: usize) -> Vec<u8> {
+    let block = |n: usize| Digest::of(format!("{seed}{n}").as_bytes()).hex();
+    let mut bytes: Vec<u8> = (0..len.div_ceil(64)).map(block).collect::<String>().into();
+    bytes.truncate(len);
+    bytes
+}
+
+pub(crate) fn plain(bytes: Vec<u8>) -> PushedLayer {
+    PushedLayer {
+        kind: "",
+        diff_id: Digest::of(&bytes),
+        bytes,
+    }
+}
+
+pub(crate) fn zipped(bytes: &[u8]) -> PushedLayer {
+    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zip.write_all(bytes).unwrap();
+    PushedLayer {
+        kind: "+gzip",
+        diff_id: Digest::of(bytes),
+        bytes: zip.finish().unwrap(),
+    }
 }
 
 /// A layer: its type after `tar`, the bytes as they are pushed, and the digest of what is in them.

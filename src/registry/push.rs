@@ -139,7 +139,23 @@ impl Pusher {
         Self::with_patience(config, registries, patience).await
     }
 
-    pub(super) async fn with_patience(
+    /// The same, with little patience.
+    ///
+    /// # Panics
+    /// Where built images are not pushed.
+    #[cfg(test)]
+    pub(crate) async fn impatient(
+        config: &config::Images,
+        registries: Registries,
+    ) -> anyhow::Result<Self> {
+        let patience = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(20))
+            .with_max_times(3);
+        let pusher = Self::with_patience(config, registries, patience).await?;
+        Ok(pusher.expect("the mode is registry"))
+    }
+
+    async fn with_patience(
         config: &config::Images,
         registries: Registries,
         patience: ExponentialBuilder,
@@ -211,7 +227,10 @@ impl Pusher {
             let (document, media_type, version) = (&document, &media_type, &version);
             self.patiently(order, || async move {
                 let login = self.log_in().await?;
-                let put = self.0.wire.put_manifest(&login, version, media_type, document);
+                let put = self
+                    .0
+                    .wire
+                    .put_manifest(&login, version, media_type, document);
                 put.await
             })
             .await?;
@@ -276,7 +295,8 @@ impl Pusher {
             urls: &None,
         };
         let told = |error: OciDistributionError| {
-            let told = |cause| format!("a layer of its base {} cannot be read: {cause}", order.base);
+            let told =
+                |cause| format!("a layer of its base {} cannot be read: {cause}", order.base);
             match Refusal::from(error) {
                 Refusal::Passing(cause) => Refusal::Passing(told(cause)),
                 Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
@@ -297,7 +317,10 @@ impl Pusher {
         let push = RegistryOperation::Push;
         let client = registries.client(repository);
         let token = client.auth(&reference(repository), &auth, push).await?;
-        Ok(wire::Login::new(token, registries.0.logins.get(repository.registry())))
+        Ok(wire::Login::new(
+            token,
+            registries.0.logins.get(repository.registry()),
+        ))
     }
 }
 

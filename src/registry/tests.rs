@@ -2,6 +2,7 @@
 
 use super::fixture::{Registry, push};
 use super::*;
+use crate::config::Scheme;
 
 mod pulls;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 use http::{StatusCode, header};
 use oci_client::errors::OciDistributionError;
 use reqwest::{Body, Client, RequestBuilder, Response, Url};
@@ -121,7 +121,8 @@ impl Wire {
             StatusCode::ACCEPTED => {
                 let place = answer.headers().get(header::LOCATION);
                 let place = place.and_then(|it| url.join(it.to_str().ok()?).ok());
-                let told = || Refusal::Unknown("the registry names no place for uploads".to_owned());
+                let told =
+                    || Refusal::Unknown("the registry names no place for uploads".to_owned());
                 Ok(Opened::At(place.ok_or_else(told)?))
             }
             _ => Err(refusal(answer).await),
@@ -136,9 +137,11 @@ impl Wire {
         blob: &Blob,
         content: Content,
     ) -> Result<(), Stop> {
-        place.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+        place
+            .query_pairs_mut()
+            .append_pair("digest", &blob.digest.to_string());
         let (taken, mut moves) = watch::channel(());
-        let content = content.inspect_ok(move |_| drop(taken.send_replace(())));
+        let content = content.inspect_ok(move |_| taken.send_replace(()));
         let asked = self.authorized(login, self.client.put(place.clone()), &place);
         let asked = asked
             .header(header::CONTENT_LENGTH, blob.size)
@@ -178,7 +181,9 @@ impl Wire {
     ) -> Result<(), Stop> {
         let url = self.url(&format!("manifests/{version}"))?;
         let asked = self.authorized(login, self.client.put(url.clone()), &url);
-        let asked = asked.header(header::CONTENT_TYPE, media_type).timeout(ANSWER);
+        let asked = asked
+            .header(header::CONTENT_TYPE, media_type)
+            .timeout(ANSWER);
         let answer = asked.body(manifest.to_vec()).send().await.map_err(unsent)?;
         match answer.status() {
             StatusCode::CREATED => Ok(()),
@@ -214,7 +219,10 @@ fn unsent(error: reqwest::Error) -> Stop {
 
 fn silent(what: &str, limit: Duration) -> Stop {
     let limit = limit.as_secs();
-    Refusal::Passing(format!("the registry gave no sign within {limit} s at {what}")).into()
+    Refusal::Passing(format!(
+        "the registry gave no sign within {limit} s at {what}"
+    ))
+    .into()
 }
 
 fn passing(stop: Stop) -> Stop {
