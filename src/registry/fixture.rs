@@ -3,12 +3,15 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::*;
 use crate::config::Scheme;
+use crate::names::InstanceName;
 
 mod line;
 
@@ -26,22 +29,34 @@ pub(crate) struct Registry {
 impl Registry {
     /// A registry of plain http with `auth`, a part of its configuration.
     pub(crate) async fn start(auth: &str) -> Self {
-        Self::start_with(auth, "").await
+        Self::start_with(auth, "", "").await
     }
 
-    /// The same, with a further part of `storage`: `, key: {…}`.
-    pub(crate) async fn start_with(auth: &str, storage: &str) -> Self {
+    /// A registry that takes nothing.
+    pub(crate) async fn start_read_only() -> Self {
+        let storage = ", maintenance: {readonly: {enabled: true}}";
+        Self::start_with("", storage, "").await
+    }
+
+    /// A registry of https with a certificate of an authority of its own, which lies in `ca.pem`.
+    pub(crate) async fn start_tls() -> Self {
+        let tls = ", tls: {certificate: DIRECTORY/cert.pem, key: DIRECTORY/key.pem}";
+        Self::start_with("", "", tls).await
+    }
+
+    /// With further parts of its `storage` and `http`, in which `DIRECTORY` is its own.
+    async fn start_with(auth: &str, storage: &str, http: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         std::fs::write(path.join("htpasswd"), HTPASSWD).unwrap();
-        let auth = auth.replace("HTPASSWD", path.join("htpasswd").to_str().unwrap());
-        let data = path.join("data");
+        write_certificates(path);
         let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}{storage}}}\n\
-             http: {{addr: '127.0.0.1:0'}}\n{auth}",
-            data.display()
+            "version: 0.1\nlog: {{level: info}}\n\
+             storage: {{filesystem: {{rootdirectory: DIRECTORY/data}}{storage}}}\n\
+             http: {{addr: '127.0.0.1:0'{http}}}\n{auth}",
         );
+        let config = config.replace("DIRECTORY", path.to_str().unwrap());
         std::fs::write(path.join("config.yml"), config).unwrap();
         let mut process = Command::new("docker-registry")
             .arg("serve")
@@ -70,13 +85,18 @@ impl Registry {
         }
     }
 
+    /// A file of its own.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub(crate) fn name(&self, rest: &str) -> ImageName {
         format!("{}/{rest}", self.host).parse().unwrap()
     }
 
     /// Where it keeps what was pushed.
     pub(crate) fn data(&self) -> std::path::PathBuf {
-        self.directory.path().join("data")
+        self.file("data")
     }
 
     pub(crate) fn config(&self) -> config::Registry {
@@ -145,6 +165,23 @@ pub(crate) async fn push(registries: &Registries, image: &ImageName, index: &Ima
     });
     put(registries, index, &list).await;
     Digest::of(manifest.to_string().as_bytes())
+}
+
+/// `ca.pem`, and `cert.pem` and `key.pem` of a server on the loopback.
+fn write_certificates(directory: &std::path::Path) {
+    let authority = crate::runtime::InstanceMaterial::generate(&InstanceName::default()).unwrap();
+    let key = KeyPair::from_pem(authority.ca_key_pem.expose_secret()).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&authority.ca_cert_pem, key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let of_server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = of_server.signed_by(&key, &issuer).unwrap();
+    for (name, pem) in [
+        ("ca.pem", authority.ca_cert_pem),
+        ("cert.pem", certificate.pem()),
+        ("key.pem", key.serialize_pem()),
+    ] {
+        std::fs::write(directory.join(name), pem).unwrap();
+    }
 }
 
 /// Bytes that no compression makes smaller.

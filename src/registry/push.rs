@@ -184,7 +184,7 @@ impl Pusher {
         let started = Instant::now();
         let moved = Moved::default();
         let pushed = self.try_push(order, &moved).await;
-        let pushed = pushed.map_err(|stop| self.refused(stop.to_string()))?;
+        let pushed = pushed.map_err(|stop| self.refused(self.explained(&stop)))?;
         tracing::info!(
             image = %order.name, pushed = %pushed,
             sent = moved.sent.into_inner(), mounted = moved.mounted.into_inner(),
@@ -200,6 +200,17 @@ impl Pusher {
         PushError {
             repository: format!("{}/{}", it.registry(), it.repository()),
             cause,
+        }
+    }
+
+    /// The cause, with who was denied.
+    fn explained(&self, stop: &Stop) -> String {
+        let cause = stop.to_string();
+        let logins = &self.0.registries.0.logins;
+        match logins.get(self.0.repository.registry()) {
+            _ if !cause.starts_with("denied") => cause,
+            Some(login) => format!("{cause}, to the user {}", login.username),
+            None => format!("{cause}, to nobody: images.registry has no username"),
         }
     }
 

@@ -44,7 +44,8 @@ async fn an_image_is_found_by_tag_digest_and_index_and_a_missing_one_is_missing(
 
 #[tokio::test]
 async fn a_registry_with_passwords_tells_only_those_who_know_one() {
-    let registry = Registry::start("auth: {htpasswd: {realm: test, path: HTPASSWD}}\n").await;
+    let registry =
+        Registry::start("auth: {htpasswd: {realm: test, path: DIRECTORY/htpasswd}}\n").await;
     let (name, index) = (registry.name("a/b:1"), registry.name("a/b:index"));
     let config = registry.config_with_login("s3cret");
     let registries = Registries::new(&[config], registry.store().await)

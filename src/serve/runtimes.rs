@@ -281,6 +281,19 @@ impl Parts<'_> {
         Ok(())
     }
 
+    /// The login of the registry from which built images are run.
+    fn pull_login(&self) -> Option<kubernetes::PullLogin> {
+        let repository = self.config.images.pushed_to()?.repository()?;
+        let mut logins = self.registries.logins();
+        let (host, username, password) =
+            logins.find(|(host, ..)| *host == repository.registry())?;
+        Some(kubernetes::PullLogin {
+            host: host.to_owned(),
+            username: username.to_owned(),
+            password: password.clone(),
+        })
+    }
+
     fn pod_settings(
         &self,
         namespace: String,
@@ -299,6 +312,7 @@ impl Parts<'_> {
             instance: self.instance.clone(),
             host_aliases: kubernetes.host_aliases,
             image_pull_secrets: kubernetes.image_pull_secrets,
+            pull_login: self.pull_login(),
             image_pull_policy: kubernetes.image_pull_policy,
             scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
             agent_image: agent.image,

@@ -135,6 +135,7 @@ fn settings(
         instance: InstanceName::default(),
         host_aliases: kubernetes.host_aliases,
         image_pull_secrets: kubernetes.image_pull_secrets,
+        pull_login: None,
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image,

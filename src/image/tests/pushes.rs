@@ -137,3 +137,161 @@ async fn the_base_of_another_registry_is_brought_along() {
     drop(far);
     assert_eq!(pulled(&registry, &pushed).await, expected);
 }
+
+#[tokio::test]
+async fn faults_that_pass_do_not_end_a_push() {
+    for manner in [
+        // Cut in the middle of a blob, thrice.
+        Manner::CutsRequests {
+            first: 3,
+            after: 150_000,
+        },
+        // What asks for a login first, and then the questions after it.
+        Manner::Answers {
+            first: 6,
+            with: "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        },
+        Manner::Answers {
+            first: 6,
+            with: "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        },
+    ] {
+        let (far, registry) = (Registry::start("").await, Registry::start("").await);
+        let [lower, upper] = base_in(&far).await;
+        let line = Line::to(&registry, manner).await;
+        let mut config = built_by(&line, &registry);
+        config.registries = vec![far.config()];
+        let (scratch, images) = pushing(&config).await;
+        let started = Instant::now();
+        let image = build(&scratch, &images, &of(b"x", &far.host))
+            .await
+            .unwrap();
+        let waits = matches!(manner, Manner::Answers { with, .. } if with.contains("Retry-After"));
+        assert!(!waits || started.elapsed() >= Duration::from_secs(1));
+        let digest = image.pushed.unwrap().digest().unwrap().to_string();
+        let there = registry.name("fabric/chaincode").at(&digest).unwrap();
+        let expected = [lower.diff_id, upper.diff_id, image.layer.diff_id];
+        assert_eq!(pulled(&registry, &there).await, expected);
+    }
+}
+
+/// Builds, which must fail for `reasons` and leave no image; the base is in a registry that stands.
+async fn refused(config: &config::Images, host: &str, reasons: &[&str]) {
+    let (scratch, images) = pushing(config).await;
+    let told = build(&scratch, &images, &of(b"x", host)).await.unwrap_err();
+    let told = told.to_string();
+    let repository = config.registry.repository().unwrap();
+    let repository = format!("{}/{}:", repository.registry(), repository.repository());
+    for reason in reasons.iter().chain([&&*repository]) {
+        assert!(told.contains(reason), "{reason}: {told}");
+    }
+    assert!(!told.contains("wr0ng"), "{told}");
+    let (tenant, name) = (Tenant::default_tenant(), chaincode_name());
+    assert_eq!(images.built(&tenant, &name).await.unwrap(), None);
+    let inspected = images.inspect(&tenant, &name).await;
+    assert!(
+        matches!(inspected, Err(Error::NotFound(_))),
+        "{inspected:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_build_that_cannot_be_pushed_fails_and_says_why() {
+    let far = Registry::start("").await;
+    base_in(&far).await;
+    let on = |mut config: config::Images| {
+        config.registries = vec![far.config()];
+        config
+    };
+
+    // Nobody there, as long as there is patience.
+    let mut gone = Registry::start("").await;
+    let config = on(gone.built());
+    gone.process.kill().await.unwrap();
+    refused(&config, &far.host, &["Connection refused"]).await;
+
+    let closed =
+        Registry::start("auth: {htpasswd: {realm: test, path: DIRECTORY/htpasswd}}\n").await;
+    refused(
+        &on(closed.built()),
+        &far.host,
+        &["denied: the registry answered 401 Unauthorized, to nobody"],
+    )
+    .await;
+    let mut config = on(closed.built());
+    config.registry.username = Some("reader".to_owned());
+    config.registry.password = Some("wr0ng".into());
+    refused(
+        &config,
+        &far.host,
+        &["denied: the registry answered 401 Unauthorized, to the user reader"],
+    )
+    .await;
+
+    let read_only = Registry::start_read_only().await;
+    refused(
+        &on(read_only.built()),
+        &far.host,
+        &["the registry answered 405 Method Not Allowed"],
+    )
+    .await;
+
+    // An authority that nobody here knows.
+    let secure = Registry::start_tls().await;
+    let mut config = on(secure.built());
+    config.registry.scheme = config::Scheme::Https;
+    refused(&config, &far.host, &["certificate"]).await;
+    config.registry.ca_file = Some(closed.file("ca.pem"));
+    refused(&config, &far.host, &["certificate"]).await;
+
+    // Patience has an end, and so has that of the registry.
+    let open = Registry::start("").await;
+    let busy = Manner::Answers {
+        first: usize::MAX,
+        with: "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    };
+    let line = Line::to(&open, busy).await;
+    refused(&on(built_by(&line, &open)), &far.host, &["429"]).await;
+
+    // Its base can be named, and not be brought.
+    refused(
+        &open.built(),
+        "127.0.0.1:1",
+        &["base 127.0.0.1:1/fabric/baseos:2.5 cannot be read"],
+    )
+    .await;
+    drop(far.process);
+}
+
+#[tokio::test]
+async fn a_login_and_an_authority_of_its_own_open_a_registry() {
+    let far = Registry::start("").await;
+    base_in(&far).await;
+    let closed =
+        Registry::start("auth: {htpasswd: {realm: test, path: DIRECTORY/htpasswd}}\n").await;
+    let mut by_word = closed.built();
+    by_word.registry.username = Some("reader".to_owned());
+    by_word.registry.password = Some("s3cret".into());
+    let mut by_file = by_word.clone();
+    by_file.registry.password = None;
+    by_file.registry.password_file = Some(closed.file("password"));
+    std::fs::write(closed.file("password"), "s3cret\n").unwrap();
+    let secure = Registry::start_tls().await;
+    let mut trusting = secure.built();
+    trusting.registry.scheme = config::Scheme::Https;
+    trusting.registry.ca_file = Some(secure.file("ca.pem"));
+    for mut config in [by_word, by_file, trusting] {
+        config.registries = vec![far.config()];
+        let (scratch, images) = pushing(&config).await;
+        let image = build(&scratch, &images, &of(b"x", &far.host))
+            .await
+            .unwrap();
+        let pushed = image.pushed.unwrap();
+        // Read again with the same login.
+        let registries = Registries::of(&config, scratch.store.clone())
+            .await
+            .unwrap();
+        let held = registries.hold(&pushed).await.unwrap();
+        assert_eq!(held.layers.last().unwrap().diff_id, image.layer.diff_id);
+    }
+}

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
 use super::super::access::{self, Access, CONNECT_TIMEOUT, USER_AGENT};
-use super::super::answer::Refusal;
+use super::super::answer::{Refusal, cut};
 use super::Stop;
 use crate::config::Scheme;
 use crate::names::Digest;
@@ -232,7 +232,7 @@ fn passing(stop: Stop) -> Stop {
 
 /// What `answer` refuses, in the registry's words.
 async fn refusal(answer: Response) -> Stop {
-    let (code, after) = (answer.status().as_u16(), retry_after(&answer));
+    let after = retry_after(&answer);
     let mut answer = answer;
     let mut words = Vec::new();
     while let Ok(Ok(Some(part))) = tokio::time::timeout(ANSWER, answer.chunk()).await {
@@ -241,21 +241,23 @@ async fn refusal(answer: Response) -> Stop {
             break;
         }
     }
-    let url = String::new();
-    let error = match serde_json::from_slice(&words) {
-        // Whatever its words: the status says that it may pass.
-        Ok(envelope) if code < 500 && code != 429 => {
-            OciDistributionError::RegistryError { envelope, url }
+    let status = answer.status();
+    let refusal = match (serde_json::from_slice(&words), status.as_u16()) {
+        (_, code @ (429 | 500..)) => {
+            let words = cut(&String::from_utf8_lossy(&words));
+            Refusal::Passing(format!("the registry answered {code}: {words}"))
         }
-        _ => {
-            let message = String::from_utf8_lossy(&words).into_owned();
-            OciDistributionError::ServerError { code, url, message }
+        (Ok(envelope), _) => {
+            let url = String::new();
+            OciDistributionError::RegistryError { envelope, url }.into()
+        }
+        (Err(_), 401 | 403) => Refusal::Unknown(format!("denied: the registry answered {status}")),
+        (Err(_), _) => {
+            let words = cut(&String::from_utf8_lossy(&words));
+            Refusal::Unknown(format!("the registry answered {status}: {words}"))
         }
     };
-    Stop {
-        refusal: error.into(),
-        after,
-    }
+    Stop { refusal, after }
 }
 
 /// In seconds; the other form, a date, is not used by registries.

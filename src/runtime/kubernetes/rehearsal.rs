@@ -134,6 +134,7 @@ fn chaincode(settings: &Settings, it: &Override) -> Result<Pod, Error> {
                 kind: TopKind::File,
             }],
         },
+        whole: None,
         entrypoint: None,
         args: vec!["chaincode".to_owned()],
         env: Vec::new(),
