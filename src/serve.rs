@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Check};
 use crate::compile::{self, Compiles};
-use crate::config::{Config, Surrounding};
+use crate::config::{BuiltRegistry, Config, Surrounding};
 use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
@@ -74,6 +74,12 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     let directory = config.store.place(surrounding);
     let store = Store::open(&directory).await?;
+    if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {
+        tracing::warn!(
+            address = config.images.registry.address,
+            "images.registry has no effect: images.mode is delivery, so that nothing is pushed"
+        );
+    }
     let registries = Registries::of(&config.images, store.clone()).await?;
     let pusher = Pusher::new(&config.images, registries.clone()).await?;
     let images = Images::new(store.clone(), registries.clone()).pushed_by(pusher);

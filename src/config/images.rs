@@ -136,7 +136,9 @@ impl Images {
                 problems.add(format!("{key}.host"), &registry.host, accepted);
             }
         }
-        self.registry.check(self.mode, problems);
+        if let Some(registry) = self.pushed_to() {
+            registry.check(problems);
+        }
     }
 }
 
@@ -159,14 +161,12 @@ impl BuiltRegistry {
         name.is_ok_and(|name| [name.registry(), "index.docker.io"].contains(&&*self.address))
     }
 
-    fn check(&self, mode: ImageMode, problems: &mut Problems) {
+    fn check(&self, problems: &mut Problems) {
         let key = |name: &str| format!("images.registry.{name}");
         let accepted = "host or host:port as in image names, without a scheme, user or path";
         if self.address.is_empty() {
-            if mode == ImageMode::Registry {
-                let accepted = format!("{accepted}, since images.mode is registry");
-                problems.add(key("address"), &self.address, &accepted);
-            }
+            let accepted = format!("{accepted}, since images.mode is registry");
+            problems.add(key("address"), &self.address, &accepted);
         } else if !self.has_host() {
             // A user in front of the host may come with a password.
             let shown = self.address.rsplit('@').next().unwrap_or_default();

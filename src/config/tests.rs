@@ -153,7 +153,7 @@ fn values_are_refused_with_what_is_accepted() {
         ),
         (
             "images:\n  mode: registry2\n",
-            "peitho.yml:2:3: images.mode: unknown variant `registry2`, expected `delivery`",
+            "peitho.yml:2:3: images.mode: unknown variant `registry2`, expected `delivery` or `registry`",
         ),
         (
             "listen:\n  admin: 9090\n",
@@ -162,6 +162,22 @@ fn values_are_refused_with_what_is_accepted() {
         (
             "compile:\n  parallel: many\n",
             "peitho.yml:2:3: compile.parallel: invalid type: string \"many\", expected usize",
+        ),
+        (
+            "images: {mode: registry, registry: {address: registry, username: me}}\n",
+            "peitho.yml:1:37: images.registry.address is \"registry\"; accepted: host or host:port as in image names, without a scheme, user or path\npeitho.yml:1:56: images.registry.username is \"me\"; accepted: together with password or passwordFile",
+        ),
+        (
+            "images: {mode: registry, registry: {address: 'r:1', project: /a}, registries: [{host: 'r:1'}]}\n",
+            "peitho.yml:1:81: images.registries[0].host is \"r:1\"; accepted: each host once, here or as images.registry.address\npeitho.yml:1:53: images.registry.project is \"/a\"; accepted: words of a-z, 0-9, ., _ and -, with / between them; or nothing",
+        ),
+        (
+            "images: {mode: registry, registry: {address: 'r:1', password: hunter2, passwordFile: /p}}\n",
+            "peitho.yml:1:72: images.registry.passwordFile is \"/p\"; accepted: instead of password, not beside it",
+        ),
+        (
+            "images: {mode: registry, registry: {address: 'r:1', password: hunter2}}\n",
+            "peitho.yml:1:53: images.registry.password is (hidden); accepted: together with username",
         ),
         (
             "images:\n  registries:\n    - scheme: http\n",

@@ -1,4 +1,5 @@
-//! The runtime on Kubernetes, against a real cluster: what every runtime must do. What peers get of it is in `tests/peer`.
+//! The runtime on Kubernetes, against a real cluster: what every runtime must do, and images that a registry has whole. What
+//! peers get of it is in `tests/peer`.
 //!
 //! `cargo test --test kubernetes` runs all of it (root, one free machine); a name or a part of one runs some.
 
@@ -8,6 +9,7 @@
 mod conformance;
 
 mod pods;
+mod whole;
 mod world;
 
 use std::process::ExitCode;
@@ -33,6 +35,13 @@ fn main() -> ExitCode {
             Ok(())
         })
     });
+    let trials = trials.chain(whole::ALL.iter().map(|(name, case)| {
+        let world = Arc::clone(&world);
+        Trial::test(*name, move || {
+            case(&world)?;
+            Ok(())
+        })
+    }));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     let world = Arc::into_inner(world).expect("no case is running any more");
     let ended = match conclusion.has_failed() {

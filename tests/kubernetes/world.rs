@@ -2,11 +2,16 @@
 
 use std::sync::OnceLock;
 
+use ::peitho::config::{self, BuiltRegistry, ImageMode, Scheme};
 use anyhow::{Result, anyhow, ensure};
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE};
 use testbed::{Assets, Cluster, Leftovers, Registry, Run, say};
 
 use crate::pods::{Pods, Setting};
+
+/// The only one who may use the closed registry.
+const USER: &str = "nodes";
+const PASSWORD: &str = "the password of the registry";
 
 /// The counterparts, and the threads on which the runtime works.
 pub(crate) struct World {
@@ -19,6 +24,7 @@ struct Counterparts {
     pods: Pods,
     cluster: Cluster,
     registry: Registry,
+    closed: Registry,
     run: Run,
 }
 
@@ -53,6 +59,7 @@ impl World {
         let run = Run::start()?;
         say("starting the registry and Kubernetes");
         let registry = Registry::start(&assets, &run)?;
+        let closed = Registry::start_with_auth(&run, USER, PASSWORD)?;
         let cluster = Cluster::start(&assets, &run)?;
         let base = &assets.images()?.runtime_1_4;
         cluster.pull(&registry, base)?;
@@ -60,6 +67,7 @@ impl World {
         let setting = Setting {
             kubeconfig: peitho::rights(&cluster)?,
             base: registry.reference(base),
+            images: images(&registry, &closed),
             agent_image: build.image,
             directory: run.data().join("peitho"),
         };
@@ -69,8 +77,18 @@ impl World {
             pods,
             cluster,
             registry,
+            closed,
             run,
         })
+    }
+
+    /// The cluster as its administrator sees it.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.pods()?;
+        match self.started.get() {
+            Some(Ok(counterparts)) => counterparts.cluster.kubectl(arguments),
+            _ => Err(anyhow!("the counterparts did not start")),
+        }
     }
 
     /// Every case that passed removed what it made: the instance's own Secret is all there is.
@@ -100,13 +118,36 @@ impl World {
             pods,
             cluster,
             registry,
+            closed,
             run,
         } = counterparts;
         self.tokio.block_on(pods.end());
-        drop((cluster, registry));
+        drop((cluster, registry, closed));
         run.finish()?;
         let left = Leftovers::find();
         ensure!(left.is_empty(), "left on this machine: {left:#?}");
         Ok(())
+    }
+}
+
+/// What is built is pushed to `closed`; bases are in `open`.
+fn images(open: &Registry, closed: &Registry) -> config::Images {
+    config::Images {
+        mode: ImageMode::Registry,
+        registry: BuiltRegistry {
+            address: closed.address().to_string(),
+            project: "fabric".to_owned(),
+            scheme: Scheme::Http,
+            username: Some(USER.to_owned()),
+            password: Some(PASSWORD.into()),
+            ..BuiltRegistry::default()
+        },
+        registries: vec![config::Registry {
+            host: open.address().to_string(),
+            scheme: Scheme::Http,
+            username: None,
+            password_file: None,
+            ca_file: None,
+        }],
     }
 }
