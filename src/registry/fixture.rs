@@ -3,17 +3,16 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use rcgen::{CertificateParams, Issuer, KeyPair};
-use secrecy::ExposeSecret as _;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::*;
 use crate::config::Scheme;
-use crate::names::InstanceName;
 
 mod line;
+mod tokens;
 
 pub(crate) use line::{Line, Manner};
 
@@ -83,6 +82,20 @@ impl Registry {
             directory,
             process,
         }
+    }
+
+    /// A registry that lets in who has a token of a service that knows `reader`.
+    pub(crate) async fn start_with_tokens() -> Self {
+        let service = tokens::Service::bind().await;
+        let auth = format!(
+            "auth: {{token: {{realm: 'http://{}/token', service: {}, issuer: {}, rootcertbundle: DIRECTORY/ca.pem}}}}\n",
+            service.host,
+            tokens::SERVICE,
+            tokens::ISSUER
+        );
+        let registry = Self::start(&auth).await;
+        service.serve(&registry);
+        registry
     }
 
     /// A file of its own.
@@ -169,14 +182,16 @@ pub(crate) async fn push(registries: &Registries, image: &ImageName, index: &Ima
 
 /// `ca.pem`, and `cert.pem` and `key.pem` of a server on the loopback.
 fn write_certificates(directory: &std::path::Path) {
-    let authority = crate::runtime::InstanceMaterial::generate(&InstanceName::default()).unwrap();
-    let key = KeyPair::from_pem(authority.ca_key_pem.expose_secret()).unwrap();
-    let issuer = Issuer::from_ca_cert_pem(&authority.ca_cert_pem, key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut of_authority = CertificateParams::default();
+    of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = of_authority.self_signed(&key).unwrap();
+    let issuer = Issuer::new(of_authority, key);
     let key = KeyPair::generate().unwrap();
     let of_server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     let certificate = of_server.signed_by(&key, &issuer).unwrap();
     for (name, pem) in [
-        ("ca.pem", authority.ca_cert_pem),
+        ("ca.pem", authority.pem()),
         ("cert.pem", certificate.pem()),
         ("key.pem", key.serialize_pem()),
     ] {

@@ -279,7 +279,14 @@ impl Pusher {
         }
         let is_near = order.base.registry() == self.0.repository.registry();
         let from = is_near.then(|| order.base.repository());
-        match wire.open(&login, &blob.digest, from).await? {
+        let opened = match wire.open(&login, &blob.digest, from).await {
+            // Not to be seen by this login, or a registry that mounts nothing.
+            Err(stop) if from.is_some() && !stop.refusal.may_pass() => {
+                wire.open(&login, &blob.digest, None).await?
+            }
+            opened => opened?,
+        };
+        match opened {
             Opened::Mounted => {
                 moved.mounted.fetch_add(blob.size, Ordering::Relaxed);
             }

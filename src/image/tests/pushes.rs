@@ -83,6 +83,8 @@ async fn what_was_built_is_whole_in_the_registry_and_a_base_beside_it_does_not_m
 
     let pushed = one.pushed.clone().unwrap();
     assert_eq!(images.whole(&one), one.pushed);
+    let delivering = Images::new(scratch.store.clone(), registry.registries().await);
+    assert_eq!(delivering.whole(&one), None);
     let repository = format!("{}/fabric/chaincode", line.host);
     assert_eq!(
         pushed.full(),
@@ -136,6 +138,43 @@ async fn the_base_of_another_registry_is_brought_along() {
     assert_eq!(pulled(&registry, &pushed).await, expected);
     drop(far);
     assert_eq!(pulled(&registry, &pushed).await, expected);
+}
+
+#[tokio::test]
+async fn a_token_service_lets_in_who_it_knows() {
+    let registry = Registry::start_with_tokens().await;
+    let mut config = registry.built();
+    config.registry.username = Some("reader".to_owned());
+    config.registry.password = Some("s3cret".into());
+    let (scratch, images) = pushing(&config).await;
+    let layers = [
+        zipped(&noise("lower", 100_000)),
+        plain(noise("upper", 1000)),
+    ];
+    let registries = Registries::of(&config, scratch.store.clone())
+        .await
+        .unwrap();
+    push_layers(&registries, &registry.name("fabric/baseos:2.5"), &layers).await;
+    let image = build(&scratch, &images, &of(b"x", &registry.host))
+        .await
+        .unwrap();
+    let held = registries.hold(&image.pushed.unwrap()).await.unwrap();
+    let held: Vec<_> = held.layers.iter().map(|layer| layer.diff_id).collect();
+    assert_eq!(
+        held,
+        [layers[0].diff_id, layers[1].diff_id, image.layer.diff_id]
+    );
+
+    let far = Registry::start("").await;
+    base_in(&far).await;
+    config.registries = vec![far.config()];
+    config.registry.password = Some("wr0ng".into());
+    refused(
+        &config,
+        &far.host,
+        &["denied: who are you, to the user reader"],
+    )
+    .await;
 }
 
 #[tokio::test]
