@@ -129,6 +129,14 @@ pub struct Base {
     pub config: Option<ImageConfig>,
 }
 
+/// The documents of a complete image, in the store.
+struct Stored {
+    id: Digest,
+    /// Of the manifest.
+    blob: Blob,
+    manifest: Vec<u8>,
+}
+
 /// What inspect tells of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
@@ -318,16 +326,13 @@ impl Images {
             env: &env,
             labels: &labels,
         };
-        let (id, manifest) = match &base {
-            Some(found) => {
-                let (id, manifest) = self.assemble(&from, found, delta).await?;
-                (id, Some(manifest))
-            }
-            None => (assemble::partial_id(&from, delta), None),
+        let assembled = match &base {
+            Some(found) => Some(self.assemble(&from, found, delta).await?),
+            None => None,
         };
-        let pushed = match (&self.pusher, manifest) {
-            (Some(pusher), Some(manifest)) => {
-                let base = &from;
+        let pushed = match (&self.pusher, &assembled) {
+            (Some(pusher), Some(assembled)) => {
+                let (base, manifest) = (&from, &assembled.manifest);
                 Some(
                     pusher
                         .push(Order {
@@ -339,6 +344,10 @@ impl Images {
                 )
             }
             _ => None,
+        };
+        let (id, manifest) = match &assembled {
+            Some(Stored { id, blob, .. }) => (*id, Some(*blob)),
+            None => (assemble::partial_id(&from, delta), None),
         };
         let image = Image {
             name: name.clone(),
@@ -366,18 +375,21 @@ impl Images {
         Ok(image)
     }
 
-    /// Stores configuration and manifest; gives the image's id and the manifest.
+    /// Makes configuration and manifest, and stores them.
     async fn assemble(
         &self,
         from: &ImageName,
         base: &Found,
         delta: Delta<'_>,
-    ) -> Result<(Digest, Blob), Error> {
+    ) -> Result<Stored, Error> {
         let assembled =
             assemble::complete(base, delta).map_err(|e| refused(from, e.to_string()))?;
         let config = self.put(&assembled.config).await?;
-        let manifest = self.put(&assembled.manifest).await?;
-        Ok((config.digest, manifest))
+        Ok(Stored {
+            id: config.digest,
+            blob: self.put(&assembled.manifest).await?,
+            manifest: assembled.manifest,
+        })
     }
 
     async fn put(&self, bytes: &[u8]) -> Result<Blob, Error> {

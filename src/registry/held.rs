@@ -148,11 +148,7 @@ pub(super) async fn found(store: &Store, name: &ImageName) -> Result<Option<Foun
     }))
 }
 
-pub(super) async fn document(
-    store: &Store,
-    name: &ImageName,
-    blob: &Blob,
-) -> Result<Vec<u8>, store::Error> {
+async fn document(store: &Store, name: &ImageName, blob: &Blob) -> Result<Vec<u8>, store::Error> {
     let text = name.full();
     let Some((file, _)) = store.open_blob(&blob.digest).await? else {
         return Err(corrupt(&text, &format!("{} is missing", blob.digest)));

@@ -23,7 +23,6 @@ use tokio_util::io::ReaderStream;
 
 use self::wire::{Content, Opened, Wire};
 use super::answer::Refusal;
-use super::held;
 use super::manifest::{Descriptor, ImageManifest, Unusable};
 use super::{Registries, reference};
 use crate::config;
@@ -56,8 +55,8 @@ pub struct Order<'a> {
     pub name: &'a ImageName,
     /// What it stands on.
     pub base: &'a ImageName,
-    /// The manifest's bytes in the store.
-    pub manifest: Blob,
+    /// The manifest's bytes.
+    pub manifest: &'a [u8],
 }
 
 /// What pushes; clones share connections.
@@ -215,11 +214,7 @@ impl Pusher {
     }
 
     async fn try_push(&self, order: Order<'_>, moved: &Moved) -> Result<ImageName, Stop> {
-        let store = &self.0.registries.0.store;
-        let document = held::document(store, order.name, &order.manifest).await;
-        let document = document.map_err(|error| Stop::of_store(&error))?;
-        let manifest: ImageManifest = serde_json::from_slice(&document)
-            .map_err(|error| Unusable(format!("its manifest is unreadable: {error}")))?;
+        let manifest: ImageManifest = serde_json::from_slice(order.manifest).map_err(unreadable)?;
         let mut seen = HashSet::new();
         let blobs = manifest.layers.iter().chain([&manifest.config]);
         let blobs = blobs.filter(|blob| seen.insert(blob.digest.as_str()));
@@ -229,22 +224,12 @@ impl Pusher {
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
-        let digest = order.manifest.digest;
-        let typed: Typed = serde_json::from_slice(&document)
-            .map_err(|error| Unusable(format!("its manifest is unreadable: {error}")))?;
-        let media_type = typed.media_type.unwrap_or_else(|| OCI_MANIFEST.to_owned());
+        let digest = Digest::of(order.manifest);
         // Whole by its digest, then found by its tag.
         for version in [digest.to_string(), order.name.pushed_tag(&digest)] {
-            let (document, media_type, version) = (&document, &media_type, &version);
-            self.patiently(order, || async move {
-                let login = self.log_in().await?;
-                let put = self
-                    .0
-                    .wire
-                    .put_manifest(&login, version, media_type, document);
-                put.await
-            })
-            .await?;
+            let version = version.as_str();
+            self.patiently(order, || self.manifest(order, &digest, version))
+                .await?;
         }
         let pushed = self.0.repository.at(&digest.to_string());
         pushed.map_err(|error| Unusable(error.to_string()).into())
@@ -266,6 +251,19 @@ impl Pusher {
                 );
             })
             .await
+    }
+
+    /// Sees to it that the registry has the manifest as `version`.
+    async fn manifest(&self, order: Order<'_>, digest: &Digest, version: &str) -> Result<(), Stop> {
+        let typed: Typed = serde_json::from_slice(order.manifest).map_err(unreadable)?;
+        let media_type = typed.media_type.as_deref().unwrap_or(OCI_MANIFEST);
+        let (wire, login) = (&self.0.wire, self.log_in().await?);
+        // A registry may protect its tags, also against what they name already.
+        if wire.manifest(&login, version, media_type).await? == Some(*digest) {
+            return Ok(());
+        }
+        let put = wire.put_manifest(&login, version, media_type, order.manifest);
+        put.await
     }
 
     /// Sees to it that the registry has `blob`.
@@ -340,6 +338,10 @@ impl Pusher {
             registries.0.logins.get(repository.registry()),
         ))
     }
+}
+
+fn unreadable(error: serde_json::Error) -> Unusable {
+    Unusable(format!("its manifest is unreadable: {error}"))
 }
 
 fn blob_of(descriptor: &Descriptor) -> Result<Blob, Unusable> {

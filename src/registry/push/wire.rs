@@ -171,6 +171,27 @@ impl Wire {
         }
     }
 
+    /// The digest of the manifest that stands under `version`, a digest or a tag; also `None` where the registry does not tell.
+    pub(super) async fn manifest(
+        &self,
+        login: &Login,
+        version: &str,
+        media_type: &str,
+    ) -> Result<Option<Digest>, Stop> {
+        let url = self.url(&format!("manifests/{version}"))?;
+        let asked = self.authorized(login, self.client.head(url.clone()), &url);
+        let asked = asked.header(header::ACCEPT, media_type).timeout(ANSWER);
+        let answer = asked.send().await.map_err(unsent)?;
+        match answer.status() {
+            StatusCode::OK => {
+                let digest = answer.headers().get("docker-content-digest");
+                Ok(digest.and_then(|digest| digest.to_str().ok()?.parse().ok()))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(refusal(answer).await),
+        }
+    }
+
     /// Writes `manifest` as `version`, a digest or a tag.
     pub(super) async fn put_manifest(
         &self,

@@ -1,6 +1,6 @@
 //! The login with which nodes pull what was built, where its registry wants one: a Secret of the instance, written again
 //! before each launch that needs it, so that a new password reaches the nodes with the next launch, and a deleted Secret is
-//! no fault. `chaincode` calls it; `pod` names it in its pods.
+//! no fault. One that others wrote is left as it is, and the launch refused. `chaincode` calls it; `pod` names it in its pods.
 
 use std::collections::BTreeMap;
 
@@ -81,17 +81,22 @@ impl Kubernetes {
             return Ok(());
         };
         let name = names::pull_secret(&self.settings.instance);
-        let (params, patch) = (
-            PatchParams::apply(names::MANAGER).force(),
-            Patch::Apply(secret),
-        );
+        // Without force: what somebody else wrote there is a conflict.
+        let (params, patch) = (PatchParams::apply(names::MANAGER), Patch::Apply(secret));
         let written = self
             .requests
             .call(|| self.secrets.patch(&name, &params, &patch))
             .await;
-        written.map(drop).map_err(|failure| {
-            failure.into_error(&format!("writing secret {name}, the login of the nodes"))
-        })
+        match written {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_conflict() => Err(Error::Refused(format!(
+                "secret {name}, the login of the nodes, was written by somebody else; remove or rename it, or give this Peitho \
+                 another kubernetes.instance"
+            ))),
+            Err(failure) => {
+                Err(failure.into_error(&format!("writing secret {name}, the login of the nodes")))
+            }
+        }
     }
 }
 
