@@ -1,10 +1,10 @@
 # The commands of this project; `make` lists them.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-TARGET  := $(shell uname -m)-unknown-linux-gnu
+TRIPLE  := $(shell uname -m)-unknown-linux-gnu
 # The same folder as cargo's.
 OUT     := $(or $(CARGO_TARGET_DIR),target)
-PROGRAM := $(OUT)/$(TARGET)/release/peitho
+PROGRAM := $(OUT)/$(TRIPLE)/release/peitho
 IMAGE   := $(OUT)/peitho-image.tar
 
 # Tools of the checks, at fixed versions, in the user's cache: a fresh clone need not build them again.
@@ -23,7 +23,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## the static release program
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --package peitho --target $(TARGET)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --package peitho --target $(TRIPLE)
 	@echo $(PROGRAM)
 
 image: build ## the OCI image of the program and CA certificates, without a daemon

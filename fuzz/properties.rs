@@ -3,7 +3,9 @@
 //! the input is refused, and panics where something is taken that must not be.
 
 use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Component;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -11,13 +13,20 @@ use http::Uri;
 use peitho::archive::{self, Kind, Limits};
 use peitho::engine_api::{Tenants, fuzzing};
 use peitho::image;
+use peitho::listener::{self, Drain, Speech};
 use peitho::names::{ContainerRef, ImageName, Tenant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::runtime::{self, Runtime};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Panics where it does not hold.
 pub(crate) type Property = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub(crate) const ALL: [(&str, Property); 6] = [
+pub(crate) const ALL: [(&str, Property); 7] = [
+    ("attach", attach),
     ("create", create),
     ("dockerfile", dockerfile),
     ("name", name),
@@ -190,4 +199,95 @@ pub(crate) fn tar(data: &[u8]) {
     gzip.write_all(data).unwrap();
     let packed = archive::digest(&*gzip.finish().unwrap(), LIMITS);
     assert_eq!(packed.ok(), digest.ok());
+}
+
+/// What every container that is attached to has written: no answer says this by itself.
+const OUTPUT: &[u8] = b"(the output)";
+
+/// A server of nothing but attach, on a thread of the fuzzer's own: libFuzzer counts what a run of an input does.
+struct Attach {
+    runtime: Runtime,
+    addr: SocketAddr,
+}
+
+thread_local! {
+    static ATTACH: Attach = Attach::new();
+}
+
+impl Attach {
+    fn new() -> Self {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let bound = runtime.block_on(listener::bind((Ipv4Addr::LOCALHOST, 0).into()));
+        let bound = bound.unwrap();
+        let addr = bound.addr;
+        let drain = Drain {
+            stop: CancellationToken::new(),
+            grace: Duration::ZERO,
+        };
+        let service = fuzzing::attachable(OUTPUT.into());
+        runtime.spawn(listener::serve(bound, Speech::default(), service, drain));
+        Self { runtime, addr }
+    }
+
+    /// All that a client hears who sends `data` and no more; cut where the server closed before it had read all.
+    async fn heard(&self, data: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        // Or the ports of this machine are used up by those that linger.
+        stream.set_zero_linger().unwrap();
+        let mut heard = Vec::new();
+        let talk = async {
+            if stream.write_all(data).await.is_ok() && stream.shutdown().await.is_ok() {
+                stream.read_to_end(&mut heard).await.ok();
+            }
+        };
+        let ended = timeout(Duration::from_secs(5), talk).await;
+        ended.expect("the output has an end, and so has the connection");
+        heard
+    }
+}
+
+/// A handshake of attach: a stream is what was asked for, in the form that goes with the path, and anything else an answer of
+/// HTTP.
+pub(crate) fn attach(data: &[u8]) {
+    let heard = ATTACH.with(|server| server.runtime.block_on(server.heard(data)));
+    let split = |bytes: &[u8], at: &[u8]| bytes.windows(at.len()).position(|it| it == at);
+    let Some(end) = split(&heard, b"\r\n\r\n") else {
+        assert!(
+            b"HTTP/1.".starts_with(&heard[..heard.len().min(7)]),
+            "{heard:?}"
+        );
+        return;
+    };
+    let (head, rest) = heard.split_at(end + 4);
+    let head = std::str::from_utf8(head).unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("http/1."), "{head}");
+    let status = &head[9..12];
+    assert!(status.bytes().all(|it| it.is_ascii_digit()), "{head}");
+    // The first request's; what comes behind it has answers of its own.
+    let asked = String::from_utf8_lossy(data).to_ascii_lowercase();
+    let asked = asked.trim_start_matches(['\r', '\n']);
+    if status != "101" {
+        let is_stream = head.contains("content-type: application/vnd.docker.raw-stream");
+        assert_eq!(is_stream, status == "200", "{head}");
+        return;
+    }
+    assert!(asked.starts_with("post ") && asked.contains("http/1.1"));
+    assert!(asked.contains("upgrade:") && asked.contains("connection:"));
+    for line in ["connection: upgrade\r\n", "upgrade: tcp\r\n"] {
+        assert!(head.contains(line), "{head}");
+    }
+    let framed = [&[1, 0, 0, 0, 0, 0, 0, OUTPUT.len() as u8], OUTPUT].concat();
+    let target: Uri = asked.split(' ').nth(1).unwrap().parse().unwrap();
+    let path = target.path();
+    let path = path.strip_prefix("/t/default").unwrap_or(path);
+    let forms: &[&[u8]] = match path.starts_with("/v") {
+        // A person has frames everywhere.
+        true if asked.contains("docker-client/") => &[OUTPUT, &framed],
+        true => &[OUTPUT],
+        false => &[&framed],
+    };
+    assert!(rest.is_empty() || forms.contains(&rest), "{rest:?}");
 }

@@ -17,7 +17,7 @@ use crate::delivery::Counters;
 use crate::engine_api::metrics::Requests;
 use crate::listener::tls::Expiry;
 
-pub use health::Check;
+pub use health::{Bearing, Check};
 use metrics::Metrics;
 
 /// What the listener shows.
@@ -97,11 +97,10 @@ mod tests {
 
     fn checks(runtime: Result<(), &'static str>) -> Vec<Check> {
         vec![
-            Check::new("store", async || Ok(())),
-            Check::new(
-                "runtime",
-                move || async move { runtime.map_err(str::to_owned) },
-            ),
+            Check::new("store", Bearing::Everyone, async || Ok(())),
+            Check::new("runtime", Bearing::Everyone, move || async move {
+                runtime.map_err(str::to_owned)
+            }),
         ]
     }
 

@@ -291,7 +291,14 @@ impl Sources {
         let (config, origins) =
             Config::load_with_origins(file, std::env::vars_os().filter_map(text), &self.set)?;
         // What only Kubernetes' own types know to be wrong.
-        match Templates::read(&config.kubernetes, &config.compile, &config.chaincode) {
+        let Config {
+            kubernetes,
+            compile,
+            chaincode,
+            tenants,
+            ..
+        } = &config;
+        match Templates::read(kubernetes, compile, chaincode, tenants) {
             Ok(_) => Ok((config, origins)),
             Err(problems) => match origins.error(&problems) {
                 Some(error) => Err(error),

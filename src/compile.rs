@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use crate::config::ByTenant;
 use crate::names::{CompileKey, Digest, ImageName, Tenant};
 use crate::runtime::{self, CompileSpec, Resolution, Runtime};
 use crate::store::spool::Spool;
@@ -137,8 +138,8 @@ pub struct Settings {
     pub abandon_grace: Duration,
     /// Environment added to each compile; wins over the request's.
     pub env: BTreeMap<String, String>,
-    /// Digest of all else that the runtime gives to compiles, where there is something.
-    pub surroundings: Option<Digest>,
+    /// Digest of all else that the runtime gives to compiles of a tenant, where there is something.
+    pub surroundings: ByTenant<Option<Digest>>,
 }
 
 /// The door to compiles; clones share it.
@@ -182,7 +183,8 @@ impl Compiles {
     /// [`Error::Store`]; [`Error::Runtime`] when what an earlier run left is still there and the runtime's platform is away.
     pub async fn run(&self, mut request: Request) -> Result<Run, Error> {
         request.env.extend(self.0.settings.env.clone());
-        let key = key::of(&request, self.0.settings.surroundings.as_ref());
+        let surroundings = self.0.settings.surroundings.of(&request.tenant);
+        let key = key::of(&request, surroundings.as_ref());
         loop {
             // Again after each wait: the run that was waited for may have left its result.
             if request.builder.is_some()
@@ -257,13 +259,13 @@ impl Compiles {
                 end = %end, "compile: over"
             );
             job.finish(end);
-            this.discard(&key, &job).await;
+            this.discard(Some(&spec.tenant), &key, &job).await;
         });
     }
 
-    /// Ends what the runtime has of `key`, whose `job` is over; then its name is free.
-    async fn discard(&self, key: &CompileKey, job: &Job) {
-        while let Err(error) = self.0.runtime.discard(key).await {
+    /// Ends what the runtime has of `key`, whose `job` is over; then its name is free. `tenant` where that is known.
+    async fn discard(&self, tenant: Option<&Tenant>, key: &CompileKey, job: &Job) {
+        while let Err(error) = self.0.runtime.discard(tenant, key).await {
             // Who is away comes back, and the runtime takes its time before it says so.
             let runtime::Error::Unavailable(cause) = error else {
                 tracing::warn!(compile = %key, error = %error, "compile: what runs of it was not removed");
@@ -319,7 +321,7 @@ impl Compiles {
             jobs.insert(*key, Arc::clone(&job));
         }
         tracing::info!(compile = %key, "compile: an earlier process left it and nobody asked for it; its container is removed");
-        self.discard(key, &job).await;
+        self.discard(None, key, &job).await;
     }
 
     /// The input of `key`, for its agent.

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod agent;
+mod by_tenant;
 mod chaincode;
 mod check;
 mod compile;
@@ -36,9 +37,11 @@ mod reference;
 mod role;
 mod run_as;
 mod store;
+mod tenant_pods;
 mod tenants;
 
 pub use agent::Agent;
+pub use by_tenant::ByTenant;
 pub use chaincode::Chaincode;
 pub use check::Problems;
 pub use compile::Compile;
@@ -58,6 +61,7 @@ pub use reference::reference;
 pub use role::{Reach, Roles, RuntimeChoice, RuntimeKind, Surrounding};
 pub use run_as::RunAs;
 pub use store::Store;
+pub use tenant_pods::{TenantChaincode, TenantCompile, joined};
 pub use tenants::{Clients, KnownTenant, Tenants};
 
 pub use draft::Origins;
@@ -142,7 +146,8 @@ impl Config {
     pub fn check(&self) -> Problems {
         let mut problems = Problems::default();
         self.listen.check(&mut problems);
-        self.tenants.check(&self.listen.tls, &mut problems);
+        let tls = &self.listen.tls;
+        self.tenants.check(tls, &self.compile, &mut problems);
         self.store.check(&mut problems);
         self.images.check(&mut problems);
         self.delivery.check(&mut problems);
@@ -166,15 +171,27 @@ impl Config {
             "(hidden)".clone_into(value);
         }
         shown.compile.proxy = shown.compile.proxy.shown();
-        let overrides = shown.chaincode.overrides.iter_mut();
         let templates = [
             &mut shown.kubernetes.pod_template,
             &mut shown.compile.pod_template,
             &mut shown.chaincode.pod_template,
         ];
+        let overrides = shown.chaincode.overrides.iter_mut();
+        let of_tenants = shown.tenants.known.iter_mut();
+        let of_tenants = of_tenants.flat_map(|known| {
+            let overrides = known.chaincode.overrides.iter_mut();
+            let overrides = overrides.map(|it| &mut it.pod_template);
+            [
+                &mut known.compile.pod_template,
+                &mut known.chaincode.pod_template,
+            ]
+            .into_iter()
+            .chain(overrides)
+        });
         for template in templates
             .into_iter()
             .chain(overrides.map(|it| &mut it.pod_template))
+            .chain(of_tenants)
         {
             *template = template.shown();
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretBox};
 
 use crate::compile::{self, Compiles};
+use crate::events::Action;
 use crate::image::Images;
 use crate::names::{
     ContainerId, ContainerKey, ContainerName, ContainerRef, Digest, ImageName, Tenant,
@@ -20,6 +21,9 @@ use crate::{archive, image};
 
 mod builder;
 mod chaincode;
+mod ending;
+mod happened;
+mod launches;
 mod look;
 mod output;
 mod policy;
@@ -27,10 +31,14 @@ mod reading;
 mod shown;
 
 use builder::{Builder, Builders};
+use launches::{Launches, end_told};
 pub use output::Output;
 pub use policy::Policy;
 pub use reading::{Reading, Stamps};
 pub use shown::Shown;
+
+/// The code that Docker gives to a container whose start failed: that of no process.
+pub const START_FAILED: i64 = 128;
 
 /// What can go wrong with a container.
 #[derive(Debug, thiserror::Error)]
@@ -204,6 +212,7 @@ struct Inner {
     store: Store,
     policy: Policy,
     builders: Builders,
+    launches: Launches,
 }
 
 /// What a reference means, found once per request.
@@ -221,14 +230,14 @@ impl Containers {
         store: Store,
         policy: Policy,
     ) -> Self {
-        let builders = Builders::default();
         Self(Arc::new(Inner {
+            launches: Launches::new(images.events().clone()),
+            builders: Builders::default(),
             images,
             compiles,
             runtime,
             store,
             policy,
-            builders,
         }))
     }
 
@@ -253,7 +262,13 @@ impl Containers {
             None => {
                 policy.check_builder(&image)?;
                 let builder = builder::order(images, policy, tenant, image, spec).await?;
-                self.0.builders.insert(tenant, id, builder);
+                let shown = Shown::of_builder(tenant, id, &builder);
+                self.tell(tenant, &shown, Action::Create);
+                let forgotten = self.0.builders.insert(tenant, id, builder);
+                for (tenant, id, builder) in forgotten {
+                    let shown = Shown::of_builder(&tenant, id, &builder);
+                    self.tell(&tenant, &shown, Action::Destroy);
+                }
             }
             Some(name) => {
                 let key = ContainerKey {
@@ -266,6 +281,10 @@ impl Containers {
                     .create(&spec)
                     .await
                     .map_err(Error::from_runtime)?;
+                let state = runtime::State::Created;
+                let life = runtime::Life::default();
+                let shown = Shown::from(runtime::Found { spec, state, life });
+                self.tell(tenant, &shown, Action::Create);
             }
         }
         Ok(id)
@@ -332,14 +351,30 @@ impl Containers {
     /// [`Error::NotFound`], [`Error::Runtime`].
     pub async fn start(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Outcome, Error> {
         match self.find(tenant, container).await? {
-            Found::Builder(_, builder) => builder.start(&self.0.compiles).await,
-            Found::Chaincode(key) => self
-                .0
-                .runtime
-                .start(&key)
-                .await
-                .map_err(Error::from_runtime),
+            Found::Builder(id, builder) => self.start_builder(tenant, id, &builder).await,
+            Found::Chaincode(key) => self.launch(&key).await,
         }
+    }
+
+    /// Starts a builder, and has its end told.
+    async fn start_builder(
+        &self,
+        tenant: &Tenant,
+        id: ContainerId,
+        builder: &Arc<Builder>,
+    ) -> Result<Outcome, Error> {
+        let outcome = builder.start(&self.0.compiles).await?;
+        if outcome == Outcome::Done {
+            let shown = Shown::of_builder(tenant, id, builder);
+            self.tell(tenant, &shown, Action::Start);
+            let (events, tenant) = (self.events().clone(), tenant.clone());
+            let builder = Arc::clone(builder);
+            self.0.launches.attend(async move {
+                builder.ended().await;
+                builder.tell_end(&events, &tenant, id);
+            });
+        }
+        Ok(outcome)
     }
 
     /// The first step of `wait`: returns when the container runs or is over. `gone` is over when the client is
@@ -362,94 +397,26 @@ impl Containers {
                 }
                 exit => exit.map(Waiting::Over),
             },
-            Found::Chaincode(key) => match self
-                .0
-                .runtime
-                .wait_running(&key)
-                .await
-                .map_err(Error::from_runtime)?
-            {
-                runtime::State::Running => Ok(Waiting::Running),
-                runtime::State::Exited(exit) => Ok(Waiting::Over(exit)),
-                runtime::State::NeverStarted(reason) => Err(Error::NeverStarted(reason)),
-                _ => self
-                    .0
-                    .runtime
-                    .wait_exit(&key)
-                    .await
-                    .map(Waiting::Over)
-                    .map_err(Error::from_runtime),
-            },
-        }
-    }
-
-    /// A builder whose client is gone is forgotten with the end of its compile: nobody will come to remove it.
-    async fn outlive_client(&self, tenant: &Tenant, id: ContainerId, builder: &Builder) {
-        builder.over().await;
-        if builder.is_forsaken() {
-            self.0.builders.remove(tenant, &id);
-        }
-    }
-
-    /// The second step of `wait`: the end.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::NeverStarted`].
-    pub async fn wait_exit(
-        &self,
-        tenant: &Tenant,
-        container: &ContainerRef,
-    ) -> Result<Exit, Error> {
-        match self.find(tenant, container).await? {
-            Found::Builder(_, builder) => builder.wait(std::future::pending()).await,
-            Found::Chaincode(key) => self
-                .0
-                .runtime
-                .wait_exit(&key)
-                .await
-                .map_err(Error::from_runtime),
-        }
-    }
-
-    /// Stops the container; returns when its process is gone.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn stop(&self, tenant: &Tenant, container: &ContainerRef) -> Result<Outcome, Error> {
-        match self.find(tenant, container).await? {
-            Found::Builder(_, builder) => Ok(builder.stop()),
-            Found::Chaincode(key) => self.0.runtime.stop(&key).await.map_err(Error::from_runtime),
-        }
-    }
-
-    /// Kills the container; returns when its process is gone.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::NotRunning`].
-    pub async fn kill(&self, tenant: &Tenant, container: &ContainerRef) -> Result<(), Error> {
-        match self.stop(tenant, container).await? {
-            Outcome::Done => Ok(()),
-            Outcome::Already => Err(Error::NotRunning(container.clone())),
-        }
-    }
-
-    /// Removes the container, running or not: the name is free when this returns (protocol rule 18).
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn remove(&self, tenant: &Tenant, container: &ContainerRef) -> Result<(), Error> {
-        match self.find(tenant, container).await? {
-            Found::Builder(id, builder) => {
-                builder.stop();
-                self.0.builders.remove(tenant, &id);
-                Ok(())
+            Found::Chaincode(key) => {
+                // Before it is asked: a launch that comes later may go on for long.
+                let followed = self.0.launches.get(&key);
+                let running = self.0.runtime.wait_running(&key).await;
+                match running.map_err(Error::from_runtime)? {
+                    runtime::State::Running => {
+                        self.see_followed(&key);
+                        Ok(Waiting::Running)
+                    }
+                    runtime::State::Exited(exit) => {
+                        end_told(followed).await;
+                        Ok(Waiting::Over(exit))
+                    }
+                    runtime::State::NeverStarted(reason) => {
+                        end_told(followed).await;
+                        Err(Error::NeverStarted(reason))
+                    }
+                    _ => self.end_of(&key).await.map(Waiting::Over),
+                }
             }
-            Found::Chaincode(key) => self
-                .0
-                .runtime
-                .remove(&key)
-                .await
-                .map_err(Error::from_runtime),
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `PUT …/archive` | discarded while the body comes; what was complete is kept |
 //! | `GET …/archive` | dropped at the next write |
 //! | `attach` | dropped at the next write, or when its connection is reset; a half-close is no end (rule 11) |
+//! | `events` | dropped, and what was behind it |
 //! | `wait` on a builder | its compile counts on it no more: with nobody else, it ends after a grace (ADR 0006) |
 //! | `wait` on a chaincode, before its head | goes on, and its answer is thrown away: a launch that fails has to be cleaned up |
 //! | `wait` on a chaincode, with heartbeats | dropped when one cannot be written: they come every 30 s |
@@ -27,6 +28,7 @@ mod attach;
 mod body;
 mod container;
 mod error;
+mod events;
 mod filters;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use self::assemble::Delta;
 use self::context::Context;
 use self::dockerfile::Dockerfile;
+use crate::events::{Action, Events};
 use crate::image_spec::{ImageConfig, Layer};
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
@@ -161,6 +162,7 @@ pub struct Images {
     pusher: Option<Pusher>,
     /// Images whose registry is out of reach, and of which the log tells already.
     told: Arc<Mutex<HashSet<ImageName>>>,
+    events: Events,
 }
 
 impl Images {
@@ -171,12 +173,18 @@ impl Images {
             registries,
             pusher: None,
             told: Arc::default(),
+            events: Events::default(),
         }
     }
 
     /// The same, where `pusher` brings what is built into a registry.
     pub fn pushed_by(self, pusher: Option<Pusher>) -> Self {
         Self { pusher, ..self }
+    }
+
+    /// What happens to images, and whatever else is told beside.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// What is known of `name`. A chaincode image exists when `tenant` built it, and this waits rather than
@@ -372,6 +380,7 @@ impl Images {
             duration_ms = started.elapsed().as_millis() as u64,
             "image: built {name}"
         );
+        self.tell(tenant, &image, Action::Tag);
         Ok(image)
     }
 

@@ -26,6 +26,7 @@
 //! | `POST …/start` of a chaincode | [`container`] → [`runtime`]: a pod that fetches its layer |
 //! | `attach`, `wait` | [`container`] → the log and end of a [`compile`], or what [`runtime`] sees of the pod |
 //! | stop, kill, `DELETE` | [`container`] → [`runtime`] |
+//! | `GET /events` | [`events`], which [`container`] and [`image`] tell |
 //!
 //! From the other side come the pods: the [`agent`] in them fetches inputs and layers from [`delivery`], and
 //! reports logs, outputs and exit codes there, with a [`grant`] for just that. [`serve`] puts all of it
@@ -44,9 +45,11 @@ pub mod config;
 pub mod container;
 pub mod delivery;
 pub mod engine_api;
+pub mod events;
 pub mod grant;
 pub mod image;
 pub mod image_spec;
+pub mod inotify_limit;
 pub mod listener;
 pub mod names;
 pub mod registry;

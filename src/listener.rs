@@ -30,12 +30,15 @@ mod misfit;
 mod notices;
 mod reception;
 mod socket;
+mod strangers;
 pub mod tls;
 mod unix;
 
 use reception::{Admitted, Reception};
 pub use socket::Departure;
 use socket::{Socket, Stream};
+pub use strangers::Crowd;
+use strangers::{Room, Stranger, Strangers};
 use tls::Tls;
 pub use unix::{BoundSocket, SocketError, bind_socket};
 
@@ -93,6 +96,8 @@ pub struct Speech {
     pub tls: Option<Tls>,
     /// For clients that begin in the other way: what their operator does about it.
     pub advice: &'static str,
+    /// How many may be about to begin.
+    pub crowd: Crowd,
 }
 
 /// The other end of a connection: an extension of each request.
@@ -153,7 +158,9 @@ where
 {
     let door = door.into();
     let place = door.to_string();
-    let reception = Arc::new(Reception::new(speech.into()));
+    let speech = speech.into();
+    let strangers = Arc::new(Strangers::new(speech.crowd));
+    let reception = Arc::new(Reception::new(speech));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -163,13 +170,21 @@ where
         };
         match accepted {
             Ok((socket, remote)) => {
+                let (stranger, room) = strangers.take();
+                if room == Room::Made {
+                    reception.tell_of_a_crowd(&place);
+                }
+                let client = Client {
+                    socket,
+                    remote,
+                    stranger,
+                };
                 let (reception, service) = (Arc::clone(&reception), service.clone());
-                let stop = drain.stop.clone();
-                connections.spawn(connection(socket, remote, reception, service, stop));
+                connections.spawn(connection(client, reception, service, drain.stop.clone()));
             }
             Err(error) if of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(addr = place, %error, "listener: no connection can be accepted for now");
+                reception.tell_of_failure(&place, &error);
                 let one_ends = async {
                     if connections.join_next().await.is_none() {
                         pending::<()>().await;
@@ -265,7 +280,7 @@ impl From<Option<Arc<rustls::ServerConfig>>> for Speech {
     fn from(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         Self {
             tls: tls.map(Tls::from),
-            advice: "",
+            ..Self::default()
         }
     }
 }
@@ -294,9 +309,15 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-async fn connection<S, B>(
+/// A connection as it was accepted.
+struct Client {
     socket: Socket,
     remote: Remote,
+    stranger: Stranger,
+}
+
+async fn connection<S, B>(
+    client: Client,
     reception: Arc<Reception>,
     service: S,
     stop: CancellationToken,
@@ -310,12 +331,27 @@ async fn connection<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    let Client {
+        socket,
+        remote,
+        stranger,
+    } = client;
     let departure = socket.departure();
-    let admitted = stop.run_until_cancelled(reception.admit(socket, remote));
-    let Some(Some(Admitted { stream, identity })) = admitted.await else {
+    let admitted = tokio::select! {
+        admitted = reception.admit(socket, remote) => admitted,
+        () = stop.cancelled() => return,
+        () = stranger.crowded_out() => return,
+    };
+    let Some(Admitted { stream, identity }) = admitted else {
         return;
     };
+    if identity.is_some() {
+        stranger.is_known();
+    }
+    let stranger = Arc::new(stranger);
+    let asking = Arc::clone(&stranger);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asking.is_known();
         let extensions = request.extensions_mut();
         extensions.insert(remote);
         extensions.insert(departure.clone());
@@ -336,6 +372,7 @@ async fn connection<S, B>(
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = stranger.crowded_out() => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -19,7 +19,9 @@ pub mod docker;
 mod found;
 mod instance;
 pub mod kubernetes;
+mod launch;
 mod lines;
+mod namespaces;
 pub mod oci;
 mod orders;
 mod process;
@@ -27,7 +29,9 @@ mod surroundings;
 
 pub use found::{Found, Life, Place};
 pub use instance::InstanceMaterial;
+pub use launch::{Launch, LaunchMark};
 pub use lines::{Extent, Line, LineQuery, LineStream};
+pub use namespaces::Namespaces;
 pub use surroundings::{BundleError, Surroundings};
 
 /// What can go wrong with a runtime.
@@ -271,6 +275,14 @@ pub trait Runtime: Send + Sync {
     /// [`Error::NeverStarted`] when it will not run: what was made for it is deleted before.
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error>;
 
+    /// Follows the launch that there is now, whoever waits for it besides: what comes after this returns is heard, also when
+    /// the container is removed. `None` where nothing was launched, or nothing of the launch is left to follow. Whoever hears a
+    /// launch that will not run to its end has given it up, as with [`Runtime::wait_exit`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`], [`Error::Refused`].
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error>;
+
     /// Ends the process; returns when it is gone.
     ///
     /// # Errors
@@ -312,11 +324,12 @@ pub trait Runtime: Send + Sync {
     async fn unheld(&self, grace: Duration) -> Result<Vec<CompileKey>, Error>;
 
     /// Ends a compile's run, if there is one, and deletes all that belongs to it. Whoever called
-    /// [`Runtime::compile`] calls this once, when the run is over for him, however it ended.
+    /// [`Runtime::compile`] calls this once, when the run is over for him, however it ended. `tenant` is whose it is; `None`
+    /// for one of [`Runtime::unheld`], of which nobody here knows that: it is ended where it was found.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it cannot be told what is left: to be called again. [`Error::Refused`].
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error>;
+    async fn discard(&self, tenant: Option<&Tenant>, key: &CompileKey) -> Result<(), Error>;
 
     /// Whether the runtime can be used now: the readiness of the server.
     ///

@@ -1,6 +1,7 @@
 //! The composition root: configuration → store → runtime → images, compiles, containers → listeners → drain.
 //! `cli` calls it; nothing else knows all the parts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,21 +11,22 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Check};
+use crate::admin::{self, Admin, Bearing, Check};
 use crate::compile::{self, Compiles};
-use crate::config::{BuiltRegistry, Config, Surrounding};
+use crate::config::{BuiltRegistry, ByTenant, Config, Surrounding};
 use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
 use crate::image::Images;
 use crate::listener::{self, Drain, Speech};
-use crate::names::Digest;
+use crate::names::{Digest, Tenant};
 use crate::registry::{Pusher, Registries};
 use crate::runtime::Runtime;
 use crate::store::{self, Store};
 
 mod descriptors;
 mod listeners;
+mod pods;
 mod runtimes;
 
 use listeners::{Listeners, Security};
@@ -102,7 +104,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     let tasks = TaskTracker::new();
     let closing = CancellationToken::new();
-    if let Some(kubernetes) = runtimes.kubernetes {
+    for kubernetes in runtimes.kubernetes {
         let until = closing.clone();
         tasks.spawn(async move { until.run_until_cancelled(kubernetes.rehearse()).await });
     }
@@ -123,6 +125,14 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
             allowed_capabilities: config.chaincode.allowed_capabilities.clone(),
         },
     );
+
+    tasks.spawn({
+        let (containers, until) = (containers.clone(), closing.clone());
+        let all: BTreeSet<_> = std::iter::once(Tenant::default_tenant())
+            .chain(config.tenants.names())
+            .collect();
+        async move { until.run_until_cancelled(containers.adopt(all)).await }
+    });
 
     let requests = engine_api::metrics::Requests::default();
     let counters = Arc::<Counters>::default();
@@ -250,7 +260,7 @@ fn tenants(config: &Config) -> Tenants {
     Tenants::new(known, config.tenants.unproven())
 }
 
-fn compile_settings(config: &Config, surroundings: Option<Digest>) -> compile::Settings {
+fn compile_settings(config: &Config, surroundings: ByTenant<Option<Digest>>) -> compile::Settings {
     compile::Settings {
         parallel: config.compile.parallel,
         timeout: Duration::from_secs(config.compile.timeout_seconds),
@@ -262,9 +272,9 @@ fn compile_settings(config: &Config, surroundings: Option<Digest>) -> compile::S
 }
 
 /// What readiness depends on; liveness depends on nothing (design D10).
-fn checks(store: &Store, runtimes: Vec<(&'static str, Arc<dyn Runtime>)>) -> Vec<Check> {
+fn checks(store: &Store, runtimes: Vec<(String, Bearing, Arc<dyn Runtime>)>) -> Vec<Check> {
     let store = store.clone();
-    let of_store = Check::new("store", move || {
+    let of_store = Check::new("store", Bearing::Everyone, move || {
         let store = store.clone();
         async move {
             match store.check_writable().await {
@@ -274,8 +284,8 @@ fn checks(store: &Store, runtimes: Vec<(&'static str, Arc<dyn Runtime>)>) -> Vec
             }
         }
     });
-    let of_runtimes = runtimes.into_iter().map(|(name, runtime)| {
-        Check::new(name, move || {
+    let of_runtimes = runtimes.into_iter().map(|(name, bearing, runtime)| {
+        Check::new(name, bearing, move || {
             let runtime = Arc::clone(&runtime);
             async move { runtime.ready().await.map_err(|error| error.to_string()) }
         })

@@ -20,9 +20,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A question and its answer: nothing, or the reason in one line.
 type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
+/// Who cannot be served while a check fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearing {
+    /// Nobody: peers are better sent elsewhere.
+    Everyone,
+    /// Some tenants. It is told, but peers of the others must still get here.
+    Some,
+}
+
 /// One thing that must hold for Peitho to be of use.
 pub struct Check {
-    name: &'static str,
+    name: String,
+    bearing: Bearing,
     probe: Probe,
     patience: Duration,
     /// Of the last answer: the log tells changes only.
@@ -37,12 +47,17 @@ impl fmt::Debug for Check {
 
 impl Check {
     /// A check called `name`. A probe that takes more than 3 s has failed.
-    pub fn new<F>(name: &'static str, probe: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn new<F>(
+        name: impl Into<String>,
+        bearing: Bearing,
+        probe: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         Self {
-            name,
+            name: name.into(),
+            bearing,
             probe: Box::new(move || probe().boxed()),
             patience: PATIENCE,
             ready: AtomicBool::new(true),
@@ -65,7 +80,8 @@ impl Check {
             }
         }
         Answer {
-            name: self.name,
+            name: self.name.clone(),
+            bearing: self.bearing,
             ready,
             reason,
         }
@@ -74,7 +90,9 @@ impl Check {
 
 #[derive(Serialize)]
 struct Answer {
-    name: &'static str,
+    name: String,
+    #[serde(skip)]
+    bearing: Bearing,
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -92,7 +110,8 @@ pub(super) fn route<S: Clone + Send + Sync + 'static>(checks: Vec<Check>) -> Met
 
 async fn readiness(State(checks): State<Arc<Vec<Check>>>, headers: HeaderMap) -> Response {
     let checks = join_all(checks.iter().map(Check::answer)).await;
-    let ready = checks.iter().all(|answer| answer.ready);
+    let mut decisive = checks.iter().filter(|it| it.bearing == Bearing::Everyone);
+    let ready = decisive.all(|answer| answer.ready);
     let status = match ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -118,8 +137,23 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn trouble_of_some_tenants_keeps_no_others_away() {
+        let good = Check::new("store", Bearing::Everyone, async || Ok(()));
+        let bad = Check::new("kubernetes/org1", Bearing::Some, async || {
+            Err("pods is forbidden".to_owned())
+        });
+        let response = readiness(State(Arc::new(vec![good, bad])), HeaderMap::new()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = axum::body::to_bytes(response.into_body(), 1000).await;
+        assert_eq!(
+            body.unwrap(),
+            "store: ok\nkubernetes/org1: pods is forbidden\n"
+        );
+    }
+
+    #[tokio::test]
     async fn a_check_that_hangs_is_a_reason() {
-        let mut check = Check::new("runtime", std::future::pending);
+        let mut check = Check::new("runtime", Bearing::Everyone, std::future::pending);
         check.patience = Duration::ZERO;
         let response = readiness(State(Arc::new(vec![check])), HeaderMap::new()).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -2,6 +2,7 @@
 //! way of being wrong wherever it comes from.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -59,6 +60,15 @@ impl Origins {
             message: message.to_owned(),
         };
         (!problems.is_empty()).then(|| Error::Invalid(problems.iter().map(problem).collect()))
+    }
+
+    /// As [`Origins::set`], and so are the keys around it that nothing else set.
+    fn set_within(&mut self, path: &str, origin: &Origin) {
+        for (at, _) in path.match_indices('.').skip(1) {
+            let around = path[..at].to_owned();
+            self.by_path.entry(around).or_insert_with(|| origin.clone());
+        }
+        self.set(path.to_owned(), origin.clone());
     }
 
     /// `path` is set anew: what was known of its parts is over.
@@ -136,39 +146,39 @@ impl<'a> Draft<'a> {
         variables: impl IntoIterator<Item = (String, String)>,
     ) {
         let keys = self.keys;
-        let mut set: BTreeMap<String, String> = BTreeMap::new();
+        let mut set: BTreeMap<String, (Leaf<'_>, String, String)> = BTreeMap::new();
         for (name, value) in variables {
-            let origin = Origin::Environment(name.clone());
             match environment::meaning(keys, &name) {
                 Meaning::Foreign => {}
                 Meaning::Unknown(message) => self.problem(None, message),
-                Meaning::Sets(leaf) => match set.insert(leaf.path(), name.clone()) {
-                    Some(other) => {
+                Meaning::Sets(leaf) => match set.entry(leaf.path()) {
+                    Entry::Occupied(other) => {
+                        let (leaf, other, _) = other.get();
                         let message = format!("{} is set by {other} too", leaf.path());
-                        self.problem(Some(origin), message);
+                        self.problem(Some(Origin::Environment(name)), message);
                     }
-                    None => self.assign(&leaf, &value, &origin),
+                    Entry::Vacant(free) => {
+                        free.insert((leaf, name, value));
+                    }
                 },
             }
+        }
+        // In the order of their paths, a mapping comes before what is in it, and does not replace that.
+        for (leaf, name, value) in set.into_values() {
+            self.assign(&leaf, &value, &Origin::Environment(name));
         }
     }
 
     /// Lays flags over what is there, the later ones over the earlier.
     pub(super) fn add_settings(&mut self, settings: &[Setting]) {
         let keys = self.keys;
-        for Setting {
-            section,
-            key,
-            value,
-        } in settings
-        {
-            let path = format!("{section}.{key}");
+        for Setting { path, value } in settings {
             let origin = Origin::Flag(format!("--set {path}"));
-            match keys.leaf(section, key) {
+            match keys.leaf(path) {
                 Some(leaf) => self.assign(&leaf, value, &origin),
                 None => {
-                    let nearest = keys.nearest_leaf(&path).map(|leaf| leaf.path());
-                    self.problem(Some(origin), unknown(&path, nearest));
+                    let nearest = keys.nearest_leaf(path).map(|leaf| leaf.path());
+                    self.problem(Some(origin), unknown(path, nearest));
                 }
             }
         }
@@ -211,15 +221,9 @@ impl<'a> Draft<'a> {
                 }
             },
         };
-        self.origins.set(path.clone(), origin.clone());
+        self.origins.set_within(&path, origin);
         if let Some(value) = self.convert(&path, &node, leaf.shape, &|_| origin.clone()) {
-            let section = self
-                .value
-                .entry(leaf.section)
-                .or_insert_with(|| Value::Object(Map::new()));
-            if let Value::Object(section) = section {
-                section.insert(leaf.key.to_owned(), value);
-            }
+            insert(&mut self.value, &leaf.names, value);
         }
     }
 
@@ -345,6 +349,22 @@ impl<'a> Draft<'a> {
 
     fn problem(&mut self, origin: Option<Origin>, message: String) {
         self.problems.push(Problem { origin, message });
+    }
+}
+
+/// Puts `value` into `map` at the path of `names`, and makes what is missing on the way.
+fn insert(map: &mut Map<String, Value>, names: &[&str], value: Value) {
+    match names {
+        [] => {}
+        [key] => drop(map.insert((*key).to_owned(), value)),
+        [section, rest @ ..] => {
+            let section = map
+                .entry(*section)
+                .or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(section) = section {
+                insert(section, rest, value);
+            }
+        }
     }
 }
 

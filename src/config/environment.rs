@@ -29,28 +29,20 @@ pub(super) fn meaning<'a>(keys: &'a Keys, name: &str) -> Meaning<'a> {
     if is_service_link(rest) {
         return Meaning::Foreign;
     }
-    let Some((section, key)) = rest
-        .split_once("__")
-        .filter(|(section, _)| !section.is_empty())
-    else {
+    if rest.find("__").is_none_or(|at| at == 0) {
         let slip = keys
             .leaves()
             .find(|leaf| fold(&leaf.path()) == fold(rest))
-            .or_else(|| {
-                let (section, key) = legacy::name_of_variable(rest)?;
-                keys.leaf(section, key)
-            });
+            .or_else(|| keys.leaf(legacy::name_of_variable(rest)?));
         return match slip {
             Some(leaf) => Meaning::Unknown(unknown(name, Some(&leaf))),
             None => Meaning::Foreign,
         };
-    };
-    match keys.leaf(section, key) {
+    }
+    let path = rest.replace("__", ".");
+    match keys.leaf(&path) {
         Some(leaf) => Meaning::Sets(leaf),
-        None => Meaning::Unknown(unknown(
-            name,
-            keys.nearest_leaf(&format!("{section}.{key}")).as_ref(),
-        )),
+        None => Meaning::Unknown(unknown(name, keys.nearest_leaf(&path).as_ref())),
     }
 }
 
@@ -81,11 +73,10 @@ fn is_service_link(rest: &str) -> bool {
         || numbered()
 }
 
-/// A flag `--set section.key=value`.
+/// A flag `--set section.key=value`, or with further keys behind that one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    pub(super) section: String,
-    pub(super) key: String,
+    pub(super) path: String,
     pub(super) value: String,
 }
 
@@ -95,10 +86,11 @@ impl FromStr for Setting {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let form = "expected section.key=value, for example log.level=debug";
         let (path, value) = text.split_once('=').ok_or(form)?;
-        let (section, key) = path.split_once('.').ok_or(form)?;
+        if !path.contains('.') {
+            return Err(form);
+        }
         Ok(Self {
-            section: section.to_owned(),
-            key: key.to_owned(),
+            path: path.to_owned(),
             value: value.to_owned(),
         })
     }
@@ -125,6 +117,11 @@ mod tests {
             (
                 "PEITHO_KUBERNETES__SCHEDULING_GRACE_SECONDS",
                 "kubernetes.schedulingGraceSeconds",
+            ),
+            ("PEITHO_LISTEN__TLS", "listen.tls"),
+            (
+                "PEITHO_LISTEN__TLS__CERTIFICATE_FILE",
+                "listen.tls.certificateFile",
             ),
         ] {
             assert_eq!(of(name), key);
@@ -157,6 +154,14 @@ mod tests {
         for (name, meant) in [
             ("PEITHO_LOG__LEVLE", "PEITHO_LOG__LEVEL"),
             ("PEITHO_LOG_LEVEL", "PEITHO_LOG__LEVEL"),
+            (
+                "PEITHO_LISTEN__TLS__KEYFIEL",
+                "PEITHO_LISTEN__TLS__KEY_FILE",
+            ),
+            (
+                "PEITHO_LISTEN__TLS_KEY_FILE",
+                "PEITHO_LISTEN__TLS__KEY_FILE",
+            ),
             ("PEITHO_LISTEN_ENGINE_API", "PEITHO_LISTEN__ENGINE_API"),
             ("PEITHO_IMAGE__MODE", "PEITHO_IMAGES__MODE"),
             ("PEITHO_K8S_NAMESPACE", "PEITHO_KUBERNETES__NAMESPACE"),

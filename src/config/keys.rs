@@ -1,6 +1,6 @@
 //! The keys that can be set, read from the JSON schema: there is no second list to keep in step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
 
@@ -29,28 +29,35 @@ pub(super) struct Keys {
     pub(super) root: BTreeMap<String, Shape>,
 }
 
-/// A key that a variable or a flag may set: `section.key`.
+/// A key that a variable or a flag may set: `section.key`, or one of those within it.
 pub(super) struct Leaf<'a> {
-    pub(super) section: &'a str,
-    pub(super) key: &'a str,
+    /// From the section on; two or more.
+    pub(super) names: Vec<&'a str>,
     pub(super) shape: &'a Shape,
 }
 
 impl Leaf<'_> {
     /// As it stands in messages.
     pub(super) fn path(&self) -> String {
-        format!("{}.{}", self.section, self.key)
+        self.names.join(".")
     }
 
     /// The variable that sets it, in the spelling of the documentation.
     pub(super) fn variable(&self) -> String {
-        variable(self.section, self.key)
+        variable(&self.names)
+    }
+
+    /// Whether it is what `names` spell in one way or another.
+    fn is(&self, names: &[String]) -> bool {
+        let own = self.names.iter().map(|name| fold(name));
+        own.eq(names.iter().cloned())
     }
 }
 
-/// The variable of `section.key`: `listen.engineApi` is `PEITHO_LISTEN__ENGINE_API`.
-pub(super) fn variable(section: &str, key: &str) -> String {
-    format!("PEITHO_{}__{}", upper(section), upper(key))
+/// The variable of a key: that of `listen.engineApi` is `PEITHO_LISTEN__ENGINE_API`.
+pub(super) fn variable(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| upper(name)).collect();
+    format!("PEITHO_{}", names.join("__"))
 }
 
 fn upper(camel: &str) -> String {
@@ -81,26 +88,33 @@ impl Keys {
         }
     }
 
-    /// Every key that is set as one value.
+    /// Every key that can be set as one value, those of sections first: a mapping can be, and what is in it.
     pub(super) fn leaves(&self) -> impl Iterator<Item = Leaf<'_>> {
-        self.root.iter().flat_map(|(section, shape)| {
-            let keys = match shape {
-                Shape::Section(keys) => Some(keys),
-                _ => None,
-            };
-            let keys = keys.into_iter().flatten();
-            keys.map(move |(key, shape)| Leaf {
-                section,
-                key,
-                shape,
-            })
+        let sections = self.root.iter().map(|(section, shape)| Leaf {
+            names: vec![section],
+            shape,
+        });
+        let mut leaves: VecDeque<_> = sections.collect();
+        std::iter::from_fn(move || {
+            loop {
+                let leaf = leaves.pop_front()?;
+                if let Shape::Section(keys) = leaf.shape {
+                    leaves.extend(keys.iter().map(|(key, shape)| Leaf {
+                        names: leaf.names.iter().copied().chain([key.as_str()]).collect(),
+                        shape,
+                    }));
+                }
+                if leaf.names.len() > 1 {
+                    return Some(leaf);
+                }
+            }
         })
     }
 
-    pub(super) fn leaf(&self, section: &str, key: &str) -> Option<Leaf<'_>> {
-        let (section, key) = (fold(section), fold(key));
-        self.leaves()
-            .find(|leaf| fold(leaf.section) == section && fold(leaf.key) == key)
+    /// The key at `path`, whose names have points between them.
+    pub(super) fn leaf(&self, path: &str) -> Option<Leaf<'_>> {
+        let names: Vec<String> = path.split('.').map(fold).collect();
+        self.leaves().find(|leaf| leaf.is(&names))
     }
 
     /// The leaf that `path` is most like, where there is any likeness.
@@ -122,7 +136,9 @@ impl Keys {
         let sibling = nearest(key, siblings.keys(), |name| (*name).clone()).map(|name| below(name));
         // The right word in the wrong section, which also is an exact match of the last part.
         let elsewhere = || {
-            let same = self.leaves().find(|leaf| fold(leaf.key) == fold(key));
+            let is_last =
+                |leaf: &Leaf<'_>| leaf.names.last().map(|name| fold(name)) == Some(fold(key));
+            let same = self.leaves().find(is_last);
             same.or_else(|| self.nearest_leaf(&below(key)))
                 .map(|leaf| leaf.path())
         };

@@ -13,7 +13,7 @@ use crate::names::InstanceName;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Kubernetes {
-    /// Namespace of chaincode and compile pods. Empty: that of Peitho's own pod, or of the kubeconfig.
+    /// Namespace of chaincode and compile pods, but for tenants with one of their own. Empty: that of Peitho's own pod, or of the kubeconfig.
     pub namespace: String,
     /// A kubeconfig file. Empty: the service account of the pod, else `KUBECONFIG`, else the default file.
     pub kubeconfig: Option<PathBuf>,

@@ -157,16 +157,12 @@ pub(super) fn table() -> impl Iterator<Item = (&'static str, String)> {
     })
 }
 
-/// Section and key of today for the variable of the original called `PEITHO_` and `rest`. They are not read: only their
+/// The key of today for the variable of the original called `PEITHO_` and `rest`. They are not read: only their
 /// names are told.
-pub(super) fn name_of_variable(rest: &str) -> Option<(&'static str, &'static str)> {
+pub(super) fn name_of_variable(rest: &str) -> Option<&'static str> {
     let meant = |(old, _): &&(&str, Fate)| keys::fold(old) == keys::fold(rest);
     match OLD.iter().find(meant)? {
-        // A variable sets a key right below a section, with all that is in it.
-        (_, Fate::Renamed(new) | Fate::Converted(new, ..)) => {
-            let mut words = new.split('.');
-            words.next().zip(words.next())
-        }
+        (_, Fate::Renamed(new) | Fate::Converted(new, ..)) => Some(new),
         (_, Fate::Gone(_)) => None,
     }
 }

@@ -22,6 +22,11 @@ impl PodTemplate {
         &self.0
     }
 
+    /// Whether nothing stands in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The same with the values of environment variables hidden.
     pub(super) fn shown(&self) -> Self {
         let mut shown = self.0.clone();

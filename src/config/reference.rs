@@ -22,8 +22,8 @@ Peitho reads `peitho.yml`: the file named by `--config` or `PEITHO_CONFIG`, else
 4. flags `--set section.key=value`.
 
 In a variable or a flag, text stands for itself; lists and mappings are written as YAML in one line, for example
-`PEITHO_COMPILE__ENV='{GOPROXY: \"off\"}'`, and replace the whole list or mapping. Keys that do not exist are refused
-with the nearest one that does. Variables that Kubernetes makes for a Service called `peitho`, such as
+`PEITHO_COMPILE__ENV='{GOPROXY: \"off\"}'`, and replace the whole list or mapping. A key within another one is set alone by both
+their names: `PEITHO_LISTEN__TLS__KEY_FILE`, `--set listen.tls.keyFile=…`. Keys that do not exist are refused with the nearest one that does. Variables that Kubernetes makes for a Service called `peitho`, such as
 `PEITHO_SERVICE_HOST`, have no double underscore and are left alone.
 
 `peitho config check` says whether a file is good, `peitho config show` prints what is in force (without values that
@@ -60,14 +60,19 @@ pub fn reference() -> String {
         for (key, property) in entries(&definition["properties"]) {
             let default = shown(&defaults[key]);
             let (kind, about) = (kind(property, definitions), text(property, &Value::Null));
-            let variable = variable(section, key);
+            let variable = variable(&[section, key]);
             line(
                 &mut page,
                 &format!("| `{key}` | {kind} | {default} | {about} | `{variable}` |"),
             );
         }
         for (key, property) in entries(&definition["properties"]) {
-            details(&mut page, section, key, property, definitions);
+            details(
+                &mut page,
+                &format!("{section}.{key}"),
+                property,
+                definitions,
+            );
         }
     }
     line(&mut page, FROM_THE_ORIGINAL);
@@ -77,23 +82,23 @@ pub fn reference() -> String {
     page
 }
 
-/// The choices of an enumeration, or the keys of a list's items, below the section's table.
-fn details(page: &mut String, section: &str, key: &str, property: &Value, definitions: &Value) {
+/// The choices of an enumeration, or the keys of a list's items and of sections in these, below the section's table.
+fn details(page: &mut String, path: &str, property: &Value, definitions: &Value) {
     let choices = choices(property, definitions);
     if !choices.is_empty() {
-        line(page, &format!("\n`{section}.{key}` is one of:\n"));
+        line(page, &format!("\n`{path}` is one of:\n"));
     }
     for choice in choices {
         let (name, about) = (shown(&choice["const"]), text(choice, &Value::Null));
         line(page, &format!("- {name}: {about}"));
     }
     let items = resolved(&property["items"], definitions);
-    let (item, head) = match items["properties"].is_object() {
-        true => (items, "Each item of"),
-        false => (resolved(property, definitions), "Keys of"),
+    let (item, head, below) = match items["properties"].is_object() {
+        true => (items, "Each item of", format!("{path}[]")),
+        false => (resolved(property, definitions), "Keys of", path.to_owned()),
     };
     if item["properties"].is_object() {
-        line(page, &format!("\n{head} `{section}.{key}`:\n"));
+        line(page, &format!("\n{head} `{path}`:\n"));
         line(
             page,
             "| key | type | default | meaning |\n|---|---|---|---|",
@@ -107,6 +112,12 @@ fn details(page: &mut String, section: &str, key: &str, property: &Value, defini
             false => shown(&property["default"]),
         };
         line(page, &format!("| `{key}` | {kind} | {default} | {about} |"));
+    }
+    // Lists and choices there are those of other sections.
+    let sections = entries(&item["properties"])
+        .filter(|(_, property)| resolved(property, definitions)["properties"].is_object());
+    for (key, property) in sections {
+        details(page, &format!("{below}.{key}"), property, definitions);
     }
 }
 

@@ -6,12 +6,16 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ListenTls, Pattern, Problems};
+use super::check::is_dns_label;
+use super::{
+    ByTenant, Compile, Config, ListenTls, Pattern, Problems, Roles, RuntimeKind, TenantChaincode,
+    TenantCompile,
+};
 use crate::names::Tenant;
 
-/// Several organisations on one server: see [listeners](listeners.md#tenants). Names and images of one are not seen by the
+/// Several organisations on one server: see [tenants](tenants.md). Names and images of one are not seen by the
 /// others. Without tenants there is one, `default`, to which also belongs who names none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tenants {
     /// Those that there are. Others are refused, and never made.
@@ -22,7 +26,7 @@ pub struct Tenants {
 }
 
 /// One tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KnownTenant {
     /// As it stands in the path of `CORE_VM_ENDPOINT`, `tcp://host:port/t/<name>`: 1 to 40 characters out of a-z, 0-9
@@ -36,6 +40,15 @@ pub struct KnownTenant {
     /// names do not count: Fabric's CA lets whoever enrols write them as he likes.
     #[serde(default)]
     pub subjects: Vec<Pattern>,
+    /// Namespace of this tenant's pods and Secrets. Empty: that of `kubernetes.namespace`. Peitho needs its Role there too.
+    #[serde(default)]
+    pub namespace: String,
+    /// Where this tenant's compiles differ from section `compile`.
+    #[serde(default)]
+    pub compile: TenantCompile,
+    /// Where this tenant's chaincode differs from section `chaincode`.
+    #[serde(default)]
+    pub chaincode: TenantChaincode,
 }
 
 /// Who knows the clients of the Engine API's listener.
@@ -51,6 +64,45 @@ impl KnownTenant {
     /// Its name; `None` where it is none, which [`Config::check`] tells.
     pub fn tenant(&self) -> Option<Tenant> {
         self.name.parse().ok()
+    }
+
+    /// The namespace of its own, where it has one.
+    pub fn own_namespace(&self) -> Option<&str> {
+        Some(self.namespace.as_str()).filter(|it| !it.is_empty())
+    }
+
+    /// Its keys that are set and change nothing with `roles`, each with the key that would have to lead elsewhere.
+    fn idle(&self, roles: Roles) -> Vec<(&'static str, &'static str)> {
+        let (compile, chaincode) = (roles.compile, roles.chaincode);
+        let pods = RuntimeKind::Kubernetes;
+        let either = "neither compile.runtime nor chaincode.runtime is kubernetes";
+        let compiles = "compile.runtime is not kubernetes";
+        let launches = "chaincode.runtime is not kubernetes";
+        [
+            (
+                "namespace",
+                !self.namespace.is_empty() && !roles.use_runtime(pods),
+                either,
+            ),
+            (
+                "compile.requests",
+                !self.compile.requests.is_empty() && compile != pods,
+                compiles,
+            ),
+            (
+                "compile.podTemplate",
+                !self.compile.pod_template.is_empty() && compile != pods,
+                compiles,
+            ),
+            (
+                "chaincode",
+                !self.chaincode.is_empty() && chaincode != pods,
+                launches,
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(key, is_idle, why)| is_idle.then_some((key, why)))
+        .collect()
     }
 }
 
@@ -72,8 +124,32 @@ impl Tenants {
         unproven.into_iter().collect()
     }
 
-    /// `tls` is that of the Engine API.
-    pub(super) fn check(&self, tls: &ListenTls, problems: &mut Problems) {
+    /// `general` for all tenants, but for those of which `own` makes something else. It is asked with the key of each.
+    pub fn each<'a, T>(
+        &'a self,
+        general: T,
+        mut own: impl FnMut(&str, &'a KnownTenant) -> Option<T>,
+    ) -> ByTenant<T> {
+        let own = self
+            .known
+            .iter()
+            .enumerate()
+            .filter_map(|(index, known)| Some((known.tenant()?, own(&key_of(index), known)?)));
+        ByTenant::new(general, own)
+    }
+
+    /// One line for each key that is set and has no effect with `roles`.
+    pub fn idle(&self, roles: Roles) -> Vec<String> {
+        let of = |(index, known): (usize, &KnownTenant)| {
+            let idle = known.idle(roles).into_iter();
+            idle.map(move |(key, why)| format!("{}.{key} has no effect: {why}", key_of(index)))
+                .collect::<Vec<_>>()
+        };
+        self.known.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// `tls` is that of the Engine API, `compile` what holds for all tenants.
+    pub(super) fn check(&self, tls: &ListenTls, compile: &Compile, problems: &mut Problems) {
         let certificate = tls.certificate_file.as_ref();
         if let Some(file) = &tls.client_ca_file
             && self.unproven().is_empty()
@@ -83,7 +159,7 @@ impl Tenants {
         }
         let mut seen = BTreeSet::new();
         for (index, tenant) in self.known.iter().enumerate() {
-            let key = |name: &str| format!("tenants.known[{index}].{name}");
+            let key = |name: &str| format!("{}.{name}", key_of(index));
             if tenant.tenant().is_none() {
                 let accepted = "1 to 40 characters out of a-z, 0-9 and -";
                 problems.add(key("name"), &tenant.name, accepted);
@@ -119,8 +195,19 @@ impl Tenants {
                     "patterns that are not empty",
                 );
             }
+            if !tenant.namespace.is_empty() && !is_dns_label(&tenant.namespace) {
+                let accepted = "a namespace: a-z, 0-9 and -, at most 63 characters; or nothing";
+                problems.add(key("namespace"), &tenant.namespace, accepted);
+            }
+            tenant.compile.check(&key("compile"), compile, problems);
+            tenant.chaincode.check(&key("chaincode"), problems);
         }
     }
+}
+
+/// Where an item of `tenants.known` stands.
+fn key_of(index: usize) -> String {
+    format!("tenants.known[{index}]")
 }
 
 impl Config {
@@ -146,6 +233,9 @@ mod tests {
             name: name.to_owned(),
             client_ca_file: file.map(PathBuf::from),
             subjects: Vec::new(),
+            namespace: String::new(),
+            compile: TenantCompile::default(),
+            chaincode: TenantChaincode::default(),
         }
     }
 
@@ -155,7 +245,7 @@ mod tests {
             certificate_file: certificate.map(PathBuf::from),
             ..ListenTls::default()
         };
-        tenants.check(&tls, &mut problems);
+        tenants.check(&tls, &Compile::default(), &mut problems);
         problems.iter().map(|(_, text)| text.to_owned()).collect()
     }
 
@@ -202,7 +292,7 @@ mod tests {
             client_ca_file: Some("/ca".into()),
         };
         let mut problems = Problems::default();
-        tenants.check(&tls, &mut problems);
+        tenants.check(&tls, &Compile::default(), &mut problems);
         let told: Vec<_> = problems.iter().map(|(key, _)| key).collect();
         assert_eq!(told, ["listen.tls.clientCaFile"]);
     }

@@ -61,6 +61,38 @@ fn variables_carry_numbers_lists_and_mappings() {
 }
 
 #[test]
+fn keys_within_a_key_are_set_alone() {
+    let yaml = "listen: {tls: {certificateFile: /file.crt, keyFile: /file.key}}";
+    let env = [
+        ("PEITHO_LISTEN__TLS__KEY_FILE", "/env.key"),
+        ("PEITHO_DOCKER__TLS__CA", "/env.ca"),
+        (
+            "PEITHO_DOCKER__TLS",
+            "{cert: /env.crt, key: /env.key, ca: /no}",
+        ),
+    ];
+    let tls = load(yaml, &env[..1], &["listen.tls.certificateFile=/flag.crt"]);
+    let tls = tls.unwrap().listen.tls;
+    assert_eq!(
+        tls.certificate_file.as_deref(),
+        Some(Path::new("/flag.crt"))
+    );
+    assert_eq!(tls.key_file.as_deref(), Some(Path::new("/env.key")));
+    // The order of variables is nobody's choice: what is said of a part holds.
+    for env in [[env[1], env[2]], [env[2], env[1]]] {
+        let yaml = "docker: {endpoint: 'tcp://engine:2376'}";
+        let tls = load(yaml, &env, &[]).unwrap().docker.tls;
+        assert_eq!(tls.ca.as_deref(), Some(Path::new("/env.ca")));
+        assert_eq!(tls.cert.as_deref(), Some(Path::new("/env.crt")));
+    }
+    let wrong = load("", &[], &["listen.tls.certificate=/x"]).unwrap_err();
+    assert!(
+        wrong.contains("did you mean listen.tls.certificateFile?"),
+        "{wrong}"
+    );
+}
+
+#[test]
 fn integers_are_quantities() {
     let config = load("compile: {limits: {cpu: 4, memory: 8Gi}}", &[], &[]).unwrap();
     assert_eq!(config.compile.limits["cpu"], "4");
@@ -284,6 +316,16 @@ fn secrets_are_not_shown() {
     let yaml = format!("chaincode: {{overrides: [{{label: a, {template}}}]}}");
     let config = load(&yaml, &[], &[]).unwrap();
     assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
+    for own in [
+        format!("compile: {{{template}}}"),
+        format!("chaincode: {{{template}}}"),
+        format!("chaincode: {{overrides: [{{label: a, {template}}}]}}"),
+    ] {
+        let yaml = format!("tenants: {{trustPath: true, known: [{{name: org1, {own}}}]}}");
+        let config = load(&yaml, &[], &[]).unwrap();
+        assert!(config.to_yaml().contains("(hidden)"), "{yaml}");
+        assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
+    }
     for yaml in [
         format!("delivery: {{address: 'https://me:{SECRET}@peitho'}}"),
         format!("images: {{registries: [{{host: 'me:{SECRET}@registry'}}]}}"),
@@ -368,4 +410,83 @@ fn overrides_are_checked() {
     ] {
         assert_eq!(refused(yaml), message);
     }
+}
+
+#[test]
+fn what_a_tenant_has_of_its_own_is_checked_by_key() {
+    let known = |item: &str| {
+        format!("tenants:\n  trustPath: true\n  known:\n    - name: org0\n    - name: org1\n{item}")
+    };
+    let (told, expected): (Vec<String>, Vec<&str>) = [
+        (
+            "      namespace: Of_Org1\n",
+            "peitho.yml:6:7: tenants.known[1].namespace is \"Of_Org1\"; accepted: a namespace: a-z, 0-9 and -, at most 63 characters; or nothing",
+        ),
+        (
+            "      compile: {limits: {memory: much}}\n",
+            "peitho.yml:6:34: tenants.known[1].compile.limits.memory is \"much\"; accepted: a quantity such as 500m, 2 or 4Gi",
+        ),
+        // Against the limit that holds for all.
+        (
+            "      compile: {requests: {memory: 8Gi}}\n",
+            "peitho.yml:6:36: tenants.known[1].compile.requests.memory is \"8Gi\"; accepted: at most its limit 4Gi",
+        ),
+        (
+            "      chaincode: {limits: {memory: 1Gi}}\n",
+            "peitho.yml:6:19: tenants.known[1].chaincode.limits is not a key; did you mean compile.limits?",
+        ),
+        (
+            "      chaincode: {overrides: [{podTemplate: {}}]}\n",
+            "peitho.yml:6:31: tenants.known[1].chaincode.overrides[0] is \"for everything\"; accepted: language, label, or both; chaincode.podTemplate is for all chaincode",
+        ),
+        (
+            "      namespaces: a\n",
+            "peitho.yml:6:7: tenants.known[1].namespaces is not a key; did you mean tenants.known[1].namespace?",
+        ),
+    ]
+    .map(|(item, message)| (refused(&known(item)), message))
+    .into_iter()
+    .unzip();
+    assert_eq!(told, expected);
+    let good =
+        known("      namespace: of-org1\n      compile: {limits: {memory: 256Mi, cpu: 1}}\n");
+    let config = load(&good, &[], &[]).unwrap();
+    let namespaces: Vec<_> = config
+        .tenants
+        .known
+        .iter()
+        .map(KnownTenant::own_namespace)
+        .collect();
+    assert_eq!(namespaces, [None, Some("of-org1")]);
+    assert_eq!(
+        load(&config.to_yaml(), &[], &[]).unwrap().to_yaml(),
+        config.to_yaml()
+    );
+}
+
+#[test]
+fn keys_of_tenants_that_have_no_effect_are_told() {
+    let yaml = "
+tenants:
+  trustPath: true
+  known:
+    - {name: org0, compile: {limits: {cpu: 1}}}
+    - {name: org1, namespace: a, compile: {requests: {cpu: 1}, podTemplate: {spec: {}}}, chaincode: {requests: {cpu: 1}}}
+";
+    let config = load(yaml, &[], &[]).unwrap();
+    use RuntimeKind::{Docker, Kubernetes, Oci};
+    let idle = |compile, chaincode| config.tenants.idle(Roles { compile, chaincode });
+    assert_eq!(idle(Kubernetes, Kubernetes), Vec::<String>::new());
+    let compiles = [
+        "tenants.known[1].compile.requests has no effect: compile.runtime is not kubernetes",
+        "tenants.known[1].compile.podTemplate has no effect: compile.runtime is not kubernetes",
+    ];
+    let launches = "tenants.known[1].chaincode has no effect: chaincode.runtime is not kubernetes";
+    assert_eq!(idle(Docker, Kubernetes), compiles);
+    assert_eq!(idle(Kubernetes, Oci), [launches]);
+    let namespace = "tenants.known[1].namespace has no effect: neither compile.runtime nor chaincode.runtime is kubernetes";
+    assert_eq!(
+        idle(Oci, Oci),
+        [namespace, compiles[0], compiles[1], launches]
+    );
 }

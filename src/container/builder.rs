@@ -2,6 +2,7 @@
 //! PUT, one compile, output by archive GET.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::output::{Attached, BuilderLog, Log};
-use super::{CreateSpec, Error, Output, Policy};
+use super::{CreateSpec, Error, Output, Policy, Shown};
 use crate::archive::{self, Limits};
 use crate::compile::{Compiles, End, Input, Request, Run};
+use crate::events::{Action, Events};
 use crate::image::Images;
 use crate::names::{ContainerId, ImageName, Tenant};
 use crate::runtime::{self, Exit, Extent, Life, LogStream, Outcome};
@@ -49,6 +51,8 @@ pub(super) struct Builder {
     waits: Mutex<Waits>,
     /// Changes with every step; `wait` may come before `start`.
     steps: watch::Sender<()>,
+    /// Whether those who look on were told that it is over.
+    told: AtomicBool,
 }
 
 /// The `wait`s of a builder.
@@ -121,6 +125,7 @@ pub(super) async fn order(
         attached: watch::Sender::new(0),
         waits: Mutex::default(),
         steps: watch::Sender::new(()),
+        told: AtomicBool::new(false),
     })
 }
 
@@ -232,6 +237,42 @@ impl Builder {
         };
         if let Some(mut run) = run {
             let _ = run.end.wait_for(Option::is_some).await;
+        }
+    }
+
+    /// Waits until it is over, by its compile or by an order, as somebody on whom the compile does not count.
+    pub(super) async fn ended(&self) {
+        let mut steps = self.steps.subscribe();
+        loop {
+            steps.mark_unchanged();
+            let run = match &*self.state() {
+                State::Started(run) => Some(run.clone()),
+                State::Stopped => return,
+                State::Created { .. } | State::Starting => None,
+            };
+            let step = steps.changed();
+            match run {
+                None => {
+                    let _ = step.await;
+                }
+                Some(mut run) => tokio::select! {
+                    _ = step => {}
+                    // Without a compile nobody ends it any more.
+                    _ = run.end.wait_for(Option::is_some) => return,
+                },
+            }
+        }
+    }
+
+    /// Tells those who look on that it is over, once; nothing where it was not started, or goes on.
+    pub(super) fn tell_end(&self, events: &Events, tenant: &Tenant, id: ContainerId) {
+        let shown = Shown::of_builder(tenant, id, self);
+        let is_over = matches!(
+            shown.state,
+            runtime::State::Exited(_) | runtime::State::NeverStarted(_)
+        );
+        if is_over && shown.life.started.is_some() && !self.told.swap(true, Ordering::Relaxed) {
+            events.tell(tenant, super::happened::event(&shown, Action::Die));
         }
     }
 
@@ -398,11 +439,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Builders(Mutex<HashMap<(Tenant, ContainerId), Arc<Builder>>>);
 
 impl Builders {
-    pub(super) fn insert(&self, tenant: &Tenant, id: ContainerId, builder: Builder) {
+    /// Adds one; gives those that are forgotten since nobody came for them.
+    pub(super) fn insert(
+        &self,
+        tenant: &Tenant,
+        id: ContainerId,
+        builder: Builder,
+    ) -> Vec<(Tenant, ContainerId, Arc<Builder>)> {
         let now = Instant::now();
         let mut builders = self.lock();
-        builders.retain(|_, builder| builder.expires > now);
+        let forgotten = builders.extract_if(|_, builder| builder.expires <= now);
+        let forgotten = forgotten.map(|((tenant, id), builder)| (tenant, id, builder));
+        let forgotten = forgotten.collect();
         builders.insert((tenant.clone(), id), Arc::new(builder));
+        forgotten
     }
 
     pub(super) fn get(&self, tenant: &Tenant, id: &ContainerId) -> Option<Arc<Builder>> {
@@ -417,8 +467,9 @@ impl Builders {
             .collect()
     }
 
-    pub(super) fn remove(&self, tenant: &Tenant, id: &ContainerId) {
-        self.lock().remove(&(tenant.clone(), *id));
+    /// Removes one; whether it was there.
+    pub(super) fn remove(&self, tenant: &Tenant, id: &ContainerId) -> bool {
+        self.lock().remove(&(tenant.clone(), *id)).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(Tenant, ContainerId), Arc<Builder>>> {

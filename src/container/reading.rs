@@ -52,6 +52,7 @@ impl Reading {
             until,
             stamps,
         } = self;
+        let mut early = false;
         lines
             .try_take_while(move |line| {
                 // What has no time belongs to the line before it.
@@ -62,10 +63,10 @@ impl Reading {
                 std::future::ready(Ok(!over))
             })
             .try_filter(move |line| {
-                let early = line
-                    .time
-                    .zip(since)
-                    .is_some_and(|(time, since)| time < since);
+                // The same here: what follows a line that is too early is, too.
+                if let Some(time) = line.time {
+                    early = since.is_some_and(|since| time < since);
+                }
                 std::future::ready(!early)
             })
             .map_ok(move |line| shown(line, stamps))
@@ -119,6 +120,10 @@ mod tests {
         assert_eq!(read(reading.clone()).await, "a\nb\n?\nc\n");
         reading.lines.since = Some(time("02.5"));
         assert_eq!(read(reading.clone()).await, "b\n?\nc\n");
+        // What has no time is no later than what is in front of it.
+        reading.lines.since = Some(time("02.6"));
+        assert_eq!(read(reading.clone()).await, "c\n");
+        reading.lines.since = Some(time("02.5"));
         reading.until = Some(time("02.9"));
         reading.stamps = Stamps::Shown;
         assert!(reading.needs_lines());

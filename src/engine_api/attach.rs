@@ -51,6 +51,17 @@ pub(super) async fn attach(
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let output = containers.attach(&tenant, &container).await?;
+    Ok(answer(output, framing, query, &mut request, hijacks))
+}
+
+/// The answer to `request`, and `output` on what becomes of its connection.
+pub(super) fn answer(
+    output: Output,
+    framing: Framing,
+    query: AttachQuery,
+    request: &mut Request,
+    hijacks: Hijacks,
+) -> Response {
     let wanted = (query.logs || query.stream) && (query.stdout || query.stderr);
     let feed = wanted.then(|| Feed::new(output, framing));
     // HTTP/1.0 knows no upgrade: who asks for one in it hears no 101 (RFC 9110, 7.8).
@@ -62,15 +73,15 @@ pub(super) async fn attach(
             Some((Ok::<_, Infallible>(piece), Some(feed)))
         });
         let body = Body::from_stream(pieces);
-        return Ok(([(header::CONTENT_TYPE, RAW_STREAM)], body).into_response());
+        return ([(header::CONTENT_TYPE, RAW_STREAM)], body).into_response();
     }
-    hijacks.carry(hyper::upgrade::on(&mut request), feed);
+    hijacks.carry(hyper::upgrade::on(request), feed);
     let headers = [
         (header::CONNECTION, "Upgrade"),
         (header::UPGRADE, "tcp"),
         (header::CONTENT_TYPE, RAW_STREAM),
     ];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Framing {

@@ -2,17 +2,29 @@
 //! corpora. Not for others, and hidden from the documentation: the wire's types stay private, and only what a property
 //! speaks of comes out. A feature would hide it better, and then the tests would be of another build than the program.
 
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::middleware::from_fn;
+use axum::routing::post;
+use futures::stream;
 use http::Uri;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::archive::ArchiveQuery;
-use super::attach::AttachQuery;
+use super::attach::{self, AttachQuery};
+use super::body;
 use super::container::CreateQuery;
+use super::hijack::Hijacks;
 use super::image::{BuildQuery, PullQuery};
-use super::prefix::{Stripped, strip};
-use super::tenants::{PathTenant, Tenants};
+use super::prefix::{Prefixed, Stripped, strip};
+use super::stdcopy::Framing;
+use super::tenants::{PathTenant, Tenants, own_tenant};
 use super::types::create::CreateBody;
-use crate::container::CreateSpec;
+use super::types::{Container, Params};
+use crate::container::{CreateSpec, Output};
 use crate::names::Tenant;
 
 /// What [`prefix`] takes apart.
@@ -76,4 +88,24 @@ pub fn create(body: &[u8]) -> Result<CreateSpec, String> {
     let body: CreateBody = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     body.try_into()
         .map_err(|error: super::error::ApiError| format!("{error:?}"))
+}
+
+/// What the router does with attach, where every container that can be named is there and has written `output`.
+pub fn attachable(output: Bytes) -> Prefixed<Router> {
+    let hijacks = Hijacks {
+        tasks: TaskTracker::new(),
+        closing: CancellationToken::new(),
+    };
+    let attach = async move |framing: Framing,
+                             _: Container,
+                             Params(query): Params<AttachQuery>,
+                             mut request: Request| {
+        let output = Output::Chaincode(Box::pin(stream::iter([Ok(output)])));
+        attach::answer(output, framing, query, &mut request, hijacks)
+    };
+    let router = Router::new()
+        .route("/containers/{id}/attach", post(attach))
+        .layer(from_fn(own_tenant))
+        .layer(from_fn(body::leave_no_rest));
+    Prefixed::new(router, Tenants::default())
 }

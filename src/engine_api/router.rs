@@ -13,7 +13,7 @@ use super::hijack::Hijacks;
 use super::metrics::{self, Requests};
 use super::prefix::{Prefixed, UnknownTenant};
 use super::tenants::{Tenants, own_tenant};
-use super::{archive, attach, body, container, image, logs, look, system, unsupported};
+use super::{archive, attach, body, container, events, image, logs, look, system, unsupported};
 use crate::container::Containers;
 use crate::image::Images;
 use crate::names::Tenant;
@@ -40,6 +40,7 @@ pub fn router(state: State, tenants: Tenants, requests: Requests) -> Prefixed<Ro
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))
         .route("/info", get(look::info))
+        .route("/events", get(events::events))
         .route("/images/create", post(image::pull))
         .route("/images/json", get(look::images))
         // A name holds slashes; the handler takes the `/json` off its end.

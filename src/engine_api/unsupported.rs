@@ -111,12 +111,6 @@ const ROWS: &[Row] = &[
     ("POST", "/session", "BuildKit", Instead::None),
     ("POST", "/grpc", "BuildKit", Instead::None),
     ("POST", "/auth", "docker login", Instead::None),
-    (
-        "GET",
-        "/events",
-        "docker events (the log of Peitho tells of each end, and why)",
-        Instead::None,
-    ),
     ("GET", "/system/df", "docker system df", Instead::None),
     ("GET", "/distribution/{*}", "docker manifest", Instead::None),
     (ANY, "/networks", "docker network", Instead::None),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Error, Image, Images};
+use crate::events::{Action, Event, Kind};
 use crate::names::{Digest, ImageName, LANGUAGE_LABEL, Language, Tenant, labels};
 use crate::registry;
 use crate::store::{RefKind, Scope};
@@ -74,7 +75,21 @@ impl Images {
             "image: {} was removed by order; a peer that used it believes that it is there: install its package again, or restart the peer",
             image.name
         );
+        self.tell(tenant, image, Action::Untag);
         Ok(())
+    }
+
+    /// Tells what happened to a name that `tenant` gave to `image`.
+    pub(super) fn tell(&self, tenant: &Tenant, image: &Image, action: Action) {
+        let mut attributes = told(tenant, image);
+        attributes.insert("name".to_owned(), image.name.to_string());
+        let event = Event {
+            kind: Kind::Image,
+            action,
+            id: image.id.to_string(),
+            attributes,
+        };
+        self.events.tell(tenant, event);
     }
 
     /// What `tenant` built and `name` means: the image called so, else each name of the one whose id begins so. Never empty.

@@ -40,6 +40,24 @@ impl Reception {
         }
     }
 
+    /// A client that said nothing for long had to go for the next one.
+    pub(super) fn tell_of_a_crowd(&self, place: &str) {
+        if let Some(untold) = self.notices.admit() {
+            tracing::warn!(
+                addr = place,
+                untold,
+                "listener: too many clients neither sent a request nor showed a certificate that is accepted; for each that comes now the one that waits longest is closed"
+            );
+        }
+    }
+
+    /// `accept` failed.
+    pub(super) fn tell_of_failure(&self, place: &str, error: &io::Error) {
+        if let Some(untold) = self.notices.admit() {
+            tracing::warn!(addr = place, %error, untold, "listener: no connection can be accepted for now");
+        }
+    }
+
     /// `socket` as HTTP may use it; `None` where the client was turned away or has left.
     pub(super) async fn admit(&self, mut socket: Socket, remote: Remote) -> Option<Admitted> {
         let (patience, misfit): (_, fn(u8) -> Option<Misfit>) = match self.speech.tls {
@@ -94,10 +112,18 @@ impl Reception {
                 identity: None,
             }),
             (Ok(stream), Some(examiner)) => match examiner.outcome() {
-                Some(Outcome::Known(identity)) => Some(Admitted {
-                    stream: Either::Right(stream),
-                    identity: Some(identity),
-                }),
+                Some(Outcome::Known(identity)) => {
+                    let version = stream.get_ref().1.protocol_version();
+                    tracing::debug!(
+                        %remote, subject = identity.subject,
+                        version = version.and_then(|it| it.as_str()),
+                        "tls: client let in"
+                    );
+                    Some(Admitted {
+                        stream: Either::Right(stream),
+                        identity: Some(identity),
+                    })
+                }
                 // Not without a certificate, and not with one that was refused.
                 _ => None,
             },

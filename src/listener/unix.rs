@@ -15,11 +15,12 @@ const MODE: u32 = 0o660;
 /// Connections that wait to be accepted, as many as the system has at most.
 const BACKLOG: i32 = 4096;
 
-/// A socket that is bound. Dropped, it closes, and its file goes.
+/// A socket that is bound. Dropped, its file goes, and it closes.
 #[derive(Debug)]
 pub struct BoundSocket {
-    pub(super) listener: UnixListener,
+    /// Before the listener: as long as somebody listens, no other server takes the name, so that it is ours that is removed.
     file: SocketFile,
+    pub(super) listener: UnixListener,
 }
 
 /// The socket cannot be bound.
@@ -145,6 +146,24 @@ mod tests {
         assert!(taken.contains("another process listens there"), "{taken}");
         drop(bound);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_file_of_the_next_server_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p.sock");
+        for _ in 0..200 {
+            let bound = bind_socket(&path).unwrap();
+            let ending = std::thread::spawn(|| drop(bound));
+            let next = loop {
+                if let Ok(next) = bind_socket(&path) {
+                    break next;
+                }
+            };
+            ending.join().unwrap();
+            assert!(path.exists());
+            drop(next);
+        }
     }
 
     #[tokio::test]

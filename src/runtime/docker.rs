@@ -3,12 +3,13 @@
 //! [`Runtime`]; it knows neither, nor the wire. All state is in the engine: the record of a container is the container.
 //! Nothing is built there, so nothing but containers is left to clean up.
 //!
-//! `order`, `record`, `archive`, `position` and `program` are pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders;
+//! `order`, `record`, `archive`, `position` and `program` are pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders;
 //! `make` makes containers for both; `hold` tells which compiles are somebody's; `pull` gets images, `request` asks, `watch` sees, `transport` connects.
 
 mod archive;
 mod chaincode;
 mod compile;
+mod course;
 mod hold;
 mod logs;
 mod make;
@@ -36,10 +37,10 @@ use self::watch::Watch;
 use super::orders::Orders;
 use super::surroundings::Surroundings;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, UploadedFile,
 };
-use crate::config::{self, Quantities};
+use crate::config::{self, ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
 use crate::store::Store;
@@ -56,8 +57,8 @@ pub struct Settings {
     pub delivery_address: String,
     /// The certificate authority of the delivery listener.
     pub delivery_ca_pem: String,
-    /// Resource limits of compiles.
-    pub compile_limits: Quantities,
+    /// Resource limits of compiles, by whose they are.
+    pub compile_limits: ByTenant<Quantities>,
     /// After how long a compile is ended.
     pub compile_timeout: Duration,
     /// What compiles trust, and the proxies they use.
@@ -229,6 +230,10 @@ impl Runtime for Docker {
         self.0.until_exit(key).await
     }
 
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        Arc::clone(&self.0).follow_launch(key).await
+    }
+
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         let _turn = self.0.containers.turn(key).await;
         self.0.stop(key).await
@@ -255,7 +260,7 @@ impl Runtime for Docker {
         self.0.unheld_compiles(grace).await
     }
 
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+    async fn discard(&self, _: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
         let _turn = self.0.compiles.turn(key).await;
         self.0.discard_compile(key).await
     }

@@ -3,7 +3,7 @@
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
 //! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
-//! pure. `chaincode`, `wait`, `logs` and `compile` carry out the orders; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
+//! pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
 //! `pull_secret` hands the nodes their login; `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
 
 mod access;
@@ -12,6 +12,7 @@ mod chaincode;
 mod compile;
 mod compile_pod;
 mod connect;
+mod course;
 mod evidence;
 mod follow;
 mod hold;
@@ -45,10 +46,10 @@ use self::request::{Failure, Requests, unavailable};
 use self::watch::Watch;
 use super::orders::Orders;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, Surroundings, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, Surroundings, UploadedFile,
 };
-use crate::config::{HostAlias, PullPolicy, Quantities, RunAs};
+use crate::config::{ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
 use crate::store::Store;
@@ -88,33 +89,45 @@ pub struct Settings {
     pub delivery_address: String,
     /// The certificate authority of the delivery listener.
     pub delivery_ca_pem: String,
-    /// Resource requests of compile pods.
-    pub compile_requests: Quantities,
-    /// Resource limits of compile pods.
-    pub compile_limits: Quantities,
     /// User and group of compile pods whose image names none by number.
     pub compile_run_as_user: RunAs,
     /// After how long a compile is ended.
     pub compile_timeout: Duration,
-    /// Resource requests of chaincode pods, and of init containers.
-    pub chaincode_requests: Quantities,
     /// User and group of chaincode pods whose image names none by number.
     pub chaincode_run_as_user: RunAs,
     /// What compile pods trust, and the proxies they use.
     pub surroundings: Surroundings,
+    /// The tenants whose pods are made here.
+    pub tenants: Vec<Tenant>,
+    /// What pods are given, by whose they are.
+    pub provisions: ByTenant<Provision>,
+}
+
+/// What pods of a tenant are given, and what the operator lays over them.
+#[derive(Clone, Debug, Default)]
+pub struct Provision {
+    /// Resource requests of compile pods.
+    pub compile_requests: Quantities,
+    /// Resource limits of compile pods.
+    pub compile_limits: Quantities,
+    /// Resource requests of chaincode pods, and of init containers.
+    pub chaincode_requests: Quantities,
     /// What the operator lays over pods.
     pub templates: Templates,
 }
 
 impl Settings {
-    /// Digest of what in these settings the result of a compile may depend on; `None` for nothing.
-    pub fn compile_digest(&self) -> Option<Digest> {
-        let parts = [self.surroundings.digest(), self.templates.compile_digest()];
-        let text = parts.map(|part| part.map_or(String::new(), |digest| digest.to_string()));
-        parts
-            .iter()
-            .any(Option::is_some)
-            .then(|| Digest::of(text.join(" ").as_bytes()))
+    /// Digest of what in these settings the result of a tenant's compile may depend on; `None` for nothing.
+    pub fn compile_digest(&self) -> ByTenant<Option<Digest>> {
+        let surroundings = self.surroundings.digest();
+        self.provisions.map(|provision| {
+            let parts = [surroundings, provision.templates.compile_digest()];
+            let text = parts.map(|part| part.map_or(String::new(), |digest| digest.to_string()));
+            parts
+                .iter()
+                .any(Option::is_some)
+                .then(|| Digest::of(text.join(" ").as_bytes()))
+        })
     }
 }
 
@@ -226,6 +239,11 @@ impl Runtime for Kubernetes {
         self.until_exit(key).await
     }
 
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        self.listed().await?;
+        self.follow_launch(key).await
+    }
+
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         self.listed().await?;
         let _turn = self.containers.turn(key).await;
@@ -257,7 +275,7 @@ impl Runtime for Kubernetes {
         self.unheld_compiles(grace).await
     }
 
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+    async fn discard(&self, _: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
         let _turn = self.compiles.turn(key).await;
         self.discard_compile(key).await
     }

@@ -3,11 +3,12 @@
 //! container's supervisor outlives Peitho: what a method needs to know it finds there, after a restart too.
 //!
 //! `records` keeps what was ordered, `rootfs` unpacks images, `composition` says what a container is made of (pure); `host`
-//! runs, watches and removes one, by `bundle`, `shim` and the OCI runtime. `chaincode` and `compile` carry out the orders.
+//! runs, watches and removes one, by `bundle`, `shim` and the OCI runtime. `chaincode`, `course` and `compile` carry out the orders.
 
 mod chaincode;
 mod compile;
 mod composition;
+mod course;
 pub mod host;
 mod records;
 mod rootfs;
@@ -24,10 +25,10 @@ use self::records::Records;
 use self::rootfs::{Rootfs, RootfsError};
 use super::orders::Orders;
 use super::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, Surroundings, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, Surroundings, UploadedFile,
 };
-use crate::config::Quantities;
+use crate::config::{ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
 use crate::registry::Registries;
@@ -55,8 +56,8 @@ pub struct Settings {
     pub delivery_ca_pem: String,
     /// What compiles trust, and the proxies they use.
     pub surroundings: Surroundings,
-    /// Of a compile.
-    pub compile_limits: Limits,
+    /// Of a compile, by whose it is.
+    pub compile_limits: ByTenant<Limits>,
 }
 
 /// Bounds on one container; `None` for none.
@@ -220,6 +221,10 @@ impl Runtime for Oci {
         self.until_exit(key).await
     }
 
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        self.follow_launch(key).await
+    }
+
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         let _turn = self.containers.turn(key).await;
         self.end_launch(key).await
@@ -246,7 +251,7 @@ impl Runtime for Oci {
         self.unheld_compiles(grace).await
     }
 
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+    async fn discard(&self, _: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
         let _turn = self.compiles.turn(key).await;
         self.discard_compile(key).await
     }

@@ -104,6 +104,7 @@ impl Security {
                 Some(_) => ENGINE_API_WITH_TLS,
                 None => ENGINE_API_WITHOUT_TLS,
             },
+            ..Speech::default()
         }
     }
 }
@@ -144,14 +145,15 @@ pub(super) fn delivery(tls: Arc<rustls::ServerConfig>) -> Speech {
     Speech {
         tls: Some(tls.into()),
         advice: DELIVERY,
+        ..Speech::default()
     }
 }
 
 /// Of the admin listener.
 pub(super) fn admin() -> Speech {
     Speech {
-        tls: None,
         advice: ADMIN,
+        ..Speech::default()
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
-use crate::config::{self, Config, Roles, RuntimeKind};
+use crate::admin::Bearing;
+use crate::config::{self, ByTenant, Config, Roles, RuntimeKind, joined};
 use crate::grant::Grants;
 use crate::names::{Digest, InstanceName};
 use crate::registry::Registries;
@@ -18,6 +19,8 @@ use crate::runtime::kubernetes::{self, Kubernetes};
 use crate::runtime::oci::{self, Oci};
 use crate::runtime::{InstanceMaterial, Runtime, Surroundings};
 use crate::store::Store;
+
+use super::pods::{Access, Needs};
 
 /// The file of the [`InstanceMaterial`] where there is no cluster to keep it, in the store's directory.
 const INSTANCE_FILE: &str = "instance.json";
@@ -28,23 +31,23 @@ pub(super) struct Runtimes {
     pub(super) compile: Arc<dyn Runtime>,
     /// Of chaincode.
     pub(super) chaincode: Arc<dyn Runtime>,
-    /// Each one once, with the name that operators know.
-    pub(super) all: Vec<(&'static str, Arc<dyn Runtime>)>,
-    /// Kubernetes, where it is in use: it has a dry run to make.
-    pub(super) kubernetes: Option<Arc<Kubernetes>>,
+    /// What has to be ready, with the names that operators know, and for whom.
+    pub(super) all: Vec<(String, Bearing, Arc<dyn Runtime>)>,
+    /// Those of Kubernetes: they have dry runs to make.
+    pub(super) kubernetes: Vec<Arc<Kubernetes>>,
     /// Keys and certificate authority of this instance.
     pub(super) material: InstanceMaterial,
     /// `https://host:port` of the delivery listener, as containers of each runtime reach it.
     pub(super) delivery: Vec<String>,
-    /// Digest of what the compile runtime gives to compiles.
-    pub(super) compile_digest: Option<Digest>,
+    /// Digest of what the compile runtime gives to a tenant's compiles.
+    pub(super) compile_digest: ByTenant<Option<Digest>>,
     /// What was found and chosen, for one log line.
     pub(super) chosen: String,
 }
 
 /// What the configuration adds to containers, read before anything is asked of a cluster.
 pub(super) struct Additions {
-    templates: kubernetes::Templates,
+    templates: ByTenant<kubernetes::Templates>,
     surroundings: Surroundings,
 }
 
@@ -55,10 +58,11 @@ impl Additions {
             compile,
             chaincode,
             delivery,
+            tenants,
             ..
         } = config;
         Ok(Self {
-            templates: kubernetes::Templates::read(kubernetes, compile, chaincode)?,
+            templates: kubernetes::Templates::read(kubernetes, compile, chaincode, tenants)?,
             surroundings: Surroundings::read(compile, delivery.for_pods())?,
         })
     }
@@ -90,15 +94,15 @@ pub(super) async fn start(
     additions: Additions,
 ) -> anyhow::Result<(Runtimes, Grants)> {
     let instance: InstanceName = config.kubernetes.instance.parse()?;
-    let connection = match roles.use_runtime(RuntimeKind::Kubernetes) {
-        true => {
-            let connection = kubernetes::connect(&config.kubernetes).await?;
-            kubernetes::check_access(&connection).await?;
-            Some(connection)
-        }
+    let access = match roles.use_runtime(RuntimeKind::Kubernetes) {
+        true => Some(Access::gain(config).await?),
         false => None,
     };
-    let material = material(directory, &instance, connection.as_ref()).await?;
+    for idle in config.tenants.idle(roles) {
+        tracing::warn!("{idle}");
+    }
+    let connection = access.as_ref().map(|it| &it.connection);
+    let material = material(directory, &instance, connection).await?;
     let grants = Grants::new(*material.token_key.expose_secret());
     let Additions {
         templates,
@@ -116,9 +120,9 @@ pub(super) async fn start(
     };
 
     let mut started = Started::default();
-    if let Some(connection) = connection {
+    if let Some(access) = access {
         parts
-            .start_kubernetes(connection, templates, &mut started)
+            .start_kubernetes(access, &templates, &mut started)
             .await?;
     }
     if roles.use_runtime(RuntimeKind::Oci) {
@@ -134,10 +138,10 @@ pub(super) async fn start(
     }
     let compile_digest = match roles.compile {
         RuntimeKind::Kubernetes => started.pods_digest,
-        RuntimeKind::Oci | RuntimeKind::Docker => parts.surroundings.digest(),
+        RuntimeKind::Oci | RuntimeKind::Docker => parts.surroundings.digest().into(),
     };
     let of = |kind: RuntimeKind| {
-        let found = started.all.iter().find(|(name, _)| *name == kind.as_str());
+        let found = started.of.iter().find(|(started, _)| *started == kind);
         Arc::clone(&found.expect("what a role uses was started").1)
     };
     let runtimes = Runtimes {
@@ -172,9 +176,10 @@ async fn material(
 /// What was started so far.
 #[derive(Default)]
 struct Started {
-    all: Vec<(&'static str, Arc<dyn Runtime>)>,
-    kubernetes: Option<Arc<Kubernetes>>,
-    pods_digest: Option<Digest>,
+    of: Vec<(RuntimeKind, Arc<dyn Runtime>)>,
+    all: Vec<(String, Bearing, Arc<dyn Runtime>)>,
+    kubernetes: Vec<Arc<Kubernetes>>,
+    pods_digest: ByTenant<Option<Digest>>,
     delivery: Vec<String>,
     /// What each one found, for people.
     found: Vec<String>,
@@ -182,7 +187,9 @@ struct Started {
 
 impl Started {
     fn add(&mut self, kind: RuntimeKind, runtime: Arc<dyn Runtime>, found: String) {
-        self.all.push((kind.as_str(), runtime));
+        let name = kind.as_str().to_owned();
+        (self.all).push((name, Bearing::Everyone, Arc::clone(&runtime)));
+        self.of.push((kind, runtime));
         self.found.push(found);
     }
 }
@@ -190,23 +197,29 @@ impl Started {
 impl Parts<'_> {
     async fn start_kubernetes(
         &self,
-        connection: kubernetes::Connection,
-        templates: kubernetes::Templates,
+        access: Access,
+        templates: &ByTenant<kubernetes::Templates>,
         started: &mut Started,
     ) -> anyhow::Result<()> {
-        let kubernetes::Connection {
-            client,
-            namespace,
-            server,
-        } = connection;
-        let found = format!("namespace {namespace} of {server}");
-        let settings = self.pod_settings(namespace, templates);
-        started.pods_digest = settings.compile_digest();
-        started.delivery.push(settings.delivery_address.clone());
-        let (store, grants) = (self.store.clone(), self.grants.clone());
-        let kubernetes = Kubernetes::start(client, settings, store, grants).await?;
-        started.add(RuntimeKind::Kubernetes, Arc::clone(&kubernetes) as _, found);
-        started.kubernetes = Some(kubernetes);
+        let needs = Needs {
+            instance: &self.instance,
+            material: self.material,
+            surroundings: &self.surroundings,
+            store: self.store,
+            registries: self.registries,
+            grants: &self.grants,
+        };
+        let pods = access.start(self.config, templates, &needs).await?;
+        started.pods_digest = pods.compile_digest;
+        started
+            .delivery
+            .push(self.config.delivery.for_pods().to_owned());
+        for (check, bearing, runtime) in pods.each {
+            (started.all).push((check, bearing, Arc::clone(&runtime) as _));
+            started.kubernetes.push(runtime);
+        }
+        started.of.push((RuntimeKind::Kubernetes, pods.runtime));
+        started.found.push(pods.found);
         Ok(())
     }
 
@@ -222,7 +235,7 @@ impl Parts<'_> {
             delivery_address: address.clone(),
             delivery_ca_pem: self.material.ca_cert_pem.clone(),
             surroundings: self.surroundings.clone(),
-            compile_limits: oci::Limits::of(&self.config.compile.limits),
+            compile_limits: compile_limits(self.config, oci::Limits::of),
         };
         let (store, registries) = (self.store.clone(), self.registries.clone());
         let oci = Oci::start(settings, store, registries, self.grants.clone())
@@ -262,7 +275,7 @@ impl Parts<'_> {
             instance: self.instance.clone(),
             delivery_address: address.clone(),
             delivery_ca_pem: self.material.ca_cert_pem.clone(),
-            compile_limits: config.compile.limits.clone(),
+            compile_limits: compile_limits(config, Clone::clone),
             compile_timeout: Duration::from_secs(config.compile.timeout_seconds),
             surroundings: self.surroundings.clone(),
             logins: logins.collect(),
@@ -280,54 +293,15 @@ impl Parts<'_> {
         started.add(RuntimeKind::Docker, docker, found);
         Ok(())
     }
+}
 
-    /// The login of the registry from which built images are run.
-    fn pull_login(&self) -> Option<kubernetes::PullLogin> {
-        let repository = self.config.images.pushed_to()?.repository()?;
-        let mut logins = self.registries.logins();
-        let (host, username, password) =
-            logins.find(|(host, ..)| *host == repository.registry())?;
-        Some(kubernetes::PullLogin {
-            host: host.to_owned(),
-            username: username.to_owned(),
-            password: password.clone(),
-        })
-    }
-
-    fn pod_settings(
-        &self,
-        namespace: String,
-        templates: kubernetes::Templates,
-    ) -> kubernetes::Settings {
-        let Config {
-            kubernetes,
-            compile,
-            chaincode,
-            agent,
-            delivery,
-            ..
-        } = self.config.clone();
-        kubernetes::Settings {
-            namespace,
-            instance: self.instance.clone(),
-            host_aliases: kubernetes.host_aliases,
-            image_pull_secrets: kubernetes.image_pull_secrets,
-            pull_login: self.pull_login(),
-            image_pull_policy: kubernetes.image_pull_policy,
-            scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
-            agent_image: agent.image,
-            delivery_address: delivery.for_pods().to_owned(),
-            delivery_ca_pem: self.material.ca_cert_pem.clone(),
-            compile_requests: compile.requests,
-            compile_limits: compile.limits,
-            compile_run_as_user: compile.run_as_user,
-            compile_timeout: Duration::from_secs(compile.timeout_seconds),
-            chaincode_requests: chaincode.requests,
-            chaincode_run_as_user: chaincode.run_as_user,
-            surroundings: self.surroundings.clone(),
-            templates,
-        }
-    }
+/// What `of` makes of the limits of each tenant's compiles.
+fn compile_limits<T>(config: &Config, of: impl Fn(&config::Quantities) -> T) -> ByTenant<T> {
+    let general = &config.compile.limits;
+    config.tenants.each(of(general), |_, known| {
+        let own = &known.compile.limits;
+        (!own.is_empty()).then(|| of(&joined(general, own)))
+    })
 }
 
 /// The file of this program, which runs in the containers of compiles too: there it finds no libraries.
@@ -347,4 +321,25 @@ fn on_this_machine(bound: SocketAddr) -> String {
         ip => ip,
     };
     format!("https://{}", SocketAddr::new(host, bound.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenants_limits_of_compiles_are_joined_with_the_general_ones() {
+        let yaml = "tenants: {trustPath: true, known: [{name: org1, compile: {limits: {memory: 64Mi}}}, {name: org2}]}";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), yaml).unwrap();
+        let config = Config::load(Some(file.path()), [], &[]).unwrap();
+        let limits = compile_limits(&config, oci::Limits::of);
+        let of = |tenant: &str| {
+            let limits = limits.of(&tenant.parse().unwrap());
+            (limits.memory, limits.cpu_millis)
+        };
+        assert_eq!(of("org1"), (Some(64 << 20), Some(4000)));
+        assert_eq!(of("org2"), (Some(4 << 30), Some(4000)));
+        assert_eq!(of("default"), of("org2"));
+    }
 }

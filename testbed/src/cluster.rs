@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use crate::assets::Assets;
 use crate::images::Image;
 use crate::leftovers::Leftovers;
-use crate::pki::{Authority, Subject};
+use crate::pki::{Authority, Subject, Term};
 use crate::places::HOST_ADDRESS;
 use crate::process::Process;
 use crate::registry::Registry;
@@ -250,7 +250,7 @@ impl Drop for Cluster {
 }
 
 fn keys(layout: &Layout) -> Result<Authority> {
-    let authority = Authority::new(&layout.file("pki"))?;
+    let authority = Authority::new(&layout.file("pki"), "testbed")?;
     authority.issue(
         "apiserver",
         &Subject {
@@ -263,6 +263,7 @@ fn keys(layout: &Layout) -> Result<Authority> {
                 "localhost",
                 "kubernetes.default.svc",
             ],
+            term: Term::Current,
         },
     )?;
     authority.issue(
@@ -271,6 +272,7 @@ fn keys(layout: &Layout) -> Result<Authority> {
             user: "admin",
             group: Some("system:masters"),
             addresses: &[],
+            term: Term::Current,
         },
     )?;
     authority.signing_key("service-accounts")?;

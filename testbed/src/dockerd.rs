@@ -1,8 +1,9 @@
-//! Owns the reference: a plain dockerd of its own directories, socket and port, beside whatever Docker the machine has. Peers are pointed at it
-//! to see what Peitho must match.
+//! Owns the reference: a dockerd of its own directories, socket and port, beside whatever Docker the machine has; or two, since one speaks
+//! either plain HTTP or TLS on its ports. Peers are pointed at it to see what Peitho must match.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -17,14 +18,52 @@ use crate::release::Release;
 use crate::run::Run;
 
 const PORT: u16 = 12375;
+const TLS_PORT: u16 = 12376;
 const START: Duration = Duration::from_secs(60);
 const PULL: Duration = Duration::from_secs(300);
+const HEALTH: Duration = Duration::from_secs(2);
 
 /// A running dockerd. Its containers use the host's network, as peers ask for.
 #[derive(Debug)]
 pub struct Dockerd {
     process: Process,
     address: SocketAddr,
+    /// Where it listens beside the address, always without TLS.
+    socket: PathBuf,
+    speech: Speech,
+}
+
+/// How a dockerd speaks on its port.
+#[derive(Clone, Debug)]
+pub enum Speech {
+    /// HTTP as it is.
+    Plain,
+    /// TLS, for clients with a certificate (`--tlsverify`).
+    Tls {
+        /// Who signs the clients' certificates.
+        clients: PathBuf,
+        /// The server's certificate.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+}
+
+impl Speech {
+    /// Of the process and of its directories.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Plain => "docker",
+            Self::Tls { .. } => "docker-tls",
+        }
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Self::Plain => PORT,
+            Self::Tls { .. } => TLS_PORT,
+        }
+    }
 }
 
 impl Dockerd {
@@ -40,19 +79,31 @@ impl Dockerd {
 
     /// Starts it with no image in it.
     pub fn without_images(run: &Run) -> Result<Dockerd> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
-        let process = Self::spawn(run, address)?;
-        Ok(Dockerd { process, address })
+        Self::speaking(run, Speech::Plain)
+    }
+
+    /// The same, by a speech of its own; there may be one of each.
+    pub fn speaking(run: &Run, speech: Speech) -> Result<Dockerd> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, speech.port()));
+        let socket = run.dir().join(speech.name()).join("docker.sock");
+        let process = Self::spawn(run, address, &socket, &speech)?;
+        Ok(Dockerd {
+            process,
+            address,
+            socket,
+            speech,
+        })
     }
 
     /// The same anew, after it ended or was killed: with all that it had.
     pub fn restart(&mut self, run: &Run) -> Result<()> {
-        self.process = Self::spawn(run, self.address)?;
+        self.process = Self::spawn(run, self.address, &self.socket, &self.speech)?;
         Ok(())
     }
 
-    fn spawn(run: &Run, address: SocketAddr) -> Result<Process> {
-        let (data, dir) = (run.data().join("docker"), run.dir().join("docker"));
+    fn spawn(run: &Run, address: SocketAddr, socket: &Path, speech: &Speech) -> Result<Process> {
+        let name = speech.name();
+        let (data, dir) = (run.data().join(name), run.dir().join(name));
         for dir in [&data, &dir] {
             fs::create_dir_all(dir)?;
         }
@@ -69,10 +120,29 @@ impl Dockerd {
             command.arg(flag).arg(path);
         }
         command.arg(format!("--host=tcp://{address}"));
+        command.arg(format!("--host=unix://{}", socket.display()));
+        match speech {
+            Speech::Plain => {
+                command.arg("--tls=false");
+            }
+            Speech::Tls {
+                clients,
+                certificate,
+                key,
+            } => {
+                command.arg("--tlsverify");
+                for (flag, path) in [
+                    ("--tlscacert", clients),
+                    ("--tlscert", certificate),
+                    ("--tlskey", key),
+                ] {
+                    command.arg(flag).arg(path);
+                }
+            }
+        }
         command.arg(format!("--cgroup-parent=/{CGROUP}/docker"));
         command.arg(format!("--insecure-registry={HOST_ADDRESS}/32"));
         command.args([
-            "--tls=false",
             "--storage-driver=overlay2",
             "--exec-opt=native.cgroupdriver=cgroupfs",
             "--bridge=none",
@@ -82,8 +152,11 @@ impl Dockerd {
             // Its default lowers the score, which root may not be allowed to do.
             "--oom-score-adjust=0",
         ]);
-        let process = Process::spawn(run, "dockerd", command)?;
-        process.wait_until("answers", START, || Ok(http::is_healthy(address, "/_ping")))?;
+        let process = Process::spawn(run, &format!("{name}d"), command)?;
+        process.wait_until("answers", START, || {
+            let answer = http::request_by_socket("GET", socket, "/_ping", HEALTH);
+            Ok(answer.is_ok_and(|answer| answer.status == 200))
+        })?;
         Ok(process)
     }
 
@@ -92,12 +165,17 @@ impl Dockerd {
         format!("tcp://{}", self.address)
     }
 
+    /// The same by its socket.
+    pub fn socket_endpoint(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
     /// Pulls an image from the registry of the run.
     pub fn pull(&self, registry: &Registry, image: &Image) -> Result<()> {
         let reference = registry.reference(image);
         let (name, tag) = reference.rsplit_once(':').unwrap_or((&reference, "latest"));
         let path = format!("/images/create?fromImage={name}&tag={tag}");
-        let answer = http::request("POST", self.address, &path, PULL)?;
+        let answer = http::request_by_socket("POST", &self.socket, &path, PULL)?;
         // A failed pull answers 200 as well and says so in the stream of its progress.
         let pulled = answer.status == 200 && !answer.body.contains("\"error\"");
         ensure!(pulled, "dockerd cannot pull {reference}: {}", answer.body);

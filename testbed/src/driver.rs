@@ -26,7 +26,7 @@ pub enum Library {
 pub struct Driver {
     /// The library.
     pub library: Library,
-    /// As in the name of its module: `fsouza-1.3.0`.
+    /// As in the name of its module, `fsouza-1.3.0`; with the family where two have the same.
     pub name: &'static str,
     /// The family of releases that it behaves as: `F1` to `F7`, as `peer.go` tells them apart.
     pub family: &'static str,
@@ -38,9 +38,12 @@ pub struct Driver {
 /// Files of `assets/drivers` that every driver has, and those of one version.
 macro_rules! driver {
     ($library:ident, $source:literal, $name:literal, $family:literal, $peers:literal) => {
+        driver!($library, $source, $name, $name, $family, $peers)
+    };
+    ($library:ident, $source:literal, $name:literal, $version:literal, $family:literal, $peers:literal) => {
         Driver {
             library: Library::$library,
-            name: $name,
+            name: $version,
             family: $family,
             peers: $peers,
             module: &[
@@ -68,11 +71,12 @@ const SHARED: &[SourceFile<'_>] = module!(
     "attachment.go",
     "registrar.go",
     "launch.go",
-    "scenarios.go"
+    "scenarios.go",
+    "spoken.go"
 );
 
 /// All of them, oldest peers first.
-pub const DRIVERS: [Driver; 7] = [
+pub const DRIVERS: [Driver; 8] = [
     driver!(Fsouza, "fsouza.go", "fsouza-1.3.0", "F2", "1.4"),
     driver!(
         Fsouza,
@@ -100,9 +104,11 @@ pub const DRIVERS: [Driver; 7] = [
         Moby,
         "moby.go",
         "moby-0.2.1",
-        "F6",
-        "2.5.16; 2.5.15 and 3.1.4, without asking for the version of Go"
+        "moby-0.2.1-F5",
+        "F5",
+        "2.5.15, 3.1.4"
     ),
+    driver!(Moby, "moby.go", "moby-0.2.1", "F6", "2.5.16"),
     driver!(Moby, "moby.go", "moby-0.4.1", "F7", "3.1.5"),
 ];
 

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug)]
 pub struct Engine {
     address: SocketAddr,
+    /// Before every path.
+    prefix: String,
 }
 
 /// A complete answer.
@@ -38,7 +40,16 @@ impl Answer {
 impl Engine {
     /// The engine at `address`.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address }
+        let prefix = String::new();
+        Self { address, prefix }
+    }
+
+    /// The same as a peer of `tenant` has it.
+    pub fn of_tenant(&self, tenant: &str) -> Self {
+        Self {
+            address: self.address,
+            prefix: format!("/t/{tenant}"),
+        }
     }
 
     /// Sends one request and reads its whole answer.
@@ -70,7 +81,8 @@ impl Engine {
         stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: peitho\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            "{method} {}{path} HTTP/1.1\r\nHost: peitho\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            self.prefix,
             body.len()
         )?;
         stream.write_all(body)?;
@@ -83,7 +95,8 @@ impl Engine {
         stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         write!(
             stream,
-            "POST {prefix}/containers/{container}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: peitho\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\r\n"
+            "POST {}{prefix}/containers/{container}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: peitho\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\r\n",
+            self.prefix
         )?;
         let mut reader = BufReader::new(stream);
         let head = read_head(&mut reader)?;

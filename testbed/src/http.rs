@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,11 +22,27 @@ pub(crate) fn request(
     path: &str,
     timeout: Duration,
 ) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    let stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
+    exchange(stream, method, path)
+}
+
+/// The same by a Unix socket.
+pub(crate) fn request_by_socket(
+    method: &str,
+    socket: &Path,
+    path: &str,
+    timeout: Duration,
+) -> Result<Answer> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(timeout))?;
+    exchange(stream, method, path)
+}
+
+fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> Result<Answer> {
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: testbed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text)?;

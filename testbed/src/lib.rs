@@ -37,7 +37,7 @@ mod leftovers;
 mod network;
 mod packages;
 pub mod peitho;
-mod pki;
+pub mod pki;
 mod places;
 mod process;
 mod program;
@@ -56,7 +56,7 @@ pub use assets::Assets;
 pub use cache::Cache;
 pub use chaincode::{Chaincode, Compile};
 pub use cluster::Cluster;
-pub use dockerd::Dockerd;
+pub use dockerd::{Dockerd, Speech};
 pub use driver::{DRIVERS, Driver, Library};
 pub use fabric::{
     ChaincodeId, CliError, CliOutput, Definition, Fabric, Lscc, Network, PackageId, PeerConfig,

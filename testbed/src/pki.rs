@@ -1,4 +1,5 @@
-//! Owns the cluster's certificate authority and the keys made from it, fresh for each run. [`crate::Cluster`] calls it.
+//! Owns certificate authorities and the keys made from them, fresh for each run. [`crate::Cluster`] has one, and suites make those of
+//! servers and clients that speak TLS.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
@@ -6,11 +7,11 @@ use std::{fmt, fs};
 use anyhow::Result;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 
 /// A certificate authority and the directory that its files go to.
-pub(crate) struct Authority {
+pub struct Authority {
     dir: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -26,21 +27,34 @@ impl fmt::Debug for Authority {
 }
 
 /// Whom a certificate names: in Kubernetes the common name is the user and the organization the group.
-pub(crate) struct Subject<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) group: Option<&'a str>,
-    pub(crate) addresses: &'a [&'a str],
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The common name.
+    pub user: &'a str,
+    /// The organization.
+    pub group: Option<&'a str>,
+    /// Names and addresses that a server of this certificate is reached by.
+    pub addresses: &'a [&'a str],
+    /// Whether the certificate is still good.
+    pub term: Term,
+}
+
+/// The time of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// Longer than any run.
+    Current,
+    /// Over for years.
+    Over,
 }
 
 impl Authority {
-    /// Makes the authority and writes `ca.crt`.
-    pub(crate) fn new(dir: &Path) -> Result<Authority> {
+    /// Makes the authority with this common name and writes `ca.crt`.
+    pub fn new(dir: &Path, name: &str) -> Result<Authority> {
         fs::create_dir_all(dir)?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "testbed");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
@@ -54,7 +68,7 @@ impl Authority {
     }
 
     /// Writes `<name>.crt` and `<name>.key`, good for servers and clients.
-    pub(crate) fn issue(&self, name: &str, subject: &Subject<'_>) -> Result<()> {
+    pub fn issue(&self, name: &str, subject: &Subject<'_>) -> Result<()> {
         let names: Vec<String> = subject
             .addresses
             .iter()
@@ -69,6 +83,9 @@ impl Authority {
             params
                 .distinguished_name
                 .push(DnType::OrganizationName, group);
+        }
+        if subject.term == Term::Over {
+            params.not_after = date_time_ymd(2020, 1, 1);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
@@ -91,7 +108,7 @@ impl Authority {
     }
 
     /// The path of one of its files.
-    pub(crate) fn file(&self, name: &str, kind: &str) -> PathBuf {
+    pub fn file(&self, name: &str, kind: &str) -> PathBuf {
         self.dir.join(format!("{name}.{kind}"))
     }
 }

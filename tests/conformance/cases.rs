@@ -8,6 +8,8 @@
 #[path = "subject.rs"]
 pub(crate) mod subject;
 
+#[path = "course.rs"]
+mod course;
 #[path = "life.rs"]
 mod life;
 #[path = "look.rs"]
@@ -72,6 +74,15 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     }),
     ("tenants with equal names have no contact", |s| {
         Box::pin(life::tenants(s))
+    }),
+    ("a launch is followed to its end, whoever waits", |s| {
+        Box::pin(course::to_its_end(s))
+    }),
+    ("a launch is followed through its removal", |s| {
+        Box::pin(course::through_its_removal(s))
+    }),
+    ("a launch of an earlier process is followed", |s| {
+        Box::pin(course::of_an_earlier_process(s))
     }),
     (
         "output comes from the first byte, while it runs and after",

@@ -9,7 +9,7 @@ use peitho::runtime::{Error, Exit, Outcome, Runtime, State};
 use super::subject::{Order, Subject, soon};
 
 /// Ends when it is told to, with the code that shells have for that, and at once: it has a second.
-const FOREVER: &str = "trap 'exit 143' TERM; sleep 1000 & wait";
+pub(super) const FOREVER: &str = "trap 'exit 143' TERM; sleep 1000 & wait";
 
 pub(super) async fn from_create_to_remove(subject: &dyn Subject) {
     let runtime = subject.runtime();
@@ -325,7 +325,7 @@ pub(super) async fn tenants(subject: &dyn Subject) {
 }
 
 /// Waits until `order` has written its first line.
-async fn ready(runtime: &dyn Runtime, order: &Order) {
+pub(super) async fn ready(runtime: &dyn Runtime, order: &Order) {
     use futures::StreamExt as _;
     let mut logs = soon(runtime.logs(order.key())).await.unwrap();
     soon(logs.next()).await.unwrap().unwrap();

@@ -12,6 +12,7 @@ use axum::Router;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use peitho::compile::{Compiles, Input, Request, Run, Settings};
+use peitho::config::ByTenant;
 use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
 use peitho::grant::{Grant, Grants};
@@ -20,8 +21,8 @@ use peitho::image_spec::Layer;
 use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, Tenant};
 use peitho::registry::Registries;
 use peitho::runtime::{
-    self, ChaincodeSpec, CompileSpec, Exit, Found, Life, LineQuery, LineStream, LogStream, Outcome,
-    Runtime, State, UploadedFile,
+    self, ChaincodeSpec, CompileSpec, Exit, Found, Launch, Life, LineQuery, LineStream, LogStream,
+    Outcome, Runtime, State, UploadedFile,
 };
 use peitho::store::{Blob, Store};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -78,7 +79,7 @@ impl World {
             install_timeout: Duration::from_secs(600),
             abandon_grace: Duration::from_secs(600),
             env: std::collections::BTreeMap::new(),
-            surroundings: None,
+            surroundings: ByTenant::default(),
         };
         let compiles = Compiles::new(
             settings,
@@ -347,6 +348,10 @@ impl Runtime for Cluster {
         Err(runtime::Error::NotFound(key.clone()))
     }
 
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, runtime::Error> {
+        Err(runtime::Error::NotFound(key.clone()))
+    }
+
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, runtime::Error> {
         Err(runtime::Error::NotFound(key.clone()))
     }
@@ -369,7 +374,7 @@ impl Runtime for Cluster {
         Ok(Vec::new())
     }
 
-    async fn discard(&self, _: &CompileKey) -> Result<(), runtime::Error> {
+    async fn discard(&self, _: Option<&Tenant>, _: &CompileKey) -> Result<(), runtime::Error> {
         Ok(())
     }
 

@@ -1,15 +1,19 @@
-//! What the cases share: a registry, a dockerd, Peitho on this machine, and the drivers' programs.
+//! What the cases share: registries, a dockerd and a Peitho on this machine, a second of each that speak TLS, a cluster with a Peitho
+//! when a case asks for it, and the drivers' programs.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 use testbed::peitho::{self, Containers, Log, Machine};
-use testbed::{Assets, DRIVERS, Dockerd, Driver, Library, Registry, Release, Run, say};
+use testbed::{Assets, DRIVERS, Dockerd, Registry, Release, Run, say};
 
+use crate::certificates::{Certificates, Shows};
+use crate::drivers::{Drivers, Order};
+use crate::pods::Pods;
 use crate::table::Table;
+use crate::ways::Way;
 
 const USER: &str = "peer";
 const PASSWORD: &str = "not-so-secret";
@@ -36,18 +40,20 @@ impl Target {
 
 /// Everything real. Fields end in this order.
 pub(crate) struct Counterparts {
+    pods: OnceLock<Result<Pods, String>>,
     machine: Machine,
+    /// Peitho with TLS; started anew where a case counts on what its log may say.
+    secured: Mutex<Machine>,
     dockerd: Dockerd,
+    /// With `--tlsverify`.
+    secured_dockerd: Dockerd,
     registry: Registry,
     /// Asks for a password, which Peitho is configured with and peers never send.
     private: Registry,
     run: Run,
-    /// In the order of [`DRIVERS`].
-    programs: Vec<PathBuf>,
-    builder: String,
-    runtime: String,
-    /// For each driver, the images that it pulls by what they are.
-    pulls: Vec<BTreeMap<&'static str, String>>,
+    certificates: Certificates,
+    assets: Assets,
+    drivers: Drivers,
     pub(crate) table: Table,
 }
 
@@ -55,108 +61,166 @@ impl Counterparts {
     pub(crate) fn start() -> Result<Self> {
         let assets = Assets::open()?;
         let program = peitho::program()?;
-        let programs = DRIVERS
-            .iter()
-            .map(|driver| driver.program(&assets))
-            .collect::<Result<_>>()?;
         let images = assets.images()?;
         let run = Run::start()?;
-        say("starting two registries, dockerd and Peitho");
+        say("starting two registries, two of dockerd and two of Peitho");
         let registry = Registry::start(&assets, &run)?;
         let private = Registry::start_with_auth(&run, USER, PASSWORD)?;
+        let certificates = Certificates::make(&run.dir().join("certificates"))?;
         let dockerd = Dockerd::without_images(&run)?;
+        let secured_dockerd = Dockerd::speaking(&run, certificates.speech())?;
         let [_, runtime] = images.fabric(Release::V2_1);
-        for image in [&images.copybuilder, runtime] {
-            dockerd.pull(&registry, image)?;
+        for dockerd in [&dockerd, &secured_dockerd] {
+            for image in [&images.copybuilder, runtime] {
+                dockerd.pull(&registry, image)?;
+            }
         }
-        let mut pulls = Vec::new();
-        for driver in DRIVERS {
-            let image = images
-                .copybuilder
-                .called(&format!("pulled/{}:1", driver.name));
-            let pinned = registry.push(&image)?;
-            let (tagged, digest) = pinned.split_once('@').context("no digest")?;
-            let repository = tagged.strip_suffix(":1").context("no tag")?;
-            private.push(&image)?;
-            pulls.push(BTreeMap::from([
-                ("tag", tagged.to_owned()),
-                ("digest", format!("{repository}@{digest}")),
-                ("missing tag", format!("{repository}:2")),
-                ("private registry", private.reference(&image)),
-            ]));
-        }
-        let containers = Containers::Oci;
-        let mut machine = Machine::start(&run, program, Log::Trace, containers, &[&registry])?;
+        let drivers = Drivers::make(&assets, &registry, &private)?;
         let password = run.dir().join("password");
         fs::write(&password, PASSWORD)?;
-        let mut config = machine.config()?;
-        config["images"]["registries"]
-            .as_array_mut()
-            .context("it was started with a registry")?
-            .push(json!({
-                "host": private.address().to_string(), "scheme": "http",
-                "username": USER, "passwordFile": password,
-            }));
-        machine.reconfigure(&run, &config)?;
+        let start = |containers, change: &dyn Fn(&mut Value)| {
+            let log = Log::Trace;
+            let mut machine = Machine::start(&run, program.clone(), log, containers, &[&registry])?;
+            let mut config = machine.config()?;
+            change(&mut config);
+            machine.reconfigure(&run, &config)?;
+            anyhow::Ok(machine)
+        };
+        let machine = start(Containers::Oci, &|config| {
+            config["listen"]["socket"] = json!(run.dir().join("peitho.sock"));
+            config["images"]["registries"] = json!([
+                {"host": registry.address().to_string(), "scheme": "http"},
+                {
+                    "host": private.address().to_string(), "scheme": "http",
+                    "username": USER, "passwordFile": password,
+                },
+            ]);
+        })?;
+        let secured = start(Containers::OciBeside, &|config| {
+            certificates.configure(config)
+        })?;
         Ok(Self {
-            builder: registry.reference(&images.copybuilder),
-            runtime: registry.reference(runtime),
+            pods: OnceLock::new(),
             machine,
+            secured: Mutex::new(secured),
             dockerd,
+            secured_dockerd,
             registry,
             private,
             run,
-            programs,
-            pulls,
+            certificates,
+            assets,
+            drivers,
             table: Table::default(),
         })
     }
 
-    fn endpoint(&self, target: Target) -> String {
-        match target {
-            Target::Dockerd => self.dockerd.endpoint(),
-            Target::Peitho => self.machine.endpoint(),
-        }
+    fn endpoint(&self, way: Way, target: Target) -> Result<String> {
+        Ok(match (target, way) {
+            (Target::Dockerd, Way::Tcp | Way::Kubernetes) => self.dockerd.endpoint(),
+            (Target::Dockerd, Way::Socket) => self.dockerd.socket_endpoint(),
+            (Target::Dockerd, Way::Tls | Way::OldTls) => self.secured_dockerd.endpoint(),
+            (Target::Peitho, Way::Tcp) => self.machine.endpoint(),
+            (Target::Peitho, Way::Socket) => {
+                format!("unix://{}", self.run.dir().join("peitho.sock").display())
+            }
+            (Target::Peitho, Way::Tls | Way::OldTls) => self.secured().endpoint(),
+            (Target::Peitho, Way::Kubernetes) => self.pods()?.endpoint(),
+        })
     }
 
     /// What a driver observes in a scenario.
-    pub(crate) fn play(&self, index: usize, target: Target, scenario: &str) -> Result<Value> {
-        let driver = &DRIVERS[index];
-        let own = driver.name.replace('.', "-");
-        driver.play(
-            &self.programs[index],
-            &json!({
-                "endpoint": self.endpoint(target),
-                "apiVersion": pinned_version(driver, target),
-                "scenario": scenario,
-                "family": driver.family,
-                "name": format!("dev-{own}-{}", scenario.replace('_', "-")),
-                "chaincode": format!("dev-{own}-chaincode"),
-                "builder": self.builder,
-                "runtime": self.runtime,
-                "host": "127.0.0.1",
-                "pulls": self.pulls[index],
-            }),
-        )
+    pub(crate) fn play(
+        &self,
+        index: usize,
+        way: Way,
+        target: Target,
+        scenario: &str,
+    ) -> Result<Value> {
+        let certificate = || self.certificates.of(DRIVERS[index].name, Shows::Own);
+        let order = Order {
+            target,
+            endpoint: &self.endpoint(way, target)?,
+            scenario,
+            name: way.name(),
+            tls: way.tls().map(|_| certificate()),
+            tls_version: (way == Way::OldTls).then_some("1.2"),
+        };
+        self.drivers.play(index, &order)
+    }
+
+    /// What a driver says of an endpoint that need not let it in, to which it shows that.
+    pub(crate) fn knock(
+        &self,
+        index: usize,
+        endpoint: &str,
+        target: Target,
+        shows: Option<Shows>,
+    ) -> Result<String> {
+        let order = Order {
+            target,
+            endpoint,
+            scenario: "refused",
+            name: "knock",
+            tls: shows.map(|shows| self.certificates.of(DRIVERS[index].name, shows)),
+            tls_version: None,
+        };
+        let seen = self.drivers.play(index, &order)?;
+        Ok(seen["says"].as_str().context("no words")?.to_owned())
+    }
+
+    /// Peitho without TLS.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// dockerd without TLS.
+    pub(crate) fn dockerd(&self) -> &Dockerd {
+        &self.dockerd
+    }
+
+    /// dockerd with `--tlsverify`.
+    pub(crate) fn secured_dockerd(&self) -> &Dockerd {
+        &self.secured_dockerd
+    }
+
+    /// Peitho with TLS.
+    pub(crate) fn secured(&self) -> MutexGuard<'_, Machine> {
+        self.secured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, killed and started again: what it says of strangers is bounded, so that a case may need all of that.
+    pub(crate) fn fresh_secured(&self) -> Result<MutexGuard<'_, Machine>> {
+        let mut machine = self.secured();
+        machine.process().kill_hard()?;
+        machine.restart(&self.run)?;
+        Ok(machine)
+    }
+
+    fn pods(&self) -> Result<&Pods> {
+        let start = || Pods::start(&self.assets, &self.run, &self.registry);
+        let pods = self
+            .pods
+            .get_or_init(|| start().map_err(|error| format!("{error:#}")));
+        pods.as_ref()
+            .map_err(|error| anyhow!("the cluster did not start: {error}"))
     }
 
     /// Ends everything.
     pub(crate) fn end(self) -> Result<()> {
         let Self {
+            pods,
             machine,
+            secured,
             dockerd,
+            secured_dockerd,
             registry,
             private,
             run,
             ..
         } = self;
-        drop((machine, dockerd, registry, private));
+        drop((pods, machine, secured, dockerd, secured_dockerd));
+        drop((registry, private));
         run.finish()
     }
-}
-
-/// moby 0.2.1 speaks 1.44 and newer only, and Debian's dockerd 1.41: there its version is fixed by its own option.
-fn pinned_version(driver: &Driver, target: Target) -> Option<&'static str> {
-    let is_pinned = driver.library == Library::Moby && driver.family != "F7";
-    (is_pinned && target == Target::Dockerd).then_some("1.41")
 }

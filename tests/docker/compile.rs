@@ -212,9 +212,9 @@ async fn places(engine: &Engine) {
 async fn out_of_memory(engine: &Engine) {
     let place = Place::new(engine, "memory").await;
     let mut settings = place.settings();
-    settings
-        .compile_limits
-        .insert("memory".to_owned(), "64Mi".to_owned());
+    let mut limits = settings.compile_limits.general().clone();
+    limits.insert("memory".to_owned(), "64Mi".to_owned());
+    settings.compile_limits = limits.into();
     let peitho = Peitho::with(engine, &place, settings).await;
     let run = peitho
         .compiles
@@ -374,7 +374,7 @@ async fn shared(engine: &Engine) {
         soon(running).await;
         let names = containers(engine).await;
         assert_eq!(names.len(), 1, "{names:?}");
-        one.discard(&spec.key).await.unwrap();
+        one.discard(Some(&spec.tenant), &spec.key).await.unwrap();
     };
     let ((first, second), ()) = soon(async { tokio::join!(both, discard) }).await;
     assert_eq!(first.unwrap().code, 137);
@@ -407,7 +407,7 @@ async fn unheld(engine: &Engine) {
     let left = soon(other.unheld(Duration::from_secs(1))).await.unwrap();
     assert_eq!(left, [spec.key]);
     assert_eq!(containers(engine).await.len(), 1);
-    soon(other.discard(&spec.key)).await.unwrap();
+    soon(other.discard(None, &spec.key)).await.unwrap();
     nothing_left(engine).await;
-    soon(other.discard(&spec.key)).await.unwrap();
+    soon(other.discard(None, &spec.key)).await.unwrap();
 }

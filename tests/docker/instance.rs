@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peitho::compile::{self, Compiles};
+use peitho::config::ByTenant;
 use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
 use peitho::image::Images;
@@ -88,7 +89,7 @@ impl Peitho {
                 install_timeout: Duration::from_secs(300),
                 abandon_grace: Duration::from_secs(60),
                 env: BTreeMap::new(),
-                surroundings: None,
+                surroundings: ByTenant::default(),
             },
             Arc::clone(&runtime) as Arc<dyn Runtime>,
             store.clone(),

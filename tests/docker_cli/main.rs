@@ -77,6 +77,40 @@ fn look_around(session: &mut Session<'_>) {
     session.run(&["image", "rm", world::IMAGE]);
 }
 
+/// What happened so far, and how it is told.
+fn look_back(session: &mut Session<'_>) {
+    // The command counts back from now in whole seconds.
+    let now = format!("{:.9}", jiff::Timestamp::now());
+    let so_far = |session: &mut Session<'_>, more: &[&str]| {
+        session.run(&[&["events", "--since", "1h", "--until", &now], more].concat());
+    };
+    let package = "{{.Type}} {{.Action}} {{index .Actor.Attributes \"dev.peitho.package-id\"}}";
+    so_far(session, &["--format", package]);
+    let never = "label=dev.peitho.package-id=never_1:0123";
+    so_far(session, &["--filter", never]);
+    let format = "{{.Action}} {{.Actor.Attributes.exitCode}} {{index .Actor.Attributes \"dev.peitho.reason\"}}";
+    so_far(session, &["--filter", "event=die", "--format", format]);
+    let format = "{{.Type}} {{.Action}}";
+    for filter in [
+        format!("container={RUNNING}"),
+        format!("image={}", world::IMAGE),
+        "type=image".to_owned(),
+        "label=dev.peitho.package-id=fails_1:0123".to_owned(),
+        "label=nobody".to_owned(),
+        "network=bridge".to_owned(),
+    ] {
+        so_far(session, &["--filter", &filter, "--format", format]);
+    }
+    so_far(session, &["--filter", "colour=red"]);
+    session.run(&[
+        "events",
+        "--since",
+        "2020-01-01T00:00:00Z",
+        "--until",
+        "2019-01-01T00:00:00Z",
+    ]);
+}
+
 /// Orders, and what stands in for those that are not taken.
 fn give_orders(session: &mut Session<'_>) {
     session.run(&["exec", RUNNING, "ls"]);
@@ -88,6 +122,9 @@ fn give_orders(session: &mut Session<'_>) {
     session.run(&["kill", "--signal", "HUP", RUNNING]);
 
     session.run(&["rm", RUNNING]);
+    let container = format!("container={RUNNING}");
+    let mut looking_on = session.begin(&["events", "--since", "1h", "--filter", &container]);
+    looking_on.says("container start");
     let following = session.begin(&["logs", "--follow", RUNNING]);
     let waiting = session.begin(&["wait", RUNNING]);
     session.run(&["stop", RUNNING]);
@@ -96,7 +133,11 @@ fn give_orders(session: &mut Session<'_>) {
     session.run(&["stop", RUNNING]);
     session.run(&["kill", RUNNING]);
     session.run(&["ps", "-a", "--filter", &format!("name={RUNNING}")]);
-    session.run(&["rm", RUNNING]);
+    session.run(&["start", RUNNING]);
+    session.launched_anew();
+    session.run(&["rm", "--force", RUNNING]);
+    looking_on.says("container destroy");
+    session.interrupt(looking_on);
     session.run(&[
         "rm",
         "--force",
@@ -116,6 +157,7 @@ fn recorded(program: &std::path::Path) -> String {
     world.launch_chaincode();
     let mut session = Session::new(program, &world);
     look_around(&mut session);
+    look_back(&mut session);
     give_orders(&mut session);
     session.recording()
 }

@@ -2,8 +2,9 @@
 //! times, ports, numbers of processes.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use crate::world::{RUNNING, World};
 
@@ -19,6 +20,20 @@ pub(crate) struct Session<'a> {
 pub(crate) struct Begun {
     line: String,
     process: Child,
+    /// What was read of its output already.
+    said: String,
+    output: BufReader<ChildStdout>,
+}
+
+impl Begun {
+    /// Waits until it has said a line with `text` in it.
+    pub(crate) fn says(&mut self, text: &str) {
+        let from = self.said.len();
+        while !self.said[from..].contains(text) {
+            let length = self.output.read_line(&mut self.said).unwrap();
+            assert!(length > 0, "only {:?}", self.said);
+        }
+    }
 }
 
 impl<'a> Session<'a> {
@@ -41,7 +56,7 @@ impl<'a> Session<'a> {
 
     /// Begins a command.
     pub(crate) fn begin(&mut self, arguments: &[&str]) -> Begun {
-        let process = self
+        let mut process = self
             .command(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -49,14 +64,36 @@ impl<'a> Session<'a> {
             .unwrap();
         Begun {
             line: line(arguments),
+            output: BufReader::new(process.stdout.take().unwrap()),
             process,
+            said: String::new(),
         }
+    }
+
+    /// Ctrl-C for one that was begun, and its end.
+    pub(crate) fn interrupt(&mut self, begun: Begun) {
+        let pid = rustix::process::Pid::from_child(&begun.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        self.end(begun);
     }
 
     /// The end of one that was begun.
     pub(crate) fn end(&mut self, begun: Begun) {
-        let output = begun.process.wait_with_output().unwrap();
-        self.record(&begun.line, &output);
+        let Begun {
+            line,
+            process,
+            mut said,
+            mut output,
+        } = begun;
+        output.read_to_string(&mut said).unwrap();
+        let mut output = process.wait_with_output().unwrap();
+        output.stdout = said.into_bytes();
+        self.record(&line, &output);
+    }
+
+    /// The chaincode that was running was started again: it is waited for until it can be told to end.
+    pub(crate) fn launched_anew(&mut self) {
+        self.world.serves();
     }
 
     /// The id of a container.
@@ -165,6 +202,10 @@ impl<'a> Session<'a> {
         let is_architecture =
             ["amd64", "arm64", "linux/amd64", "linux/arm64", "x86_64"].contains(&core);
         // Debian's packages are mended now and then: their versions, and sizes of programs in them, may change.
+        let process = "dev.peitho.process=";
+        if let Some(number) = core.strip_prefix(process) {
+            return word.replace(number, "<process>");
+        }
         let is_size = core
             .strip_suffix("MB")
             .is_some_and(|number| number.parse::<f64>().is_ok());

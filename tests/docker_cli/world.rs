@@ -119,6 +119,11 @@ impl World {
         assert!(waited.contains("\"StatusCode\":2"), "{waited}");
         self.launch("never", "chaincode-of-nobody");
         // It has said what it says before anybody looks.
+        self.serves();
+    }
+
+    /// Waits until the chaincode that runs does so.
+    pub(crate) fn serves(&self) {
         let said = format!("/containers/{RUNNING}/attach?logs=1&stream=1&stdout=1&stderr=1");
         self.read_until("POST", &said, "it serves");
     }
@@ -143,6 +148,14 @@ impl World {
             if program == "chaincode" { 204 } else { 500 },
             "{answer}"
         );
+        if status == 204 {
+            // Told beside the answer: before the next one is launched, so that the order is the same each time.
+            let filters = format!(
+                "%7B%22event%22%3A%5B%22start%22%5D%2C%22container%22%3A%5B%22{name}%22%5D%7D"
+            );
+            let started = format!("/events?since=1&filters={filters}");
+            self.read_until("GET", &started, "\"start\"");
+        }
     }
 
     /// Status and body of an answer.

@@ -19,8 +19,8 @@ const FLOORS: &[&[&str]] = &[
     &["registry"],
     &["image_spec", "grant"],
     &["store", "archive"],
-    &["telemetry", "listener", "single_flight"],
-    &["config"],
+    &["telemetry", "listener", "single_flight", "events"],
+    &["config", "inotify_limit"],
     &["names"],
 ];
 

@@ -31,7 +31,8 @@ fn the_kustomization_lists_every_manifest() {
     let present = fs::read_dir(root().join("deploy")).unwrap();
     let present: BTreeSet<String> = present
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "kustomization.yaml")
+        // One for each tenant that gets a namespace; it is applied by itself.
+        .filter(|name| !["kustomization.yaml", "tenant.yaml"].contains(&name.as_str()))
         .collect();
     assert_eq!(listed, present);
 }
@@ -61,6 +62,15 @@ fn the_role_is_no_wider_than_this() {
         |right| json!({"apiGroups": [""], "resources": [right.resource], "verbs": right.verbs}),
     );
     assert_eq!(manifest("role.yaml", "Role")["rules"], json!(used));
+    for kind in ["Role", "RoleBinding"] {
+        let mut of_tenant = manifest("tenant.yaml", kind);
+        of_tenant["metadata"]["namespace"] = json!("chaincode");
+        assert_eq!(
+            of_tenant,
+            manifest("role.yaml", kind),
+            "the same in each namespace"
+        );
+    }
     for file in fs::read_dir(root().join("deploy")).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
         assert!(

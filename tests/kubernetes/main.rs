@@ -1,5 +1,5 @@
-//! The runtime on Kubernetes, against a real cluster: what every runtime must do, and images that a registry has whole. What
-//! peers get of it is in `tests/peer`.
+//! The runtime on Kubernetes, against a real cluster: what every runtime must do, what tenants have of their own, and
+//! images that a registry has whole. What peers get of it is in `tests/peer`.
 //!
 //! `cargo test --test kubernetes` runs all of it (root, one free machine); a name or a part of one runs some.
 
@@ -9,6 +9,7 @@
 mod conformance;
 
 mod pods;
+mod tenants;
 mod whole;
 mod world;
 
@@ -42,7 +43,16 @@ fn main() -> ExitCode {
             Ok(())
         })
     }));
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let of_tenants = {
+        let world = Arc::clone(&world);
+        let name = "tenants have namespaces, limits and templates of their own";
+        Trial::test(name, move || {
+            let counterparts = world.counterparts()?;
+            tenants::tenants(counterparts).map_err(|error| format!("{error:#}").into())
+        })
+    };
+    let trials = trials.chain([of_tenants]).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
     let world = Arc::into_inner(world).expect("no case is running any more");
     let ended = match conclusion.has_failed() {
         true => world.end(),

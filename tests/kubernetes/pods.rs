@@ -8,15 +8,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use peitho::compile::{self, Compiles};
-use peitho::config::{self, Config};
+use peitho::config::{self, ByTenant, Config};
 use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
 use peitho::grant::Grants;
 use peitho::image::Images;
 use peitho::listener::{self, Drain};
-use peitho::names::{ImageName, InstanceName};
+use peitho::names::{ImageName, InstanceName, Tenant};
 use peitho::registry::{Pusher, Registries};
-use peitho::runtime::kubernetes::{self, Connection, Kubernetes, PullLogin, Settings, Templates};
+use peitho::runtime::kubernetes::{
+    self, Connection, Kubernetes, Provision, PullLogin, Settings, Templates,
+};
 use peitho::runtime::{InstanceMaterial, Runtime, Surroundings};
 use peitho::store::Store;
 use secrecy::ExposeSecret as _;
@@ -64,7 +66,7 @@ impl Pods {
             ..config::Kubernetes::default()
         };
         let connection = kubernetes::connect(&section).await?;
-        kubernetes::check_access(&connection).await?;
+        kubernetes::check_access(&connection, &[CHAINCODE_NAMESPACE.to_owned()]).await?;
         let instance = InstanceName::default();
         let Connection {
             client, namespace, ..
@@ -162,14 +164,17 @@ fn settings(
         agent_image,
         delivery_address,
         delivery_ca_pem: material.ca_cert_pem.clone(),
-        compile_requests: compile.requests,
-        compile_limits: compile.limits,
         compile_run_as_user: compile.run_as_user,
         compile_timeout: Duration::from_secs(compile.timeout_seconds),
-        chaincode_requests: chaincode.requests,
         chaincode_run_as_user: chaincode.run_as_user,
         surroundings: Surroundings::default(),
-        templates: Templates::default(),
+        tenants: vec![Tenant::default_tenant()],
+        provisions: ByTenant::from(Provision {
+            compile_requests: compile.requests,
+            compile_limits: compile.limits,
+            chaincode_requests: chaincode.requests,
+            templates: Templates::default(),
+        }),
     }
 }
 
@@ -184,7 +189,7 @@ async fn router(store: &Store, runtime: Arc<Kubernetes>, grants: Grants) -> Resu
             install_timeout: Duration::from_secs(compile.install_timeout_seconds),
             abandon_grace: Duration::from_secs(compile.abandoned_after_seconds),
             env: compile.env,
-            surroundings: None,
+            surroundings: ByTenant::default(),
         },
         Arc::clone(&runtime),
         store.clone(),

@@ -1,5 +1,6 @@
 //! What the cases share: the counterparts, and a Peitho on them, started when the first case needs them.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use ::peitho::config::{self, BuiltRegistry, ImageMode, Scheme};
@@ -20,12 +21,17 @@ pub(crate) struct World {
 }
 
 /// Everything real. Fields end in this order.
-struct Counterparts {
+pub(crate) struct Counterparts {
     pods: Pods,
-    cluster: Cluster,
-    registry: Registry,
+    pub(crate) cluster: Cluster,
+    pub(crate) registry: Registry,
     closed: Registry,
-    run: Run,
+    pub(crate) build: Build,
+    /// With the rights of the committed Role and no others.
+    pub(crate) kubeconfig: PathBuf,
+    /// The image of the cases, as the node pulls it.
+    pub(crate) base: String,
+    pub(crate) run: Run,
 }
 
 impl Default for World {
@@ -40,11 +46,15 @@ impl Default for World {
 impl World {
     /// The runtime under test.
     pub(crate) fn pods(&self) -> Result<&Pods> {
+        self.counterparts().map(|it| &it.pods)
+    }
+
+    pub(crate) fn counterparts(&self) -> Result<&Counterparts> {
         let started = self
             .started
             .get_or_init(|| self.start().map_err(|error| format!("{error:#}")));
         match started {
-            Ok(counterparts) => Ok(&counterparts.pods),
+            Ok(counterparts) => Ok(counterparts),
             Err(error) => Err(anyhow!("the counterparts did not start: {error}")),
         }
     }
@@ -64,11 +74,13 @@ impl World {
         let base = &assets.images()?.runtime_1_4;
         cluster.pull(&registry, base)?;
         let build = Build::make(&run, &cluster, &registry)?;
+        let kubeconfig = peitho::rights(&cluster)?;
+        let base = registry.reference(base);
         let setting = Setting {
-            kubeconfig: peitho::rights(&cluster)?,
-            base: registry.reference(base),
+            kubeconfig: kubeconfig.clone(),
+            base: base.clone(),
             images: images(&registry, &closed),
-            agent_image: build.image,
+            agent_image: build.image.clone(),
             directory: run.data().join("peitho"),
         };
         say("starting Peitho");
@@ -78,6 +90,9 @@ impl World {
             cluster,
             registry,
             closed,
+            build,
+            kubeconfig,
+            base,
             run,
         })
     }
@@ -120,6 +135,7 @@ impl World {
             registry,
             closed,
             run,
+            ..
         } = counterparts;
         self.tokio.block_on(pods.end());
         drop((cluster, registry, closed));

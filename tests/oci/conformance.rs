@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
+use peitho::config::ByTenant;
 use peitho::grant::Grants;
-use peitho::names::InstanceName;
+use peitho::names::{ContainerKey, HostName, InstanceName};
 use peitho::registry::{self, Registries};
-use peitho::runtime::oci::{Limits, Oci, Settings};
+use peitho::runtime::oci::{Oci, Settings};
 use peitho::runtime::{Runtime, Surroundings};
 use peitho::store::Store;
 use serde_json::json;
@@ -43,6 +44,16 @@ impl Machine {
         machine
     }
 
+    /// Whether the supervisor of a chaincode has begun.
+    pub(crate) fn has_shim(&self, key: &ContainerKey) -> bool {
+        let name = HostName::chaincode(&InstanceName::default(), key);
+        let container = self.directory.path().join("oci/containers");
+        container
+            .join(name.as_str())
+            .join("launch/shim.lock")
+            .exists()
+    }
+
     async fn opened(&self) -> Arc<Oci> {
         let settings = Settings {
             peitho: world::program(),
@@ -53,7 +64,7 @@ impl Machine {
             delivery_address: "https://127.0.0.1:1".to_owned(),
             delivery_ca_pem: String::new(),
             surroundings: Surroundings::default(),
-            compile_limits: Limits::default(),
+            compile_limits: ByTenant::default(),
         };
         let store = self.store.clone();
         let registries = Registries::new(&[], store.clone()).await.unwrap();

@@ -13,9 +13,11 @@ mod client;
 mod conformance;
 #[path = "../conformance/cases.rs"]
 mod conformance_cases;
+mod events;
 mod faults;
 mod life;
 mod output;
+mod overlap;
 mod rootless;
 mod sight;
 mod tenants;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peitho::compile::{Compiles, Settings};
+use peitho::config::ByTenant;
 use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
 use peitho::engine_api::{State, Tenants, router};
@@ -28,9 +29,9 @@ use crate::conformance_cases::subject::BASE;
 const CONTAINER: &str = "net-peer0-same-1.0";
 
 /// A first start makes the file system of the base.
-const PATIENT: Duration = Duration::from_secs(60);
+pub(crate) const PATIENT: Duration = Duration::from_secs(60);
 
-async fn serve(machine: &Machine) -> SocketAddr {
+pub(crate) async fn serve(machine: &Machine) -> (SocketAddr, Containers) {
     let (runtime, store) = (machine.runtime(), machine.store().clone());
     let registries = Registries::new(&[], store.clone()).await.unwrap();
     let images = Images::new(store.clone(), registries);
@@ -40,7 +41,7 @@ async fn serve(machine: &Machine) -> SocketAddr {
         install_timeout: PATIENT,
         abandon_grace: PATIENT,
         env: BTreeMap::new(),
-        surroundings: None,
+        surroundings: ByTenant::default(),
     };
     let compiles = Compiles::new(
         settings,
@@ -49,9 +50,10 @@ async fn serve(machine: &Machine) -> SocketAddr {
         TaskTracker::new(),
     );
     let policy = Policy::default();
+    let containers = Containers::new(images.clone(), compiles, runtime, store.clone(), policy);
     let state = State {
-        images: images.clone(),
-        containers: Containers::new(images, compiles, runtime, store.clone(), policy),
+        images,
+        containers: containers.clone(),
         store,
         tasks: TaskTracker::new(),
         closing: CancellationToken::new(),
@@ -68,13 +70,13 @@ async fn serve(machine: &Machine) -> SocketAddr {
     };
     let router = router(state, tenants, Requests::default());
     tokio::spawn(listener::serve(bound, Speech::default(), router, drain));
-    address
+    (address, containers)
 }
 
 /// One tenant's peer.
-struct Peer {
-    client: Client,
-    tenant: &'static str,
+pub(crate) struct Peer {
+    pub(crate) client: Client,
+    pub(crate) tenant: &'static str,
 }
 
 impl Peer {
@@ -84,7 +86,7 @@ impl Peer {
         answer.expect("it takes too long").status
     }
 
-    async fn build(&self) {
+    pub(crate) async fn build(&self) {
         let dockerfile = format!("FROM {BASE}\nADD binpackage.tar /usr/local/bin");
         let program = tar(&[("chaincode", self.tenant.as_bytes())]);
         let body = packed(dockerfile.as_bytes(), &program);
@@ -96,6 +98,11 @@ impl Peer {
     async fn create(&self) -> u16 {
         let script =
             "cat /usr/local/bin/chaincode; echo; trap 'exit 3' TERM; while :; do sleep 0.1; done";
+        self.create_running(script).await
+    }
+
+    /// Creates the container to run `script`.
+    pub(crate) async fn create_running(&self, script: &str) -> u16 {
         let body = serde_json::json!({
             "Image": IMAGE, "Cmd": ["sh", "-c", script], "Env": ["CORE_CHAINCODE_ID_NAME=same:1.0"],
         });
@@ -104,7 +111,7 @@ impl Peer {
             .await
     }
 
-    async fn of_container(&self, method: &str, action: &str) -> u16 {
+    pub(crate) async fn of_container(&self, method: &str, action: &str) -> u16 {
         let target = format!("/containers/{CONTAINER}{action}");
         self.status(method, &target, b"").await
     }
@@ -138,7 +145,7 @@ impl Peer {
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_names_of_two_tenants_never_meet() {
     let machine = Machine::start().await;
-    let client = Client(serve(&machine).await);
+    let client = Client(serve(&machine).await.0);
     let [one, two] = ["org1", "org2"].map(|tenant| Peer { client, tenant });
 
     one.build().await;

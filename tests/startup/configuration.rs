@@ -187,3 +187,26 @@ fn the_sample_of_the_original_is_good_and_each_old_key_is_told_once() {
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert!(!again.stdout.contains("warning"), "{}", again.stdout);
 }
+
+#[test]
+fn what_a_tenant_has_for_pods_alone_is_told_where_there_are_none() {
+    let place = Place::new();
+    let tenant = "tenants.known=[{name: org1, namespace: of-org1, compile: {limits: {cpu: 1}}}]";
+    let arguments = place.serve(&[
+        "compile.runtime=docker",
+        "chaincode.runtime=docker",
+        "docker.endpoint=unix:///nowhere/docker.sock",
+        "tenants.trustPath=true",
+        tenant,
+    ]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = place.run(&arguments);
+    let told: Vec<&str> = (ended.stderr.lines())
+        .filter_map(|line| line.split_once("tenants.known[0]."))
+        .map(|(_, rest)| rest)
+        .collect();
+    let expected =
+        "namespace has no effect: neither compile.runtime nor chaincode.runtime is kubernetes";
+    assert_eq!(told, [expected], "{}", ended.stderr);
+    assert_eq!(ended.code, Some(1));
+}

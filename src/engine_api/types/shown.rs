@@ -5,15 +5,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::ARCHITECTURE;
-use crate::container::Shown;
+use crate::container::{START_FAILED, Shown};
 use crate::image::Listed;
 use crate::runtime::{Place, State};
 
 /// What Docker says of a time that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
-
-/// The code that Docker gives to a container whose start failed.
-const START_FAILED: i64 = 128;
 
 /// Docker's word for a state.
 pub(in crate::engine_api) fn status_word(state: &State) -> &'static str {

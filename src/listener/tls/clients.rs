@@ -3,6 +3,7 @@
 //! of one name are two, and what another's has as its subject proves nothing (design D14).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -82,9 +83,7 @@ impl Clients {
         let mut tenants = Vec::new();
         let mut nearest: Option<(u8, String, rustls::Error)> = None;
         for authority in &self.0 {
-            let verified = authority
-                .verifier
-                .verify_client_cert(certificate, intermediates, now);
+            let verified = authority.verify(certificate, intermediates, &shown, now);
             let (rank, reason, error) = match verified {
                 Ok(_) if authority.rule.admits(shown.common_name.as_deref()) => {
                     tenants.extend(authority.rule.tenants.iter().cloned());
@@ -133,6 +132,45 @@ mod rank {
 }
 
 impl Authority {
+    /// As the verifier does, but that who signed comes before when: the verifier looks at the time first, and a certificate that
+    /// this authority did not sign is no matter of its dates.
+    fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        shown: &Description,
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        use CertificateError as Wrong;
+        let verify = |at| {
+            self.verifier
+                .verify_client_cert(certificate, intermediates, at)
+        };
+        let verified = verify(now);
+        let is_of_dates = matches!(
+            verified,
+            Err(rustls::Error::InvalidCertificate(
+                Wrong::Expired
+                    | Wrong::ExpiredContext { .. }
+                    | Wrong::NotValidYet
+                    | Wrong::NotValidYetContext { .. }
+            ))
+        );
+        if !is_of_dates {
+            return verified;
+        }
+        let valid = Duration::from_secs(u64::try_from(shown.not_before).unwrap_or(0));
+        match verify(UnixTime::since_unix_epoch(valid)) {
+            Err(
+                error @ rustls::Error::InvalidCertificate(
+                    Wrong::UnknownIssuer | Wrong::BadSignature,
+                ),
+            ) => Err(error),
+            // Let in it is not, whatever was so then.
+            _ => verified,
+        }
+    }
+
     fn not_among_subjects(&self, shown: &Description) -> (u8, String, rustls::Error) {
         let of = self.key.trim_end_matches("clientCaFile");
         let name = shown.common_name.as_deref().map_or_else(

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretBox};
 use super::super::certificate::Description;
 use super::clients::{Authority, Clients};
 use super::{KeyedFile, Terms, TlsFiles, prepare, provider};
+use crate::inotify_limit;
 
 /// A certificate with its chain is some kilobytes, all authorities of a network some more.
 const LONGEST: u64 = 1 << 20;
@@ -30,7 +31,7 @@ pub enum Error {
         reason: String,
     },
     /// Changes of the files cannot be watched.
-    #[error("the files of listen.tls cannot be watched: {0}")]
+    #[error("the files of listen.tls cannot be watched: {0}{advice}", advice = inotify_limit::advice(.0))]
     Watch(#[source] std::io::Error),
 }
 

@@ -219,7 +219,6 @@ impl Engine {
                 // Whoever waits for the start, or reads the output, has to hear of it (protocol rule 10), and the engine
                 // keeps the words but tells no event.
                 self.watch.look_again();
-                tracing::info!(container = %key, reason = message, "chaincode did not start");
                 Err(Error::NeverStarted(message))
             }
             Err(failure) => Err(self

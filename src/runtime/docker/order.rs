@@ -96,7 +96,7 @@ pub(super) fn compile(
             &spec.key,
         )),
         host_config: Some(host_config(
-            limits(&settings.compile_limits),
+            limits(settings.compile_limits.of(&spec.tenant)),
             cpus,
             &spec.resolution,
         )),
@@ -170,7 +170,7 @@ fn joined(env: Vec<(String, String)>) -> Vec<String> {
 mod tests {
     use super::super::tests::{settings, spec};
     use super::*;
-    use crate::config;
+    use crate::config::{self, ByTenant};
     use crate::names::{CompileKey, Digest, Tenant};
     use crate::runtime::{HostSpec, Surroundings};
     use crate::store::Store;
@@ -235,7 +235,9 @@ mod tests {
         };
         let mut settings = settings();
         settings.surroundings = Surroundings::read(&section, &settings.delivery_address).unwrap();
-        settings.compile_limits = section.limits.clone();
+        let tenant: Tenant = "org1".parse().unwrap();
+        let own = [("memory".to_owned(), "64Mi".to_owned())].into();
+        settings.compile_limits = ByTenant::new(section.limits.clone(), [(tenant.clone(), own)]);
         let own = ("https_proxy".to_owned(), "http://own".to_owned());
         let spec = CompileSpec {
             key: CompileKey::new(Digest::of(b"compile")),
@@ -268,6 +270,8 @@ mod tests {
         assert_eq!(host.nano_cpus, Some(2_000_000_000), "as many as there are");
         let labels = body.labels.unwrap();
         assert_eq!(labels[names::COMPILE_KEY], spec.key.to_string());
+        let of_org1 = compile(&CompileSpec { tenant, ..spec }, &settings, Some(2));
+        assert_eq!(of_org1.host_config.unwrap().memory, Some(64 << 20));
     }
 
     #[test]

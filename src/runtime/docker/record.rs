@@ -67,7 +67,12 @@ impl Record {
         Ok((spec.key == *key).then(|| Self {
             engine_id,
             state: state(shown.state.as_ref()),
-            life: life(shown, name),
+            life: life(
+                shown,
+                &Place::Engine {
+                    name: name.to_owned(),
+                },
+            ),
             spec,
         }))
     }
@@ -116,7 +121,12 @@ pub(super) fn state(shown: Option<&ContainerState>) -> State {
     }
 }
 
-fn life(shown: &ContainerInspectResponse, name: &str) -> Life {
+/// What the container at `place` is doing, and its life.
+pub(super) fn seen(shown: &ContainerInspectResponse, place: &Place) -> (State, Life) {
+    (state(shown.state.as_ref()), life(shown, place))
+}
+
+fn life(shown: &ContainerInspectResponse, place: &Place) -> Life {
     let time = |text: Option<&str>| {
         let text = text.filter(|text| *text != NO_TIME)?;
         text.parse::<jiff::Timestamp>().ok()
@@ -128,9 +138,7 @@ fn life(shown: &ContainerInspectResponse, name: &str) -> Life {
         finished: time(state.and_then(|it| it.finished_at.as_deref())),
         why: None,
         out_of_memory: state.and_then(|it| it.oom_killed).unwrap_or_default(),
-        place: Place::Engine {
-            name: name.to_owned(),
-        },
+        place: place.clone(),
     }
 }
 

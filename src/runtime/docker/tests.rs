@@ -11,7 +11,7 @@ pub(super) fn settings() -> Settings {
         instance: InstanceName::default(),
         delivery_address: "https://peitho:8081".to_owned(),
         delivery_ca_pem: "the CA".to_owned(),
-        compile_limits: Quantities::new(),
+        compile_limits: ByTenant::default(),
         compile_timeout: Duration::from_secs(600),
         surroundings: Surroundings::default(),
         logins: HashMap::new(),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bollard::models::ContainerInspectResponse;
 use tokio::time::timeout;
 
 use super::Engine;
@@ -42,11 +43,7 @@ impl Engine {
         let mut ran = false;
         loop {
             match sight {
-                Sight::There(State::Exited(exit)) => {
-                    let (code, why) = (exit.code, self.why_ended(follow.id()).await);
-                    tracing::info!(container = %key, code, why, "chaincode ended");
-                    return Ok(exit);
-                }
+                Sight::There(State::Exited(exit)) => return Ok(exit),
                 Sight::There(State::NeverStarted(reason)) => {
                     return Err(Error::NeverStarted(reason));
                 }
@@ -59,12 +56,6 @@ impl Engine {
             follow.change().await;
             sight = self.sight(&mut follow).await?;
         }
-    }
-
-    /// What the code of a process alone does not tell.
-    async fn why_ended(&self, id: &str) -> Option<&'static str> {
-        let state = self.look_once(id).await.ok()??.state?;
-        (state.oom_killed == Some(true)).then_some("out of memory")
     }
 
     /// Waits until the container `key` is more than created.
@@ -84,10 +75,23 @@ impl Engine {
     /// # Errors
     /// [`Error::Refused`] when it answers with neither.
     pub(super) async fn sight(&self, follow: &mut Follow) -> Result<Sight, Error> {
+        Ok(match self.glimpse(follow).await? {
+            Some(shown) => Sight::There(record::state(shown.state.as_ref())),
+            None => Sight::Gone(follow.died()),
+        })
+    }
+
+    /// The same as the engine shows it; `None` when it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it answers with neither.
+    pub(super) async fn glimpse(
+        &self,
+        follow: &mut Follow,
+    ) -> Result<Option<ContainerInspectResponse>, Error> {
         loop {
             match self.look_once(follow.id()).await {
-                Ok(Some(shown)) => return Ok(Sight::There(record::state(shown.state.as_ref()))),
-                Ok(None) => return Ok(Sight::Gone(follow.died())),
+                Ok(shown) => return Ok(shown),
                 // When it is back, the stream of events mostly is too, and that is news.
                 Err(Failure::Away(cause)) => {
                     tracing::debug!(cause, "a container cannot be looked at now");

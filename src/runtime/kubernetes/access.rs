@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -24,7 +24,10 @@ use crate::runtime::Error;
 /// After how much silence of the API server the start says that it waits.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Some verbs on one resource of the core API group, in the namespace of the chaincode.
+/// How many questions are on their way at once: those of one namespace.
+const AT_ONCE: usize = 16;
+
+/// Some verbs on one resource of the core API group, in each namespace of chaincode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Right {
     /// As a Role has it: `pods`, `pods/log`.
@@ -67,41 +70,51 @@ pub const RIGHTS: [Right; 4] = [
     },
 ];
 
-/// Waits for the API server, saying so, and asks whether Peitho has its rights. Missing ones that little depends on are
-/// logged.
+/// Waits for the API server, saying so, and asks whether Peitho has its rights in each of `namespaces`. Missing ones that
+/// little depends on are logged.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the API server does not answer; [`Error::Refused`] when it takes us for nobody, is not the one
 /// that the kubeconfig knows, or denies what nothing works without.
-pub async fn check_access(connection: &Connection) -> Result<(), Error> {
-    check(connection, &Requests::default()).await
+pub async fn check_access(connection: &Connection, namespaces: &[String]) -> Result<(), Error> {
+    check(connection, namespaces, &Requests::default()).await
 }
 
-async fn check(connection: &Connection, requests: &Requests) -> Result<(), Error> {
-    let Connection {
-        client,
-        namespace,
-        server,
-    } = connection;
+async fn check(
+    connection: &Connection,
+    namespaces: &[String],
+    requests: &Requests,
+) -> Result<(), Error> {
+    let Connection { client, server, .. } = connection;
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let questions: Vec<(Right, &str)> = RIGHTS
-        .into_iter()
-        .flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)))
+    let questions: Vec<(&str, Right, &str)> = namespaces
+        .iter()
+        .flat_map(|namespace| RIGHTS.map(|right| (namespace.as_str(), right)))
+        .flat_map(|(namespace, right)| {
+            right
+                .verbs
+                .iter()
+                .map(move |verb| (namespace, right, *verb))
+        })
         .collect();
+    let Some(((namespace, right, verb), others)) = questions.split_first() else {
+        return Ok(());
+    };
     let params = PostParams::default();
-    let ask = async |(right, verb): (Right, &str)| {
-        let review = review(namespace, &right, verb);
+    let ask = async |(namespace, right, verb): &(&str, Right, &str)| {
+        let review = review(namespace, right, verb);
         let send = || reviews.create(&params, &review);
         requests.call(send).await.map(is_allowed)
     };
+    let first = review(namespace, right, verb);
     let first = patiently(server, requests, async || {
-        let (right, verb) = questions[0];
-        let review = review(namespace, &right, verb);
-        reviews.create(&params, &review).await
+        reviews.create(&params, &first).await
     });
     let asked = async {
         let first = is_allowed(first.await?);
-        let others = try_join_all(questions[1..].iter().copied().map(ask)).await?;
+        // Some at once: there are as many as there are namespaces.
+        let others = stream::iter(others).map(ask).buffered(AT_ONCE);
+        let others: Vec<bool> = others.try_collect().await?;
         Ok([vec![first], others].concat())
     };
     let allowed = match asked.await {
@@ -117,10 +130,10 @@ async fn check(connection: &Connection, requests: &Requests) -> Result<(), Error
         Err(failure) => return Err(failure.into_error(&format!("asking {server}"))),
     };
     let answers = questions.iter().zip(allowed);
-    let denied: Vec<(Right, &str)> = answers
+    let denied: Vec<(&str, Right, &str)> = answers
         .filter_map(|(question, allowed)| (!allowed).then_some(*question))
         .collect();
-    judge(namespace, &denied)
+    judge(namespaces, &denied)
 }
 
 /// The first answer of the API server. It may be away, or still starting: the log says that we wait, and for how long
@@ -224,30 +237,38 @@ fn is_allowed(review: SelfSubjectAccessReview) -> bool {
     review.status.is_some_and(|status| status.allowed)
 }
 
-/// What follows from the denied rights, in the order of [`RIGHTS`].
-fn judge(namespace: &str, denied: &[(Right, &str)]) -> Result<(), Error> {
-    let lacks = |right: &Right| {
+/// What follows from the denied rights, in the order of [`RIGHTS`] for each namespace.
+fn judge(namespaces: &[String], denied: &[(&str, Right, &str)]) -> Result<(), Error> {
+    let lacks = |namespace: &str, right: &Right| {
         let verbs: Vec<&str> = denied
             .iter()
-            .filter_map(|(other, verb)| (other == right).then_some(*verb))
+            .filter(|(place, other, _)| *place == namespace && other == right)
+            .map(|(_, _, verb)| *verb)
             .collect();
         (!verbs.is_empty()).then(|| format!("{} {}", verbs.join(", "), right.resource))
     };
-    let vital = RIGHTS.iter().filter(|right| right.need == Need::Vital);
-    let vital: Vec<String> = vital.filter_map(lacks).collect();
-    if !vital.is_empty() {
+    let vital = |namespace: &String| {
+        let vital = RIGHTS.iter().filter(|right| right.need == Need::Vital);
+        let lacking: Vec<String> = vital.filter_map(|right| lacks(namespace, right)).collect();
+        (!lacking.is_empty()).then(|| format!("in namespace {namespace}: {}", lacking.join("; ")))
+    };
+    let missing: Vec<String> = namespaces.iter().filter_map(vital).collect();
+    if !missing.is_empty() {
         return Err(Error::Refused(format!(
-            "missing rights in namespace {namespace}: {}; bind the Role of the deployment (deploy/role.yaml) to Peitho's \
-             account there",
-            vital.join("; ")
+            "missing rights {}; bind the Role of the deployment (deploy/role.yaml) to Peitho's account there",
+            missing.join("; and ")
         )));
     }
-    for right in &RIGHTS {
-        if let (Need::Useful(consequence), Some(lacking)) = (right.need, lacks(right)) {
-            tracing::warn!(
-                "missing rights in namespace {namespace}: {lacking}: {consequence}; bind the Role of the deployment \
-                 (deploy/role.yaml) to Peitho's account there"
-            );
+    for namespace in namespaces {
+        for right in &RIGHTS {
+            if let (Need::Useful(consequence), Some(lacking)) =
+                (right.need, lacks(namespace, right))
+            {
+                tracing::warn!(
+                    "missing rights in namespace {namespace}: {lacking}: {consequence}; bind the Role of the deployment \
+                     (deploy/role.yaml) to Peitho's account there"
+                );
+            }
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -15,7 +16,7 @@ use super::follow::Follow;
 use super::record::{self, Outcome as Ending, Record};
 use super::remove::{Grace, Ours, Until, delete, end_pod};
 use super::verdict::Verdict;
-use super::wait::state_of;
+use super::wait::{state_of, state_of_verdict};
 use crate::grant::Grant;
 use crate::names::kubernetes as names;
 use crate::names::{ContainerId, ContainerKey, Tenant};
@@ -80,40 +81,41 @@ impl Kubernetes {
 
     /// What is known of the container of `record`.
     fn found(&self, record: Record) -> Found {
-        let launch = self.launch_of(&record);
-        let mut life = Life {
-            created: record.metadata.creation_timestamp.as_ref().map(|at| at.0),
+        if let Some(mut launch) = self.launch_of(&record) {
+            let verdict = launch.verdict();
+            return self.launched(&record, verdict, &launch.evidence());
+        }
+        let life = Life {
+            created: created(&record),
             ..Life::default()
         };
-        let state = match (launch, &record.outcome) {
-            (Some(mut launch), _) => {
-                let verdict = launch.verdict();
-                let evidence = launch.evidence();
-                life.started = evidence.moments.started;
-                life.finished = evidence.moments.finished;
-                life.out_of_memory = evidence.main.is_out_of_memory();
-                life.place = Place::Pod {
-                    namespace: self.settings.namespace.clone(),
-                    name: evidence.name.clone(),
-                };
-                match verdict {
-                    Verdict::Starting { .. } => State::Starting,
-                    Verdict::Running { .. } => State::Running,
-                    Verdict::NeverStarted { reason } => State::NeverStarted(reason),
-                    Verdict::Exited(exit) => {
-                        // These two say no more than the code does.
-                        life.why = Some(evidence.why_ended())
-                            .filter(|why| !matches!(why.as_str(), "Completed" | "Error"));
-                        State::Exited(exit)
-                    }
-                }
-            }
-            (None, Some(ending)) => state_of(ending.clone()),
-            (None, None) => State::Created,
+        Found {
+            state: record.outcome.map_or(State::Created, state_of),
+            spec: record.spec,
+            life,
+        }
+    }
+
+    /// The container of `record` as its pod shows it.
+    pub(super) fn launched(&self, record: &Record, verdict: Verdict, evidence: &Evidence) -> Found {
+        let ran = matches!(verdict, Verdict::Exited(_));
+        let life = Life {
+            created: created(record),
+            started: evidence.moments.started,
+            finished: evidence.moments.finished,
+            // These two say no more than the code does.
+            why: ran
+                .then(|| evidence.why_ended())
+                .filter(|why| !matches!(why.as_str(), "Completed" | "Error")),
+            out_of_memory: evidence.main.is_out_of_memory(),
+            place: Place::Pod {
+                namespace: self.settings.namespace.clone(),
+                name: evidence.name.clone(),
+            },
         };
         Found {
-            spec: record.spec,
-            state,
+            spec: record.spec.clone(),
+            state: state_of_verdict(verdict),
             life,
         }
     }
@@ -378,6 +380,10 @@ impl Kubernetes {
 
 fn same_order(there: &Pod, sent: &Pod) -> bool {
     there.annotations().get(names::ORDER) == sent.annotations().get(names::ORDER)
+}
+
+fn created(record: &Record) -> Option<Timestamp> {
+    record.metadata.creation_timestamp.as_ref().map(|at| at.0)
 }
 
 /// How a launch that was ended by order is noted.

@@ -95,13 +95,14 @@ pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString
 /// # Errors
 /// [`Error::Refused`] when the templates do not fit together.
 pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Result<Pod, Error> {
+    let provision = settings.provisions.of(spec.tenant);
     let install = agent_container(
         INIT,
         settings,
         ["agent", "install", PROGRAM_DIRECTORY]
             .map(str::to_owned)
             .into(),
-        &settings.chaincode_requests,
+        &provision.chaincode_requests,
         vec![mount(PROGRAM_VOLUME, PROGRAM_DIRECTORY)],
     );
     let mut mounts: Vec<VolumeMount> = WRITABLE
@@ -127,8 +128,8 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         env: variables(spec, settings, owner),
         working_dir: spec.working_dir.map(str::to_owned),
         resources: Some(resources(
-            &settings.compile_requests,
-            &settings.compile_limits,
+            &provision.compile_requests,
+            &provision.compile_limits,
         )),
         security_context: Some(template::security_context(ReadOnlyRoot::No, &[])),
         volume_mounts: Some(mounts),
@@ -149,7 +150,7 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     volumes.push(credentials_volume(owner));
     volumes.extend(trusted.map(|file| secret_volume(TRUST_VOLUME, owner, vec![file])));
     pod_spec.volumes = Some(volumes);
-    settings.templates.over_compile(Pod {
+    provision.templates.over_compile(Pod {
         metadata: template::pod_metadata(owner.name.clone().unwrap_or_default(), owner),
         spec: Some(pod_spec),
         status: None,
@@ -229,7 +230,7 @@ mod tests {
             surroundings: Surroundings::read(&section, "https://peitho.peitho.svc:8081").unwrap(),
             ..settings()
         };
-        assert_ne!(settings.compile_digest(), None);
+        assert_ne!(*settings.compile_digest().general(), None);
         let own = vec![("https_proxy".to_owned(), "http://own".to_owned())];
         let (secret, pod) = pod_with(&settings, |order| order.env = own.leak());
         let data = secret.data.unwrap();

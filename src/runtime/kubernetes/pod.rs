@@ -42,7 +42,8 @@ const SINGLE_MOUNTS: usize = 20;
 pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     let spec = &record.spec;
     let owner = &record.metadata;
-    let requests = &settings.chaincode_requests;
+    let provision = settings.provisions.of(&spec.key.tenant);
+    let requests = &provision.chaincode_requests;
     let Program {
         image,
         fetch,
@@ -96,7 +97,7 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
         spec: Some(pod_spec),
         status: None,
     };
-    settings.templates.over_chaincode(spec, pod)
+    provision.templates.over_chaincode(spec, pod)
 }
 
 /// The chaincode's program, and how it comes into the pod.
@@ -125,7 +126,7 @@ impl<'a> Program<'a> {
             INIT,
             settings,
             fetch_args(&spec.layer, settings),
-            &settings.chaincode_requests,
+            &settings.provisions.of(&spec.key.tenant).chaincode_requests,
             vec![mount(LAYER_VOLUME, LAYER), credentials_mount()],
         );
         Ok(Self {

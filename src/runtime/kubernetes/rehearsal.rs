@@ -27,27 +27,29 @@ impl Kubernetes {
             Err(error) => return tracing::warn!(%error, "rehearsal: pods cannot be made"),
         };
         let count = pods.len();
+        let namespace = &self.settings.namespace;
         for (key, pod) in pods {
             match self.rehearse_one(&pod).await {
                 Ok(lost) if lost.is_empty() => {}
                 Ok(lost) => tracing::warn!(
-                    key, fields = ?lost,
+                    key, namespace, fields = ?lost,
                     "rehearsal: the API server drops fields of this pod, as of a feature that it does not have; the pod would run without them"
                 ),
                 Err(Error::Unavailable(cause)) => {
                     return tracing::warn!(
                         key,
+                        namespace,
                         cause,
                         "rehearsal: given up, the API server is away"
                     );
                 }
                 Err(error) => tracing::warn!(
-                    key, %error,
+                    key, namespace, %error,
                     "rehearsal: the cluster would not take this pod now"
                 ),
             }
         }
-        tracing::debug!(pods = count, "rehearsal: over");
+        tracing::debug!(namespace, pods = count, "rehearsal: over");
     }
 
     /// The fields of `pod` that the API server would drop.
@@ -69,17 +71,24 @@ fn to_value(pod: &Pod) -> Value {
     serde_json::to_value(pod).expect("a pod is an object with string keys")
 }
 
-/// A pod of each kind, with the key that makes it what it is.
+/// A pod of each kind, with the key that makes it what it is, of each tenant whose pods are not those of others.
 fn samples(settings: &Settings) -> Result<Vec<(String, Pod)>, Error> {
-    let mut samples = vec![
-        ("compile.podTemplate".to_owned(), compile(settings)?),
-        (
-            "chaincode.podTemplate".to_owned(),
-            chaincode(settings, &Override::default())?,
-        ),
-    ];
-    for (key, it) in settings.templates.overrides() {
-        samples.push((key.clone(), chaincode(settings, it)?));
+    let provisions = &settings.provisions;
+    let own: Vec<&Tenant> = provisions.own().map(|(tenant, _)| tenant).collect();
+    let (distinct, alike): (Vec<&Tenant>, Vec<&Tenant>) =
+        (settings.tenants.iter()).partition(|tenant| own.contains(tenant));
+    let mut samples = Vec::new();
+    for tenant in alike.into_iter().take(1).chain(distinct) {
+        let templates = &provisions.of(tenant).templates;
+        let plain = Override::default();
+        samples.push((
+            templates.compile_key().to_owned(),
+            compile(settings, tenant)?,
+        ));
+        let all = std::iter::once((templates.chaincode_key(), &plain));
+        for (key, it) in all.chain(templates.overrides()) {
+            samples.push((key.to_owned(), chaincode(settings, tenant, it)?));
+        }
     }
     Ok(samples)
 }
@@ -92,10 +101,10 @@ fn image(settings: &Settings) -> Result<ImageName, Error> {
         .map_err(|error| Error::Refused(format!("agent.image: {error}")))
 }
 
-fn compile(settings: &Settings) -> Result<Pod, Error> {
+fn compile(settings: &Settings, tenant: &Tenant) -> Result<Pod, Error> {
     let spec = compile_pod::Order {
         key: &CompileKey::new(Digest::of(b"rehearsal")),
-        tenant: &Tenant::default_tenant(),
+        tenant,
         image: &image(settings)?,
         command: &["rehearsal".to_owned()],
         env: &[],
@@ -108,11 +117,11 @@ fn compile(settings: &Settings) -> Result<Pod, Error> {
 }
 
 /// A pod of chaincode that `it` is for.
-fn chaincode(settings: &Settings, it: &Override) -> Result<Pod, Error> {
+fn chaincode(settings: &Settings, tenant: &Tenant, it: &Override) -> Result<Pod, Error> {
     let label = it.label.as_ref().map(|label| label.example());
     let spec = ChaincodeSpec {
         key: ContainerKey {
-            tenant: Tenant::default_tenant(),
+            tenant: tenant.clone(),
             name: "rehearsal"
                 .parse()
                 .map_err(|error| Error::Refused(format!("{error}")))?,
@@ -187,5 +196,40 @@ compile: {podTemplate: {metadata: {labels: {four: d}}}}
                 ("chaincode.overrides[2]", Some("three")),
             ]
         );
+    }
+
+    #[test]
+    fn tenants_with_pods_of_their_own_are_asked_for_and_the_others_once() {
+        let mut settings = with_templates(
+            "
+chaincode: {overrides: [{label: a, podTemplate: {metadata: {labels: {one: a}}}}]}
+tenants:
+  trustPath: true
+  known:
+    - {name: org1, chaincode: {overrides: [{label: b, podTemplate: {metadata: {labels: {two: b}}}}]}}
+    - {name: org2}
+    - {name: org3}
+",
+        );
+        let keys = |settings: &Settings| -> Vec<String> {
+            let samples = samples(settings).unwrap().into_iter();
+            samples.map(|(key, _)| key).collect()
+        };
+        let general = [
+            "compile.podTemplate",
+            "chaincode.podTemplate",
+            "chaincode.overrides[0]",
+        ];
+        let of_org1 = [
+            "tenants.known[0].compile.podTemplate",
+            "tenants.known[0].chaincode.podTemplate",
+            "chaincode.overrides[0]",
+            "tenants.known[0].chaincode.overrides[0]",
+        ];
+        assert_eq!(keys(&settings), [&general[..], &of_org1].concat());
+        settings.tenants = vec!["org1".parse().unwrap()];
+        assert_eq!(keys(&settings), of_org1);
+        settings.tenants.clear();
+        assert!(keys(&settings).is_empty());
     }
 }

@@ -27,13 +27,20 @@ pub(super) fn settings() -> Settings {
         agent_image: "registry.example.com/peitho:0.1.0".to_owned(),
         delivery_address: "https://peitho:8081".to_owned(),
         delivery_ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
-        compile_requests: quantities(&[("cpu", "200m"), ("memory", "512Mi")]),
-        compile_limits: quantities(&[("cpu", "4"), ("memory", "4Gi")]),
         compile_run_as_user: RunAs::User(500),
         compile_timeout: Duration::from_secs(1800),
-        chaincode_requests: quantities(&[("cpu", "10m"), ("memory", "64Mi")]),
         chaincode_run_as_user: RunAs::User(500),
         surroundings: Surroundings::default(),
+        tenants: vec![Tenant::default_tenant()],
+        provisions: ByTenant::from(provision()),
+    }
+}
+
+pub(super) fn provision() -> Provision {
+    Provision {
+        compile_requests: quantities(&[("cpu", "200m"), ("memory", "512Mi")]),
+        compile_limits: quantities(&[("cpu", "4"), ("memory", "4Gi")]),
+        chaincode_requests: quantities(&[("cpu", "10m"), ("memory", "64Mi")]),
         templates: Templates::default(),
     }
 }

@@ -29,15 +29,11 @@ impl Kubernetes {
             Launch::Ended(ending) => return Ok(state_of(ending)),
         };
         Ok(match follow.running().await {
-            Verdict::NeverStarted { reason } => {
-                self.give_up(&record, &follow.evidence(), &reason).await;
-                State::NeverStarted(reason)
+            verdict if verdict.is_final() => {
+                self.take_end(&record, &follow.evidence(), &verdict).await;
+                state_of_verdict(verdict)
             }
-            Verdict::Exited(exit) => {
-                self.take_exit(&record, &follow.evidence(), exit).await;
-                State::Exited(exit)
-            }
-            Verdict::Running { .. } | Verdict::Starting { .. } => State::Running,
+            _ => State::Running,
         })
     }
 
@@ -51,16 +47,10 @@ impl Kubernetes {
             Launch::Ended(Ending::NeverStarted(reason)) => return Err(Error::NeverStarted(reason)),
         };
         let verdict = follow.end().await;
-        let evidence = follow.evidence();
+        self.take_end(&record, &follow.evidence(), &verdict).await;
         match verdict {
-            Verdict::Exited(exit) => {
-                self.take_exit(&record, &evidence, exit).await;
-                Ok(exit)
-            }
-            Verdict::NeverStarted { reason } => {
-                self.give_up(&record, &evidence, &reason).await;
-                Err(Error::NeverStarted(reason))
-            }
+            Verdict::Exited(exit) => Ok(exit),
+            Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),
             Verdict::Starting { .. } | Verdict::Running { .. } => {
                 unreachable!("Follow::end gives final verdicts only")
             }
@@ -95,19 +85,20 @@ impl Kubernetes {
         }
     }
 
-    /// The process is over: the log says so, once in a wait, since whoever saw it run waits on and whoever saw it
-    /// over does not. A pod that is gone cannot tell it again.
-    async fn take_exit(&self, record: &Record, evidence: &Evidence, exit: Exit) {
-        let (pod, code, why) = (&evidence.name, exit.code, evidence.why_ended());
-        tracing::info!(container = %record.key(), pod, code, why, "chaincode ended");
-        if evidence.gone {
-            self.note_ending(record, &exit.into()).await;
+    /// What is to be done when a launch is over, by everybody who hears of it: who is first is not known, and it may be done
+    /// twice. A pod that is gone cannot tell its end again.
+    pub(super) async fn take_end(&self, record: &Record, evidence: &Evidence, verdict: &Verdict) {
+        match verdict {
+            Verdict::Exited(exit) if evidence.gone => {
+                self.note_ending(record, &(*exit).into()).await;
+            }
+            Verdict::NeverStarted { reason } => self.give_up(record, evidence, reason).await,
+            _ => {}
         }
     }
 
     /// The pod will not run: it is deleted, or it would start behind the peer's back later.
     async fn give_up(&self, record: &Record, evidence: &Evidence, reason: &str) {
-        tracing::info!(container = %record.key(), pod = evidence.name, reason, "chaincode did not start");
         // Before the pod goes: whoever finds no pod finds the note.
         self.note_ending(record, &Ending::NeverStarted(reason.to_owned()))
             .await;
@@ -160,5 +151,15 @@ pub(super) fn state_of(ending: Ending) -> State {
     match ending {
         Ending::Exited(code) => State::Exited(Exit { code }),
         Ending::NeverStarted(reason) => State::NeverStarted(reason),
+    }
+}
+
+/// What a container does whose launch is judged so.
+pub(super) fn state_of_verdict(verdict: Verdict) -> State {
+    match verdict {
+        Verdict::Starting { .. } => State::Starting,
+        Verdict::Running { .. } => State::Running,
+        Verdict::NeverStarted { reason } => State::NeverStarted(reason),
+        Verdict::Exited(exit) => State::Exited(exit),
     }
 }

@@ -47,6 +47,12 @@ enum Kind {
 
 const KINDS: [Kind; 3] = [Kind::Pods, Kind::Records, Kind::Events];
 
+/// What one watch sees.
+struct Place {
+    kind: Kind,
+    namespace: String,
+}
+
 /// How one watch stands.
 #[derive(Clone, Debug, Default)]
 struct Health {
@@ -110,17 +116,16 @@ impl Watch {
             Api::<Event>::namespaced(client.clone(), namespace),
             config.fields("involvedObject.kind=Pod"),
         );
+        let place = |kind| Place {
+            kind,
+            namespace: namespace.clone(),
+        };
+        let shared = || Arc::clone(&cache);
         let tasks = vec![
-            tokio::spawn(run(Arc::clone(&cache), Kind::Pods, pods, Cache::pod)).abort_handle(),
-            tokio::spawn(run(
-                Arc::clone(&cache),
-                Kind::Records,
-                records,
-                Cache::record,
-            ))
-            .abort_handle(),
-            tokio::spawn(run(Arc::clone(&cache), Kind::Events, events, Cache::event))
+            tokio::spawn(run(shared(), place(Kind::Pods), pods, Cache::pod)).abort_handle(),
+            tokio::spawn(run(shared(), place(Kind::Records), records, Cache::record))
                 .abort_handle(),
+            tokio::spawn(run(shared(), place(Kind::Events), events, Cache::event)).abort_handle(),
         ];
         Self { cache, tasks }
     }
@@ -188,7 +193,7 @@ impl Watch {
 /// Feeds one watch into the cache, for ever.
 async fn run<K, S>(
     cache: Arc<Cache>,
-    kind: Kind,
+    Place { kind, namespace }: Place,
     changes: S,
     take: impl Fn(&Cache, Change<K>) + Send,
 ) where
@@ -212,9 +217,19 @@ async fn run<K, S>(
                 let text = watch_error(&error);
                 // Once for the same trouble, which may last: it is tried again every five seconds.
                 if told == text {
-                    tracing::debug!(?kind, error = text, "a watch is still interrupted");
+                    tracing::debug!(
+                        ?kind,
+                        namespace,
+                        error = text,
+                        "a watch is still interrupted"
+                    );
                 } else {
-                    tracing::warn!(?kind, error = text, "a watch was interrupted; it goes on");
+                    tracing::warn!(
+                        ?kind,
+                        namespace,
+                        error = text,
+                        "a watch was interrupted; it goes on"
+                    );
                     told.clone_from(&text);
                 }
                 cache.note_health(kind, false, Some((Instant::now(), text)));

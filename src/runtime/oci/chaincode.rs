@@ -192,14 +192,7 @@ impl Oci {
         match self.started(key, &name).await? {
             Phase::Refused(reason) => Err(Error::NeverStarted(reason)),
             _ => match self.host.ended(&name).await {
-                Some(Ending::Exited {
-                    code,
-                    out_of_memory,
-                }) => {
-                    let why = if out_of_memory { "OOMKilled" } else { "" };
-                    tracing::info!(container = %key, code, why, "chaincode ended");
-                    Ok(Exit { code })
-                }
+                Some(Ending::Exited { code, .. }) => Ok(Exit { code }),
                 Some(Ending::NeverStarted { reason }) => Err(Error::NeverStarted(reason)),
                 None if self.records.knows(&name) => {
                     Err(Error::NeverStarted(INTERRUPTED.to_owned()))
@@ -224,7 +217,8 @@ impl Oci {
 
     pub(super) async fn end_launch(&self, key: &ContainerKey) -> Result<Outcome, Error> {
         let (name, _) = self.existing(key)?;
-        if !self.is_running(&name) {
+        // As Docker: a start that is under way, which may be without anybody who waits for it, has its end first.
+        if self.host.settled(&name).await != Some(host::State::Running) {
             return Ok(Outcome::Already);
         }
         // As a pod has it: a second to end by itself.
@@ -259,7 +253,7 @@ impl Oci {
         Ok(self.host.lines(&name, query).await?)
     }
 
-    fn existing(&self, key: &ContainerKey) -> Result<(HostName, Chaincode), Error> {
+    pub(super) fn existing(&self, key: &ContainerKey) -> Result<(HostName, Chaincode), Error> {
         let name = self.chaincode_name(key);
         match self.records.chaincode(&name) {
             Some(chaincode) => Ok((name, chaincode)),

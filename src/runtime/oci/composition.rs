@@ -99,6 +99,7 @@ pub(super) fn compile(
             .variables
             .map(|name| (name.to_owned(), proxy.address.to_owned()))
     });
+    let limits = settings.compile_limits.of(&spec.tenant);
     // The command runs as the image's own user in the image's own places, as in Docker.
     let env: Vec<_> = plain.chain(proxies).chain(spec.env.clone()).collect();
     Plan {
@@ -111,8 +112,8 @@ pub(super) fn compile(
         hosts: spec.resolution.extra_hosts.clone(),
         dns: spec.resolution.dns.clone(),
         dns_search: spec.resolution.dns_search.clone(),
-        memory: settings.compile_limits.memory,
-        cpu_millis: settings.compile_limits.cpu_millis,
+        memory: limits.memory,
+        cpu_millis: limits.cpu_millis,
         root: Root::Writable,
         added_capabilities: Vec::new(),
     }
@@ -136,5 +137,66 @@ fn user(order: Option<i64>, image: &ImageConfig) -> String {
     match order {
         Some(user) if image.numeric_user() != Some(user) => user.to_string(),
         _ => image.user.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ByTenant;
+    use crate::names::{CompileKey, Digest, InstanceName, Tenant};
+    use crate::runtime::oci::Limits;
+    use crate::runtime::{Resolution, Surroundings};
+    use crate::store::Store;
+    use crate::store::spool::Spool;
+
+    #[tokio::test]
+    async fn a_compile_has_the_limits_of_its_tenant() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        let limits = |memory| Limits {
+            memory: Some(memory),
+            cpu_millis: None,
+        };
+        let own = ("org1".parse().unwrap(), limits(64 << 20));
+        let settings = Settings {
+            peitho: PathBuf::new(),
+            program: None,
+            directory: PathBuf::new(),
+            cgroup_parent: PathBuf::new(),
+            instance: InstanceName::default(),
+            delivery_address: "https://127.0.0.1:1".to_owned(),
+            delivery_ca_pem: String::new(),
+            surroundings: Surroundings::default(),
+            compile_limits: ByTenant::new(limits(4 << 30), [own]),
+        };
+        let base = Base {
+            directory: PathBuf::new(),
+            config: ImageConfig::default(),
+        };
+        let mut spec = CompileSpec {
+            key: CompileKey::new(Digest::of(b"compile")),
+            tenant: Tenant::default_tenant(),
+            image: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
+            command: vec!["true".to_owned()],
+            env: Vec::new(),
+            working_dir: None,
+            user: None,
+            resolution: Resolution::default(),
+            input: None,
+            log: Spool::create(&store).await.unwrap(),
+        };
+        for (tenant, memory) in [("default", 4 << 30), ("org1", 64 << 20), ("org2", 4 << 30)] {
+            spec.tenant = tenant.parse().unwrap();
+            let places = CompilePlaces {
+                program: PathBuf::new(),
+                credentials: PathBuf::new(),
+                last_words: PathBuf::new(),
+                trust: None,
+                exchange: PathBuf::new(),
+            };
+            let plan = compile(&spec, &base, &settings, places);
+            assert_eq!(plan.memory, Some(memory), "{tenant}");
+        }
     }
 }

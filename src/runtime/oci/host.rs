@@ -9,6 +9,7 @@ mod copy;
 mod ending;
 mod error;
 mod etc;
+mod follow;
 mod hardening;
 mod launch;
 mod launches;
@@ -51,6 +52,7 @@ use crate::runtime::{LineQuery, LineStream, LogStream};
 
 pub use ending::Ending;
 pub use error::{Error, StartError};
+pub use follow::Followed;
 pub use place::Id;
 pub use plan::{Access, Bind, Plan, Root};
 pub use program::{NoRuntime, RuntimeProgram};
@@ -171,12 +173,25 @@ impl Host {
         Some(self.launches.get(id)?.state())
     }
 
+    /// The same once a start that is under way is over, if there is one.
+    pub async fn settled(&self, id: &Id) -> Option<State> {
+        let mut seen = self.launches.get(id)?.seen();
+        // It fails with the launch, which is forgotten then.
+        let _ = seen.wait_for(|seen| !seen.beginning).await;
+        self.state(id)
+    }
+
     /// Waits for the end of container `id`, for its whole life if need be. `None` when there is none such, or it was removed
     /// before anybody knew how it ended.
     pub async fn ended(&self, id: &Id) -> Option<Ending> {
         let mut seen = self.launches.get(id)?.seen();
         let ended = seen.wait_for(|seen| seen.ending.is_some()).await.ok()?;
         ended.ending.clone()
+    }
+
+    /// Follows the launch of container `id`; `None` when there is none.
+    pub fn follow(&self, id: &Id) -> Option<Followed> {
+        Some(Followed::of(&*self.launches.get(id)?))
     }
 
     /// The output of container `id`, from the first byte kept to its end. Empty when there is no such container.

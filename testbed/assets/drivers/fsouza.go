@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ import (
 type fsouza struct {
 	client *docker.Client
 	dials  atomic.Int64
+	spoken
 }
 
 func connect(o order) (daemon, error) {
@@ -30,6 +32,16 @@ func connect(o order) (daemon, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if config := f.client.TLSConfig; config != nil {
+		// Of all calls but attach, whose copy of the settings leaves this one out.
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			f.note(state)
+			return nil
+		}
+		if o.TLSVersion == "1.2" {
+			config.MaxVersion = tls.VersionTLS12
+		}
 	}
 	if transport, ok := f.client.HTTPClient.Transport.(*http.Transport); ok && o.Scenario == "connections" {
 		transport.Dial = nil

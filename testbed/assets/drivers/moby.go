@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptrace"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 
@@ -20,13 +23,30 @@ type moby struct {
 	client *client.Client
 	family string
 	dials  atomic.Int64
+	spoken
+	// always is a context without a deadline: peers give none to any call.
+	always context.Context
 }
 
 func connect(o order) (daemon, error) {
 	m := &moby{family: o.Family}
+	m.always = httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
+			if err == nil {
+				m.note(state)
+			}
+		},
+	})
 	options := []client.Opt{client.WithHost(o.Endpoint)}
 	if o.TLS != "" {
-		file := func(name string) string { return filepath.Join(o.TLS, name) }
+		// A setting that names a missing file ends a peer of this client at its start; what can be left out is left empty.
+		file := func(name string) string {
+			path := filepath.Join(o.TLS, name)
+			if _, err := os.Stat(path); err != nil {
+				return ""
+			}
+			return path
+		}
 		options = append(options, client.WithTLSClientConfig(file("ca.pem"), file("cert.pem"), file("key.pem")))
 	}
 	if o.APIVersion != "" {
@@ -43,9 +63,6 @@ func connect(o order) (daemon, error) {
 	return m, err
 }
 
-// Peers give no deadline to any call.
-var always = context.Background()
-
 func (m *moby) habits() habits { return habits{readsToEnd: true} }
 
 func (m *moby) connections() int { return int(m.dials.Load()) }
@@ -54,14 +71,18 @@ func (m *moby) connections() int { return int(m.dials.Load()) }
 func (m *moby) version() error { return nil }
 
 func (m *moby) inspect(image string) error {
-	_, err := m.client.ImageInspect(always, image)
+	_, err := m.client.ImageInspect(m.always, image)
 	return err
 }
 
 func (m *moby) pull(image string) error {
-	body, err := m.client.ImagePull(always, image, client.ImagePullOptions{})
+	body, err := m.client.ImagePull(m.always, image, client.ImagePullOptions{})
 	if err != nil {
 		return err
+	}
+	if m.family == "F5" {
+		// It goes on at the head of the answer, and leaves the body open.
+		return nil
 	}
 	defer body.Close()
 	// 3.1.5 looks for an error in the stream, 2.5.16 only reads it.
@@ -80,9 +101,10 @@ func (m *moby) pull(image string) error {
 }
 
 func (m *moby) build(image string, content io.Reader) error {
-	answer, err := m.client.ImageBuild(always, content, client.ImageBuildOptions{
+	answer, err := m.client.ImageBuild(m.always, content, client.ImageBuildOptions{
 		Tags:        []string{image},
 		NetworkMode: "host",
+		PullParent:  m.family == "F5",
 	})
 	if err != nil {
 		return err
@@ -114,12 +136,12 @@ func (m *moby) create(name string, body container) (string, error) {
 			},
 		}
 	}
-	made, err := m.client.ContainerCreate(always, options)
+	made, err := m.client.ContainerCreate(m.always, options)
 	return made.ID, err
 }
 
 func (m *moby) upload(id, path string, content io.Reader) error {
-	_, err := m.client.CopyToContainer(always, id, client.CopyToContainerOptions{
+	_, err := m.client.CopyToContainer(m.always, id, client.CopyToContainerOptions{
 		DestinationPath:           path,
 		Content:                   content,
 		AllowOverwriteDirWithFile: true,
@@ -128,7 +150,7 @@ func (m *moby) upload(id, path string, content io.Reader) error {
 }
 
 func (m *moby) attach(id string, _ moment) (*attachment, error) {
-	attached, err := m.client.ContainerAttach(always, id, client.ContainerAttachOptions{
+	attached, err := m.client.ContainerAttach(m.always, id, client.ContainerAttachOptions{
 		Stream: true, Stdout: true, Stderr: true, Logs: true,
 	})
 	if err != nil {
@@ -146,12 +168,12 @@ func (m *moby) attach(id string, _ moment) (*attachment, error) {
 }
 
 func (m *moby) start(id string) error {
-	_, err := m.client.ContainerStart(always, id, client.ContainerStartOptions{})
+	_, err := m.client.ContainerStart(m.always, id, client.ContainerStartOptions{})
 	return err
 }
 
 func (m *moby) wait(id string) (int, error) {
-	waiting := m.client.ContainerWait(always, id, client.ContainerWaitOptions{})
+	waiting := m.client.ContainerWait(m.always, id, client.ContainerWaitOptions{})
 	select {
 	case err := <-waiting.Error:
 		return 0, err
@@ -161,7 +183,7 @@ func (m *moby) wait(id string) (int, error) {
 }
 
 func (m *moby) download(id, path string) ([]byte, string, error) {
-	answer, err := m.client.CopyFromContainer(always, id, client.CopyFromContainerOptions{SourcePath: path})
+	answer, err := m.client.CopyFromContainer(m.always, id, client.CopyFromContainerOptions{SourcePath: path})
 	if err != nil {
 		return nil, "", err
 	}
@@ -177,17 +199,17 @@ func (m *moby) download(id, path string) ([]byte, string, error) {
 
 func (m *moby) stop(id string) error {
 	now := 0
-	_, err := m.client.ContainerStop(always, id, client.ContainerStopOptions{Timeout: &now})
+	_, err := m.client.ContainerStop(m.always, id, client.ContainerStopOptions{Timeout: &now})
 	return err
 }
 
 func (m *moby) kill(id string) error {
-	_, err := m.client.ContainerKill(always, id, client.ContainerKillOptions{})
+	_, err := m.client.ContainerKill(m.always, id, client.ContainerKillOptions{})
 	return err
 }
 
 func (m *moby) remove(id string, how removal) error {
-	_, err := m.client.ContainerRemove(always, id, client.ContainerRemoveOptions{Force: how == byForce})
+	_, err := m.client.ContainerRemove(m.always, id, client.ContainerRemoveOptions{Force: how == byForce})
 	return err
 }
 

@@ -24,6 +24,8 @@ type order struct {
 	Endpoint string
 	// TLS is a directory with ca.pem, cert.pem and key.pem, or empty.
 	TLS string
+	// TLSVersion is the newest that is spoken: "1.2" as peers of an old Go, or empty.
+	TLSVersion string
 	// APIVersion pins the version where a client would not speak the one of the reference.
 	APIVersion string
 	Scenario   string
@@ -61,6 +63,8 @@ type daemon interface {
 	class(err error) string
 	// connections that were opened so far.
 	connections() int
+	// versions of TLS that were agreed on so far.
+	versions() []string
 	// habits in which families differ beyond the calls.
 	habits() habits
 }

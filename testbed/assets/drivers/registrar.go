@@ -10,8 +10,9 @@ import (
 )
 
 // chaincodeScript is the chaincode: it dials the peer, says its name and which files it has, and does what it is told on that
-// connection. The peer knows by it, and by nothing else, that the process is there and that it is gone.
+// connection. The peer knows by it, and by nothing else, that the process is there and that it is gone. SIGTERM ends it, as it ends Go.
 const chaincodeScript = `#!/bin/sh
+trap 'exit 143' TERM
 address=${1#-peer.address=}
 echo "$CORE_CHAINCODE_ID_NAME starts"
 mkfifo /tmp/said
@@ -30,7 +31,8 @@ nc "${address%:*}" "${address##*:}" </tmp/said | {
     esac
   done
   exit 0
-}
+} &
+wait $!
 `
 
 // registrar is the peer's chaincode service, as far as it matters here.

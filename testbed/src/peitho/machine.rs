@@ -25,6 +25,8 @@ const NOBODY: u32 = 65534;
 pub enum Containers<'a> {
     /// Peitho itself, by runc.
     Oci,
+    /// The same by a second server beside that one.
+    OciBeside,
     /// The same as an ordinary user.
     OciOfUser,
     /// An existing Docker Engine.
@@ -35,7 +37,7 @@ impl Containers<'_> {
     /// As the configuration calls it.
     fn runtime(self) -> &'static str {
         match self {
-            Self::Oci | Self::OciOfUser => "oci",
+            Self::Oci | Self::OciBeside | Self::OciOfUser => "oci",
             Self::Docker(_) => "docker",
         }
     }
@@ -43,6 +45,7 @@ impl Containers<'_> {
     fn name(self) -> &'static str {
         match self {
             Self::Oci => "oci",
+            Self::OciBeside => "beside",
             Self::OciOfUser => "user",
             Self::Docker(_) => "docker",
         }
@@ -54,6 +57,7 @@ impl Containers<'_> {
             Self::Oci => 18180,
             Self::Docker(_) => 18190,
             Self::OciOfUser => 18200,
+            Self::OciBeside => 18210,
         }
     }
 }

@@ -1,15 +1,15 @@
 //! A cluster that does what a test says. It has one container, `cc`.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use peitho::names::{CompileKey, ContainerId, ContainerKey, Tenant};
 use peitho::runtime::{
-    ChaincodeSpec, CompileSpec, Error, Exit, Found, Life, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, State, UploadedFile,
+    ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LaunchMark, Life, LineQuery,
+    LineStream, LogStream, Outcome, Runtime, State, UploadedFile,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -63,6 +63,14 @@ impl Cluster {
         let mut state = self.state.subscribe();
         state.wait_for(wanted).await.unwrap().clone()
     }
+}
+
+fn has_begun(state: &State) -> bool {
+    !matches!(state, State::Created | State::Starting)
+}
+
+fn is_over(state: &State) -> bool {
+    matches!(state, State::Exited(_) | State::NeverStarted(_))
 }
 
 fn known(key: &ContainerKey) -> Result<(), Error> {
@@ -125,19 +133,40 @@ impl Runtime for Cluster {
 
     async fn wait_running(&self, key: &ContainerKey) -> Result<State, Error> {
         known(key)?;
-        Ok(self
-            .reaches(|state| !matches!(state, State::Created | State::Starting))
-            .await)
+        Ok(self.reaches(has_begun).await)
     }
 
     async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, Error> {
         known(key)?;
-        let over = |state: &State| matches!(state, State::Exited(_) | State::NeverStarted(_));
-        match self.reaches(over).await {
+        match self.reaches(is_over).await {
             State::Exited(exit) => Ok(exit),
             State::NeverStarted(reason) => Err(Error::NeverStarted(reason)),
             other => unreachable!("{other:?} is not over"),
         }
+    }
+
+    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, Error> {
+        known(key)?;
+        let Some(spec) = self.find(key).await?.map(|found| found.spec) else {
+            return Ok(None);
+        };
+        let found = move |state| Found {
+            spec: spec.clone(),
+            state,
+            life: Life {
+                why: Some("the test said so".to_owned()),
+                ..Life::default()
+            },
+        };
+        let (running, over) = (Arc::clone(&self), self);
+        let begun = async move { running.reaches(has_begun).await };
+        let ended = async move { over.reaches(is_over).await };
+        let course = stream::once(begun).chain(stream::once(ended)).map(found);
+        Ok(Some(Launch {
+            // None comes after it here.
+            mark: LaunchMark::new("the only one"),
+            course: course.boxed(),
+        }))
     }
 
     async fn stop(&self, key: &ContainerKey) -> Result<Outcome, Error> {
@@ -174,7 +203,7 @@ impl Runtime for Cluster {
         Ok(self.left.lock().unwrap().clone())
     }
 
-    async fn discard(&self, key: &CompileKey) -> Result<(), Error> {
+    async fn discard(&self, _: Option<&Tenant>, key: &CompileKey) -> Result<(), Error> {
         let is_news = self.away.send_if_modified(|away| {
             let is_news = *away == Away::Untold;
             if is_news {

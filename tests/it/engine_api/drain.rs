@@ -33,7 +33,7 @@ async fn idle_connections_are_closed_and_open_requests_dropped_after_the_grace()
 async fn a_request_that_ends_within_the_grace_is_answered() {
     let world = World::new().await;
     let mut body = world
-        .open("PUT /events HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
+        .open("PUT /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
         .await;
     world.ask("GET", "/_ping").await;
     world.stop.cancel();

@@ -19,9 +19,21 @@ async fn what_no_peer_asks_for_is_refused_in_json() {
         ("GET", "/images/a/b/nothing", 404, "page not found"),
         (
             "GET",
-            "/events",
-            501,
-            "not supported by Peitho: docker events",
+            "/events?filters=%7B%22colour%22%3A%5B%22x%22%5D%7D",
+            400,
+            "invalid filter 'colour'",
+        ),
+        (
+            "GET",
+            "/events?since=yesterday",
+            400,
+            "since: \"yesterday\"",
+        ),
+        (
+            "GET",
+            "/events?since=2&until=1",
+            400,
+            "cannot be after `until` time (1970-01-01T00:00:01Z)",
         ),
         (
             "GET",
@@ -199,7 +211,7 @@ async fn a_half_closed_client_gets_its_answer() {
 async fn a_refused_body_leaves_its_connection_usable() {
     let world = World::new().await;
     let length = 3 << 20;
-    let head = format!("PUT /events HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!("PUT /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
     let mut stream = world.open(&head).await;
     stream.write_all(&vec![b'x'; length]).await.unwrap();
     let (head, mut body) = read_head(&mut stream).await;

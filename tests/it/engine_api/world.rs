@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peitho::compile::{Compiles, Settings};
-use peitho::config::Registry;
+use peitho::config::{ByTenant, Registry};
 use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
 use peitho::engine_api::{State, Tenants, router};
@@ -121,7 +121,7 @@ impl World {
             install_timeout: Duration::from_secs(600),
             abandon_grace: grace,
             env: std::collections::BTreeMap::new(),
-            surroundings: None,
+            surroundings: ByTenant::default(),
         };
         let registries = Registries::new(registries, store.clone()).await.unwrap();
         let images = Images::new(store.clone(), registries);

@@ -86,7 +86,7 @@ async fn who_is_not_known_is_refused_and_the_log_says_why() {
     let namesake = Authority::new("org1-ca");
     let name = "peer0.org1";
     let server_only = site.org1.server(name);
-    let cases: [(Option<Leaf>, &str, &str); 7] = [
+    let cases: [(Option<Leaf>, &str, &str); 8] = [
         (None, "CertificateRequired", "reason=\"none was shown"),
         (
             Some(site.org1.peer(name, (-9, -2))),
@@ -100,6 +100,12 @@ async fn who_is_not_known_is_refused_and_the_log_says_why() {
         ),
         (
             Some(Authority::new("nobody").peer(name, VALID)),
+            "UnknownCA",
+            "reason=\"its issuer is none of those that are trusted: CN=nobody",
+        ),
+        // Of two faults the one that no new certificate of the same authority mends.
+        (
+            Some(Authority::new("nobody").peer(name, (-9, -2))),
             "UnknownCA",
             "reason=\"its issuer is none of those that are trusted: CN=nobody",
         ),

@@ -117,6 +117,7 @@ impl Files {
         let speech = Speech {
             tls: Some(tls),
             advice: "use TLS",
+            ..Speech::default()
         };
         (speech, reloading)
     }

@@ -61,7 +61,7 @@ async fn a_secret_is_replaced_and_open_connections_stay() {
     follow(reloading);
     let world = World::speaking(Speech {
         tls: Some(tls),
-        advice: "",
+        ..Speech::default()
     })
     .await;
     let client = TlsClient::new(&server, None);

@@ -61,8 +61,8 @@ fn judge(
     let log = c.with_peitho(|peitho| Ok(peitho.process().log().split_off(log)))?;
     let told = log.lines().filter(|line| line.contains("chaincode ended"));
     ensure!(
-        told.clone().any(|line| line.contains(why)),
-        "the log does not say {why:?}: {:?}",
+        told.clone().filter(|line| line.contains(why)).count() == 1 && told.clone().count() == 1,
+        "the log does not say {why:?}, and once: {:?}",
         told.collect::<Vec<_>>()
     );
     let left = left(c)?;

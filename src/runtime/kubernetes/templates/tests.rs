@@ -1,15 +1,34 @@
-use super::super::tests::{record, settings};
-use super::super::{Settings, pod};
+use super::super::tests::{provision, record, settings};
+use super::super::{Provision, Settings, pod};
 use super::*;
 use crate::config::Config;
+use crate::names::Tenant;
 
 /// Settings with the templates of a configuration.
 pub(in super::super) fn with_templates(yaml: &str) -> Settings {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), yaml).unwrap();
-    let config = Config::load(Some(file.path()), [], &[]).unwrap();
+    let Config {
+        kubernetes,
+        compile,
+        chaincode,
+        tenants,
+        ..
+    } = Config::load(Some(file.path()), [], &[]).unwrap();
+    let templates = Templates::read(&kubernetes, &compile, &chaincode, &tenants).unwrap();
+    let with = |templates: &Templates| Provision {
+        templates: templates.clone(),
+        ..provision()
+    };
+    let own = templates.own();
     Settings {
-        templates: Templates::read(&config.kubernetes, &config.compile, &config.chaincode).unwrap(),
+        tenants: std::iter::once(Tenant::default_tenant())
+            .chain(tenants.names())
+            .collect(),
+        provisions: ByTenant::new(
+            with(templates.general()),
+            own.map(|(tenant, it)| (tenant.clone(), with(it))),
+        ),
         ..settings()
     }
 }
@@ -133,4 +152,89 @@ chaincode:
 ",
     );
     insta::assert_yaml_snapshot!(pod::pod(&record(), &settings).unwrap());
+}
+
+const OF_TENANTS: &str = "
+kubernetes: {podTemplate: {metadata: {labels: {from: all}}}}
+compile: {podTemplate: {metadata: {labels: {from: compile}}}}
+chaincode:
+  podTemplate: {metadata: {labels: {from: chaincode, chaincode: set}}}
+  overrides: [{label: basic_*, podTemplate: {metadata: {labels: {from: label, label: set}}}}]
+tenants:
+  trustPath: true
+  known:
+    - name: org1
+      compile: {podTemplate: {metadata: {labels: {from: org1-compile}}}}
+      chaincode:
+        podTemplate: {metadata: {labels: {from: org1, org1: set, label: null}}}
+    - name: org2
+      chaincode:
+        overrides:
+          - {label: basic_1, podTemplate: {metadata: {labels: {from: org2-label}}}}
+          - {language: java, podTemplate: {metadata: {labels: {from: org2-language}}}}
+    - {name: org3}
+";
+
+#[test]
+fn a_tenants_templates_are_the_narrowest() {
+    let settings = with_templates(OF_TENANTS);
+    let labels = |tenant: &str| {
+        let mut record = record();
+        record.spec.key.tenant = tenant.parse().unwrap();
+        record.spec.language = Some(Language::Java);
+        let labels = pod::pod(&record, &settings).unwrap().metadata.labels;
+        let labels = labels.unwrap().into_iter();
+        let own = labels.filter(|(name, _)| !name.contains('/'));
+        own.map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(labels("org1"), ["chaincode=set", "from=org1", "org1=set"]);
+    assert_eq!(
+        labels("org2"),
+        ["chaincode=set", "from=org2-label", "label=set"]
+    );
+    for other in ["org3", "default"] {
+        assert_eq!(labels(other), ["chaincode=set", "from=label", "label=set"]);
+    }
+}
+
+#[test]
+fn results_depend_on_a_tenants_own_template_for_compiles_and_on_no_other() {
+    let digests = with_templates(OF_TENANTS).compile_digest();
+    let of = |tenant: &str| *digests.of(&tenant.parse().unwrap());
+    assert!(of("default").is_some());
+    assert_eq!(of("org3"), of("default"));
+    // What it was before tenants had their own.
+    assert_eq!(of("org2"), of("default"));
+    assert_ne!(of("org1"), of("default"));
+    let only = "tenants: {trustPath: true, known: [{name: org1, compile: {podTemplate: {spec: {priority: 1}}}}]}";
+    let digests = with_templates(only).compile_digest();
+    assert_eq!(*digests.general(), None);
+    assert!(digests.of(&"org1".parse().unwrap()).is_some());
+}
+
+#[test]
+fn a_tenants_template_that_cannot_be_laid_over_a_pod_is_told_by_its_key() {
+    let yaml = "
+tenants:
+  trustPath: true
+  known:
+    - name: org1
+      compile: {podTemplate: {spec: {restartPolicy: Always}}}
+      chaincode: {overrides: [{label: a, podTemplate: {spec: {hostNetwrk: true}}}]}
+";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), yaml).unwrap();
+    let config = Config::load(Some(file.path()), [], &[]).unwrap();
+    let (kubernetes, tenants) = (&config.kubernetes, &config.tenants);
+    let problems = Templates::read(kubernetes, &config.compile, &config.chaincode, tenants);
+    let problems = problems.unwrap_err();
+    let keys: Vec<&str> = problems.iter().map(|(key, _)| key).collect();
+    assert_eq!(
+        keys,
+        [
+            "tenants.known[0].compile.podTemplate.spec.restartPolicy",
+            "tenants.known[0].chaincode.overrides[0].podTemplate.spec.hostNetwrk",
+        ]
+    );
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::place::Id;
+use crate::inotify_limit;
 
 /// What goes wrong with this host's containers.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +21,7 @@ pub enum Error {
     #[error("{0} is in use by another Peitho")]
     InUse(String),
     /// The kernel gives no watch.
-    #[error("cannot watch containers: {0}: see `sysctl fs.inotify`")]
+    #[error("cannot watch containers: {0}{advice}", advice = inotify_limit::advice(.0))]
     Watch(io::Error),
     /// What belongs to a container cannot be removed.
     #[error("container {id} is not gone: {reason}")]

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -34,20 +35,23 @@ const CLEANING: Duration = Duration::from_secs(30);
 /// More than any verdict has.
 const VERDICT_BYTES: u64 = 64 * 1024;
 
+/// Of the next launch.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 /// What was seen of a launch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// Changes with the output.
     output: u64,
     /// The process runs, or did.
-    started: bool,
+    pub(super) started: bool,
     pub(super) ending: Option<Ending>,
     /// Nothing is left but the files that tell of it.
     pub(super) clean: bool,
     /// Somebody looks after it.
     settling: bool,
-    /// Its shim was started just now and may not have its lock yet.
-    beginning: bool,
+    /// It is being started: its shim may not even have its lock yet.
+    pub(super) beginning: bool,
 }
 
 impl Progress for Seen {
@@ -58,6 +62,7 @@ impl Progress for Seen {
 
 /// One launch.
 pub(super) struct Launch {
+    number: u64,
     id: Id,
     place: Place,
     seen: watch::Sender<Seen>,
@@ -95,13 +100,30 @@ impl Drop for Turn<'_> {
 }
 
 impl Launch {
-    /// One of which nothing was seen yet.
-    pub(super) fn new(id: &Id, place: Place) -> Self {
+    /// One that is about to be started.
+    pub(super) fn beginning(id: &Id, place: Place) -> Self {
+        Self::of(id, place, |seen| seen.beginning = true)
+    }
+
+    /// One of an earlier process, whose start is long over.
+    pub(super) fn adopted(id: &Id, place: Place) -> Self {
+        Self::of(id, place, |seen| seen.started = true)
+    }
+
+    fn of(id: &Id, place: Place, known: impl FnOnce(&mut Seen)) -> Self {
+        let mut seen = Seen::default();
+        known(&mut seen);
         Self {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             id: id.clone(),
             place,
-            seen: watch::Sender::default(),
+            seen: watch::Sender::new(seen),
         }
+    }
+
+    /// No other launch of this process has it.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn id(&self) -> &Id {
@@ -135,11 +157,6 @@ impl Launch {
             .send_modify(|seen| seen.output = seen.output.wrapping_add(1));
     }
 
-    /// One of an earlier process, whose start is long over.
-    pub(super) fn adopt(&self) {
-        self.seen.send_modify(|seen| seen.started = true);
-    }
-
     /// Whether `condition` holds within `limit`.
     pub(super) async fn wait_for(&self, limit: Duration, condition: fn(&Seen) -> bool) -> bool {
         let mut seen = self.seen();
@@ -153,7 +170,6 @@ impl Launch {
         program: &Path,
         tasks: &TaskTracker,
     ) -> Result<Vec<Limitation>, StartError> {
-        self.seen.send_modify(|seen| seen.beginning = true);
         let started = self.begin(program, tasks).await;
         self.seen.send_modify(|seen| seen.beginning = false);
         started
@@ -181,7 +197,7 @@ impl Launch {
         }
         match serde_json::from_slice(&line) {
             Ok(Verdict::Running { limitations }) => {
-                self.adopt();
+                self.seen.send_modify(|seen| seen.started = true);
                 // It is a child of this process for as long as both live.
                 tasks.spawn(async move { child.wait().await });
                 Ok(limitations)

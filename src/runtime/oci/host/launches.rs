@@ -85,9 +85,10 @@ impl Launches {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches the launch of `id`, whose directory is there.
-    fn register(&self, id: &Id) -> Result<Arc<Launch>, Error> {
-        let launch = Arc::new(Launch::new(id, Place::of(&self.directory, id)));
+    /// Watches `launch`, whose directory is there.
+    fn register(&self, launch: Launch) -> Result<Arc<Launch>, Error> {
+        let launch = Arc::new(launch);
+        let id = launch.id();
         // Known before there can be events for it.
         self.all().insert(id.clone(), Arc::clone(&launch));
         self.watch.add(id, launch.place()).map_err(Error::Watch)?;
@@ -96,8 +97,7 @@ impl Launches {
 
     /// Takes over the launch that an earlier process left at `id`, and cleans it if its shim is dead.
     pub(super) async fn adopt(&self, id: &Id) -> Result<(), Error> {
-        let launch = self.register(id)?;
-        launch.adopt();
+        let launch = self.register(Launch::adopted(id, Place::of(&self.directory, id)))?;
         self.look_after(&launch).await;
         Ok(())
     }
@@ -111,7 +111,8 @@ impl Launches {
         if !made.await.expect("making files does not panic")? {
             return Err(StartError::Started(id));
         }
-        let started = match self.register(&id) {
+        let launch = Launch::beginning(&id, Place::of(&self.directory, &id));
+        let started = match self.register(launch) {
             Ok(launch) => match launch.start(&self.program, &self.tasks).await {
                 Err(StartError::Host(error)) => Err(error),
                 Err(error) => {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::error::{Error, file};
-use super::logs::{Progress, Reader, starts};
+use super::logs::{Progress, Reader, length, starts};
 use super::moments::Known;
 use super::place::Place;
 use crate::runtime::lines::Cutter;
@@ -29,15 +29,20 @@ pub(super) async fn read(
     progress: watch::Receiver<impl Progress>,
     query: &LineQuery,
 ) -> Result<LineStream, Error> {
-    let tail = query.tail;
+    let (tail, extent) = (query.tail, query.extent);
     let opened = spawn_blocking(move || {
-        let open = || Reader::at(place.clone(), beginning(&place, tail)?);
-        open()
-            .map(|reader| Lines::of(place.clone(), reader))
-            .map_err(|error| file(place.path(), error))
+        let open = || {
+            // First, so that all lines of the tail lie before it.
+            let end = match extent {
+                Extent::Present => Some(length(&place)?),
+                Extent::Follow => None,
+            };
+            let reader = Reader::at(place.clone(), beginning(&place, tail)?)?;
+            Ok(Lines::of(place.clone(), reader, end))
+        };
+        open().map_err(|error| file(place.path(), error))
     });
     let lines = opened.await.expect("reading a file does not panic")?;
-    let extent = query.extent;
     Ok(Box::pin(stream::unfold(
         (lines, progress, Goes::On),
         move |(mut lines, mut progress, mut goes)| async move {
@@ -88,10 +93,17 @@ fn beginning(place: &Place, tail: Option<u64>) -> io::Result<u64> {
     let Some(tail) = tail else {
         return Ok(first);
     };
+    let mut kept = starts.last().copied().unwrap_or(first);
     let mut missing = tail;
     let mut last = true;
     for start in starts.iter().rev() {
-        let mut log = File::open(place.log(*start))?;
+        let mut log = match File::open(place.log(*start)) {
+            Ok(log) => log,
+            // Rotated away since, and so are those before it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
+            Err(error) => return Err(error),
+        };
+        kept = *start;
         let mut end = log.metadata()?.len();
         while end > 0 {
             let from = end.saturating_sub(STEP);
@@ -118,6 +130,8 @@ fn beginning(place: &Place, tail: Option<u64>) -> io::Result<u64> {
 struct Lines {
     place: Place,
     reader: Reader,
+    /// The byte of the output that is not wanted any more: one that prints without end has no last line.
+    end: Option<u64>,
     known: Known,
     cutter: Cutter,
     /// When the line in `cutter` began.
@@ -126,10 +140,11 @@ struct Lines {
 }
 
 impl Lines {
-    fn of(place: Place, reader: Reader) -> Self {
+    fn of(place: Place, reader: Reader, end: Option<u64>) -> Self {
         Self {
             place,
             reader,
+            end,
             known: Known::default(),
             cutter: Cutter::default(),
             began: None,
@@ -139,6 +154,10 @@ impl Lines {
 
     fn more(&mut self) -> io::Result<More> {
         let (_, before) = self.reader.position();
+        let end = self.end.unwrap_or(u64::MAX);
+        if before >= end {
+            return Ok(More::None);
+        }
         let bytes = self.reader.read()?;
         if bytes.is_empty() {
             return Ok(More::None);
@@ -154,7 +173,8 @@ impl Lines {
             return Ok(More::Some);
         }
         self.known.load(&self.place, start);
-        self.cut(before, &bytes);
+        let wanted = usize::try_from(end - before).unwrap_or(usize::MAX);
+        self.cut(before, &bytes.slice(..bytes.len().min(wanted)));
         Ok(More::Some)
     }
 
@@ -186,6 +206,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+
     use super::*;
 
     #[test]
@@ -209,5 +231,47 @@ mod tests {
         std::fs::write(place.log(18), "d\n").unwrap();
         assert_eq!(beginning(&place, Some(1)).unwrap(), 18);
         assert_eq!(beginning(&place, Some(0)).unwrap(), 20);
+    }
+
+    #[test]
+    fn the_tail_of_what_is_kept_does_without_a_file_that_went() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::at(directory.path().to_owned());
+        // Listed, and not to be opened.
+        std::os::unix::fs::symlink("nowhere", place.log(0)).unwrap();
+        std::fs::write(place.log(10), "a\nb\n").unwrap();
+        assert_eq!(beginning(&place, Some(1)).unwrap(), 12);
+        assert_eq!(beginning(&place, Some(9)).unwrap(), 10);
+    }
+
+    #[tokio::test]
+    async fn what_is_there_has_an_end_however_fast_more_comes() {
+        #[derive(Clone)]
+        struct Endless;
+        impl Progress for Endless {
+            fn is_over(&self) -> bool {
+                false
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::at(directory.path().to_owned());
+        std::fs::write(place.log(0), "a\nb\nc").unwrap();
+        let (_more, progress) = watch::channel(Endless);
+        let query = LineQuery {
+            tail: Some(2),
+            ..LineQuery::default()
+        };
+        let mut lines = read(place.clone(), progress, &query).await.unwrap();
+        let mut seen = Vec::new();
+        // There is more before each look, and it is never read.
+        for _ in 0..10 {
+            let log = File::options().append(true).open(place.log(0));
+            std::io::Write::write_all(&mut log.unwrap(), b"d\n").unwrap();
+            match lines.next().await {
+                Some(line) => seen.push(line.unwrap().text),
+                None => break,
+            }
+        }
+        assert_eq!(seen, ["b\n", "c"]);
     }
 }

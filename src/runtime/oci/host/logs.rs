@@ -66,16 +66,20 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// From byte `offset` on, which is kept.
+    /// From byte `offset` on, or from what is kept behind it.
     pub(super) fn at(place: Place, offset: u64) -> io::Result<Self> {
         let starts = starts(&place)?;
         let within = starts.range(..=offset).next_back().copied();
         let file = match within {
-            Some(start) => {
-                let mut file = File::open(place.log(start))?;
-                file.seek(io::SeekFrom::Start(offset - start))?;
-                Some((start, file))
-            }
+            Some(start) => match File::open(place.log(start)) {
+                Ok(mut file) => {
+                    file.seek(io::SeekFrom::Start(offset - start))?;
+                    Some((start, file))
+                }
+                // Rotated away since: the next file begins with what is missed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            },
             None => None,
         };
         Ok(Self {
@@ -145,6 +149,19 @@ impl Reader {
     }
 }
 
+/// How many bytes were written at `place` so far.
+pub(super) fn length(place: &Place) -> io::Result<u64> {
+    let Some(newest) = starts(place)?.last().copied() else {
+        return Ok(0);
+    };
+    match fs::metadata(place.log(newest)) {
+        Ok(file) => Ok(newest + file.len()),
+        // Removed since, with all that was there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(newest),
+        Err(error) => Err(error),
+    }
+}
+
 /// The first bytes of all files at `place`.
 pub(super) fn starts(place: &Place) -> io::Result<BTreeSet<u64>> {
     let entries = match fs::read_dir(place.path()) {
@@ -159,4 +176,27 @@ pub(super) fn starts(place: &Place) -> io::Result<BTreeSet<u64>> {
         starts.extend(start.and_then(|start| start.parse::<u64>().ok()));
     }
     Ok(starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_went_between_two_looks_is_told_as_missed() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::at(directory.path().to_owned());
+        // Listed, and not to be opened.
+        std::os::unix::fs::symlink("nowhere", place.log(0)).unwrap();
+        fs::write(place.log(10), "later\n").unwrap();
+        let mut reader = Reader::at(place, 4).unwrap();
+        let told = reader.read().unwrap();
+        let told = std::str::from_utf8(&told).unwrap();
+        assert!(
+            told.contains("peitho: 6 bytes of output are left out"),
+            "{told}"
+        );
+        assert_eq!(reader.read().unwrap(), "later\n");
+        assert_eq!(reader.position(), (10, 16));
+    }
 }

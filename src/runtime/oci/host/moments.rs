@@ -1,10 +1,10 @@
-//! When which byte of a container's output was written: beside each file of the output one of *moments*, of sixteen bytes
+//! When which byte of a container's output was written: for each file of the output one of *moments*, of sixteen bytes
 //! each. The shim adds one for each piece that it reads of the process, before the piece; [`super::lines`] looks them up.
 //! The output itself stays as the process wrote it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
 use jiff::Timestamp;
 
@@ -22,6 +22,12 @@ pub(super) struct Moments {
 impl Moments {
     /// Those of the output file whose first byte is `start`.
     pub(super) fn create(place: &Place, start: u64) -> io::Result<Self> {
+        let directory = DirBuilder::new().mode(0o700).create(place.all_moments());
+        if let Err(error) = directory
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(error);
+        }
         let file = OpenOptions::new()
             .append(true)
             .create(true)

@@ -102,9 +102,14 @@ impl Place {
         self.0.join(format!("{}{offset}", Self::LOG))
     }
 
+    /// Where the moments are: not beside the logs, where each would wake those who watch for output.
+    pub(super) fn all_moments(&self) -> PathBuf {
+        self.0.join("moments")
+    }
+
     /// When which byte was written of the log file whose first byte is byte `offset` of the output.
     pub(super) fn moments(&self, offset: u64) -> PathBuf {
-        self.0.join(format!("moments-{offset}"))
+        self.all_moments().join(offset.to_string())
     }
 
     /// All that exists only while the container does: bundle, root file system, the runtime's log. As long as it is there,

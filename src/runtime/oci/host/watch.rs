@@ -87,3 +87,27 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::super::output::Output;
+    use super::*;
+
+    #[tokio::test]
+    async fn output_wakes_by_its_own_file_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::at(directory.path().to_owned());
+        let mut output = Output::create(place.clone()).unwrap();
+        let (watch, mut sight) = Watch::new().unwrap();
+        watch.add(&"a".parse().unwrap(), &place).unwrap();
+        for _ in 0..20 {
+            output.append(b"piece");
+        }
+        // Many changes of one file are one event until it is read.
+        let event = sight.next().await.unwrap().unwrap();
+        assert_eq!(event.name.as_deref(), Some("log.0".as_ref()));
+        assert!(sight.next().now_or_never().is_none());
+    }
+}

@@ -1,0 +1,69 @@
+//! What a tenant's pods have of their own: the keys `compile` and `chaincode` of an item of `tenants.known`. Quantities
+//! are joined here; how templates follow each other is known to `runtime`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Compile, Override, PodTemplate, Problems, Quantities};
+
+/// Compiles of one tenant, where they differ.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TenantCompile {
+    /// Resource requests, each in place of that of `compile.requests`.
+    pub requests: Quantities,
+    /// Resource limits, each in place of that of `compile.limits`. A request of `compile.requests` that would exceed one
+    /// becomes it.
+    pub limits: Quantities,
+    /// A part of a pod that is laid over this tenant's compile pods, after `compile.podTemplate`.
+    pub pod_template: PodTemplate,
+}
+
+/// Chaincode of one tenant, where it differs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TenantChaincode {
+    /// Resource requests, each in place of that of `chaincode.requests`.
+    pub requests: Quantities,
+    /// A part of a pod that is laid over this tenant's chaincode pods, after all of section `chaincode`.
+    pub pod_template: PodTemplate,
+    /// As `chaincode.overrides`, for this tenant and after its `podTemplate`.
+    pub overrides: Vec<Override>,
+}
+
+impl TenantCompile {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.limits.is_empty() && self.pod_template.is_empty()
+    }
+
+    /// `key` is where it stands, `general` what it is laid over.
+    pub(super) fn check(&self, key: &str, general: &Compile, problems: &mut Problems) {
+        let requests = format!("{key}.requests");
+        problems.quantities(&requests, &self.requests);
+        problems.quantities(&format!("{key}.limits"), &self.limits);
+        let limits = joined(&general.limits, &self.limits);
+        problems.within_limits(&requests, &self.requests, &limits);
+    }
+}
+
+impl TenantChaincode {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.pod_template.is_empty() && self.overrides.is_empty()
+    }
+
+    pub(super) fn check(&self, key: &str, problems: &mut Problems) {
+        problems.quantities(&format!("{key}.requests"), &self.requests);
+        for (index, it) in self.overrides.iter().enumerate() {
+            it.check(&format!("{key}.overrides[{index}]"), problems);
+        }
+    }
+}
+
+/// `general` with those of `own` in place of its own, resource by resource.
+pub fn joined(general: &Quantities, own: &Quantities) -> Quantities {
+    let mut joined = general.clone();
+    joined.extend(own.clone());
+    joined
+}

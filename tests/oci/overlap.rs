@@ -1,0 +1,55 @@
+//! Orders for one container that overlap: a stop finds the process of a start that came before it, as on Docker.
+
+use std::pin::pin;
+use std::task::Poll;
+
+use futures::{FutureExt as _, poll};
+use peitho::runtime::{Outcome, State};
+use tokio::task::yield_now;
+
+use crate::conformance::Machine;
+use crate::conformance_cases::Subject as _;
+use crate::conformance_cases::subject::{Order, soon};
+
+const FOREVER: &str = "while :; do sleep 0.1; done";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_the_start_before_it() {
+    let machine = Machine::start().await;
+    let runtime = machine.runtime();
+    let order = Order::script(&machine, FOREVER).await;
+    let key = order.key();
+    runtime.create(&order.spec).await.unwrap();
+    let stopped = async {
+        while runtime.find(key).await.unwrap().unwrap().state != State::Starting {
+            yield_now().await;
+        }
+        runtime.stop(key).await
+    };
+    let both = async { tokio::join!(runtime.start(key), stopped) };
+    let (started, stopped) = soon(both).await;
+    assert_eq!(started.unwrap(), Outcome::Done);
+    assert_eq!(stopped.unwrap(), Outcome::Done);
+    assert!(order.exit(&*runtime).await > 128);
+    order.removed(&*runtime).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_a_start_that_nobody_waits_for() {
+    let machine = Machine::start().await;
+    let runtime = machine.runtime();
+    let order = Order::script(&machine, FOREVER).await;
+    let key = order.key();
+    runtime.create(&order.spec).await.unwrap();
+    {
+        let mut start = pin!(runtime.start(key));
+        while !machine.has_shim(key) {
+            assert!(matches!(poll!(start.as_mut()), Poll::Pending));
+            yield_now().await;
+        }
+        assert!(start.now_or_never().is_none(), "it is over already");
+    }
+    assert_eq!(soon(runtime.stop(key)).await.unwrap(), Outcome::Done);
+    assert!(order.exit(&*runtime).await > 128);
+    order.removed(&*runtime).await;
+}
