@@ -78,7 +78,6 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let store = Store::open(&directory).await?;
     if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {
         tracing::warn!(
-            address = config.images.registry.address,
             "images.registry has no effect: images.mode is delivery, so that nothing is pushed"
         );
     }

@@ -83,6 +83,9 @@ impl Serialize for Password {
     }
 }
 
+/// What an address is.
+const ADDRESS: &str = "host or host:port as in image names, without a scheme, user or path";
+
 const HIDDEN: &str = "(hidden)";
 
 /// One registry, by the host that image names carry.
@@ -136,8 +139,9 @@ impl Images {
                 problems.add(format!("{key}.host"), &registry.host, accepted);
             }
         }
-        if let Some(registry) = self.pushed_to() {
-            registry.check(problems);
+        match self.pushed_to() {
+            Some(registry) => registry.check(problems),
+            None => self.registry.check_idle(problems),
         }
     }
 }
@@ -161,16 +165,26 @@ impl BuiltRegistry {
         name.is_ok_and(|name| [name.registry(), "index.docker.io"].contains(&&*self.address))
     }
 
+    /// Nobody asks for it, and yet it is shown.
+    fn check_idle(&self, problems: &mut Problems) {
+        if self.address.contains('@') {
+            self.refuse_address(problems);
+        }
+    }
+
+    fn refuse_address(&self, problems: &mut Problems) {
+        // A user in front of the host may come with a password.
+        let shown = self.address.rsplit('@').next().unwrap_or_default();
+        problems.add("images.registry.address", shown, ADDRESS);
+    }
+
     fn check(&self, problems: &mut Problems) {
         let key = |name: &str| format!("images.registry.{name}");
-        let accepted = "host or host:port as in image names, without a scheme, user or path";
         if self.address.is_empty() {
-            let accepted = format!("{accepted}, since images.mode is registry");
+            let accepted = format!("{ADDRESS}, since images.mode is registry");
             problems.add(key("address"), &self.address, &accepted);
         } else if !self.has_host() {
-            // A user in front of the host may come with a password.
-            let shown = self.address.rsplit('@').next().unwrap_or_default();
-            problems.add(key("address"), shown, accepted);
+            self.refuse_address(problems);
         } else if self.repository().is_none() {
             let accepted = "words of a-z, 0-9, ., _ and -, with / between them; or nothing";
             problems.add(key("project"), &self.project, accepted);

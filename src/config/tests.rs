@@ -301,6 +301,12 @@ fn secrets_are_not_shown() {
     assert!(config.compile.proxy.http.contains(SECRET));
     assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
     assert!(load(&config.to_yaml(), &[], &[]).is_ok());
+    for mode in ["delivery", "registry"] {
+        let registry = format!("{{address: r.io, username: me, password: {SECRET}}}");
+        let yaml = format!("images: {{mode: {mode}, registry: {registry}}}");
+        let config = load(&yaml, &[], &[]).unwrap();
+        assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
+    }
     let yaml = format!("compile:\n  env:\n    HTTPS_PROXY: http://me:{SECRET}@proxy\n");
     let config = load(&yaml, &[], &[]).unwrap();
     assert!(config.to_yaml().contains("HTTPS_PROXY"));
@@ -329,6 +335,13 @@ fn secrets_are_not_shown() {
     for yaml in [
         format!("delivery: {{address: 'https://me:{SECRET}@peitho'}}"),
         format!("images: {{registries: [{{host: 'me:{SECRET}@registry'}}]}}"),
+        format!("images: {{registry: {{address: 'me:{SECRET}@registry:5000'}}}}"),
+        format!("images: {{registry: {{address: 'https://me:{SECRET}@registry'}}}}"),
+        format!("images: {{mode: registry, registry: {{address: 'me:{SECRET}@registry:5000'}}}}"),
+        format!("images: {{mode: registry, registry: {{address: r.io, password: {SECRET}}}}}"),
+        format!(
+            "docker: {{registry: {{server-address: 'https://me:{SECRET}@registry:5000/v1/'}}}}"
+        ),
         format!("compile: {{proxy: {{http: 'http://me:{SECRET}@proxy/path'}}}}"),
         format!("compile: {{proxy: {{https: 'me:{SECRET}@proxy'}}}}"),
         format!("compile: {{env: ['{SECRET}']}}"),

@@ -49,7 +49,13 @@ pub(super) fn registry_address(node: &Node) -> Result {
     };
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
-    Ok(Converted::To(text(host), String::new()))
+    let told = match address.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {
+            "; it is asked by https, unless images.registry.scheme is http"
+        }
+        _ => "",
+    };
+    Ok(Converted::To(text(host), told.to_owned()))
 }
 
 /// `http://peitho:8080/tar` is `https://peitho:8081`: delivery has a listener of its own, and always TLS.
