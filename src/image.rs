@@ -314,7 +314,7 @@ impl Images {
         let to = self.store.ingest().await?;
         let (written, lookup) = tokio::join!(
             blocking(move || layer::write(&tree, destination, to)),
-            self.registries.look_up(&from),
+            self.base(&from),
         );
         let (draft, layer) = written?;
         let base = match lookup {
@@ -382,6 +382,14 @@ impl Images {
         );
         self.tell(tenant, &image, Action::Tag);
         Ok(image)
+    }
+
+    /// What a build knows of its base.
+    async fn base(&self, from: &ImageName) -> Lookup {
+        match &self.pusher {
+            Some(pusher) => pusher.look_up(from).await,
+            None => self.registries.look_up(from).await,
+        }
     }
 
     /// Makes configuration and manifest, and stores them.

@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable as _};
 use futures::TryStreamExt as _;
 use oci_client::client::LayerDescriptor;
 use oci_client::errors::OciDistributionError;
@@ -153,28 +154,61 @@ impl Registries {
     /// registry, for linux on this machine's architecture, bounded to ten seconds. There a found image is remembered
     /// for five minutes, an unknown one for half a minute.
     pub async fn look_up(&self, name: &ImageName) -> Lookup {
+        match self.remembered(name).await {
+            Some(lookup) => lookup,
+            None => self.learned(name, self.ask_in_time(name).await),
+        }
+    }
+
+    /// As [`Registries::look_up`], for who cannot do without the image: asks again while the fault may pass and `patience`
+    /// lasts, also what was unknown a moment ago.
+    async fn look_up_patiently(&self, name: &ImageName, patience: ExponentialBuilder) -> Lookup {
+        if let Some(found @ Lookup::Found(_)) = self.remembered(name).await {
+            return found;
+        }
+        let ask = || self.ask_in_time(name);
+        let answer = ask
+            .retry(patience)
+            .when(Refusal::may_pass)
+            .notify(|refusal, pause| {
+                tracing::warn!(
+                    image = %name, error = %refusal, ?pause,
+                    "image: the registry of {name} is asked again after a fault"
+                );
+            })
+            .await;
+        self.learned(name, answer)
+    }
+
+    async fn remembered(&self, name: &ImageName) -> Option<Lookup> {
         match held::found(&self.0.store, name).await {
-            Ok(Some(found)) => return Lookup::Found(Box::new(found)),
+            Ok(Some(found)) => return Some(Lookup::Found(Box::new(found))),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(image = %name, %error, "image: whether {name} is held cannot be told; its registry is asked");
             }
         }
-        let remembered = self.known().get(name, Instant::now());
-        if let Some(lookup) = remembered {
-            return lookup;
-        }
-        let lookup = match tokio::time::timeout(self.0.timeout, self.ask(name)).await {
-            Ok(Ok(found)) => Lookup::Found(Box::new(found)),
-            Ok(Err(Refusal::Missing(words))) => Lookup::Missing(words),
-            Ok(Err(Refusal::Unknown(cause) | Refusal::Passing(cause))) => Lookup::Unknown(cause),
-            Err(_) => {
-                let (host, limit) = (name.registry(), self.0.timeout.as_secs());
-                Lookup::Unknown(format!("{host} gave no answer within {limit} s"))
-            }
+        self.known().get(name, Instant::now())
+    }
+
+    /// Keeps in mind what became of a question.
+    fn learned(&self, name: &ImageName, answer: Result<Found, Refusal>) -> Lookup {
+        let lookup = match answer {
+            Ok(found) => Lookup::Found(Box::new(found)),
+            Err(Refusal::Missing(words)) => Lookup::Missing(words),
+            Err(Refusal::Unknown(cause) | Refusal::Passing(cause)) => Lookup::Unknown(cause),
         };
         self.known().put(name, &lookup, Instant::now());
         lookup
+    }
+
+    async fn ask_in_time(&self, name: &ImageName) -> Result<Found, Refusal> {
+        let asked = tokio::time::timeout(self.0.timeout, self.ask(name)).await;
+        asked.unwrap_or_else(|_| {
+            let (host, limit) = (name.registry(), self.0.timeout.as_secs());
+            let told = format!("{host} gave no answer within {limit} s");
+            Err(Refusal::Passing(told))
+        })
     }
 
     /// Host as image names carry it, user and password, of each registry that has them: for who pulls by himself.

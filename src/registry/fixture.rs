@@ -15,6 +15,7 @@ mod line;
 mod tokens;
 
 pub(crate) use line::{Line, Manner};
+pub(crate) use tokens::Tokens;
 
 /// The htpasswd line of `reader` with the password `s3cret`.
 const HTPASSWD: &str = "reader:$2y$04$abcdefghijklmnopqrstuuLZYjhNQAOdpbzt4WxWlUHjv1wsyH5DG";
@@ -85,7 +86,7 @@ impl Registry {
     }
 
     /// A registry that lets in who has a token of a service that knows `reader`.
-    pub(crate) async fn start_with_tokens() -> Self {
+    pub(crate) async fn start_with_tokens(manner: Tokens) -> Self {
         let service = tokens::Service::bind().await;
         let auth = format!(
             "auth: {{token: {{realm: 'http://{}/token', service: {}, issuer: {}, rootcertbundle: DIRECTORY/ca.pem}}}}\n",
@@ -94,7 +95,7 @@ impl Registry {
             tokens::ISSUER
         );
         let registry = Self::start(&auth).await;
-        service.serve(&registry);
+        service.serve(&registry, manner);
         registry
     }
 

@@ -5,6 +5,7 @@
 //! All images stand in one repository: a base moves once however many chaincodes are built on it, and registries that want
 //! repositories made beforehand want one.
 
+mod session;
 mod wire;
 
 use std::collections::HashSet;
@@ -21,10 +22,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
+use self::session::Session;
 use self::wire::{Content, Opened, Wire};
 use super::answer::Refusal;
 use super::manifest::{Descriptor, ImageManifest, Unusable};
-use super::{Registries, reference};
+use super::{Lookup, Registries, reference};
 use crate::config;
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Blob};
@@ -175,6 +177,18 @@ impl Pusher {
         }))))
     }
 
+    /// Whether `pushed` is where it pushes to.
+    pub fn reaches(&self, pushed: &ImageName) -> bool {
+        let own = &self.0.repository;
+        (pushed.registry(), pushed.repository()) == (own.registry(), own.repository())
+    }
+
+    /// Manifest and configuration of `base`, asked for as patiently as what is pushed: without them there is no whole image.
+    pub async fn look_up(&self, base: &ImageName) -> Lookup {
+        let (registries, patience) = (&self.0.registries, self.0.patience);
+        registries.look_up_patiently(base, patience).await
+    }
+
     /// Brings the image into the registry; gives its name there, by digest. Whole when this returns, and tagged for people.
     ///
     /// # Errors
@@ -257,30 +271,30 @@ impl Pusher {
     async fn manifest(&self, order: Order<'_>, digest: &Digest, version: &str) -> Result<(), Stop> {
         let typed: Typed = serde_json::from_slice(order.manifest).map_err(unreadable)?;
         let media_type = typed.media_type.as_deref().unwrap_or(OCI_MANIFEST);
-        let (wire, login) = (&self.0.wire, self.log_in().await?);
+        let (wire, mut session) = (&self.0.wire, self.session(None));
         // A registry may protect its tags, also against what they name already.
-        if wire.manifest(&login, version, media_type).await? == Some(*digest) {
+        if wire.manifest(&mut session, version, media_type).await? == Some(*digest) {
             return Ok(());
         }
-        let put = wire.put_manifest(&login, version, media_type, order.manifest);
+        let put = wire.put_manifest(&mut session, version, media_type, order.manifest);
         put.await
     }
 
     /// Sees to it that the registry has `blob`.
     async fn blob(&self, order: Order<'_>, blob: Blob, moved: &Moved) -> Result<(), Stop> {
         let wire = &self.0.wire;
+        let is_near = order.base.registry() == self.0.repository.registry();
+        let from = is_near.then(|| order.base.repository());
         // Anew for each attempt: a token may have run out since the last one.
-        let login = self.log_in().await?;
-        if wire.has_blob(&login, &blob.digest).await? {
+        let mut session = self.session(from);
+        if wire.has_blob(&mut session, &blob.digest).await? {
             moved.present.fetch_add(blob.size, Ordering::Relaxed);
             return Ok(());
         }
-        let is_near = order.base.registry() == self.0.repository.registry();
-        let from = is_near.then(|| order.base.repository());
-        let opened = match wire.open(&login, &blob.digest, from).await {
+        let opened = match wire.open(&mut session, &blob.digest, from).await {
             // Not to be seen by this login, or a registry that mounts nothing.
             Err(stop) if from.is_some() && !stop.refusal.may_pass() => {
-                wire.open(&login, &blob.digest, None).await?
+                wire.open(&mut session, &blob.digest, None).await?
             }
             opened => opened?,
         };
@@ -290,7 +304,7 @@ impl Pusher {
             }
             Opened::At(place) => {
                 let content = self.content(order, &blob).await?;
-                wire.send(&login, place, &blob, content).await?;
+                wire.send(&session, place, &blob, content).await?;
                 moved.sent.fetch_add(blob.size, Ordering::Relaxed);
             }
         }
@@ -326,17 +340,11 @@ impl Pusher {
         Ok(stream.stream)
     }
 
-    /// What a request to the registry is authorized with.
-    async fn log_in(&self) -> Result<wire::Login, Stop> {
-        let (registries, repository) = (&self.0.registries, &self.0.repository);
-        let auth = registries.auth(repository);
-        let push = RegistryOperation::Push;
-        let client = registries.client(repository);
-        let token = client.auth(&reference(repository), &auth, push).await?;
-        Ok(wire::Login::new(
-            token,
-            registries.0.logins.get(repository.registry()),
-        ))
+    /// For an attempt, which may mount from the repository `from`.
+    fn session(&self, from: Option<&str>) -> Session {
+        let (logins, repository) = (&self.0.registries.0.logins, &self.0.repository);
+        let login = logins.get(repository.registry()).cloned();
+        Session::new(login, repository.repository(), from)
     }
 }
 

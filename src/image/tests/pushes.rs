@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::config;
-use crate::registry::fixture::{Line, Manner, PushedLayer, noise, plain, push_layers, zipped};
+use crate::registry::fixture::{
+    Line, Manner, PushedLayer, Tokens, noise, plain, push_layers, zipped,
+};
 
 /// A Peitho of its own, which pushes as `config` says.
 async fn pushing(config: &config::Images) -> (Scratch, Images) {
@@ -146,8 +148,9 @@ async fn the_base_of_another_registry_is_brought_along() {
 
 #[tokio::test]
 async fn a_token_service_lets_in_who_it_knows() {
-    let registry = Registry::start_with_tokens().await;
-    let mut config = registry.built();
+    let registry = Registry::start_with_tokens(Tokens::Good).await;
+    let line = Line::to(&registry, Manner::Good).await;
+    let mut config = built_by(&line, &registry);
     config.registry.username = Some("reader".to_owned());
     config.registry.password = Some("s3cret".into());
     let (scratch, images) = pushing(&config).await;
@@ -158,10 +161,15 @@ async fn a_token_service_lets_in_who_it_knows() {
     let registries = Registries::of(&config, scratch.store.clone())
         .await
         .unwrap();
-    push_layers(&registries, &registry.name("fabric/baseos:2.5"), &layers).await;
-    let image = build(&scratch, &images, &of(b"x", &registry.host))
+    let base = format!("{}/fabric/baseos:2.5", line.host);
+    push_layers(&registries, &base.parse().unwrap(), &layers).await;
+    let before = line.asked();
+    let image = build(&scratch, &images, &of(b"x", &line.host))
         .await
         .unwrap();
+    // The token is for the base's repository too, so that its layers are mounted.
+    let moved = line.asked() - before;
+    assert!(moved < 60_000, "{moved} bytes, as if the base were sent");
     let held = registries.hold(&image.pushed.unwrap()).await.unwrap();
     let held: Vec<_> = held.layers.iter().map(|layer| layer.diff_id).collect();
     assert_eq!(
@@ -216,6 +224,92 @@ async fn faults_that_pass_do_not_end_a_push() {
         let expected = [lower.diff_id, upper.diff_id, image.layer.diff_id];
         assert_eq!(pulled(&registry, &there).await, expected);
     }
+}
+
+#[tokio::test]
+async fn faults_of_a_token_service_and_of_what_asks_for_tokens_do_not_end_a_push() {
+    const BUSY: &str =
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let far = Registry::start("").await;
+    let [lower, upper] = base_in(&far).await;
+    let busy = Tokens::Answers {
+        first: 3,
+        with: "429 Too Many Requests\r\nRetry-After: 1",
+    };
+    let away = Tokens::Answers {
+        first: 3,
+        with: "502 Bad Gateway",
+    };
+    let answers = Manner::Answers {
+        first: 6,
+        with: BUSY,
+    };
+    for (tokens, manner) in [
+        (busy, Manner::Good),
+        (away, Manner::Good),
+        (Tokens::Expired { first: 4 }, Manner::Good),
+        (Tokens::Good, answers),
+    ] {
+        let registry = Registry::start_with_tokens(tokens).await;
+        let line = Line::to(&registry, manner).await;
+        let mut config = built_by(&line, &registry);
+        config.registry.username = Some("reader".to_owned());
+        config.registry.password = Some("s3cret".into());
+        config.registries = vec![far.config()];
+        let (scratch, images) = pushing(&config).await;
+        let image = build(&scratch, &images, &of(b"x", &far.host))
+            .await
+            .unwrap();
+        let registries = Registries::of(&config, scratch.store.clone())
+            .await
+            .unwrap();
+        let held = registries.hold(&image.pushed.unwrap()).await.unwrap();
+        let held: Vec<_> = held.layers.iter().map(|layer| layer.diff_id).collect();
+        assert_eq!(held, [lower.diff_id, upper.diff_id, image.layer.diff_id]);
+    }
+
+    // Patience has an end.
+    for (tokens, told) in [
+        (
+            Tokens::Answers {
+                first: usize::MAX,
+                with: "502 Bad Gateway",
+            },
+            "the token service answered 502",
+        ),
+        (Tokens::Expired { first: usize::MAX }, "denied"),
+    ] {
+        let registry = Registry::start_with_tokens(tokens).await;
+        let mut config = registry.built();
+        config.registry.username = Some("reader".to_owned());
+        config.registry.password = Some("s3cret".into());
+        config.registries = vec![far.config()];
+        refused(&config, &far.host, &[told]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_base_whose_registry_blinks_is_waited_for() {
+    let far = Registry::start("").await;
+    base_in(&far).await;
+    let blinks = Manner::Answers {
+        first: 4,
+        with: "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    };
+    let line = Line::to(&far, blinks).await;
+    let registry = Registry::start("").await;
+    let mut config = registry.built();
+    let mut by_line = far.config();
+    by_line.host.clone_from(&line.host);
+    config.registries = vec![by_line];
+    let (scratch, images) = pushing(&config).await;
+    // Somebody who is not so patient asked before.
+    let base = format!("{}/fabric/baseos:2.5", line.host).parse().unwrap();
+    assert!(images.config(&base).await.unwrap().is_none());
+    let image = build(&scratch, &images, &of(b"x", &line.host))
+        .await
+        .unwrap();
+    assert!(image.pushed.is_some());
 }
 
 /// Builds, which must fail for `reasons` and leave no image; the base is in a registry that stands.

@@ -11,23 +11,23 @@ use futures::stream::BoxStream;
 use http::{StatusCode, header};
 use oci_client::errors::OciDistributionError;
 use reqwest::{Body, Client, RequestBuilder, Response, Url};
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
 use super::super::access::{self, Access, CONNECT_TIMEOUT, USER_AGENT};
 use super::super::answer::{Refusal, cut};
 use super::Stop;
+use super::session::{Renewed, Session};
 use crate::config::Scheme;
 use crate::names::Digest;
 use crate::store::Blob;
 
 /// The longest a request without content takes.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// The longest a registry takes no further byte of a blob.
 const STALL: Duration = Duration::from_secs(60);
 /// The longest it thinks over a whole blob: with storage elsewhere it copies it once more.
 const DIGESTION: Duration = Duration::from_secs(300);
-/// As much of a refusal is read: more is no refusal of a registry.
+/// As much of an answer is read: neither a refusal nor a token is longer.
 const LONGEST_WORDS: usize = 64 << 10;
 
 /// The bytes of a blob.
@@ -38,24 +38,6 @@ pub(super) struct Wire {
     client: Client,
     /// `https://host/v2/repository/`.
     repository: Url,
-}
-
-/// What a request is authorized with.
-pub(super) enum Login {
-    Anonymous,
-    Basic(access::Login),
-    Bearer(SecretString),
-}
-
-impl Login {
-    /// By `token`, where the registry's token service gave one.
-    pub(super) fn new(token: Option<String>, login: Option<&access::Login>) -> Self {
-        match (token, login) {
-            (Some(token), _) => Self::Bearer(token.into()),
-            (None, Some(login)) => Self::Basic(login.clone()),
-            (None, None) => Self::Anonymous,
-        }
-    }
 }
 
 /// What became of the wish to upload.
@@ -88,10 +70,15 @@ impl Wire {
         })
     }
 
-    pub(super) async fn has_blob(&self, login: &Login, digest: &Digest) -> Result<bool, Stop> {
+    pub(super) async fn has_blob(
+        &self,
+        session: &mut Session,
+        digest: &Digest,
+    ) -> Result<bool, Stop> {
         let url = self.url(&format!("blobs/{digest}"))?;
-        let asked = self.authorized(login, self.client.head(url.clone()), &url);
-        let answer = asked.timeout(ANSWER).send().await.map_err(unsent)?;
+        let answer = self
+            .asked(session, || self.client.head(url.clone()))
+            .await?;
         match answer.status() {
             StatusCode::OK => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
@@ -102,7 +89,7 @@ impl Wire {
     /// Begins an upload; where the registry has the blob in the repository `from`, and lets us know, that is all.
     pub(super) async fn open(
         &self,
-        login: &Login,
+        session: &mut Session,
         digest: &Digest,
         from: Option<&str>,
     ) -> Result<Opened, Stop> {
@@ -112,10 +99,13 @@ impl Wire {
             query.append_pair("mount", &digest.to_string());
             query.append_pair("from", from);
         }
-        let asked = self.authorized(login, self.client.post(url.clone()), &url);
-        // Some registries want it said.
-        let asked = asked.header(header::CONTENT_LENGTH, 0).timeout(ANSWER);
-        let answer = asked.send().await.map_err(unsent)?;
+        // Some registries want the length said.
+        let open = || {
+            self.client
+                .post(url.clone())
+                .header(header::CONTENT_LENGTH, 0)
+        };
+        let answer = self.asked(session, open).await?;
         match answer.status() {
             StatusCode::CREATED => Ok(Opened::Mounted),
             StatusCode::ACCEPTED => {
@@ -132,7 +122,7 @@ impl Wire {
     /// Sends a blob whole. It may take as long as it moves.
     pub(super) async fn send(
         &self,
-        login: &Login,
+        session: &Session,
         mut place: Url,
         blob: &Blob,
         content: Content,
@@ -142,7 +132,7 @@ impl Wire {
             .append_pair("digest", &blob.digest.to_string());
         let (taken, mut moves) = watch::channel(());
         let content = content.inspect_ok(move |_| taken.send_replace(()));
-        let asked = self.authorized(login, self.client.put(place.clone()), &place);
+        let asked = self.authorized(session, self.client.put(place.clone()), &place);
         let asked = asked
             .header(header::CONTENT_LENGTH, blob.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
@@ -167,6 +157,9 @@ impl Wire {
             StatusCode::CREATED => Ok(()),
             // A registry that was started anew has forgotten what was begun.
             StatusCode::NOT_FOUND => Err(passing(refusal(answer).await)),
+            StatusCode::UNAUTHORIZED if session.ran_out(answer.headers()) => {
+                Err(passing(refusal(answer).await))
+            }
             _ => Err(refusal(answer).await),
         }
     }
@@ -174,14 +167,17 @@ impl Wire {
     /// The digest of the manifest that stands under `version`, a digest or a tag; also `None` where the registry does not tell.
     pub(super) async fn manifest(
         &self,
-        login: &Login,
+        session: &mut Session,
         version: &str,
         media_type: &str,
     ) -> Result<Option<Digest>, Stop> {
         let url = self.url(&format!("manifests/{version}"))?;
-        let asked = self.authorized(login, self.client.head(url.clone()), &url);
-        let asked = asked.header(header::ACCEPT, media_type).timeout(ANSWER);
-        let answer = asked.send().await.map_err(unsent)?;
+        let head = || {
+            self.client
+                .head(url.clone())
+                .header(header::ACCEPT, media_type)
+        };
+        let answer = self.asked(session, head).await?;
         match answer.status() {
             StatusCode::OK => {
                 let digest = answer.headers().get("docker-content-digest");
@@ -195,17 +191,19 @@ impl Wire {
     /// Writes `manifest` as `version`, a digest or a tag.
     pub(super) async fn put_manifest(
         &self,
-        login: &Login,
+        session: &mut Session,
         version: &str,
         media_type: &str,
         manifest: &[u8],
     ) -> Result<(), Stop> {
         let url = self.url(&format!("manifests/{version}"))?;
-        let asked = self.authorized(login, self.client.put(url.clone()), &url);
-        let asked = asked
-            .header(header::CONTENT_TYPE, media_type)
-            .timeout(ANSWER);
-        let answer = asked.body(manifest.to_vec()).send().await.map_err(unsent)?;
+        let put = || {
+            let asked = self.client.put(url.clone());
+            asked
+                .header(header::CONTENT_TYPE, media_type)
+                .body(manifest.to_vec())
+        };
+        let answer = self.asked(session, put).await?;
         match answer.status() {
             StatusCode::CREATED => Ok(()),
             _ => Err(refusal(answer).await),
@@ -217,23 +215,40 @@ impl Wire {
         url.map_err(|error| Refusal::Unknown(format!("{rest}: {error}")).into())
     }
 
+    /// The answer to what `make` makes for this registry; where that asks for a login, the answer with one.
+    async fn asked(
+        &self,
+        session: &mut Session,
+        make: impl Fn() -> RequestBuilder,
+    ) -> Result<Response, Stop> {
+        let send = async |session: &Session| {
+            let asked = session.authorized(make()).timeout(ANSWER);
+            asked.send().await.map_err(unsent)
+        };
+        let mut answer = send(session).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            let renewed = session.renew(&self.client, &self.repository, answer.headers());
+            if renewed.await? == Renewed::Yes {
+                answer = send(session).await?;
+            }
+        }
+        if answer.status() == StatusCode::UNAUTHORIZED && session.ran_out(answer.headers()) {
+            return Err(passing(refusal(answer).await));
+        }
+        Ok(answer)
+    }
+
     /// `asked` with the login, unless `url` leads elsewhere: storage that the registry sends us to gets no password
     /// (distribution specification, "Authorization"; CVE-2020-15157).
-    fn authorized(&self, login: &Login, asked: RequestBuilder, url: &Url) -> RequestBuilder {
-        if url.origin() != self.repository.origin() {
-            return asked;
-        }
-        match login {
-            Login::Anonymous => asked,
-            Login::Basic(login) => {
-                asked.basic_auth(&login.username, Some(login.password.expose_secret()))
-            }
-            Login::Bearer(token) => asked.bearer_auth(token.expose_secret()),
+    fn authorized(&self, session: &Session, asked: RequestBuilder, url: &Url) -> RequestBuilder {
+        match url.origin() == self.repository.origin() {
+            true => session.authorized(asked),
+            false => asked,
         }
     }
 }
 
-fn unsent(error: reqwest::Error) -> Stop {
+pub(super) fn unsent(error: reqwest::Error) -> Stop {
     // The address may hold a signature that lets others write.
     OciDistributionError::RequestError(error.without_url()).into()
 }
@@ -253,8 +268,34 @@ fn passing(stop: Stop) -> Stop {
 
 /// What `answer` refuses, in the registry's words.
 async fn refusal(answer: Response) -> Stop {
+    refusal_of("the registry", answer).await
+}
+
+/// What `answer` of `who` refuses, in its words.
+pub(super) async fn refusal_of(who: &str, mut answer: Response) -> Stop {
     let after = retry_after(&answer);
-    let mut answer = answer;
+    let words = words(&mut answer).await;
+    let status = answer.status();
+    let refusal = match (serde_json::from_slice(&words), status.as_u16()) {
+        (_, code @ (429 | 500..)) => {
+            let words = cut(&String::from_utf8_lossy(&words));
+            Refusal::Passing(format!("{who} answered {code}: {words}"))
+        }
+        (Ok(envelope), _) => {
+            let url = String::new();
+            OciDistributionError::RegistryError { envelope, url }.into()
+        }
+        (Err(_), 401 | 403) => Refusal::Unknown(format!("denied: {who} answered {status}")),
+        (Err(_), _) => {
+            let words = cut(&String::from_utf8_lossy(&words));
+            Refusal::Unknown(format!("{who} answered {status}: {words}"))
+        }
+    };
+    Stop { refusal, after }
+}
+
+/// As much of an answer as is read.
+pub(super) async fn words(answer: &mut Response) -> Vec<u8> {
     let mut words = Vec::new();
     while let Ok(Ok(Some(part))) = tokio::time::timeout(ANSWER, answer.chunk()).await {
         words.extend_from_slice(&part);
@@ -262,23 +303,7 @@ async fn refusal(answer: Response) -> Stop {
             break;
         }
     }
-    let status = answer.status();
-    let refusal = match (serde_json::from_slice(&words), status.as_u16()) {
-        (_, code @ (429 | 500..)) => {
-            let words = cut(&String::from_utf8_lossy(&words));
-            Refusal::Passing(format!("the registry answered {code}: {words}"))
-        }
-        (Ok(envelope), _) => {
-            let url = String::new();
-            OciDistributionError::RegistryError { envelope, url }.into()
-        }
-        (Err(_), 401 | 403) => Refusal::Unknown(format!("denied: the registry answered {status}")),
-        (Err(_), _) => {
-            let words = cut(&String::from_utf8_lossy(&words));
-            Refusal::Unknown(format!("the registry answered {status}: {words}"))
-        }
-    };
-    Stop { refusal, after }
+    words
 }
 
 /// In seconds; the other form, a date, is not used by registries.
