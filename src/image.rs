@@ -270,8 +270,10 @@ impl Images {
 
     /// Where the nodes get `image` whole; `None` where they get its base, and its layer is delivered.
     pub fn whole(&self, image: &Image) -> Option<ImageName> {
-        // What was pushed before the mode was changed is not asked for: its registry may be gone.
-        self.pusher.as_ref().and(image.pushed.clone())
+        // What was pushed before the mode or the registry was changed is not asked for there: nodes have no login for that
+        // one any more, and it may be gone. The store has the layer.
+        let pusher = self.pusher.as_ref()?;
+        image.pushed.clone().filter(|pushed| pusher.reaches(pushed))
     }
 
     /// The configuration of any image by its registry: `None` when that is out of reach.

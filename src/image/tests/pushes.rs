@@ -87,6 +87,12 @@ async fn what_was_built_is_whole_in_the_registry_and_a_base_beside_it_does_not_m
     assert_eq!(images.whole(&one), one.pushed);
     let delivering = Images::new(scratch.store.clone(), registry.registries().await);
     assert_eq!(delivering.whole(&one), None);
+    // The registry has another address now, or images another place in it.
+    let mut elsewhere = built_by(&line, &registry);
+    elsewhere.registry.project = "elsewhere".to_owned();
+    for moved in [registry.built(), elsewhere] {
+        assert_eq!(pushing(&moved).await.1.whole(&one), None);
+    }
     let repository = format!("{}/fabric/chaincode", line.host);
     assert_eq!(
         pushed.full(),
