@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use peitho::names::ImageName;
 use peitho::runtime::Outcome;
 use serde_json::Value;
@@ -12,7 +14,7 @@ use testbed::peitho::CHAINCODE_NAMESPACE;
 use crate::conformance::Subject as _;
 use crate::conformance::subject::{Order, collected};
 use crate::pods::Pods;
-use crate::world::World;
+use crate::world::{PASSWORD, USER, World};
 
 type Case = fn(&World) -> Result<()>;
 
@@ -52,6 +54,7 @@ fn built_pushed_and_run(world: &World) -> Result<()> {
     ensure!(spec.get("initContainers").is_none(), "{spec}");
     let secret = &spec["imagePullSecrets"][0]["name"];
     ensure!(secret == "peitho-pull", "{spec}");
+    login_appears_nowhere(world)?;
 
     // Somebody deletes the login: the next launch writes it again.
     world.kubectl(&[
@@ -73,6 +76,19 @@ fn built_pushed_and_run(world: &World) -> Result<()> {
         secret["type"] == "kubernetes.io/dockerconfigjson",
         "the pull secret is gone"
     );
+    Ok(())
+}
+
+/// Outside of its Secret, in no spelling.
+fn login_appears_nowhere(world: &World) -> Result<()> {
+    let both = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let all = ["--all-namespaces", "--output=json"];
+    for kind in ["pods", "events", "configmaps"] {
+        let text = world.kubectl(&[&["get", kind], &all[..]].concat())?;
+        for spelling in [PASSWORD, &STANDARD.encode(PASSWORD), &both] {
+            ensure!(!text.contains(spelling), "the login stands in {kind}");
+        }
+    }
     Ok(())
 }
 

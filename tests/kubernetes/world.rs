@@ -11,8 +11,8 @@ use testbed::{Assets, Cluster, Leftovers, Registry, Run, say};
 use crate::pods::{Pods, Setting};
 
 /// The only one who may use the closed registry.
-const USER: &str = "nodes";
-const PASSWORD: &str = "the password of the registry";
+pub(crate) const USER: &str = "nodes";
+pub(crate) const PASSWORD: &str = "open-sesame-7f3a9c51";
 
 /// The counterparts, and the threads on which the runtime works.
 pub(crate) struct World {
