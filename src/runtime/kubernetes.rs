@@ -76,8 +76,8 @@ pub struct Settings {
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,
-    /// With what nodes pull the chaincode that stands whole in a registry; `None` where that wants no login, or
-    /// `image_pull_secrets` have it.
+    /// With what nodes pull the chaincode that stands whole in a registry, beside `image_pull_secrets`; `None` where
+    /// Peitho itself has no login for it.
     pub pull_login: Option<PullLogin>,
     /// When the node asks the registry for an image that it has.
     pub image_pull_policy: PullPolicy,
