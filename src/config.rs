@@ -48,7 +48,7 @@ pub use compile::Compile;
 pub use delivery::Delivery;
 pub use docker::{Docker, DockerAddress, DockerTls};
 pub use error::{Error, Notice, Origin, Problem};
-pub use images::{ImageMode, Images, Registry, Scheme};
+pub use images::{BuiltRegistry, ImageMode, Images, Password, Registry, Scheme};
 pub use kubernetes::{HostAlias, Kubernetes, PullPolicy};
 pub use listen::{Addresses, Listen, ListenTls, TcpAddress};
 pub use log::{Log, LogColor, LogFormat};

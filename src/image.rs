@@ -32,7 +32,7 @@ use self::dockerfile::Dockerfile;
 use crate::events::{Action, Events};
 use crate::image_spec::{ImageConfig, Layer};
 use crate::names::{Digest, ImageName, Tenant};
-use crate::registry::{Found, Lookup, Registries};
+use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
 
 /// How long an inspect goes on when the store's volume fails for a moment (design D18).
@@ -88,6 +88,9 @@ pub enum Error {
         /// How many names it has.
         names: usize,
     },
+    /// The image is built and not in the registry that it runs from.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -112,6 +115,9 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// The OCI manifest, when the base's manifest was at hand; a *partial* image has none.
     pub manifest: Option<Blob>,
+    /// Its name by digest in the registry that it was pushed to.
+    #[serde(default)]
+    pub pushed: Option<ImageName>,
 }
 
 /// The image named by `FROM`.
@@ -122,6 +128,14 @@ pub struct Base {
     pub name: ImageName,
     /// Its configuration, when its registry could be reached.
     pub config: Option<ImageConfig>,
+}
+
+/// The documents of a complete image, in the store.
+struct Stored {
+    id: Digest,
+    /// Of the manifest.
+    blob: Blob,
+    manifest: Vec<u8>,
 }
 
 /// What inspect tells of an image.
@@ -145,6 +159,7 @@ pub use listed::Listed;
 pub struct Images {
     store: Store,
     registries: Registries,
+    pusher: Option<Pusher>,
     /// Images whose registry is out of reach, and of which the log tells already.
     told: Arc<Mutex<HashSet<ImageName>>>,
     events: Events,
@@ -156,9 +171,15 @@ impl Images {
         Self {
             store,
             registries,
+            pusher: None,
             told: Arc::default(),
             events: Events::default(),
         }
+    }
+
+    /// The same, where `pusher` brings what is built into a registry.
+    pub fn pushed_by(self, pusher: Option<Pusher>) -> Self {
+        Self { pusher, ..self }
     }
 
     /// What happens to images, and whatever else is told beside.
@@ -247,6 +268,14 @@ impl Images {
         Ok(self.store.get_ref(RefKind::Image, tenant, &name).await?)
     }
 
+    /// Where the nodes get `image` whole; `None` where they get its base, and its layer is delivered.
+    pub fn whole(&self, image: &Image) -> Option<ImageName> {
+        // What was pushed before the mode or the registry was changed is not asked for there: nodes have no login for that
+        // one any more, and it may be gone. The store has the layer.
+        let pusher = self.pusher.as_ref()?;
+        image.pushed.clone().filter(|pushed| pusher.reaches(pushed))
+    }
+
     /// The configuration of any image by its registry: `None` when that is out of reach.
     ///
     /// # Errors
@@ -263,11 +292,12 @@ impl Images {
     }
 
     /// Builds `name` for `tenant` from a complete `/build` body: gzip(tar) with `Dockerfile` and
-    /// `binpackage.tar`. Equal input gives an equal digest. Stored durably when this returns.
+    /// `binpackage.tar`. Equal input gives an equal digest. Stored durably, and in the registry where it runs from one, when
+    /// this returns.
     ///
     /// # Errors
     /// [`Error::Context`], [`Error::Dockerfile`], [`Error::Archive`] for bad input, [`Error::Refused`] for a
-    /// base that its registry does not have, [`Error::Store`]; no image is stored then.
+    /// base that its registry does not have, [`Error::Push`], [`Error::Store`]; no image is stored then.
     pub async fn build(
         &self,
         tenant: &Tenant,
@@ -286,16 +316,19 @@ impl Images {
         let to = self.store.ingest().await?;
         let (written, lookup) = tokio::join!(
             blocking(move || layer::write(&tree, destination, to)),
-            self.registries.look_up(&from),
+            self.base(&from),
         );
         let (draft, layer) = written?;
         let base = match lookup {
             Lookup::Found(found) => Some(found),
             Lookup::Missing(reason) => return Err(refused(&from, reason)),
-            Lookup::Unknown(cause) => {
-                self.tell_unknown(&from, &cause);
-                None
-            }
+            Lookup::Unknown(cause) => match &self.pusher {
+                Some(pusher) => return Err(no_base(pusher, &from, &cause)),
+                None => {
+                    self.tell_unknown(&from, &cause);
+                    None
+                }
+            },
         };
         let layer = draft.stored(self.store.commit(layer).await?);
         let delta = Delta {
@@ -303,11 +336,27 @@ impl Images {
             env: &env,
             labels: &labels,
         };
-        let (id, manifest) = match &base {
-            Some(found) => {
-                let (id, manifest) = self.assemble(&from, found, delta).await?;
-                (id, Some(manifest))
+        let assembled = match &base {
+            Some(found) => Some(self.assemble(&from, found, delta).await?),
+            None => None,
+        };
+        let pushed = match (&self.pusher, &assembled) {
+            (Some(pusher), Some(assembled)) => {
+                let (base, manifest) = (&from, &assembled.manifest);
+                Some(
+                    pusher
+                        .push(Order {
+                            name,
+                            base,
+                            manifest,
+                        })
+                        .await?,
+                )
             }
+            _ => None,
+        };
+        let (id, manifest) = match &assembled {
+            Some(Stored { id, blob, .. }) => (*id, Some(*blob)),
             None => (assemble::partial_id(&from, delta), None),
         };
         let image = Image {
@@ -321,6 +370,7 @@ impl Images {
             env,
             labels,
             manifest,
+            pushed,
         };
         // Last: an image exists when its ref does, and everything it names is durable by then.
         self.store
@@ -336,18 +386,29 @@ impl Images {
         Ok(image)
     }
 
-    /// Stores configuration and manifest; gives the image's id and the manifest.
+    /// What a build knows of its base.
+    async fn base(&self, from: &ImageName) -> Lookup {
+        match &self.pusher {
+            Some(pusher) => pusher.look_up(from).await,
+            None => self.registries.look_up(from).await,
+        }
+    }
+
+    /// Makes configuration and manifest, and stores them.
     async fn assemble(
         &self,
         from: &ImageName,
         base: &Found,
         delta: Delta<'_>,
-    ) -> Result<(Digest, Blob), Error> {
+    ) -> Result<Stored, Error> {
         let assembled =
             assemble::complete(base, delta).map_err(|e| refused(from, e.to_string()))?;
         let config = self.put(&assembled.config).await?;
-        let manifest = self.put(&assembled.manifest).await?;
-        Ok((config.digest, manifest))
+        Ok(Stored {
+            id: config.digest,
+            blob: self.put(&assembled.manifest).await?,
+            manifest: assembled.manifest,
+        })
     }
 
     async fn put(&self, bytes: &[u8]) -> Result<Blob, Error> {
@@ -384,6 +445,12 @@ impl Image {
         }
         Some(config)
     }
+}
+
+/// A registry takes whole images only.
+fn no_base(pusher: &Pusher, base: &ImageName, cause: &str) -> Error {
+    let cause = format!("its base {base} cannot be read: {cause}");
+    pusher.refused(cause).into()
 }
 
 fn refused(name: &ImageName, reason: String) -> Error {

@@ -4,6 +4,7 @@
 //! tell ([`Lookup`]), because a node pulls by mirrors and secrets of its own: only a registry's clear "no" may end
 //! a build.
 
+mod access;
 mod answer;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -12,26 +13,28 @@ mod import;
 mod known;
 mod manifest;
 mod pull;
+mod push;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use backon::{ExponentialBuilder, Retryable as _};
 use futures::TryStreamExt as _;
-use oci_client::client::{ClientConfig, ClientProtocol, LayerDescriptor};
+use oci_client::client::LayerDescriptor;
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use crate::config::{self, Scheme};
+use crate::config;
 use crate::image_spec::ImageConfig;
 use crate::names::{Digest, ImageName};
 use crate::single_flight::SingleFlight;
 use crate::store::Store;
 
+use access::{Access, Login};
 use answer::Refusal;
 pub use held::{HeldImage, HeldLayer, list as list_held};
 pub use import::{ImportError, import};
@@ -39,8 +42,8 @@ use known::Known;
 pub(crate) use manifest::split_env;
 use manifest::{Configuration, ImageManifest, Manifest, Unusable};
 pub use pull::HoldError;
+pub use push::{Order, PushError, Pusher};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For all requests of one look-up together.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A configuration has a few kilobytes.
@@ -81,7 +84,10 @@ pub struct Found {
 pub struct Registries(Arc<Inner>);
 
 struct Inner {
+    /// For every host without one of its own.
     client: Client,
+    /// By the host that image names carry: those that trust authorities of their own, which no other registry may use.
+    clients: HashMap<String, Client>,
     /// By the host that image names carry.
     logins: HashMap<String, Login>,
     timeout: Duration,
@@ -91,11 +97,6 @@ struct Inner {
     known: Mutex<Known>,
 }
 
-struct Login {
-    username: String,
-    password: SecretString,
-}
-
 impl Registries {
     /// Clients for the registries that `config` describes; any other host is asked anonymously over https. Images
     /// that `store` holds are not asked for.
@@ -103,9 +104,21 @@ impl Registries {
     /// A rustls crypto provider must be installed in the process.
     ///
     /// # Errors
-    /// When a password file cannot be read: says which.
+    /// When a file of passwords or certificates cannot be read: says which.
     pub async fn new(config: &[config::Registry], store: Store) -> anyhow::Result<Self> {
         Self::with_timeout(config, store, TIMEOUT).await
+    }
+
+    /// As [`Registries::new`], with the registry that built images are pushed to.
+    ///
+    /// # Errors
+    /// As [`Registries::new`].
+    pub async fn of(config: &config::Images, store: Store) -> anyhow::Result<Self> {
+        let mut accesses = Access::all(&config.registries).await?;
+        if let Some(built) = config.pushed_to() {
+            accesses.push(Access::of_built(built).await?);
+        }
+        Self::with(accesses, store, TIMEOUT)
     }
 
     async fn with_timeout(
@@ -113,34 +126,23 @@ impl Registries {
         store: Store,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let mut logins = HashMap::new();
-        let mut plain = Vec::new();
-        for registry in config {
-            let host = match registry.host.as_str() {
-                DOCKER_HUB_HOST => DOCKER_HUB,
-                host => host,
-            };
-            if registry.scheme == Scheme::Http {
-                plain.push(match host {
-                    DOCKER_HUB => DOCKER_HUB_HOST.to_owned(),
-                    host => host.to_owned(),
-                });
-            }
-            if let Some(login) = login(registry).await? {
-                logins.insert(host.to_owned(), login);
-            }
+        Self::with(Access::all(config).await?, store, timeout)
+    }
+
+    fn with(accesses: Vec<Access>, store: Store, timeout: Duration) -> anyhow::Result<Self> {
+        let client = access::client(&accesses, &[], timeout)?;
+        let mut clients = HashMap::new();
+        for access in accesses.iter().filter(|it| !it.authorities.is_empty()) {
+            let client = access::client(&accesses, &access.authorities, timeout)?;
+            clients.insert(access.host.clone(), client);
         }
-        let client = Client::try_from(ClientConfig {
-            protocol: ClientProtocol::HttpsExcept(plain),
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(timeout),
-            user_agent: concat!("peitho/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        })
-        .context("cannot make a client for registries")?;
+        let logins = accesses
+            .into_iter()
+            .filter_map(|access| Some((access.host, access.login?)));
         Ok(Self(Arc::new(Inner {
             client,
-            logins,
+            clients,
+            logins: logins.collect(),
             timeout,
             store,
             pulls: SingleFlight::default(),
@@ -152,28 +154,61 @@ impl Registries {
     /// registry, for linux on this machine's architecture, bounded to ten seconds. There a found image is remembered
     /// for five minutes, an unknown one for half a minute.
     pub async fn look_up(&self, name: &ImageName) -> Lookup {
+        match self.remembered(name).await {
+            Some(lookup) => lookup,
+            None => self.learned(name, self.ask_in_time(name).await),
+        }
+    }
+
+    /// As [`Registries::look_up`], for who cannot do without the image: asks again while the fault may pass and `patience`
+    /// lasts, also what was unknown a moment ago.
+    async fn look_up_patiently(&self, name: &ImageName, patience: ExponentialBuilder) -> Lookup {
+        if let Some(found @ Lookup::Found(_)) = self.remembered(name).await {
+            return found;
+        }
+        let ask = || self.ask_in_time(name);
+        let answer = ask
+            .retry(patience)
+            .when(Refusal::may_pass)
+            .notify(|refusal, pause| {
+                tracing::warn!(
+                    image = %name, error = %refusal, ?pause,
+                    "image: the registry of {name} is asked again after a fault"
+                );
+            })
+            .await;
+        self.learned(name, answer)
+    }
+
+    async fn remembered(&self, name: &ImageName) -> Option<Lookup> {
         match held::found(&self.0.store, name).await {
-            Ok(Some(found)) => return Lookup::Found(Box::new(found)),
+            Ok(Some(found)) => return Some(Lookup::Found(Box::new(found))),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(image = %name, %error, "image: whether {name} is held cannot be told; its registry is asked");
             }
         }
-        let remembered = self.known().get(name, Instant::now());
-        if let Some(lookup) = remembered {
-            return lookup;
-        }
-        let lookup = match tokio::time::timeout(self.0.timeout, self.ask(name)).await {
-            Ok(Ok(found)) => Lookup::Found(Box::new(found)),
-            Ok(Err(Refusal::Missing(words))) => Lookup::Missing(words),
-            Ok(Err(Refusal::Unknown(cause) | Refusal::Passing(cause))) => Lookup::Unknown(cause),
-            Err(_) => {
-                let (host, limit) = (name.registry(), self.0.timeout.as_secs());
-                Lookup::Unknown(format!("{host} gave no answer within {limit} s"))
-            }
+        self.known().get(name, Instant::now())
+    }
+
+    /// Keeps in mind what became of a question.
+    fn learned(&self, name: &ImageName, answer: Result<Found, Refusal>) -> Lookup {
+        let lookup = match answer {
+            Ok(found) => Lookup::Found(Box::new(found)),
+            Err(Refusal::Missing(words)) => Lookup::Missing(words),
+            Err(Refusal::Unknown(cause) | Refusal::Passing(cause)) => Lookup::Unknown(cause),
         };
         self.known().put(name, &lookup, Instant::now());
         lookup
+    }
+
+    async fn ask_in_time(&self, name: &ImageName) -> Result<Found, Refusal> {
+        let asked = tokio::time::timeout(self.0.timeout, self.ask(name)).await;
+        asked.unwrap_or_else(|_| {
+            let (host, limit) = (name.registry(), self.0.timeout.as_secs());
+            let told = format!("{host} gave no answer within {limit} s");
+            Err(Refusal::Passing(told))
+        })
     }
 
     /// Host as image names carry it, user and password, of each registry that has them: for who pulls by himself.
@@ -187,7 +222,7 @@ impl Registries {
     }
 
     async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {
-        let client = &self.0.client;
+        let client = self.client(name);
         let auth = self.auth(name);
         let reference = reference(name);
         // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
@@ -222,8 +257,8 @@ impl Registries {
         reference: &Reference,
         auth: &RegistryAuth,
     ) -> Result<(Vec<u8>, String), Refusal> {
-        let client = &self.0.client;
-        let (bytes, digest) = client
+        let (bytes, digest) = self
+            .client_of(reference.registry())
             .pull_manifest_raw(reference, auth, answer::MEDIA_TYPES)
             .await?;
         Ok((bytes.into(), digest))
@@ -246,7 +281,8 @@ impl Registries {
                 Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
             }
         };
-        let stream = self.0.client.pull_blob_stream(reference, &blob).await;
+        let client = self.client_of(reference.registry());
+        let stream = client.pull_blob_stream(reference, &blob).await;
         let mut stream = stream.map_err(unreadable)?.stream;
         let mut config = Vec::new();
         while let Some(part) = stream.try_next().await.map_err(|e| unreadable(e.into()))? {
@@ -256,6 +292,14 @@ impl Registries {
             config.extend_from_slice(&part);
         }
         Ok(config)
+    }
+
+    fn client(&self, name: &ImageName) -> &Client {
+        self.client_of(name.registry())
+    }
+
+    fn client_of(&self, host: &str) -> &Client {
+        self.0.clients.get(host).unwrap_or(&self.0.client)
     }
 
     fn auth(&self, name: &ImageName) -> RegistryAuth {
@@ -278,25 +322,6 @@ fn reference(name: &ImageName) -> Reference {
             Reference::with_tag(registry, repository, tag)
         }
     }
-}
-
-async fn login(registry: &config::Registry) -> anyhow::Result<Option<Login>> {
-    let host = &registry.host;
-    let (username, file) = match (&registry.username, &registry.password_file) {
-        (None, None) => return Ok(None),
-        (Some(username), Some(file)) => (username.clone(), file),
-        _ => anyhow::bail!("registry {host}: username and passwordFile belong together; set both"),
-    };
-    let password = tokio::fs::read_to_string(file).await.with_context(|| {
-        let file = file.display();
-        format!("registry {host}: the password file {file} cannot be read")
-    })?;
-    let password = password.strip_suffix('\n').unwrap_or(&password);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    Ok(Some(Login {
-        username,
-        password: SecretString::from(password),
-    }))
 }
 
 #[cfg(test)]

@@ -115,6 +115,9 @@ pub struct ChaincodeSpec {
     pub base: ImageName,
     /// What is fetched from Peitho into the base.
     pub layer: Layer,
+    /// Base and layer as one image, by its digest, where a registry has it: a node pulls that instead.
+    #[serde(default)]
+    pub whole: Option<ImageName>,
     /// Docker's `Entrypoint` where the request sets one: replaces that of the image.
     pub entrypoint: Option<Vec<String>>,
     /// Docker's `Cmd`.

@@ -13,14 +13,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Bearing, Check};
 use crate::compile::{self, Compiles};
-use crate::config::{ByTenant, Config, Surrounding};
+use crate::config::{BuiltRegistry, ByTenant, Config, Surrounding};
 use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
 use crate::image::Images;
 use crate::listener::{self, Drain, Speech};
 use crate::names::{Digest, Tenant};
-use crate::registry::Registries;
+use crate::registry::{Pusher, Registries};
 use crate::runtime::Runtime;
 use crate::store::{self, Store};
 
@@ -76,8 +76,14 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     let directory = config.store.place(surrounding);
     let store = Store::open(&directory).await?;
-    let registries = Registries::new(&config.images.registries, store.clone()).await?;
-    let images = Images::new(store.clone(), registries.clone());
+    if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {
+        tracing::warn!(
+            "images.registry has no effect: images.mode is delivery, so that nothing is pushed"
+        );
+    }
+    let registries = Registries::of(&config.images, store.clone()).await?;
+    let pusher = Pusher::new(&config.images, registries.clone()).await?;
+    let images = Images::new(store.clone(), registries.clone()).pushed_by(pusher);
 
     let delivery = bound.delivery.addr;
     let (runtimes, grants) = runtimes::start(

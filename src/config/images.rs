@@ -1,5 +1,6 @@
 //! Section `images`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use http::uri::Authority;
@@ -7,13 +8,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
+use crate::names::ImageName;
 
 /// Images and the registries they come from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Images {
-    /// How the built program reaches its pod.
+    /// How the built program reaches its pod: see [its page](images.md).
     pub mode: ImageMode,
+    /// The registry that built images are pushed to, where `mode` is `registry`.
+    pub registry: BuiltRegistry,
     /// Registries that need more than an anonymous request over https.
     pub registries: Vec<Registry>,
 }
@@ -25,7 +29,64 @@ pub enum ImageMode {
     /// No registry: the pod runs the base image and fetches the new layer from Peitho.
     #[default]
     Delivery,
+    /// What was built is pushed to `images.registry`, and the pod runs it from there, by its digest.
+    Registry,
 }
+
+/// The registry that built images are pushed to. Base images behind it are read with the same login.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BuiltRegistry {
+    /// Host and port as in image names, for example `registry.example.com:5000`.
+    pub address: String,
+    /// Path in the registry, for example `fabric`: images become `address/project/chaincode`. Empty: `address/chaincode`.
+    pub project: String,
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// The user, where the registry wants one.
+    pub username: Option<String>,
+    /// Its password. Better in a file: this one stands in the configuration for all who read it.
+    pub password: Option<Password>,
+    /// A file that holds the password and nothing else; a line end at its end is ignored.
+    pub password_file: Option<PathBuf>,
+    /// A PEM file with the certificates of authorities that are trusted for this registry, beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A password in the configuration. Neither `Debug` nor what is written of it shows it.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Password(String);
+
+impl Password {
+    /// The password itself: for who logs in.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Password {
+    fn from(password: &str) -> Self {
+        Self(password.to_owned())
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Serialize for Password {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(HIDDEN)
+    }
+}
+
+/// What an address is.
+const ADDRESS: &str = "host or host:port as in image names, without a scheme, user or path";
+
+const HIDDEN: &str = "(hidden)";
 
 /// One registry, by the host that image names carry.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +103,9 @@ pub struct Registry {
     /// A file that holds the password and nothing else; a line end at its end is ignored.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// A PEM file with the certificates of authorities that are trusted for this registry, beside the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The protocol of a registry.
@@ -56,15 +120,103 @@ pub enum Scheme {
 }
 
 impl Images {
+    /// Where built images are pushed; `None` where they are not.
+    pub fn pushed_to(&self) -> Option<&BuiltRegistry> {
+        (self.mode == ImageMode::Registry).then_some(&self.registry)
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
         for (index, registry) in self.registries.iter().enumerate() {
             let key = format!("images.registries[{index}]");
             registry.check(&key, problems);
             let earlier = &self.registries[..index];
-            if earlier.iter().any(|other| other.host == registry.host) {
-                let accepted = "each host once";
+            let again = earlier.iter().any(|other| other.host == registry.host)
+                || self
+                    .pushed_to()
+                    .is_some_and(|it| it.address == registry.host);
+            if again {
+                let accepted = "each host once, here or as images.registry.address";
                 problems.add(format!("{key}.host"), &registry.host, accepted);
             }
+        }
+        match self.pushed_to() {
+            Some(registry) => registry.check(problems),
+            None => self.registry.check_idle(problems),
+        }
+    }
+}
+
+impl BuiltRegistry {
+    /// The repository of built images; `None` where address or project do not fit a name.
+    pub fn repository(&self) -> Option<ImageName> {
+        let project = match self.project.as_str() {
+            "" => String::new(),
+            project => format!("{project}/"),
+        };
+        let name: ImageName = format!("{}/{project}chaincode", self.address)
+            .parse()
+            .ok()?;
+        self.has_host().then_some(name)
+    }
+
+    /// Whether the address is a host in an image's name too: there, one without dot and port is the path of another registry.
+    fn has_host(&self) -> bool {
+        let name = format!("{}/chaincode", self.address).parse::<ImageName>();
+        name.is_ok_and(|name| [name.registry(), "index.docker.io"].contains(&&*self.address))
+    }
+
+    /// Nobody asks for it, and yet it is shown.
+    fn check_idle(&self, problems: &mut Problems) {
+        if self.address.contains('@') {
+            self.refuse_address(problems);
+        }
+    }
+
+    fn refuse_address(&self, problems: &mut Problems) {
+        // A user in front of the host may come with a password.
+        let shown = self.address.rsplit('@').next().unwrap_or_default();
+        problems.add("images.registry.address", shown, ADDRESS);
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        let key = |name: &str| format!("images.registry.{name}");
+        if self.address.is_empty() {
+            let accepted = format!("{ADDRESS}, since images.mode is registry");
+            problems.add(key("address"), &self.address, &accepted);
+        } else if !self.has_host() {
+            self.refuse_address(problems);
+        } else if self.repository().is_none() {
+            let accepted = "words of a-z, 0-9, ., _ and -, with / between them; or nothing";
+            problems.add(key("project"), &self.project, accepted);
+        }
+        let Self {
+            username,
+            password,
+            password_file,
+            ..
+        } = self;
+        match (username, password, password_file) {
+            (_, Some(_), Some(file)) => {
+                problems.add(
+                    key("passwordFile"),
+                    file,
+                    "instead of password, not beside it",
+                );
+            }
+            (Some(user), None, None) => {
+                problems.add(
+                    key("username"),
+                    user,
+                    "together with password or passwordFile",
+                );
+            }
+            (None, Some(password), _) => {
+                problems.add(key("password"), password, "together with username");
+            }
+            (None, None, Some(file)) => {
+                problems.add(key("passwordFile"), file, "together with username");
+            }
+            _ => {}
         }
     }
 }

@@ -35,8 +35,7 @@ enum Converted {
     To(Content, String),
 }
 
-const NO_PUSH: &str = "nothing is pushed to a registry, pods fetch from Peitho; for builder and base images behind a \
-                       password set images.registries";
+const NO_EMAIL: &str = "no registry asks for it; remove it";
 const NO_PULLER: &str = "Peitho's own image does the puller's work: set agent.image where the name of that image is not \
                          the default";
 const NO_SWEEPER: &str = "there is no sweeper: a pod goes when its peer removes the chaincode, and what a peer never removes stays (README, Limits)";
@@ -49,11 +48,7 @@ const OLD: &[(&str, Fate)] = &[
     ("sweeper.interval", Fate::Gone(NO_SWEEPER)),
     (
         "peitho.imageMode",
-        Fate::Converted(
-            "images.mode",
-            convert::image_mode,
-            "`registry` becomes `delivery` too: no registry is needed, and nothing is pushed to one",
-        ),
+        Fate::Converted("images.mode", convert::image_mode, "the same words"),
     ),
     (
         "peitho.pullerAccessAddress",
@@ -82,11 +77,27 @@ const OLD: &[(&str, Fate)] = &[
             "the same, for the roles whose runtime is `docker`",
         ),
     ),
-    ("docker.registry.server-address", Fate::Gone(NO_PUSH)),
-    ("docker.registry.project", Fate::Gone(NO_PUSH)),
-    ("docker.registry.email", Fate::Gone(NO_PUSH)),
-    ("docker.registry.username", Fate::Gone(NO_PUSH)),
-    ("docker.registry.password", Fate::Gone(NO_PUSH)),
+    (
+        "docker.registry.server-address",
+        Fate::Converted(
+            "images.registry.address",
+            convert::registry_address,
+            "host and port, without scheme and path",
+        ),
+    ),
+    (
+        "docker.registry.project",
+        Fate::Renamed("images.registry.project"),
+    ),
+    ("docker.registry.email", Fate::Gone(NO_EMAIL)),
+    (
+        "docker.registry.username",
+        Fate::Renamed("images.registry.username"),
+    ),
+    (
+        "docker.registry.password",
+        Fate::Renamed("images.registry.password"),
+    ),
     (
         "log.level",
         Fate::Converted(
@@ -279,28 +290,32 @@ impl Work {
         }
     }
 
-    /// Sets `section.key` among `kept`, unless it is set there.
+    /// Sets the key `new` below `kept`, unless it is set there.
     fn lay(&mut self, kept: &mut Vec<Entry>, old: &str, new: &str, (place, node): Entry) {
         let called = |name: &str| {
             let name = name.to_owned();
             Spanned::new(name, place.referenced, place.defined)
         };
-        let (section, key) = new.split_once('.').expect("OLD names section and key");
-        let index = match kept.iter().position(|(other, _)| other.value == section) {
-            Some(index) => index,
-            None => {
-                kept.push((called(section), node.with(Content::Null)));
-                kept.len() - 1
+        let (sections, key) = new.rsplit_once('.').expect("OLD names section and key");
+        let mut entries = kept;
+        for section in sections.split('.') {
+            let index = match entries.iter().position(|(other, _)| other.value == section) {
+                Some(index) => index,
+                None => {
+                    entries.push((called(section), node.with(Content::Null)));
+                    entries.len() - 1
+                }
+            };
+            let section = &mut entries[index].1;
+            if matches!(section.content, Content::Null) {
+                section.content = Content::Map(Vec::new());
             }
-        };
-        let section = &mut kept[index].1;
-        if matches!(section.content, Content::Null) {
-            section.content = Content::Map(Vec::new());
+            // Anything else is no section, which will be told.
+            let Content::Map(below) = &mut section.content else {
+                return;
+            };
+            entries = below;
         }
-        // Anything else is no section, which will be told.
-        let Content::Map(entries) = &mut section.content else {
-            return;
-        };
         match entries.iter().find(|(other, _)| other.value == key) {
             Some((other, _)) => {
                 let line = other.referenced.line();

@@ -185,7 +185,7 @@ fn values_are_refused_with_what_is_accepted() {
         ),
         (
             "images:\n  mode: registry2\n",
-            "peitho.yml:2:3: images.mode: unknown variant `registry2`, expected `delivery`",
+            "peitho.yml:2:3: images.mode: unknown variant `registry2`, expected `delivery` or `registry`",
         ),
         (
             "listen:\n  admin: 9090\n",
@@ -194,6 +194,22 @@ fn values_are_refused_with_what_is_accepted() {
         (
             "compile:\n  parallel: many\n",
             "peitho.yml:2:3: compile.parallel: invalid type: string \"many\", expected usize",
+        ),
+        (
+            "images: {mode: registry, registry: {address: registry, username: me}}\n",
+            "peitho.yml:1:37: images.registry.address is \"registry\"; accepted: host or host:port as in image names, without a scheme, user or path\npeitho.yml:1:56: images.registry.username is \"me\"; accepted: together with password or passwordFile",
+        ),
+        (
+            "images: {mode: registry, registry: {address: 'r:1', project: /a}, registries: [{host: 'r:1'}]}\n",
+            "peitho.yml:1:81: images.registries[0].host is \"r:1\"; accepted: each host once, here or as images.registry.address\npeitho.yml:1:53: images.registry.project is \"/a\"; accepted: words of a-z, 0-9, ., _ and -, with / between them; or nothing",
+        ),
+        (
+            "images: {mode: registry, registry: {address: 'r:1', password: hunter2, passwordFile: /p}}\n",
+            "peitho.yml:1:72: images.registry.passwordFile is \"/p\"; accepted: instead of password, not beside it",
+        ),
+        (
+            "images: {mode: registry, registry: {address: 'r:1', password: hunter2}}\n",
+            "peitho.yml:1:53: images.registry.password is (hidden); accepted: together with username",
         ),
         (
             "images:\n  registries:\n    - scheme: http\n",
@@ -285,6 +301,12 @@ fn secrets_are_not_shown() {
     assert!(config.compile.proxy.http.contains(SECRET));
     assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
     assert!(load(&config.to_yaml(), &[], &[]).is_ok());
+    for mode in ["delivery", "registry"] {
+        let registry = format!("{{address: r.io, username: me, password: {SECRET}}}");
+        let yaml = format!("images: {{mode: {mode}, registry: {registry}}}");
+        let config = load(&yaml, &[], &[]).unwrap();
+        assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
+    }
     let yaml = format!("compile:\n  env:\n    HTTPS_PROXY: http://me:{SECRET}@proxy\n");
     let config = load(&yaml, &[], &[]).unwrap();
     assert!(config.to_yaml().contains("HTTPS_PROXY"));
@@ -313,6 +335,13 @@ fn secrets_are_not_shown() {
     for yaml in [
         format!("delivery: {{address: 'https://me:{SECRET}@peitho'}}"),
         format!("images: {{registries: [{{host: 'me:{SECRET}@registry'}}]}}"),
+        format!("images: {{registry: {{address: 'me:{SECRET}@registry:5000'}}}}"),
+        format!("images: {{registry: {{address: 'https://me:{SECRET}@registry'}}}}"),
+        format!("images: {{mode: registry, registry: {{address: 'me:{SECRET}@registry:5000'}}}}"),
+        format!("images: {{mode: registry, registry: {{address: r.io, password: {SECRET}}}}}"),
+        format!(
+            "docker: {{registry: {{server-address: 'https://me:{SECRET}@registry:5000/v1/'}}}}"
+        ),
         format!("compile: {{proxy: {{http: 'http://me:{SECRET}@proxy/path'}}}}"),
         format!("compile: {{proxy: {{https: 'me:{SECRET}@proxy'}}}}"),
         format!("compile: {{env: ['{SECRET}']}}"),

@@ -50,6 +50,7 @@ pub(super) async fn order(
         .rev()
         .find(|(name, _)| name == PACKAGE_ID)
         .map(|(_, value)| value.clone());
+    let whole = images.whole(&built);
     let mut env = built.env;
     env.extend(spec.env);
     Ok(ChaincodeSpec {
@@ -61,6 +62,7 @@ pub(super) async fn order(
             .labels
             .get(LANGUAGE_LABEL)
             .and_then(|label| Language::of_label(label)),
+        whole,
         base: built.base.name,
         layer: built.layer,
         entrypoint: spec.entrypoint,

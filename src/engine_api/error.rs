@@ -132,6 +132,7 @@ impl From<image::Error> for ApiError {
             Error::Context(_) => (StatusCode::BAD_REQUEST, "build_context"),
             Error::Dockerfile { .. } => (StatusCode::BAD_REQUEST, "dockerfile"),
             Error::Archive(ref error) => of_archive(error),
+            Error::Push(_) => (StatusCode::INTERNAL_SERVER_ERROR, "image_push"),
             Error::Store(error) => return error.into(),
         };
         Self::of(status, kind, &error)

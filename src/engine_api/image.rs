@@ -203,6 +203,7 @@ mod tests {
             env: vec![("CORE_CHAINCODE_BUILDLEVEL".into(), "2.5.16".into())],
             labels: [("type".into(), "GOLANG".into())].into(),
             manifest: None,
+            pushed: None,
         };
         let lines: Vec<_> = steps(&image)
             .iter()

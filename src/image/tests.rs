@@ -4,6 +4,8 @@ use super::fixtures::{Scratch, tar};
 use super::*;
 use crate::registry::fixture::{Registry, push};
 
+mod pushes;
+
 const DOCKERFILE: &str = "FROM 127.0.0.1:1/hyperledger/fabric-baseos:2.5\n\
     ADD binpackage.tar /usr/local/bin\n\
     LABEL org.hyperledger.fabric.chaincode.type=\"GOLANG\"\n\

@@ -86,6 +86,26 @@ impl ImageName {
             })
     }
 
+    /// The tag under which people find the built image of this name with the manifest `digest` in a registry:
+    /// `dev-peer0.org1.example.com-basic_1.0-0123456789ab`. Without the hashes that peers put at the end, and never moved:
+    /// another image has another tag.
+    pub fn pushed_tag(&self, digest: &Digest) -> String {
+        /// What a tag may have, less a dash and the digest's beginning.
+        const MOST: usize = 128 - 13;
+        let name = self.repository.rsplit('/').next().unwrap_or_default();
+        let is_hash = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        let mut readable = name;
+        while let Some((rest, last)) = readable.rsplit_once('-')
+            && is_hash(last)
+        {
+            readable = rest;
+        }
+        // The label is at the end, so that stays. Names are ASCII.
+        let readable = &readable[readable.len().saturating_sub(MOST)..];
+        let readable = readable.trim_start_matches(['.', '-']);
+        format!("{readable}-{}", &digest.hex()[..12])
+    }
+
     /// The hexadecimal digits of `sha256:3f2a…` or `3f2a…`: what a person may mean by the beginning of an image's id.
     pub fn as_id_prefix(&self) -> Option<&str> {
         let repository = self.familiar_repository()?;
@@ -323,6 +343,34 @@ mod tests {
                 .is_chaincode()
         );
     }
+
+    #[test]
+    fn a_pushed_tag_is_readable_and_a_tag() {
+        let digest = Digest::of(b"x");
+        let short = &digest.hex()[..12];
+        let hash = "ab".repeat(32);
+        let long = "a".repeat(150);
+        for (name, readable) in [
+            (
+                format!("dev-peer0.org1-basic_1.0-{hash}-{hash}"),
+                "dev-peer0.org1-basic_1.0",
+            ),
+            (format!("r.example.com/x/basic-{hash}:1"), "basic"),
+            ("busybox".to_owned(), "busybox"),
+            (hash.clone(), hash.as_str()),
+            (
+                format!("{long}-.b-{hash}"),
+                &*format!("{}-.b", &long[..MOST_BEFORE_B]),
+            ),
+        ] {
+            let name: ImageName = name.parse().unwrap();
+            let tag = name.pushed_tag(&digest);
+            assert_eq!(tag, format!("{readable}-{short}"));
+            assert!(name.at(&tag).is_ok(), "{tag}");
+        }
+    }
+
+    const MOST_BEFORE_B: usize = 112;
 
     #[test]
     fn what_is_not_an_image_name_is_refused() {

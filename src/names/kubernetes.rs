@@ -191,6 +191,11 @@ pub fn instance_secret(instance: &InstanceName) -> String {
     format!("{instance}-instance")
 }
 
+/// The Secret with which nodes pull what was built.
+pub fn pull_secret(instance: &InstanceName) -> String {
+    format!("{instance}-pull")
+}
+
 /// The value of [`CONTAINER`].
 pub fn container_hash(instance: &InstanceName, key: &ContainerKey) -> String {
     let text = format!("{instance}\0{}\0{}", key.tenant, key.name);

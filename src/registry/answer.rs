@@ -103,7 +103,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Strangers' words in one line of at most 300 characters.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().filter(|c| !c.is_control()).take(300).collect()
 }

@@ -3,11 +3,19 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::config::Scheme;
+
+mod line;
+mod tokens;
+
+pub(crate) use line::{Line, Manner};
+pub(crate) use tokens::Tokens;
 
 /// The htpasswd line of `reader` with the password `s3cret`.
 const HTPASSWD: &str = "reader:$2y$04$abcdefghijklmnopqrstuuLZYjhNQAOdpbzt4WxWlUHjv1wsyH5DG";
@@ -19,18 +27,36 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// A registry of plain http with `auth`, a part of its configuration.
     pub(crate) async fn start(auth: &str) -> Self {
+        Self::start_with(auth, "", "").await
+    }
+
+    /// A registry that takes nothing.
+    pub(crate) async fn start_read_only() -> Self {
+        let storage = ", maintenance: {readonly: {enabled: true}}";
+        Self::start_with("", storage, "").await
+    }
+
+    /// A registry of https with a certificate of an authority of its own, which lies in `ca.pem`.
+    pub(crate) async fn start_tls() -> Self {
+        let tls = ", tls: {certificate: DIRECTORY/cert.pem, key: DIRECTORY/key.pem}";
+        Self::start_with("", "", tls).await
+    }
+
+    /// With further parts of its `storage` and `http`, in which `DIRECTORY` is its own.
+    async fn start_with(auth: &str, storage: &str, http: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         std::fs::write(path.join("htpasswd"), HTPASSWD).unwrap();
-        let auth = auth.replace("HTPASSWD", path.join("htpasswd").to_str().unwrap());
-        let data = path.join("data");
+        write_certificates(path);
         let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: '127.0.0.1:0'}}\n{auth}",
-            data.display()
+            "version: 0.1\nlog: {{level: info}}\n\
+             storage: {{filesystem: {{rootdirectory: DIRECTORY/data}}{storage}}}\n\
+             http: {{addr: '127.0.0.1:0'{http}}}\n{auth}",
         );
+        let config = config.replace("DIRECTORY", path.to_str().unwrap());
         std::fs::write(path.join("config.yml"), config).unwrap();
         let mut process = Command::new("docker-registry")
             .arg("serve")
@@ -59,13 +85,32 @@ impl Registry {
         }
     }
 
+    /// A registry that lets in who has a token of a service that knows `reader`.
+    pub(crate) async fn start_with_tokens(manner: Tokens) -> Self {
+        let service = tokens::Service::bind().await;
+        let auth = format!(
+            "auth: {{token: {{realm: 'http://{}/token', service: {}, issuer: {}, rootcertbundle: DIRECTORY/ca.pem}}}}\n",
+            service.host,
+            tokens::SERVICE,
+            tokens::ISSUER
+        );
+        let registry = Self::start(&auth).await;
+        service.serve(&registry, manner);
+        registry
+    }
+
+    /// A file of its own.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub(crate) fn name(&self, rest: &str) -> ImageName {
         format!("{}/{rest}", self.host).parse().unwrap()
     }
 
     /// Where it keeps what was pushed.
     pub(crate) fn data(&self) -> std::path::PathBuf {
-        self.directory.path().join("data")
+        self.file("data")
     }
 
     pub(crate) fn config(&self) -> config::Registry {
@@ -74,6 +119,22 @@ impl Registry {
             scheme: Scheme::Http,
             username: None,
             password_file: None,
+            ca_file: None,
+        }
+    }
+
+    /// What is built is pushed here, to `fabric/chaincode`.
+    pub(crate) fn built(&self) -> config::Images {
+        let registry = config::BuiltRegistry {
+            address: self.host.clone(),
+            project: "fabric".to_owned(),
+            scheme: Scheme::Http,
+            ..config::BuiltRegistry::default()
+        };
+        config::Images {
+            mode: config::ImageMode::Registry,
+            registry,
+            ..config::Images::default()
         }
     }
 
@@ -118,6 +179,51 @@ pub(crate) async fn push(registries: &Registries, image: &ImageName, index: &Ima
     });
     put(registries, index, &list).await;
     Digest::of(manifest.to_string().as_bytes())
+}
+
+/// `ca.pem`, and `cert.pem` and `key.pem` of a server on the loopback.
+fn write_certificates(directory: &std::path::Path) {
+    let key = KeyPair::generate().unwrap();
+    let mut of_authority = CertificateParams::default();
+    of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = of_authority.self_signed(&key).unwrap();
+    let issuer = Issuer::new(of_authority, key);
+    let key = KeyPair::generate().unwrap();
+    let of_server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = of_server.signed_by(&key, &issuer).unwrap();
+    for (name, pem) in [
+        ("ca.pem", authority.pem()),
+        ("cert.pem", certificate.pem()),
+        ("key.pem", key.serialize_pem()),
+    ] {
+        std::fs::write(directory.join(name), pem).unwrap();
+    }
+}
+
+/// Bytes that no compression makes smaller.
+pub(crate) fn noise(seed: &str, len: usize) -> Vec<u8> {
+    let block = |n: usize| Digest::of(format!("{seed}{n}").as_bytes()).hex();
+    let mut bytes: Vec<u8> = (0..len.div_ceil(64)).map(block).collect::<String>().into();
+    bytes.truncate(len);
+    bytes
+}
+
+pub(crate) fn plain(bytes: Vec<u8>) -> PushedLayer {
+    PushedLayer {
+        kind: "",
+        diff_id: Digest::of(&bytes),
+        bytes,
+    }
+}
+
+pub(crate) fn zipped(bytes: &[u8]) -> PushedLayer {
+    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zip.write_all(bytes).unwrap();
+    PushedLayer {
+        kind: "+gzip",
+        diff_id: Digest::of(bytes),
+        bytes: zip.finish().unwrap(),
+    }
 }
 
 /// A layer: its type after `tar`, the bytes as they are pushed, and the digest of what is in them.

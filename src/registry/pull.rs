@@ -231,7 +231,7 @@ impl Registries {
         layer: &HeldLayer,
         ingest: &mut Ingest,
     ) -> Result<(), Stop> {
-        let (client, wanted) = (&self.0.client, layer.blob.size);
+        let (client, wanted) = (self.client(name), layer.blob.size);
         if ingest.len() == wanted {
             return Ok(());
         }

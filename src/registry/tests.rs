@@ -2,6 +2,7 @@
 
 use super::fixture::{Registry, push};
 use super::*;
+use crate::config::Scheme;
 
 mod pulls;
 
@@ -43,7 +44,8 @@ async fn an_image_is_found_by_tag_digest_and_index_and_a_missing_one_is_missing(
 
 #[tokio::test]
 async fn a_registry_with_passwords_tells_only_those_who_know_one() {
-    let registry = Registry::start("auth: {htpasswd: {realm: test, path: HTPASSWD}}\n").await;
+    let registry =
+        Registry::start("auth: {htpasswd: {realm: test, path: DIRECTORY/htpasswd}}\n").await;
     let (name, index) = (registry.name("a/b:1"), registry.name("a/b:index"));
     let config = registry.config_with_login("s3cret");
     let registries = Registries::new(&[config], registry.store().await)
@@ -115,6 +117,7 @@ async fn a_password_file_that_cannot_be_read_is_named() {
         scheme: Scheme::Https,
         username: username.map(str::to_owned),
         password_file: Some("/nonexistent/password".into()),
+        ca_file: None,
     };
     for (username, said) in [
         (Some("x"), "/nonexistent/password"),

@@ -4,7 +4,7 @@
 //!
 //! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
 //! pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
-//! `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
+//! `pull_secret` hands the nodes their login; `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
 
 mod access;
 mod ahead;
@@ -20,6 +20,7 @@ mod instance;
 mod logs;
 mod overlay;
 mod pod;
+mod pull_secret;
 mod record;
 mod rehearsal;
 mod remove;
@@ -56,6 +57,7 @@ use crate::store::Store;
 pub use self::access::{RIGHTS, Right, check_access};
 pub use self::connect::{ConnectError, Connection, connect};
 pub use self::instance::load_or_create;
+pub use self::pull_secret::PullLogin;
 pub use self::templates::Templates;
 
 /// How long orders wait for the watches after a start of Peitho.
@@ -74,6 +76,9 @@ pub struct Settings {
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,
+    /// With what nodes pull the chaincode that stands whole in a registry, beside `image_pull_secrets`; `None` where
+    /// Peitho itself has no login for it.
+    pub pull_login: Option<PullLogin>,
     /// When the node asks the registry for an image that it has.
     pub image_pull_policy: PullPolicy,
     /// How long a pod may stay without a node.

@@ -9,8 +9,9 @@ use crate::admin::Bearing;
 use crate::config::{self, ByTenant, Config, joined};
 use crate::grant::Grants;
 use crate::names::{Digest, InstanceName, Tenant};
+use crate::registry::Registries;
 use crate::runtime::kubernetes::{
-    Connection, Kubernetes, Provision, Settings, Templates, check_access, connect,
+    Connection, Kubernetes, Provision, PullLogin, Settings, Templates, check_access, connect,
 };
 use crate::runtime::{Error, InstanceMaterial, Namespaces, Runtime, Surroundings};
 use crate::store::Store;
@@ -48,6 +49,7 @@ pub(super) struct Needs<'a> {
     pub(super) material: &'a InstanceMaterial,
     pub(super) surroundings: &'a Surroundings,
     pub(super) store: &'a Store,
+    pub(super) registries: &'a Registries,
     pub(super) grants: &'a Grants,
 }
 
@@ -172,6 +174,7 @@ fn settings(config: &Config, needs: &Needs<'_>, provisions: ByTenant<Provision>)
         instance: needs.instance.clone(),
         host_aliases: kubernetes.host_aliases.clone(),
         image_pull_secrets: kubernetes.image_pull_secrets.clone(),
+        pull_login: pull_login(config, needs.registries),
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image: agent.image.clone(),
@@ -183,6 +186,18 @@ fn settings(config: &Config, needs: &Needs<'_>, provisions: ByTenant<Provision>)
         surroundings: needs.surroundings.clone(),
         provisions,
     }
+}
+
+/// The login of the registry from which built images are run.
+fn pull_login(config: &Config, registries: &Registries) -> Option<PullLogin> {
+    let repository = config.images.pushed_to()?.repository()?;
+    let mut logins = registries.logins();
+    let (host, username, password) = logins.find(|(host, ..)| *host == repository.registry())?;
+    Some(PullLogin {
+        host: host.to_owned(),
+        username: username.to_owned(),
+        password: password.clone(),
+    })
 }
 
 #[cfg(test)]

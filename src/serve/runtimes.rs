@@ -206,6 +206,7 @@ impl Parts<'_> {
             material: self.material,
             surroundings: &self.surroundings,
             store: self.store,
+            registries: self.registries,
             grants: &self.grants,
         };
         let pods = access.start(self.config, templates, &needs).await?;

@@ -103,6 +103,7 @@ impl Order {
                 language: None,
                 base: subject.base(),
                 layer: layer(subject.store()).await,
+                whole: None,
                 entrypoint: None,
                 args,
                 env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],

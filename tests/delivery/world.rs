@@ -182,6 +182,7 @@ impl World {
                 destination: "/usr/local/bin".to_owned(),
                 entries: Vec::new(),
             },
+            whole: None,
             entrypoint: None,
             args: Vec::new(),
             env: Vec::new(),

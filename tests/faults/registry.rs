@@ -56,6 +56,7 @@ pub(crate) fn known(host: &str) -> Registry {
         scheme: Scheme::Http,
         username: None,
         password_file: None,
+        ca_file: None,
     }
 }
 

@@ -44,6 +44,7 @@ fn links_between_pages_lead_somewhere() {
         "docs/docker-command.md",
         "docs/docker.md",
         "docs/faults.md",
+        "docs/images.md",
         "docs/listeners.md",
         "docs/pod-templates.md",
         "docs/protocol.md",

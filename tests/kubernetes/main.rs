@@ -1,5 +1,5 @@
-//! The runtime on Kubernetes, against a real cluster: what every runtime must do, and what tenants have
-//! of their own. What peers get of it is in `tests/peer`.
+//! The runtime on Kubernetes, against a real cluster: what every runtime must do, what tenants have of their own, and
+//! images that a registry has whole. What peers get of it is in `tests/peer`.
 //!
 //! `cargo test --test kubernetes` runs all of it (root, one free machine); a name or a part of one runs some.
 
@@ -10,6 +10,7 @@ mod conformance;
 
 mod pods;
 mod tenants;
+mod whole;
 mod world;
 
 use std::process::ExitCode;
@@ -35,6 +36,13 @@ fn main() -> ExitCode {
             Ok(())
         })
     });
+    let trials = trials.chain(whole::ALL.iter().map(|(name, case)| {
+        let world = Arc::clone(&world);
+        Trial::test(*name, move || {
+            case(&world)?;
+            Ok(())
+        })
+    }));
     let of_tenants = {
         let world = Arc::clone(&world);
         let name = "tenants have namespaces, limits and templates of their own";

@@ -15,8 +15,10 @@ use peitho::grant::Grants;
 use peitho::image::Images;
 use peitho::listener::{self, Drain};
 use peitho::names::{ImageName, InstanceName, Tenant};
-use peitho::registry::Registries;
-use peitho::runtime::kubernetes::{self, Connection, Kubernetes, Provision, Settings, Templates};
+use peitho::registry::{Pusher, Registries};
+use peitho::runtime::kubernetes::{
+    self, Connection, Kubernetes, Provision, PullLogin, Settings, Templates,
+};
 use peitho::runtime::{InstanceMaterial, Runtime, Surroundings};
 use peitho::store::Store;
 use secrecy::ExposeSecret as _;
@@ -34,6 +36,8 @@ pub(crate) struct Setting {
     pub(crate) kubeconfig: PathBuf,
     /// The image of the cases, as the node pulls it.
     pub(crate) base: String,
+    /// Where what is built is pushed.
+    pub(crate) images: config::Images,
     /// Peitho's own.
     pub(crate) agent_image: String,
     /// For the store.
@@ -48,6 +52,7 @@ pub(crate) struct Pods {
     grants: Grants,
     store: Store,
     base: ImageName,
+    images: Images,
     stop: CancellationToken,
     listener: JoinHandle<()>,
 }
@@ -75,8 +80,11 @@ impl Pods {
             &material.ca_key_pem,
             std::slice::from_ref(&address),
         )?;
-        let settings = settings(namespace, setting.agent_image, address, &material);
         let store = Store::open(&setting.directory).await?;
+        let registries = Registries::of(&setting.images, store.clone()).await?;
+        let pusher = Pusher::new(&setting.images, registries.clone()).await?;
+        let mut settings = settings(namespace, setting.agent_image, address, &material);
+        settings.pull_login = pull_login(&setting.images.registry);
         let runtime =
             Kubernetes::start(client, settings.clone(), store.clone(), grants.clone()).await?;
         let router = router(&store, Arc::clone(&runtime), grants.clone()).await?;
@@ -90,11 +98,17 @@ impl Pods {
             connection,
             settings,
             grants,
+            images: Images::new(store.clone(), registries).pushed_by(pusher),
             store,
             base: setting.base.parse().context("the base's name")?,
             listener: tokio::spawn(listener::serve(bound, Some(tls), router, drain)),
             stop,
         })
+    }
+
+    /// What builds in the mode `registry`.
+    pub(crate) fn images(&self) -> &Images {
+        &self.images
     }
 
     /// Another Peitho of the same instance.
@@ -117,6 +131,15 @@ impl Pods {
     }
 }
 
+/// What `serve` makes of the section.
+fn pull_login(registry: &config::BuiltRegistry) -> Option<PullLogin> {
+    Some(PullLogin {
+        host: registry.address.clone(),
+        username: registry.username.clone()?,
+        password: registry.password.as_ref()?.expose().into(),
+    })
+}
+
 /// As users have them.
 fn settings(
     namespace: String,
@@ -135,6 +158,7 @@ fn settings(
         instance: InstanceName::default(),
         host_aliases: kubernetes.host_aliases,
         image_pull_secrets: kubernetes.image_pull_secrets,
+        pull_login: None,
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image,

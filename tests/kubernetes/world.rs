@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use ::peitho::config::{self, BuiltRegistry, ImageMode, Scheme};
 use anyhow::{Result, anyhow, ensure};
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE};
 use testbed::{Assets, Cluster, Leftovers, Registry, Run, say};
 
 use crate::pods::{Pods, Setting};
+
+/// The only one who may use the closed registry.
+pub(crate) const USER: &str = "nodes";
+pub(crate) const PASSWORD: &str = "open-sesame-7f3a9c51";
 
 /// The counterparts, and the threads on which the runtime works.
 pub(crate) struct World {
@@ -20,6 +25,7 @@ pub(crate) struct Counterparts {
     pods: Pods,
     pub(crate) cluster: Cluster,
     pub(crate) registry: Registry,
+    closed: Registry,
     pub(crate) build: Build,
     /// With the rights of the committed Role and no others.
     pub(crate) kubeconfig: PathBuf,
@@ -63,6 +69,7 @@ impl World {
         let run = Run::start()?;
         say("starting the registry and Kubernetes");
         let registry = Registry::start(&assets, &run)?;
+        let closed = Registry::start_with_auth(&run, USER, PASSWORD)?;
         let cluster = Cluster::start(&assets, &run)?;
         let base = &assets.images()?.runtime_1_4;
         cluster.pull(&registry, base)?;
@@ -72,6 +79,7 @@ impl World {
         let setting = Setting {
             kubeconfig: kubeconfig.clone(),
             base: base.clone(),
+            images: images(&registry, &closed),
             agent_image: build.image.clone(),
             directory: run.data().join("peitho"),
         };
@@ -81,11 +89,21 @@ impl World {
             pods,
             cluster,
             registry,
+            closed,
             build,
             kubeconfig,
             base,
             run,
         })
+    }
+
+    /// The cluster as its administrator sees it.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.pods()?;
+        match self.started.get() {
+            Some(Ok(counterparts)) => counterparts.cluster.kubectl(arguments),
+            _ => Err(anyhow!("the counterparts did not start")),
+        }
     }
 
     /// Every case that passed removed what it made: the instance's own Secret is all there is.
@@ -115,14 +133,37 @@ impl World {
             pods,
             cluster,
             registry,
+            closed,
             run,
             ..
         } = counterparts;
         self.tokio.block_on(pods.end());
-        drop((cluster, registry));
+        drop((cluster, registry, closed));
         run.finish()?;
         let left = Leftovers::find();
         ensure!(left.is_empty(), "left on this machine: {left:#?}");
         Ok(())
+    }
+}
+
+/// What is built is pushed to `closed`; bases are in `open`.
+fn images(open: &Registry, closed: &Registry) -> config::Images {
+    config::Images {
+        mode: ImageMode::Registry,
+        registry: BuiltRegistry {
+            address: closed.address().to_string(),
+            project: "fabric".to_owned(),
+            scheme: Scheme::Http,
+            username: Some(USER.to_owned()),
+            password: Some(PASSWORD.into()),
+            ..BuiltRegistry::default()
+        },
+        registries: vec![config::Registry {
+            host: open.address().to_string(),
+            scheme: Scheme::Http,
+            username: None,
+            password_file: None,
+            ca_file: None,
+        }],
     }
 }

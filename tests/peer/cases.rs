@@ -10,6 +10,7 @@ mod life_faults;
 mod lifecycle;
 mod outages;
 mod protocol;
+mod registry;
 mod roles;
 mod secrets;
 mod startup;
@@ -164,6 +165,10 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     (
         "roles_compile_on_this_machine_and_run_as_a_pod",
         roles::compile_on_this_machine_and_run_as_a_pod,
+    ),
+    (
+        "images_in_a_registry_run_by_their_digest",
+        registry::images_in_a_registry_run_by_their_digest,
     ),
     (
         "refused_start_of_chaincode_ends_attach",

@@ -20,6 +20,11 @@ pub(crate) const REFERENCE: usize = 0;
 /// The peer whose engine is Peitho.
 pub(crate) const PEER: usize = 1;
 
+/// Who may use the closed registry.
+pub(crate) const CLOSED_USER: &str = "somebody";
+/// A word that stands nowhere else, so that it can be searched for.
+pub(crate) const CLOSED_PASSWORD: &str = "open-sesame-7f3a9c51";
+
 /// Everything real. Fields end in this order.
 pub(crate) struct Counterparts {
     fabric: Mutex<Option<Fabric>>,
@@ -28,7 +33,7 @@ pub(crate) struct Counterparts {
     pub(crate) build: Build,
     pub(crate) cluster: Cluster,
     pub(crate) registry: Registry,
-    /// Asks for a password that nobody here has.
+    /// Asks for a password that no node has by itself.
     pub(crate) closed_registry: Registry,
     pub(crate) run: Run,
     pub(crate) assets: Assets,
@@ -51,7 +56,7 @@ impl Counterparts {
         let run = Run::start()?;
         say("starting the registry, Kubernetes and dockerd");
         let registry = Registry::start(&assets, &run)?;
-        let closed_registry = Registry::start_with_auth(&run, "somebody", "a password")?;
+        let closed_registry = Registry::start_with_auth(&run, CLOSED_USER, CLOSED_PASSWORD)?;
         let cluster = Cluster::start(&assets, &run)?;
         let images = assets.images()?;
         let [builder, runtime] = images.fabric(Release::V2_1);

@@ -30,18 +30,32 @@ pub(super) fn nothing(_: &Node) -> Result {
     Ok(Converted::Unchanged)
 }
 
-/// `registry` was the original's default, `delivery` its other mode. A file with either must start; what `registry`
-/// meant is not done, and that is told.
+/// The words are the same, in any case then.
 pub(super) fn image_mode(node: &Node) -> Result {
-    let rest = match word(node).as_deref() {
-        None if matches!(node.content, Content::Null) => return Ok(Converted::Unchanged),
-        Some("delivery") => "",
-        Some("registry") => {
-            ", with the value delivery: nothing is pushed to a registry, pods fetch from Peitho at delivery.address"
-        }
-        _ => return Err((node.place, "registry or delivery")),
+    match word(node).as_deref() {
+        None if matches!(node.content, Content::Null) => Ok(Converted::Unchanged),
+        Some(mode @ ("delivery" | "registry")) => Ok(Converted::To(text(mode), String::new())),
+        _ => Err((node.place, "registry or delivery")),
+    }
+}
+
+/// A server's address was a host, or what `docker login` took: `https://host:port/v1/`.
+pub(super) fn registry_address(node: &Node) -> Result {
+    let address = match &node.content {
+        Content::Null => return Ok(Converted::Unchanged),
+        Content::Text(address) if address.trim().is_empty() => return Ok(Converted::Unchanged),
+        Content::Text(address) => address.trim(),
+        _ => return Err((node.place, "host:port of the registry")),
     };
-    Ok(Converted::To(text("delivery"), rest.to_owned()))
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or_default();
+    let told = match address.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {
+            "; it is asked by https, unless images.registry.scheme is http"
+        }
+        _ => "",
+    };
+    Ok(Converted::To(text(host), told.to_owned()))
 }
 
 /// `http://peitho:8080/tar` is `https://peitho:8081`: delivery has a listener of its own, and always TLS.

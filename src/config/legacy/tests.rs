@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::config::{Config, Error, HostAlias, LogColor, LogFormat, Origins};
+use crate::config::{Config, Error, HostAlias, ImageMode, LogColor, LogFormat, Origins};
 
 const SAMPLE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -57,6 +57,15 @@ fn the_sample_of_the_original_becomes_our_configuration() {
     assert_eq!(config.kubernetes.host_aliases, [alias("127.0.0.1", &names)]);
     assert_eq!(config.delivery.for_pods(), "https://peitho:8081");
     assert_eq!(config.docker.endpoint, "unix:///host/var/run/docker.sock");
+    assert_eq!(config.images.mode, ImageMode::Delivery);
+    let registry = &config.images.registry;
+    assert_eq!(registry.address, "xxx.xxx.xxx.xxx:xxxx");
+    assert_eq!(registry.project, "chaincode");
+    assert_eq!(registry.username.as_deref(), Some("admin"));
+    assert_eq!(
+        registry.password.as_ref().unwrap().expose(),
+        "a-password-in-the-open"
+    );
     assert_eq!(config.log.level, "debug");
     assert_eq!(config.log.format, LogFormat::Text);
     assert_eq!(config.log.color, LogColor::Always);
@@ -73,9 +82,11 @@ fn the_sample_of_the_original_becomes_our_configuration() {
             "11:3: k8s.namespace is called kubernetes.namespace now",
             "12:3: k8s.kubeconfig is called kubernetes.kubeconfig now",
             "13:3: k8s.dns is called kubernetes.hostAliases now, with items {ip, hostnames}",
-            "21:5: docker.registry.server-address, docker.registry.project, docker.registry.email, \
-             docker.registry.username, docker.registry.password have no effect: nothing is pushed to a registry, pods \
-             fetch from Peitho; for builder and base images behind a password set images.registries",
+            "21:5: docker.registry.server-address is called images.registry.address now",
+            "23:5: docker.registry.project is called images.registry.project now",
+            "25:5: docker.registry.email has no effect: no registry asks for it; remove it",
+            "27:5: docker.registry.username is called images.registry.username now",
+            "29:5: docker.registry.password is called images.registry.password now",
             "33:3: log.name, log.development, log.disable-caller, log.disable-stacktrace have no effect: a line of the \
              log has no such part; remove it",
             "36:3: log.format: console is called text now",
@@ -89,6 +100,7 @@ fn the_sample_of_the_original_becomes_our_configuration() {
             "delivery.address",
             "docker.endpoint",
             "images.mode",
+            "images.registry",
             "kubernetes.hostAliases",
             "kubernetes.kubeconfig",
             "kubernetes.namespace",
@@ -142,14 +154,30 @@ fn old_and_new_keys_may_stand_in_one_file_but_a_setting_once() {
 }
 
 #[test]
-fn a_registry_of_the_original_is_not_needed_and_that_is_told() {
-    let yaml = "peitho:\n  imageMode: registry\n  pullerAccessAddress: ''\n";
+fn a_registry_of_the_original_is_pushed_to() {
+    let yaml = "peitho:\n  imageMode: Registry\n  pullerAccessAddress: ''\ndocker:\n  registry:\n    \
+                server-address: https://registry.example.com:5000/v2/\n    project: fabric\n    username: me\n    \
+                password: 4711\n";
+    let (config, origins) = load(yaml).unwrap();
+    let registry = config.images.pushed_to().unwrap();
     assert_eq!(
-        notices(yaml),
-        [
-            "2:3: peitho.imageMode is called images.mode now, with the value delivery: nothing is pushed to a registry, \
-             pods fetch from Peitho at delivery.address"
-        ]
+        registry.repository().unwrap().to_string(),
+        "registry.example.com:5000/fabric/chaincode:latest"
+    );
+    assert_eq!(registry.password.as_ref().unwrap().expose(), "4711");
+    assert_eq!(
+        told(&origins)[0],
+        "2:3: peitho.imageMode is called images.mode now"
+    );
+    assert_eq!(
+        refused("peitho:\n  imageMode: registry\n"),
+        "2:3: images.registry.address is \"\"; accepted: host or host:port as in image names, without a scheme, user or \
+         path, since images.mode is registry"
+    );
+    assert_eq!(
+        refused("images:\n  registry: {project: a}\ndocker: {registry: {project: b}}\n"),
+        "3:21: docker.registry.project sets what images.registry.project in line 2 sets too: remove \
+         docker.registry.project"
     );
 }
 
@@ -222,7 +250,7 @@ fn what_cannot_be_read_is_told_by_line() {
         ),
         (
             "docker:\n  registry:\n    passwort: hunter2\n",
-            "3:5: docker.registry.passwort is not a key; did you mean docker.registry.password?",
+            "3:5: docker.registry.passwort is not a key; did you mean images.registry.password?",
         ),
         ("peitho: hunter2\n", "1:1: peitho is not a mapping of keys"),
         (

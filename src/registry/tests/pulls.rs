@@ -1,40 +1,10 @@
 //! Images brought whole from a real registry, over lines that break.
 
-use std::io::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncReadExt as _;
 
-use super::super::fixture::{PushedLayer, push_layers, put};
+use super::super::fixture::{Line, Manner, noise, plain, push_layers, put, zipped};
 use super::*;
-
-/// Bytes that no compression makes smaller.
-fn noise(seed: &str, len: usize) -> Vec<u8> {
-    let block = |n: usize| Digest::of(format!("{seed}{n}").as_bytes()).hex();
-    let mut bytes: Vec<u8> = (0..len.div_ceil(64)).map(block).collect::<String>().into();
-    bytes.truncate(len);
-    bytes
-}
-
-fn plain(bytes: Vec<u8>) -> PushedLayer {
-    PushedLayer {
-        kind: "",
-        diff_id: Digest::of(&bytes),
-        bytes,
-    }
-}
-
-fn zipped(bytes: &[u8]) -> PushedLayer {
-    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    zip.write_all(bytes).unwrap();
-    PushedLayer {
-        kind: "+gzip",
-        diff_id: Digest::of(bytes),
-        bytes: zip.finish().unwrap(),
-    }
-}
 
 async fn empty_store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
@@ -50,53 +20,6 @@ async fn content(store: &Store, digest: &Digest) -> Vec<u8> {
     bytes
 }
 
-/// A line to `registry` on which every connection breaks after `each` bytes of answers.
-struct Line {
-    host: String,
-    /// Bytes that came through.
-    passed: Arc<AtomicU64>,
-}
-
-impl Line {
-    async fn to(registry: &Registry, each: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let passed = Arc::new(AtomicU64::new(0));
-        let (to, count) = (registry.host.clone(), Arc::clone(&passed));
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let far = TcpStream::connect(&to).await.unwrap();
-                tokio::spawn(carry(near, far, each, Arc::clone(&count)));
-            }
-        });
-        Self { host, passed }
-    }
-
-    async fn registries(&self, store: &Store) -> Registries {
-        let config = config::Registry {
-            host: self.host.clone(),
-            scheme: Scheme::Http,
-            username: None,
-            password_file: None,
-        };
-        Registries::new(&[config], store.clone()).await.unwrap()
-    }
-}
-
-async fn carry(near: TcpStream, far: TcpStream, each: u64, count: Arc<AtomicU64>) {
-    let (mut from_near, mut to_near) = near.into_split();
-    let (from_far, mut to_far) = far.into_split();
-    tokio::spawn(async move { tokio::io::copy(&mut from_near, &mut to_far).await });
-    let (mut from_far, mut piece) = (from_far.take(each), vec![0; 16 << 10]);
-    while let Ok(n @ 1..) = from_far.read(&mut piece).await {
-        count.fetch_add(n as u64, Ordering::Relaxed);
-        if to_near.write_all(&piece[..n]).await.is_err() {
-            break;
-        }
-    }
-    let _ = to_near.shutdown().await;
-}
-
 #[tokio::test]
 async fn an_image_is_pulled_whole_once_and_stays_when_the_registry_is_gone() {
     let registry = Registry::start("").await;
@@ -106,13 +29,13 @@ async fn an_image_is_pulled_whole_once_and_stays_when_the_registry_is_gone() {
     let manifest = push_layers(&registry.registries().await, &name, &layers).await;
 
     let (_directory, store) = empty_store().await;
-    let line = Line::to(&registry, u64::MAX).await;
+    let line = Line::to(&registry, Manner::Good).await;
     let registries = line.registries(&store).await;
     let here: ImageName = format!("{}/a/b:1", line.host).parse().unwrap();
     let (one, other) = tokio::join!(registries.hold(&here), registries.hold(&here));
     let image = one.unwrap();
     assert_eq!(image, other.unwrap());
-    let passed = line.passed.load(Ordering::Relaxed);
+    let passed = line.answered();
     let size = image.size();
     assert!(passed > size && passed < size * 3 / 2, "{passed} bytes");
     assert_eq!(
@@ -151,7 +74,7 @@ async fn a_cut_download_goes_on_where_it_stopped() {
     .await;
 
     let (_directory, store) = empty_store().await;
-    let line = Line::to(&registry, 1_200_000).await;
+    let line = Line::to(&registry, Manner::CutsAnswers(1_200_000)).await;
     let name = format!("{}/cut:1", line.host).parse().unwrap();
     let registries = line.registries(&store).await;
     let image = registries.hold(&name).await.unwrap();
@@ -159,7 +82,7 @@ async fn a_cut_download_goes_on_where_it_stopped() {
         assert!(content(&store, &held.blob.digest).await == pushed.bytes);
     }
     // Every layer was cut at least once. What came before a cut was not sent again, but for what was still under way.
-    let passed = line.passed.load(Ordering::Relaxed) as usize;
+    let passed = line.answered() as usize;
     assert!(
         passed > total && passed < total + total / 2,
         "{passed} bytes for {total} bytes of layers"

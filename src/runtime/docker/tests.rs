@@ -40,6 +40,7 @@ pub(super) fn spec() -> ChaincodeSpec {
             destination: "/usr/local/bin".to_owned(),
             entries: Vec::new(),
         },
+        whole: None,
         entrypoint: None,
         args: Vec::new(),
         env: Vec::new(),

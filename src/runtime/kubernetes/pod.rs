@@ -4,9 +4,12 @@
 //! The pod runs the base image untouched. An init container fetches the one new layer from Peitho into a
 //! volume, which is mounted where the layer's `ADD` went: entry by entry while they are few, so that
 //! nothing of the base is hidden, else as a whole. Two differences from Docker remain: what is mounted is
-//! read-only and belongs to the pod's user, and its directories carry the setgid bit.
+//! read-only and belongs to the pod's user, and its directories carry the setgid bit. Where a registry has the
+//! image whole, the pod runs that and fetches nothing.
 
-use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    Container, KeyToPath, LocalObjectReference, Pod, Volume, VolumeMount,
+};
 
 use super::Settings;
 use super::record::Record;
@@ -17,6 +20,7 @@ use super::template::{
 };
 use crate::config::Quantities;
 use crate::image_spec::{Layer, TopKind};
+use crate::names::ImageName;
 use crate::names::kubernetes as names;
 use crate::runtime::compile_agent::CREDENTIALS;
 use crate::runtime::{Error, HostSpec, process};
@@ -40,8 +44,15 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     let owner = &record.metadata;
     let provision = settings.provisions.of(&spec.key.tenant);
     let requests = &provision.chaincode_requests;
-    let mut mounts = layer_mounts(&spec.layer)?;
-    let mut volumes = vec![empty_dir(LAYER_VOLUME), credentials_volume(owner)];
+    let Program {
+        image,
+        fetch,
+        mut mounts,
+        mut volumes,
+    } = match &spec.whole {
+        Some(image) => Program::whole(image),
+        None => Program::fetched(record, settings)?,
+    };
     mounts.extend(record.files.iter().map(|file| VolumeMount {
         sub_path: Some(file.key.clone()),
         read_only: Some(true),
@@ -51,7 +62,7 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     let env = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
     let main = Container {
         name: MAIN.to_owned(),
-        image: Some(spec.base.full()),
+        image: Some(image.full()),
         image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
         command: spec.entrypoint.as_deref().map(literal_all),
         args: some_unless_empty(literal_all(&spec.args)),
@@ -68,18 +79,16 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
         volume_mounts: some_unless_empty(mounts),
         ..Container::default()
     };
-    let fetch = agent_container(
-        INIT,
-        settings,
-        fetch_args(&spec.layer, settings),
-        requests,
-        vec![mount(LAYER_VOLUME, LAYER), credentials_mount()],
-    );
     let user = process::user(spec.user, settings.chaincode_run_as_user);
     let mut pod_spec = template::pod_spec(settings, user);
-    pod_spec.init_containers = Some(vec![fetch]);
+    if spec.whole.is_some() && settings.pull_login.is_some() {
+        let name = names::pull_secret(&settings.instance);
+        let secrets = pod_spec.image_pull_secrets.get_or_insert_default();
+        secrets.push(LocalObjectReference { name });
+    }
+    pod_spec.init_containers = fetch.map(|fetch| vec![fetch]);
     pod_spec.containers = vec![main];
-    pod_spec.volumes = Some(volumes);
+    pod_spec.volumes = some_unless_empty(volumes);
     pod_spec.host_aliases = template::host_aliases(settings, &spec.host.extra_hosts);
     pod_spec.dns_config = template::dns_config(&spec.host.resolution());
     let name = names::pod(&record.name, &record.uid);
@@ -89,6 +98,47 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
         status: None,
     };
     provision.templates.over_chaincode(spec, pod)
+}
+
+/// The chaincode's program, and how it comes into the pod.
+struct Program<'a> {
+    image: &'a ImageName,
+    fetch: Option<Container>,
+    mounts: Vec<VolumeMount>,
+    volumes: Vec<Volume>,
+}
+
+impl<'a> Program<'a> {
+    /// All of it is in `image`.
+    fn whole(image: &'a ImageName) -> Self {
+        Self {
+            image,
+            fetch: None,
+            mounts: Vec::new(),
+            volumes: Vec::new(),
+        }
+    }
+
+    /// The layer is fetched, and mounted into the base.
+    fn fetched(record: &'a Record, settings: &Settings) -> Result<Self, Error> {
+        let spec = &record.spec;
+        let fetch = agent_container(
+            INIT,
+            settings,
+            fetch_args(&spec.layer, settings),
+            &settings.provisions.of(&spec.key.tenant).chaincode_requests,
+            vec![mount(LAYER_VOLUME, LAYER), credentials_mount()],
+        );
+        Ok(Self {
+            image: &spec.base,
+            fetch: Some(fetch),
+            mounts: layer_mounts(&spec.layer)?,
+            volumes: vec![
+                empty_dir(LAYER_VOLUME),
+                credentials_volume(&record.metadata),
+            ],
+        })
+    }
 }
 
 fn fetch_args(layer: &Layer, settings: &Settings) -> Vec<String> {
@@ -204,6 +254,32 @@ mod tests {
     #[test]
     fn a_go_chaincode_with_tls() {
         insta::assert_yaml_snapshot!(pod(&record(), &settings()).unwrap());
+    }
+
+    #[test]
+    fn a_whole_image_is_run_as_it_is() {
+        let digest = crate::names::Digest::of(b"manifest");
+        let mut record = record();
+        let whole = format!("registry.example.com/fabric/chaincode@{digest}");
+        record.spec.whole = Some(whole.parse().unwrap());
+        let login = crate::runtime::kubernetes::PullLogin {
+            host: "registry.example.com".to_owned(),
+            username: "me".to_owned(),
+            password: "a-word".into(),
+        };
+        let settings = Settings {
+            pull_login: Some(login),
+            ..settings()
+        };
+        let with_login = pod(&record, &settings).unwrap();
+        insta::assert_yaml_snapshot!(with_login);
+        record.files.clear();
+        let spec = pod(&record, &super::super::tests::settings())
+            .unwrap()
+            .spec
+            .unwrap();
+        assert_eq!((spec.volumes, spec.init_containers), (None, None));
+        assert_eq!(spec.image_pull_secrets.unwrap().len(), 1);
     }
 
     #[test]

@@ -87,6 +87,15 @@ const FAULTS: &[Fault] = &[
         says: &["exceeded quota: none", "limited: pods=0"],
         known_after: AT_ONCE,
     },
+    Fault {
+        name: "registry of built images that denies the login",
+        cause: Cause::Config(|c, config| super::registry::push(c, config, "another password")),
+        says: &[
+            "10.88.0.1:5001/fabric/chaincode: denied",
+            "the user somebody",
+        ],
+        known_after: AT_ONCE,
+    },
 ];
 
 pub(super) fn install_that_fails_tells_why(c: &Counterparts) -> Result<Option<Steps>> {

@@ -81,6 +81,12 @@ fn loose_files(directory: &std::path::Path) -> Result<String> {
 
 pub(super) fn keys_appear_nowhere_but_in_their_secret(c: &Counterparts) -> Result<Option<Steps>> {
     let keys = spellings(&uploaded(c)?)?;
+    appear_nowhere(c, "a private key", &keys)?;
+    Ok(None)
+}
+
+/// None of `spellings` of `what` stands where others may read it.
+pub(super) fn appear_nowhere(c: &Counterparts, what: &str, spellings: &[String]) -> Result<()> {
     let store = c.run.data().join("peitho-store");
     let places = [
         (
@@ -122,14 +128,11 @@ pub(super) fn keys_appear_nowhere_but_in_their_secret(c: &Counterparts) -> Resul
         "the log is not at trace level: this case would prove nothing"
     );
     for (place, text) in &places {
-        for key in &keys {
-            ensure!(
-                !text.contains(key.as_str()),
-                "a private key stands in {place}"
-            );
+        for key in spellings {
+            ensure!(!text.contains(key.as_str()), "{what} stands in {place}");
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Nothing of Peitho's may be in the cluster but the Secret that all replicas of the instance share.

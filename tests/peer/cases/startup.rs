@@ -243,7 +243,7 @@ pub(super) fn startup_with_the_configuration_of_the_original(
         "k8s.kubeconfig is called kubernetes.kubeconfig now",
         "k8s.dns is called kubernetes.hostAliases now",
         "peitho.pullerAccessAddress is called delivery.address now, with the value https://peitho:8081",
-        "docker.registry.password have no effect",
+        "docker.registry.password is called images.registry.password now",
     ] {
         ensure!(log.matches(told).count() == 1, "not once {told:?}:\n{log}");
     }

@@ -1,0 +1,361 @@
+//! Built images brought into the registry of `images.registry`: what is there is left alone, layers of the base are mounted
+//! where they are in the same registry and else streamed from where they are, and the manifest comes last, so that an image
+//! is never seen in part. `image` calls it before a build succeeds.
+//!
+//! All images stand in one repository: a base moves once however many chaincodes are built on it, and registries that want
+//! repositories made beforehand want one.
+
+mod session;
+mod wire;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use futures::{StreamExt as _, TryStreamExt as _};
+use oci_client::RegistryOperation;
+use oci_client::client::LayerDescriptor;
+use oci_client::errors::OciDistributionError;
+use serde::Deserialize;
+use tokio::time::Instant;
+use tokio_util::io::ReaderStream;
+
+use self::session::Session;
+use self::wire::{Content, Opened, Wire};
+use super::answer::Refusal;
+use super::manifest::{Descriptor, ImageManifest, Unusable};
+use super::{Lookup, Registries, reference};
+use crate::config;
+use crate::names::{Digest, ImageName};
+use crate::store::{self, Blob};
+
+/// Blobs of one image that are under way at once, as for pulls.
+const AT_ONCE: usize = 3;
+/// The longest that a registry's `Retry-After` is obeyed: a peer waits for its build.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// What manifests without a type are.
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Why an image is not in the registry.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the image cannot be pushed to {repository}: {cause}; mend that and install again, or set images.mode to delivery"
+)]
+pub struct PushError {
+    /// With its registry.
+    pub repository: String,
+    /// The last one.
+    pub cause: String,
+}
+
+/// A complete image: its blobs are in the store, or in the registry of its base.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// As the peer names it: the tag begins with it.
+    pub name: &'a ImageName,
+    /// What it stands on.
+    pub base: &'a ImageName,
+    /// The manifest's bytes.
+    pub manifest: &'a [u8],
+}
+
+/// What pushes; clones share connections.
+#[derive(Clone)]
+pub struct Pusher(Arc<Inner>);
+
+struct Inner {
+    registries: Registries,
+    /// The tag is none of an image.
+    repository: ImageName,
+    wire: Wire,
+    patience: ExponentialBuilder,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{refusal}")]
+struct Stop {
+    refusal: Refusal,
+    /// When the registry wants to be asked again.
+    after: Option<Duration>,
+}
+
+impl<E: Into<Refusal>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self {
+            refusal: error.into(),
+            after: None,
+        }
+    }
+}
+
+impl Stop {
+    fn of_store(error: &store::Error) -> Self {
+        Refusal::Unknown(format!("the store: {error}")).into()
+    }
+
+    fn is_worth_another_try(&self) -> bool {
+        self.refusal.may_pass() && self.after.is_none_or(|after| after <= LONGEST_WAIT)
+    }
+
+    /// The pause that the backoff has, or the longer one that the registry asks for.
+    fn pause(&self, own: Option<Duration>) -> Option<Duration> {
+        own.map(|own| own.max(self.after.unwrap_or_default()))
+    }
+}
+
+/// What was done for an image, in bytes.
+#[derive(Debug, Default)]
+struct Moved {
+    sent: AtomicU64,
+    mounted: AtomicU64,
+    present: AtomicU64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Typed {
+    media_type: Option<String>,
+}
+
+impl Pusher {
+    /// Pushes to the registry of `config`, out of the store of `registries` and from these; `None` where built images are
+    /// not pushed.
+    ///
+    /// # Errors
+    /// When no client can be made, or a file cannot be read.
+    pub async fn new(
+        config: &config::Images,
+        registries: Registries,
+    ) -> anyhow::Result<Option<Self>> {
+        // A registry blinks when it is moved to another node: some twenty seconds, since a peer waits.
+        let patience = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(500))
+            .with_factor(2.0)
+            .with_max_delay(Duration::from_secs(8))
+            .with_jitter()
+            .with_max_times(5);
+        Self::with_patience(config, registries, patience).await
+    }
+
+    /// The same, with little patience.
+    ///
+    /// # Panics
+    /// Where built images are not pushed.
+    #[cfg(test)]
+    pub(crate) async fn impatient(
+        config: &config::Images,
+        registries: Registries,
+    ) -> anyhow::Result<Self> {
+        let patience = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(20))
+            .with_max_times(3);
+        let pusher = Self::with_patience(config, registries, patience).await?;
+        Ok(pusher.expect("the mode is registry"))
+    }
+
+    async fn with_patience(
+        config: &config::Images,
+        registries: Registries,
+        patience: ExponentialBuilder,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(built) = config.pushed_to() else {
+            return Ok(None);
+        };
+        let Some(repository) = built.repository() else {
+            anyhow::bail!("images.registry: address and project make no repository");
+        };
+        let access = super::Access::of_built(built).await?;
+        let wire = Wire::new(&access, repository.repository())?;
+        Ok(Some(Self(Arc::new(Inner {
+            registries,
+            repository,
+            wire,
+            patience,
+        }))))
+    }
+
+    /// Whether `pushed` is where it pushes to.
+    pub fn reaches(&self, pushed: &ImageName) -> bool {
+        let own = &self.0.repository;
+        (pushed.registry(), pushed.repository()) == (own.registry(), own.repository())
+    }
+
+    /// Manifest and configuration of `base`, asked for as patiently as what is pushed: without them there is no whole image.
+    pub async fn look_up(&self, base: &ImageName) -> Lookup {
+        let (registries, patience) = (&self.0.registries, self.0.patience);
+        registries.look_up_patiently(base, patience).await
+    }
+
+    /// Brings the image into the registry; gives its name there, by digest. Whole when this returns, and tagged for people.
+    ///
+    /// # Errors
+    /// [`PushError`]. What has arrived by then is not sent again by a later push.
+    pub async fn push(&self, order: Order<'_>) -> Result<ImageName, PushError> {
+        let started = Instant::now();
+        let moved = Moved::default();
+        let pushed = self.try_push(order, &moved).await;
+        let pushed = pushed.map_err(|stop| self.refused(self.explained(&stop)))?;
+        tracing::info!(
+            image = %order.name, pushed = %pushed,
+            sent = moved.sent.into_inner(), mounted = moved.mounted.into_inner(),
+            present = moved.present.into_inner(), duration_ms = started.elapsed().as_millis() as u64,
+            "image: pushed {}", order.name
+        );
+        Ok(pushed)
+    }
+
+    /// The error of an image that cannot be pushed, for another reason than the registry's.
+    pub fn refused(&self, cause: String) -> PushError {
+        let it = &self.0.repository;
+        PushError {
+            repository: format!("{}/{}", it.registry(), it.repository()),
+            cause,
+        }
+    }
+
+    /// The cause, with who was denied.
+    fn explained(&self, stop: &Stop) -> String {
+        let cause = stop.to_string();
+        let logins = &self.0.registries.0.logins;
+        match logins.get(self.0.repository.registry()) {
+            _ if !cause.starts_with("denied") => cause,
+            Some(login) => format!("{cause}, to the user {}", login.username),
+            None => format!("{cause}, to nobody: images.registry has no username"),
+        }
+    }
+
+    async fn try_push(&self, order: Order<'_>, moved: &Moved) -> Result<ImageName, Stop> {
+        let manifest: ImageManifest = serde_json::from_slice(order.manifest).map_err(unreadable)?;
+        let mut seen = HashSet::new();
+        let blobs = manifest.layers.iter().chain([&manifest.config]);
+        let blobs = blobs.filter(|blob| seen.insert(blob.digest.as_str()));
+        let blobs = blobs.map(blob_of).collect::<Result<Vec<_>, _>>()?;
+        futures::stream::iter(blobs)
+            .map(|blob| self.patiently(order, move || self.blob(order, blob, moved)))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<()>>()
+            .await?;
+        let digest = Digest::of(order.manifest);
+        // Whole by its digest, then found by its tag.
+        for version in [digest.to_string(), order.name.pushed_tag(&digest)] {
+            let version = version.as_str();
+            self.patiently(order, || self.manifest(order, &digest, version))
+                .await?;
+        }
+        let pushed = self.0.repository.at(&digest.to_string());
+        pushed.map_err(|error| Unusable(error.to_string()).into())
+    }
+
+    /// What `work` gives, tried again while its faults may pass.
+    async fn patiently<T, F: Future<Output = Result<T, Stop>>>(
+        &self,
+        order: Order<'_>,
+        work: impl FnMut() -> F,
+    ) -> Result<T, Stop> {
+        work.retry(self.0.patience)
+            .when(Stop::is_worth_another_try)
+            .adjust(Stop::pause)
+            .notify(|stop, pause| {
+                tracing::warn!(
+                    image = %order.name, repository = %self.0.repository.repository(), error = %stop, ?pause,
+                    "image: the push of {} goes on after a fault", order.name
+                );
+            })
+            .await
+    }
+
+    /// Sees to it that the registry has the manifest as `version`.
+    async fn manifest(&self, order: Order<'_>, digest: &Digest, version: &str) -> Result<(), Stop> {
+        let typed: Typed = serde_json::from_slice(order.manifest).map_err(unreadable)?;
+        let media_type = typed.media_type.as_deref().unwrap_or(OCI_MANIFEST);
+        let (wire, mut session) = (&self.0.wire, self.session(None));
+        // A registry may protect its tags, also against what they name already.
+        if wire.manifest(&mut session, version, media_type).await? == Some(*digest) {
+            return Ok(());
+        }
+        let put = wire.put_manifest(&mut session, version, media_type, order.manifest);
+        put.await
+    }
+
+    /// Sees to it that the registry has `blob`.
+    async fn blob(&self, order: Order<'_>, blob: Blob, moved: &Moved) -> Result<(), Stop> {
+        let wire = &self.0.wire;
+        let is_near = order.base.registry() == self.0.repository.registry();
+        let from = is_near.then(|| order.base.repository());
+        // Anew for each attempt: a token may have run out since the last one.
+        let mut session = self.session(from);
+        if wire.has_blob(&mut session, &blob.digest).await? {
+            moved.present.fetch_add(blob.size, Ordering::Relaxed);
+            return Ok(());
+        }
+        let opened = match wire.open(&mut session, &blob.digest, from).await {
+            // Not to be seen by this login, or a registry that mounts nothing.
+            Err(stop) if from.is_some() && !stop.refusal.may_pass() => {
+                wire.open(&mut session, &blob.digest, None).await?
+            }
+            opened => opened?,
+        };
+        match opened {
+            Opened::Mounted => {
+                moved.mounted.fetch_add(blob.size, Ordering::Relaxed);
+            }
+            Opened::At(place) => {
+                let content = self.content(order, &blob).await?;
+                wire.send(&session, place, &blob, content).await?;
+                moved.sent.fetch_add(blob.size, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of `blob`: of the store, else of the base's registry, as they come.
+    async fn content(&self, order: Order<'_>, blob: &Blob) -> Result<Content, Stop> {
+        let registries = &self.0.registries;
+        let stored = registries.0.store.open_blob(&blob.digest).await;
+        if let Some((file, _)) = stored.map_err(|error| Stop::of_store(&error))? {
+            let file = tokio::fs::File::from_std(file);
+            return Ok(ReaderStream::with_capacity(file, 64 << 10).boxed());
+        }
+        let digest = blob.digest.to_string();
+        let layer = LayerDescriptor {
+            digest: &digest,
+            urls: &None,
+        };
+        let told = |error: OciDistributionError| {
+            let told =
+                |cause| format!("a layer of its base {} cannot be read: {cause}", order.base);
+            match Refusal::from(error) {
+                Refusal::Passing(cause) => Refusal::Passing(told(cause)),
+                Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
+            }
+        };
+        let (base, auth) = (reference(order.base), registries.auth(order.base));
+        let client = registries.client(order.base);
+        let pull = RegistryOperation::Pull;
+        client.auth(&base, &auth, pull).await.map_err(told)?;
+        let stream = client.pull_blob_stream(&base, &layer).await.map_err(told)?;
+        Ok(stream.stream)
+    }
+
+    /// For an attempt, which may mount from the repository `from`.
+    fn session(&self, from: Option<&str>) -> Session {
+        let (logins, repository) = (&self.0.registries.0.logins, &self.0.repository);
+        let login = logins.get(repository.registry()).cloned();
+        Session::new(login, repository.repository(), from)
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> Unusable {
+    Unusable(format!("its manifest is unreadable: {error}"))
+}
+
+fn blob_of(descriptor: &Descriptor) -> Result<Blob, Unusable> {
+    let digest: Result<Digest, _> = descriptor.digest.parse();
+    Ok(Blob {
+        digest: digest.map_err(|error| Unusable(format!("a layer: {error}")))?,
+        size: descriptor.size.ok_or("a layer without its size")?,
+    })
+}

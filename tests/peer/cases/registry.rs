@@ -1,0 +1,64 @@
+//! Images in a registry: what a stock peer installs is pushed to one with a login, and the pod that serves runs it from there.
+
+use anyhow::{Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use testbed::peitho::CHAINCODE_NAMESPACE;
+use testbed::{Steps, scenario};
+
+use super::secrets;
+use crate::world::{CLOSED_PASSWORD, CLOSED_USER, Counterparts, PEER};
+
+/// What is built goes to the closed registry, with this password.
+pub(super) fn push(c: &Counterparts, config: &mut Value, password: &str) {
+    config["images"]["mode"] = json!("registry");
+    config["images"]["registry"] = json!({
+        "address": c.closed_registry.address().to_string(), "project": "fabric", "scheme": "http",
+        "username": CLOSED_USER, "password": password,
+    });
+}
+
+/// Nor does it in the spelling of `Authorization` headers and pull secrets.
+fn login_appears_nowhere(c: &Counterparts) -> Result<()> {
+    let both = format!("{CLOSED_USER}:{CLOSED_PASSWORD}");
+    let spellings = [
+        CLOSED_PASSWORD.to_owned(),
+        STANDARD.encode(CLOSED_PASSWORD),
+        STANDARD.encode(both),
+    ];
+    secrets::appear_nowhere(c, "the login of the registry", &spellings)
+}
+
+pub(super) fn images_in_a_registry_run_by_their_digest(c: &Counterparts) -> Result<Option<Steps>> {
+    c.reconfigure(|config| push(c, config, CLOSED_PASSWORD))?;
+    let seen = c.with_fabric(|fabric| scenario::one_invoke(&c.assets, fabric, PEER, "pushed"));
+    let images = c.cluster.kubectl(&[
+        "get",
+        "pods",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+        "--selector",
+        "app.kubernetes.io/component=chaincode",
+        "-o",
+        "jsonpath={range .items[*]}{.spec.initContainers}{.spec.containers[*].image} {end}",
+    ]);
+    let told = login_appears_nowhere(c);
+    c.configure_as_before()?;
+    let steps = seen?.expect()?;
+    told?;
+    let repository = format!("{}/fabric/chaincode@sha256:", c.closed_registry.address());
+    let images = images?;
+    let whole = images
+        .split_whitespace()
+        .filter(|image| image.starts_with(&repository));
+    ensure!(whole.count() == 1, "pods run {images}");
+    c.cluster.kubectl(&[
+        "delete",
+        "secret",
+        "peitho-pull",
+        "--namespace",
+        CHAINCODE_NAMESPACE,
+    ])?;
+    Ok(Some(steps))
+}
