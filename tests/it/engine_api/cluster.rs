@@ -137,6 +137,7 @@ fn unordered(key: &ContainerKey) -> ChaincodeSpec {
             entries: Vec::new(),
             destination: String::new(),
         },
+        whole: None,
         entrypoint: None,
         args: Vec::new(),
         env: Vec::new(),
