@@ -1,6 +1,7 @@
 //! Orders for one container that overlap: a stop finds the process of a start that came before it, as on Docker.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use futures::{FutureExt as _, poll};
@@ -26,9 +27,9 @@ async fn a_stop_waits_for_the_start_before_it() {
         }
         runtime.stop(key).await
     };
-    let both = async { tokio::join!(runtime.start(key), stopped) };
+    let both = async { tokio::join!(Arc::clone(&runtime).start(key), stopped) };
     let (started, stopped) = soon(both).await;
-    assert_eq!(started.unwrap(), Outcome::Done);
+    assert_eq!(started.unwrap().outcome, Outcome::Done);
     assert_eq!(stopped.unwrap(), Outcome::Done);
     assert!(order.exit(&*runtime).await > 128);
     order.removed(&*runtime).await;
@@ -42,7 +43,7 @@ async fn a_stop_waits_for_a_start_that_nobody_waits_for() {
     let key = order.key();
     runtime.create(&order.spec).await.unwrap();
     {
-        let mut start = pin!(runtime.start(key));
+        let mut start = pin!(Arc::clone(&runtime).start(key));
         while !machine.has_shim(key) {
             assert!(matches!(poll!(start.as_mut()), Poll::Pending));
             yield_now().await;
