@@ -1,6 +1,7 @@
 //! Images that a registry has whole: built in the mode `registry`, and run by the node from a registry that lets in only who
 //! has the login.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -32,7 +33,7 @@ fn built_pushed_and_run(world: &World) -> Result<()> {
     let runtime = pods.runtime();
     world.block_on(async {
         runtime.create(&order.spec).await?;
-        ensure!(runtime.start(order.key()).await? == Outcome::Done);
+        ensure!(Arc::clone(&runtime).start(order.key()).await?.outcome == Outcome::Done);
         let exit = tokio::time::timeout(LAUNCH, runtime.wait_exit(order.key())).await??;
         let output = String::from_utf8(collected(runtime.logs(order.key()).await?).await)?;
         ensure!(exit.code == 7, "{exit:?}: {output}");
@@ -65,7 +66,7 @@ fn built_pushed_and_run(world: &World) -> Result<()> {
         CHAINCODE_NAMESPACE,
     ])?;
     world.block_on(async {
-        ensure!(runtime.start(order.key()).await? == Outcome::Done);
+        ensure!(Arc::clone(&runtime).start(order.key()).await?.outcome == Outcome::Done);
         let exit = tokio::time::timeout(LAUNCH, runtime.wait_exit(order.key())).await??;
         ensure!(exit.code == 7, "{exit:?}");
         order.removed(&*runtime).await;
