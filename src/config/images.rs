@@ -195,6 +195,10 @@ impl BuiltRegistry {
             password_file,
             ..
         } = self;
+        if password.as_ref().is_some_and(|it| it.0 == HIDDEN) {
+            let accepted = "the password itself; this is what config show prints in its place";
+            problems.add(key("password"), password, accepted);
+        }
         match (username, password, password_file) {
             (_, Some(_), Some(file)) => {
                 problems.add(

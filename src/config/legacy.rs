@@ -92,11 +92,19 @@ const OLD: &[(&str, Fate)] = &[
     ("docker.registry.email", Fate::Gone(NO_EMAIL)),
     (
         "docker.registry.username",
-        Fate::Renamed("images.registry.username"),
+        Fate::Converted(
+            "images.registry.username",
+            convert::unless_empty,
+            "the same; an empty one is none",
+        ),
     ),
     (
         "docker.registry.password",
-        Fate::Renamed("images.registry.password"),
+        Fate::Converted(
+            "images.registry.password",
+            convert::unless_empty,
+            "the same; an empty one is none",
+        ),
     ),
     (
         "log.level",

@@ -306,6 +306,9 @@ fn secrets_are_not_shown() {
         let yaml = format!("images: {{mode: {mode}, registry: {registry}}}");
         let config = load(&yaml, &[], &[]).unwrap();
         assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
+        // What is shown is no password.
+        let shown = load(&config.to_yaml(), &[], &[]);
+        assert_eq!(shown.is_err(), mode == "registry");
     }
     let yaml = format!("compile:\n  env:\n    HTTPS_PROXY: http://me:{SECRET}@proxy\n");
     let config = load(&yaml, &[], &[]).unwrap();

@@ -30,6 +30,15 @@ pub(super) fn nothing(_: &Node) -> Result {
     Ok(Converted::Unchanged)
 }
 
+/// What was left empty, as a registry without a login has it, is not there.
+pub(super) fn unless_empty(node: &Node) -> Result {
+    match &node.content {
+        Content::Null => Ok(Converted::Unchanged),
+        Content::Text(text) if text.is_empty() => Ok(Converted::Unchanged),
+        content => Ok(Converted::To(content.clone(), String::new())),
+    }
+}
+
 /// The words are the same, in any case then.
 pub(super) fn image_mode(node: &Node) -> Result {
     match word(node).as_deref() {

@@ -165,6 +165,21 @@ fn a_registry_of_the_original_is_pushed_to() {
         "registry.example.com:5000/fabric/chaincode:latest"
     );
     assert_eq!(registry.password.as_ref().unwrap().expose(), "4711");
+    let open = yaml
+        .replace("username: me", "username: ''")
+        .replace("password: 4711", "password: ''");
+    let registry = load(&open).unwrap().0.images.registry;
+    assert_eq!((registry.username, registry.password), (None, None));
+    let plain = yaml.replace("https://", "http://");
+    let (_, of_plain) = load(&plain).unwrap();
+    let notice = told(&of_plain)
+        .into_iter()
+        .find(|line| line.contains("server-address"));
+    assert!(
+        notice
+            .unwrap()
+            .ends_with("unless images.registry.scheme is http")
+    );
     assert_eq!(
         told(&origins)[0],
         "2:3: peitho.imageMode is called images.mode now"

@@ -110,10 +110,8 @@ impl Wire {
             StatusCode::CREATED => Ok(Opened::Mounted),
             StatusCode::ACCEPTED => {
                 let place = answer.headers().get(header::LOCATION);
-                let place = place.and_then(|it| url.join(it.to_str().ok()?).ok());
-                let told =
-                    || Refusal::Unknown("the registry names no place for uploads".to_owned());
-                Ok(Opened::At(place.ok_or_else(told)?))
+                let place = place.and_then(|it| it.to_str().ok());
+                Ok(Opened::At(upload(&url, place)?))
             }
             _ => Err(refusal(answer).await),
         }
@@ -248,6 +246,19 @@ impl Wire {
     }
 }
 
+/// Where what is opened at `url` goes, by the registry's `Location`.
+fn upload(url: &Url, location: Option<&str>) -> Result<Url, Refusal> {
+    let told = |told: &str| Refusal::Unknown(told.to_owned());
+    let place = location.and_then(|it| url.join(it).ok());
+    let place = place.ok_or_else(|| told("the registry names no place for uploads"))?;
+    if url.scheme() == "https" && place.scheme() != "https" {
+        return Err(told(
+            "the registry names a place for uploads without TLS; behind a proxy it has to be told its own address",
+        ));
+    }
+    Ok(place)
+}
+
 pub(super) fn unsent(error: reqwest::Error) -> Stop {
     // The address may hold a signature that lets others write.
     OciDistributionError::RequestError(error.without_url()).into()
@@ -310,4 +321,28 @@ pub(super) async fn words(answer: &mut Response) -> Vec<u8> {
 fn retry_after(answer: &Response) -> Option<Duration> {
     let after = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     after.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_go_where_the_registry_says_but_not_out_of_tls() {
+        let by = |scheme: &str, location| {
+            let url = format!("{scheme}://r.io/v2/a/blobs/uploads/?mount=b");
+            let place = upload(&url.parse().unwrap(), location);
+            place.map(|it| it.to_string()).ok()
+        };
+        let at = |url: &str| Some(url.to_owned());
+        let near = "/v2/a/blobs/uploads/1?_state=x";
+        assert_eq!(
+            by("https", Some(near)),
+            at("https://r.io/v2/a/blobs/uploads/1?_state=x")
+        );
+        assert_eq!(by("https", Some("https://s/1")), at("https://s/1"));
+        assert_eq!(by("http", Some("http://r.io/1")), at("http://r.io/1"));
+        assert_eq!(by("https", Some("http://r.io/1")), None);
+        assert_eq!(by("https", None), None);
+    }
 }
