@@ -107,8 +107,11 @@ impl<'a> Session<'a> {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        // Ctrl-C ends the command also where whoever began this suite had it ignored.
+        let mut command = Command::new("env");
         command
+            .args(["--default-signal=INT", "--"])
+            .arg(&self.program)
             .args(arguments)
             .current_dir(self.world.directory.path())
             .env_clear()
