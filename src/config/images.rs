@@ -257,7 +257,6 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::Config;
 
     fn load(yaml: &str) -> Option<Config> {
