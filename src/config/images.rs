@@ -254,3 +254,29 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn load(yaml: &str) -> Option<Config> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), yaml).unwrap();
+        Config::load(Some(file.path()), [], &[]).ok()
+    }
+
+    #[test]
+    fn a_password_is_not_shown_and_what_is_shown_is_none() {
+        for mode in ["delivery", "registry"] {
+            let registry = "{address: r.io, username: me, password: hunter2}";
+            let config = load(&format!("images: {{mode: {mode}, registry: {registry}}}")).unwrap();
+            assert_eq!(
+                config.images.registry.password.as_ref().unwrap().expose(),
+                "hunter2"
+            );
+            let shown = config.to_yaml();
+            assert!(!format!("{config:?} {shown}").contains("hunter2"));
+            assert_eq!(load(&shown).is_none(), mode == "registry");
+        }
+    }
+}

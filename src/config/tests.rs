@@ -303,15 +303,6 @@ fn secrets_are_not_shown() {
     assert!(config.compile.proxy.http.contains(SECRET));
     assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
     assert!(load(&config.to_yaml(), &[], &[]).is_ok());
-    for mode in ["delivery", "registry"] {
-        let registry = format!("{{address: r.io, username: me, password: {SECRET}}}");
-        let yaml = format!("images: {{mode: {mode}, registry: {registry}}}");
-        let config = load(&yaml, &[], &[]).unwrap();
-        assert!(!format!("{config:?} {}", config.to_yaml()).contains(SECRET));
-        // What is shown is no password.
-        let shown = load(&config.to_yaml(), &[], &[]);
-        assert_eq!(shown.is_err(), mode == "registry");
-    }
     let yaml = format!("compile:\n  env:\n    HTTPS_PROXY: http://me:{SECRET}@proxy\n");
     let config = load(&yaml, &[], &[]).unwrap();
     assert!(config.to_yaml().contains("HTTPS_PROXY"));

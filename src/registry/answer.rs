@@ -17,7 +17,7 @@ pub(super) const MEDIA_TYPES: &[&str] = &[
 ];
 
 /// Why there is no image.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     /// The registry says so.
     #[error("{0}")]

@@ -9,8 +9,8 @@ mod session;
 mod wire;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -304,7 +304,17 @@ impl Pusher {
             }
             Opened::At(place) => {
                 let content = self.content(order, &blob).await?;
-                wire.send(&session, place, &blob, content).await?;
+                let broken = Arc::<OnceLock<Refusal>>::default();
+                let (base, seen) = (order.base.clone(), Arc::clone(&broken));
+                let content = content.inspect_err(move |error| {
+                    let _ = seen.set(unread(&base, error));
+                });
+                let sent = wire.send(&session, place, &blob, content.boxed()).await;
+                // The registry that is written to was told nothing but that it ended.
+                sent.map_err(|stop| match broken.get() {
+                    Some(refusal) => refusal.clone().into(),
+                    None => stop,
+                })?;
                 moved.sent.fetch_add(blob.size, Ordering::Relaxed);
             }
         }
@@ -346,6 +356,13 @@ impl Pusher {
         let login = logins.get(repository.registry()).cloned();
         Session::new(login, repository.repository(), from)
     }
+}
+
+/// Why the content of a blob ended before its end.
+fn unread(base: &ImageName, error: &std::io::Error) -> Refusal {
+    Refusal::Passing(format!(
+        "a layer of its base {base} cannot be read: {error}"
+    ))
 }
 
 fn unreadable(error: serde_json::Error) -> Unusable {

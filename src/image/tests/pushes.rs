@@ -318,6 +318,40 @@ async fn a_base_whose_registry_blinks_is_waited_for() {
     assert!(image.pushed.is_some());
 }
 
+#[tokio::test]
+async fn a_base_that_breaks_on_the_way_is_named() {
+    let (far, registry) = (Registry::start("").await, Registry::start("").await);
+    let [lower, _] = base_in(&far).await;
+    let by = |line: &Line| {
+        let mut config = registry.built();
+        config.registries = vec![config::Registry {
+            host: line.host.clone(),
+            ..far.config()
+        }];
+        config
+    };
+    // Each connection is cut in the middle of the layer.
+    let line = Line::to(&far, Manner::CutsAnswers(200_000)).await;
+    let told = format!(
+        "a layer of its base {}/fabric/baseos:2.5 cannot be read",
+        line.host
+    );
+    refused(&by(&line), &line.host, &[&told]).await;
+
+    // What lies there is not what it is called: the registry that is written to sees it, and asking again changes nothing.
+    let hex = Digest::of(&lower.bytes).hex();
+    let blob = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    let mut bytes = lower.bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(far.data().join(blob), &bytes).unwrap();
+    let line = Line::to(&far, Manner::Good).await;
+    let told = "provided digest did not match uploaded content";
+    refused(&by(&line), &line.host, &[told]).await;
+    let twice = 2 * bytes.len() as u64;
+    assert!(line.answered() < twice, "{} bytes", line.answered());
+}
+
 /// Builds, which must fail for `reasons` and leave no image; the base is in a registry that stands.
 async fn refused(config: &config::Images, host: &str, reasons: &[&str]) {
     let (scratch, images) = pushing(config).await;
