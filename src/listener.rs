@@ -38,7 +38,7 @@ use reception::{Admitted, Reception};
 pub use socket::Departure;
 use socket::{Socket, Stream};
 pub use strangers::Crowd;
-use strangers::{Room, Stranger, Strangers};
+use strangers::{Known, Room, Stranger, Strangers};
 use tls::Tls;
 pub use unix::{BoundSocket, SocketError, bind_socket};
 
@@ -345,20 +345,27 @@ async fn connection<S, B>(
     let Some(Admitted { stream, identity }) = admitted else {
         return;
     };
-    if identity.is_some() {
-        stranger.is_known();
+    if identity.is_some() && stranger.is_known() == Known::TooLate {
+        return;
     }
     let stranger = Arc::new(stranger);
     let asking = Arc::clone(&stranger);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        asking.is_known();
+        let known = asking.is_known();
         let extensions = request.extensions_mut();
         extensions.insert(remote);
         extensions.insert(departure.clone());
         if let Some(identity) = &identity {
             extensions.insert(Arc::clone(identity));
         }
-        service.clone().oneshot(request)
+        let service = service.clone();
+        async move {
+            if known == Known::TooLate {
+                // What was begun would be dropped with the connection, half done.
+                std::future::pending::<()>().await;
+            }
+            service.oneshot(request).await
+        }
     });
     let connection = http1::Builder::new()
         // A client may send FIN and still want its answer (protocol rule 11). HTTP then sees that a client is

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -174,11 +175,13 @@ impl Containers {
     /// Follows all that runs already and belongs to `tenants`: what an earlier process started. Returns when all of it is
     /// followed.
     pub async fn adopt(&self, tenants: impl IntoIterator<Item = Tenant>) {
-        for tenant in tenants {
+        let of_each = tenants.into_iter().map(async |tenant| {
             if let Err(error) = self.adopt_of(&tenant).await {
                 tracing::warn!(%tenant, %error, "container: what runs already is not followed: its end is told to who waits for it alone");
             }
-        }
+        });
+        // At once: one whose namespace is away may take for ever.
+        join_all(of_each).await;
     }
 
     async fn adopt_of(&self, tenant: &Tenant) -> Result<(), runtime::Error> {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::process::{Resource, getrlimit};
 use tokio_util::sync::CancellationToken;
 
-/// How many clients a listener holds at a time of whom nothing is known yet. By default a quarter of the descriptors that this
-/// process may have when this is asked for, and at most 4,096: there are three listeners, and those who are known.
+/// How many clients a listener holds at a time of whom nothing is known yet. By default an eighth of the descriptors that this
+/// process may have when this is asked for, and at most 4,096: there are four listeners, and those who are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crowd(usize);
 
@@ -19,8 +19,8 @@ const MOST: usize = 4096;
 impl Default for Crowd {
     fn default() -> Self {
         let descriptors = getrlimit(Resource::Nofile).current;
-        let quarter = descriptors.map_or(MOST, |it| usize::try_from(it / 4).unwrap_or(MOST));
-        Self::of(quarter.min(MOST))
+        let share = descriptors.map_or(MOST, |it| usize::try_from(it / 8).unwrap_or(MOST));
+        Self::of(share.min(MOST))
     }
 }
 
@@ -61,6 +61,13 @@ pub(super) enum Room {
     Made,
 }
 
+/// Whether a client became known before it had to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    InTime,
+    TooLate,
+}
+
 impl Strangers {
     pub(super) fn new(most: Crowd) -> Self {
         Self {
@@ -80,17 +87,21 @@ impl Strangers {
         let number = state.came;
         state.came += 1;
         state.waiting.insert(number, crowded_out.clone());
+        if let Some((_, first)) = &first {
+            // Under the lock: it is told here, or stays.
+            first.cancel();
+        }
         drop(state);
         let stranger = Stranger {
             strangers: Arc::clone(self),
             number,
             crowded_out,
         };
-        let Some((_, first)) = first else {
-            return (stranger, Room::Enough);
+        let room = match first {
+            None => Room::Enough,
+            Some(_) => Room::Made,
         };
-        first.cancel();
-        (stranger, Room::Made)
+        (stranger, room)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -99,9 +110,14 @@ impl Strangers {
 }
 
 impl Stranger {
-    /// It is none any more, and stays.
-    pub(super) fn is_known(&self) {
-        self.strangers.state().waiting.remove(&self.number);
+    /// It is none any more, and stays; unless it is told to go already.
+    pub(super) fn is_known(&self) -> Known {
+        let mut state = self.strangers.state();
+        state.waiting.remove(&self.number);
+        match self.crowded_out.is_cancelled() {
+            true => Known::TooLate,
+            false => Known::InTime,
+        }
     }
 
     /// Waits until it has to go for another one.
@@ -112,7 +128,7 @@ impl Stranger {
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        self.is_known();
+        let _ = self.is_known();
     }
 }
 
@@ -127,7 +143,7 @@ mod tests {
         let strangers = Arc::new(Strangers::new(Crowd::of(9)));
         let mut all: Vec<_> = (0..9).map(|_| strangers.take()).collect();
         assert!(all.iter().all(|(_, room)| *room == Room::Enough));
-        all[0].0.is_known();
+        assert_eq!(all[0].0.is_known(), Known::InTime);
         drop(all.remove(1));
         let more: Vec<_> = (0..3).map(|_| strangers.take()).collect();
         let rooms: Vec<_> = more.iter().map(|(_, room)| *room).collect();
@@ -137,5 +153,7 @@ mod tests {
         let out: Vec<_> = all.iter().chain(&more).map(is_out).collect();
         assert_eq!(out.iter().position(|out| *out), Some(1));
         assert_eq!(out.iter().filter(|out| **out).count(), 1);
+        assert_eq!(all[1].0.is_known(), Known::TooLate);
+        assert_eq!(all[0].0.is_known(), Known::InTime);
     }
 }

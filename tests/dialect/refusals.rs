@@ -1,12 +1,16 @@
 //! Drivers that an engine must not let in, each of which says what a person would read in the peer's log, beside the line of Peitho's log
 //! that says why. dockerd has to refuse the same ones; its words are its own.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use testbed::{DRIVERS, Steps};
+use testbed::{DRIVERS, Process, Steps};
 
 use crate::cases::at_once;
 use crate::certificates::{Shows, subject};
 use crate::world::{Counterparts, Target};
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One way to be refused.
 pub(crate) struct Refusal {
@@ -131,11 +135,10 @@ pub(crate) fn judge(c: &Counterparts, refusal: &'static Refusal) -> Result<Optio
             said.contains(refusal.said)
         })
     })?;
-    let log = match refusal.listener {
-        Listener::Plain => c.machine().process().log(),
-        Listener::Tls => c.secured().process().log(),
-    };
-    told(&log, refusal)?;
+    match refusal.listener {
+        Listener::Plain => told_by(c.machine().process(), refusal)?,
+        Listener::Tls => told_by(c.secured().process(), refusal)?,
+    }
     c.table.refused(refusal);
     Ok(Some(steps))
 }
@@ -163,6 +166,14 @@ fn knock(
         );
     }
     Ok(())
+}
+
+/// Waits for what is told: the alert may be out before the line.
+fn told_by(server: &Process, refusal: &Refusal) -> Result<()> {
+    let is_told = || Ok(told(&server.log(), refusal).is_ok());
+    let waited = server.wait_until("tells whom it refused", PATIENCE, is_told);
+    told(&server.log(), refusal)?;
+    waited
 }
 
 /// The log has to say why: of each certificate by its subject, of who shows none or leaves as often as there are drivers, and of who begins

@@ -32,12 +32,11 @@ pub(super) async fn read(
     let (tail, extent) = (query.tail, query.extent);
     let opened = spawn_blocking(move || {
         let open = || {
-            // First, so that all lines of the tail lie before it.
             let end = match extent {
                 Extent::Present => Some(length(&place)?),
                 Extent::Follow => None,
             };
-            let reader = Reader::at(place.clone(), beginning(&place, tail)?)?;
+            let reader = Reader::at(place.clone(), beginning(&place, tail, end)?)?;
             Ok(Lines::of(place.clone(), reader, end))
         };
         open().map_err(|error| file(place.path(), error))
@@ -86,8 +85,9 @@ enum More {
     None,
 }
 
-/// The byte at which the last `tail` lines begin, or the first one kept.
-fn beginning(place: &Place, tail: Option<u64>) -> io::Result<u64> {
+/// The byte at which the last `tail` lines before `until` begin, or the first one kept. Without it those are meant that are
+/// there now.
+fn beginning(place: &Place, tail: Option<u64>, until: Option<u64>) -> io::Result<u64> {
     let starts = starts(place)?;
     let first = starts.first().copied().unwrap_or(0);
     let Some(tail) = tail else {
@@ -104,7 +104,9 @@ fn beginning(place: &Place, tail: Option<u64>) -> io::Result<u64> {
             Err(error) => return Err(error),
         };
         kept = *start;
-        let mut end = log.metadata()?.len();
+        // More may have come since, also in files that begin later.
+        let length = log.metadata()?.len();
+        let mut end = until.map_or(length, |it| length.min(it.saturating_sub(*start)));
         while end > 0 {
             let from = end.saturating_sub(STEP);
             let mut bytes = vec![0; usize::try_from(end - from).unwrap_or(0)];
@@ -226,11 +228,16 @@ mod tests {
             (Some(5), 10),
             (None, 10),
         ] {
-            assert_eq!(beginning(&place, tail).unwrap(), expected, "{tail:?}");
+            assert_eq!(beginning(&place, tail, None).unwrap(), expected, "{tail:?}");
         }
         std::fs::write(place.log(18), "d\n").unwrap();
-        assert_eq!(beginning(&place, Some(1)).unwrap(), 18);
-        assert_eq!(beginning(&place, Some(0)).unwrap(), 20);
+        assert_eq!(beginning(&place, Some(1), None).unwrap(), 18);
+        assert_eq!(beginning(&place, Some(0), None).unwrap(), 20);
+        // What comes after the end that was noted is not counted.
+        for (tail, expected) in [(0, 18), (1, 16), (2, 12)] {
+            let found = beginning(&place, Some(tail), Some(18)).unwrap();
+            assert_eq!(found, expected, "{tail}");
+        }
     }
 
     #[test]
@@ -240,8 +247,8 @@ mod tests {
         // Listed, and not to be opened.
         std::os::unix::fs::symlink("nowhere", place.log(0)).unwrap();
         std::fs::write(place.log(10), "a\nb\n").unwrap();
-        assert_eq!(beginning(&place, Some(1)).unwrap(), 12);
-        assert_eq!(beginning(&place, Some(9)).unwrap(), 10);
+        assert_eq!(beginning(&place, Some(1), None).unwrap(), 12);
+        assert_eq!(beginning(&place, Some(9), None).unwrap(), 10);
     }
 
     #[tokio::test]
