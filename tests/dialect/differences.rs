@@ -80,6 +80,12 @@ const LOST_OUTPUT: [&str; 3] = [
     "fsouza peers read no further once `wait` is answered: Peitho sends the output first",
 ];
 
+const UNREAD_OUTPUT: [&str; 3] = [
+    "now and then output is lost",
+    "the same on a busy machine",
+    "peers make nothing of the output of a compile that succeeds; that of a failed one is waited for",
+];
+
 /// All of them.
 pub(crate) fn all() -> Vec<Difference> {
     use Clients::{All, Family, Of};
@@ -104,11 +110,7 @@ pub(crate) fn all() -> Vec<Difference> {
             "build",
             vec![("says", Either, Either)],
             Of(Fsouza),
-            [
-                "now and then output is lost",
-                "the same on a busy machine",
-                "peers make nothing of the output of a compile that succeeds; that of a failed one is waited for",
-            ],
+            UNREAD_OUTPUT,
         ),
         difference(
             "compile_error",
@@ -118,9 +120,9 @@ pub(crate) fn all() -> Vec<Difference> {
         ),
         difference(
             "compile_output",
-            vec![("lines", Either, Expected), ("end", Either, Expected)],
+            vec![("lines", Either, Either), ("end", Either, Either)],
             Of(Fsouza),
-            LOST_OUTPUT,
+            UNREAD_OUTPUT,
         ),
         difference(
             "compile_output",
