@@ -24,7 +24,8 @@ pub(crate) fn request(
 ) -> Result<Answer> {
     let stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
-    exchange(stream, method, path)
+    // `kubectl proxy` serves no other host than its own.
+    exchange(stream, &address.to_string(), method, path)
 }
 
 /// The same by a Unix socket.
@@ -36,13 +37,13 @@ pub(crate) fn request_by_socket(
 ) -> Result<Answer> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(timeout))?;
-    exchange(stream, method, path)
+    exchange(stream, "localhost", method, path)
 }
 
-fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> Result<Answer> {
+fn exchange(mut stream: impl Read + Write, host: &str, method: &str, path: &str) -> Result<Answer> {
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: testbed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text)?;

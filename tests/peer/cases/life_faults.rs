@@ -59,7 +59,10 @@ fn judge(
         "wait was answered after {after:?}"
     );
     let log = c.with_peitho(|peitho| Ok(peitho.process().log().split_off(log)))?;
-    let told = log.lines().filter(|line| line.contains("chaincode ended"));
+    // That of other cases may be evicted with it.
+    let told = log
+        .lines()
+        .filter(|line| line.contains("chaincode ended") && line.contains("-basic_v2-"));
     ensure!(
         told.clone().filter(|line| line.contains(why)).count() == 1 && told.clone().count() == 1,
         "the log does not say {why:?}, and once: {:?}",
