@@ -139,12 +139,8 @@ impl Containers {
         Ok(())
     }
 
-    fn tell_end_of_builder(&self, tenant: &Tenant, id: ContainerId, builder: &Builder) {
-        builder.tell_end(self.events(), tenant, id);
-    }
-
     fn remove_builder(&self, tenant: &Tenant, id: ContainerId, builder: &Builder) {
-        self.tell_end_of_builder(tenant, id, builder);
+        builder.tell_end(self.events(), tenant, id);
         if self.0.builders.remove(tenant, &id) {
             let shown = Shown::of_builder(tenant, id, builder);
             self.tell(tenant, &shown, Action::Destroy);

@@ -239,11 +239,13 @@ impl Pusher {
             .try_collect::<Vec<()>>()
             .await?;
         let digest = Digest::of(order.manifest);
+        let typed: Typed = serde_json::from_slice(order.manifest).map_err(unreadable)?;
+        let media_type = typed.media_type.as_deref().unwrap_or(OCI_MANIFEST);
         // Whole by its digest, then found by its tag.
         for version in [digest.to_string(), order.name.pushed_tag(&digest)] {
             let version = version.as_str();
-            self.patiently(order, || self.manifest(order, &digest, version))
-                .await?;
+            let put = || self.manifest(order.manifest, &digest, version, media_type);
+            self.patiently(order, put).await?;
         }
         let pushed = self.0.repository.at(&digest.to_string());
         pushed.map_err(|error| Unusable(error.to_string()).into())
@@ -268,15 +270,19 @@ impl Pusher {
     }
 
     /// Sees to it that the registry has the manifest as `version`.
-    async fn manifest(&self, order: Order<'_>, digest: &Digest, version: &str) -> Result<(), Stop> {
-        let typed: Typed = serde_json::from_slice(order.manifest).map_err(unreadable)?;
-        let media_type = typed.media_type.as_deref().unwrap_or(OCI_MANIFEST);
+    async fn manifest(
+        &self,
+        manifest: &[u8],
+        digest: &Digest,
+        version: &str,
+        media_type: &str,
+    ) -> Result<(), Stop> {
         let (wire, mut session) = (&self.0.wire, self.session(None));
         // A registry may protect its tags, also against what they name already.
         if wire.manifest(&mut session, version, media_type).await? == Some(*digest) {
             return Ok(());
         }
-        let put = wire.put_manifest(&mut session, version, media_type, order.manifest);
+        let put = wire.put_manifest(&mut session, version, media_type, manifest);
         put.await
     }
 

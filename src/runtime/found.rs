@@ -1,9 +1,15 @@
 //! What a runtime tells of a chaincode container that it holds: what was ordered, what it is doing, and its life so far.
-//! Each runtime fills it from where its containers are; `container` passes it on to people. It knows no runtime.
+//! Each runtime fills it from where its containers are, and has the records of a list read here; `container` passes it on to
+//! people. It knows no runtime.
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::{ChaincodeSpec, State};
+use super::{ChaincodeSpec, Error, State};
+use crate::names::{ContainerKey, Tenant};
+
+/// So many records are read at once for a list.
+const AT_ONCE: usize = 8;
 
 /// A chaincode container that a runtime holds.
 #[derive(Clone, Debug)]
@@ -56,4 +62,31 @@ pub enum Place {
         /// The container's name there.
         name: String,
     },
+}
+
+/// What `read` has of each of `keys`, which are of `tenant`, in no order. One that cannot be read is left out and told in the
+/// log: it is not to hide the others.
+///
+/// # Errors
+/// [`Error::Unavailable`] when whoever has the records is away.
+pub(super) async fn read_each<R, F>(
+    tenant: &Tenant,
+    keys: Vec<ContainerKey>,
+    read: impl Fn(ContainerKey) -> F,
+) -> Result<Vec<R>, Error>
+where
+    F: Future<Output = Result<Option<R>, Error>>,
+{
+    let records = stream::iter(keys)
+        .map(read)
+        .buffer_unordered(AT_ONCE)
+        .filter_map(async |read| match read {
+            Err(Error::Refused(reason)) => {
+                tracing::warn!(%tenant, reason, "a container is left out of the list");
+                None
+            }
+            read => Some(read),
+        })
+        .try_collect::<Vec<_>>();
+    Ok(records.await?.into_iter().flatten().collect())
 }

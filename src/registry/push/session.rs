@@ -150,8 +150,9 @@ impl Session {
                     || Refusal::Unknown("the token service's answer has no token".to_owned());
                 Ok(token.ok_or_else(told)?)
             }
-            StatusCode::TOO_MANY_REQUESTS => Err(refusal_of("the token service", answer).await),
-            _ if status.is_server_error() => Err(refusal_of("the token service", answer).await),
+            _ if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
+                Err(refusal_of("the token service", answer).await)
+            }
             _ => {
                 let words = cut(&String::from_utf8_lossy(&words(&mut answer).await));
                 let told = match words.as_str() {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bollard::query_parameters::{
     ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
 };
-use futures::{StreamExt as _, TryStreamExt as _};
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
@@ -20,14 +19,13 @@ use super::{Engine, order};
 use crate::image_spec::Layer;
 use crate::names::docker as names;
 use crate::names::{ContainerId, ContainerKey, Tenant};
+use crate::runtime::found::read_each;
 use crate::runtime::{ChaincodeSpec, Error, Found, Outcome, Started, State, UploadedFile};
 
 /// How long a process may take to end by itself when it is told to: as in a pod.
 const GRACE_SECONDS: i32 = 1;
 /// How often, and after how long at the latest, one looks whether a container that somebody else removes is gone.
 const LOOKS: u32 = 30;
-/// How many containers are looked at at once for a list.
-const AT_ONCE: usize = 8;
 const AGAIN: Duration = Duration::from_secs(2);
 
 impl Engine {
@@ -145,24 +143,9 @@ impl Engine {
             (!is_draft).then_some(ContainerKey { tenant, name })
         });
         // The list does not tell why and when one ended.
-        let records = futures::stream::iter(keys.collect::<Vec<_>>())
-            .map(|key| async move { self.record(&key).await })
-            .buffer_unordered(AT_ONCE)
-            .filter_map(async |read| match read {
-                // One that cannot be read is not to hide the others.
-                Err(Error::Refused(reason)) => {
-                    tracing::warn!(%tenant, reason, "a container is left out of the list");
-                    None
-                }
-                read => Some(read),
-            })
-            .try_collect::<Vec<_>>();
-        Ok(records
-            .await?
-            .into_iter()
-            .flatten()
-            .map(Found::from)
-            .collect())
+        let read = |key| async move { self.record(&key).await };
+        let records = read_each(tenant, keys.collect(), read).await?;
+        Ok(records.into_iter().map(Found::from).collect())
     }
 
     /// The containers of this instance with all of these labels, running or not.

@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
@@ -21,14 +20,13 @@ use super::wait::{state_of, state_of_verdict};
 use crate::grant::Grant;
 use crate::names::kubernetes as names;
 use crate::names::{ContainerId, ContainerKey, Tenant};
+use crate::runtime::found::read_each;
 use crate::runtime::{
     ChaincodeSpec, Error, Found, Life, Outcome, Place, Started, State, UploadedFile,
 };
 
 /// How often a patch is tried anew when somebody else changed the record meanwhile.
 const PATCHES: usize = 5;
-/// How many records are read at once for a list.
-const AT_ONCE: usize = 8;
 /// How often a launch is tried anew when its pod's name was taken by one that then went.
 const LAUNCHES: usize = 3;
 
@@ -138,20 +136,12 @@ impl Kubernetes {
             let tenant = tenant.clone();
             Some(ContainerKey { tenant, name })
         });
-        let records = futures::stream::iter(keys.collect::<Vec<_>>())
-            .map(|key| async move { self.record(&key).await })
-            .buffer_unordered(AT_ONCE)
-            .filter_map(async |read| match read {
-                // One that cannot be read is not to hide the others.
-                Err(Error::Refused(reason)) => {
-                    tracing::warn!(%tenant, reason, "a container is left out of the list");
-                    None
-                }
-                read => Some(read),
-            })
-            .try_collect::<Vec<_>>();
-        let records = records.await?.into_iter().flatten();
-        Ok(records.map(|record| self.found(record)).collect())
+        let read = |key| async move { self.record(&key).await };
+        let records = read_each(tenant, keys.collect(), read).await?;
+        Ok(records
+            .into_iter()
+            .map(|record| self.found(record))
+            .collect())
     }
 
     pub(super) async fn find_container_id(
