@@ -3,11 +3,14 @@
 //! `target/bench/report.json`.
 //!
 //! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `launches` what a launch costs
-//! beside its runtime.
+//! beside its runtime, `pods` what it costs over a bare pod, `builds` what an image costs.
 
+mod builds;
 mod kubernetes;
 mod launches;
 mod machine;
+mod meter;
+mod pods;
 
 use std::fs;
 use std::path::Path;

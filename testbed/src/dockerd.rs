@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::assets::Assets;
+use crate::engine::Engine;
 use crate::http;
 use crate::images::Image;
 use crate::places::{CGROUP, HOST_ADDRESS};
@@ -163,6 +164,11 @@ impl Dockerd {
     /// What a peer's `CORE_VM_ENDPOINT` is set to.
     pub fn endpoint(&self) -> String {
         format!("tcp://{}", self.address)
+    }
+
+    /// A client of it, where it speaks plainly.
+    pub fn engine(&self) -> Engine {
+        Engine::new(self.address)
     }
 
     /// The same by its socket.

@@ -1,12 +1,15 @@
 //! Owns a Docker client of a few lines for what no peer does on demand: launches in a chosen order, slow readers,
 //! requests cut short. One connection per request, as the peers of most releases make them.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+
+/// What a streamed body is sent in.
+const CHUNK: usize = 64 << 10;
 
 /// A Docker Engine API: Peitho's or dockerd's.
 #[derive(Clone, Debug)]
@@ -81,12 +84,36 @@ impl Engine {
         stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         write!(
             stream,
-            "{method} {}{path} HTTP/1.1\r\nHost: peitho\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             self.prefix,
+            self.address,
             body.len()
         )?;
         stream.write_all(body)?;
         Ok(stream)
+    }
+
+    /// Sends one request whose body `write` makes while it is sent, in chunks, and reads its whole answer: for bodies that
+    /// are not to be in memory.
+    pub fn send_streamed(
+        &self,
+        path: &str,
+        content_type: &str,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<Answer> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(600)))?;
+        write!(
+            stream,
+            "POST {}{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n",
+            self.prefix, self.address
+        )?;
+        let mut chunks = BufWriter::with_capacity(CHUNK, Chunks(&stream));
+        write(&mut chunks)?;
+        chunks.flush()?;
+        drop(chunks);
+        stream.write_all(b"0\r\n\r\n")?;
+        read_answer(BufReader::new(stream))
     }
 
     /// Attaches, and returns the stream after the 101.
@@ -95,8 +122,8 @@ impl Engine {
         stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         write!(
             stream,
-            "POST {}{prefix}/containers/{container}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: peitho\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\r\n",
-            self.prefix
+            "POST {}{prefix}/containers/{container}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\r\n",
+            self.prefix, self.address
         )?;
         let mut reader = BufReader::new(stream);
         let head = read_head(&mut reader)?;
@@ -139,17 +166,13 @@ impl Engine {
     /// Builds `image` from a program that is a shell script, over `base`.
     pub fn build_script(&self, image: &str, base: &str, script: &str) -> Result<()> {
         let package = tar(&[("chaincode", 0o755, script.as_bytes())])?;
-        let dockerfile = format!("FROM {base}\nADD binpackage.tar /usr/local/bin");
-        let context = gzip(&tar(&[
-            ("Dockerfile", 0o100_644, dockerfile.as_bytes()),
-            ("binpackage.tar", 0o100_644, &package),
-        ])?)?;
-        let answer = self.send(
-            "POST",
-            &format!("/build?t={image}"),
-            "application/tar",
-            &context,
-        )?;
+        self.build(image, &build_context(base, &package)?)
+    }
+
+    /// Builds `image` from what [`build_context`] made.
+    pub fn build(&self, image: &str, context: &[u8]) -> Result<()> {
+        let path = format!("/build?t={image}");
+        let answer = self.send("POST", &path, "application/tar", context)?;
         ensure!(
             answer.status == 200,
             "build: {} {}",
@@ -192,6 +215,19 @@ pub fn chaincode_body(image: &str, package_id: &str) -> Value {
         "Entrypoint": null,
         "HostConfig": {"NetworkMode": "host", "Memory": 268_435_456}
     })
+}
+
+/// What a peer sends to `/build`: a tar with the compiled `package`, itself a tar, compressed.
+pub fn build_context(base: &str, package: &[u8]) -> Result<Vec<u8>> {
+    gzip(&tar(&[
+        ("Dockerfile", 0o100_644, dockerfile(base).as_bytes()),
+        ("binpackage.tar", 0o100_644, package),
+    ])?)
+}
+
+/// As a peer writes it for Go, but for the labels.
+pub fn dockerfile(base: &str) -> String {
+    format!("FROM {base}\nADD binpackage.tar /usr/local/bin")
 }
 
 /// A tar of files: name, mode, content.
@@ -254,4 +290,22 @@ pub fn read_body(head: &str, mut reader: impl BufRead) -> Result<Answer> {
         reader.read_to_end(&mut body)?;
     }
     Ok(Answer { status, body })
+}
+
+/// Each write is a chunk of its own.
+struct Chunks<'a>(&'a TcpStream);
+
+impl Write for Chunks<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if !bytes.is_empty() {
+            write!(self.0, "{:x}\r\n", bytes.len())?;
+            self.0.write_all(bytes)?;
+            self.0.write_all(b"\r\n")?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }

@@ -56,9 +56,9 @@ enum Subcommands {
         #[arg(long)]
         once: bool,
     },
-    /// Measure installs on dockerd and on Peitho in turn, memory and size
+    /// Measure installs, builds and launches on dockerd and on Peitho in turn, memory and size
     Bench {
-        /// Pairs of installs
+        /// Pairs of installs; 0 leaves them out
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },

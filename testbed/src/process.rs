@@ -153,11 +153,26 @@ impl Process {
 
     /// Its resident memory in units of 1024 bytes.
     pub fn rss_kb(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever was, or since [`Process::forget_peak`].
+    pub fn peak_rss_kb(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// Lets the peak begin anew (`proc(5)`, `clear_refs`).
+    pub fn forget_peak(&self) -> Result<()> {
+        let file = format!("/proc/{}/clear_refs", self.pid);
+        fs::write(&file, "5").with_context(|| format!("cannot write {file}"))
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))
             .with_context(|| format!("{} is gone", self.name))?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(field))
             .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
             .with_context(|| format!("the kernel tells no memory of {}", self.name))
     }

@@ -6,6 +6,7 @@ use testbed::peitho::{Build, ENGINE, Log, Peitho};
 use testbed::{Assets, Cluster, Dockerd, Registry, Run, say};
 
 use super::launches::own_times;
+use super::pods::{self, Ground};
 use super::{Report, installs, median, network};
 
 pub(super) fn measure(
@@ -23,21 +24,25 @@ pub(super) fn measure(
     }
     let dockerd = Dockerd::start(assets, run, &registry)?;
     let build = Build::make(run, &cluster, &registry)?;
-    let peitho = Peitho::start(run, &cluster, &registry, &build, Log::Info)?;
-    let fabric = network(
-        assets,
-        run,
-        &registry,
-        [dockerd.endpoint(), peitho.endpoint()],
-    )?;
+    let mut peitho = Peitho::start(run, &cluster, &registry, &build, Log::Info)?;
     let rss = || anyhow::Ok(peitho.process().rss_kb()? as f64 / 1024.0);
     report.figure("rss_idle_mb", rss()?, "", "<= 20");
-    installs(assets, &fabric, rounds, "kubernetes", "<= 1.1", report)?;
-    report.note("rss_after_mb", rss()?.into());
+    if rounds > 0 {
+        let engines = [dockerd.endpoint(), peitho.endpoint()];
+        let fabric = network(assets, run, &registry, engines)?;
+        installs(assets, &fabric, rounds, "kubernetes", "<= 1.1", report)?;
+        report.note("rss_after_mb", rss()?.into());
+    }
     let engine = Engine::new(ENGINE.parse()?);
     let base = registry.reference(&images.runtime);
     let own = own_times(&engine, peitho.admin(), &base)?;
     report.figure("launch_overhead_ms", median(&own), " ms", "<= 20");
     report.note("launch_overhead_each_ms", own.into());
-    Ok(())
+    let ground = Ground {
+        assets,
+        run,
+        registry: &registry,
+        cluster: &cluster,
+    };
+    pods::measure(&ground, &mut peitho, report)
 }

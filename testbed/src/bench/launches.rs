@@ -18,33 +18,29 @@ pub(super) fn own_times(engine: &Engine, admin: SocketAddr, base: &str) -> Resul
     let files = tls_files()?;
     let mut times = Vec::new();
     for number in 0..LAUNCHES {
-        let path = format!("/containers/bench-launch-{number}");
+        let name = format!("bench-launch-{number}");
         let before = own_seconds(&admin)?;
-        launch(engine, number, &files)?;
+        launch(engine, &name, IMAGE, &files)?;
         times.push((own_seconds(&admin)? - before) * 1000.0);
-        engine.order("DELETE", &format!("{path}?force=1"), &[204])?;
+        engine.order("DELETE", &format!("/containers/{name}?force=1"), &[204])?;
     }
     Ok(times)
 }
 
 /// In a peer's order (protocol: stop, kill and removal of what may be there come first).
-fn launch(engine: &Engine, number: usize, files: &[u8]) -> Result<()> {
-    let name = format!("bench-launch-{number}");
+pub(super) fn launch(engine: &Engine, name: &str, image: &str, files: &[u8]) -> Result<()> {
     let path = format!("/containers/{name}");
     engine.order("POST", &format!("{path}/stop?t=0"), &[404])?;
     engine.order("POST", &format!("{path}/kill?"), &[404])?;
     engine.order("DELETE", &format!("{path}?force=1"), &[404])?;
-    engine.create(
-        Some(&name),
-        &chaincode_body(IMAGE, &format!("bench:{number}")),
-    )?;
-    engine.upload(&name, "%2F", files)?;
+    engine.create(Some(name), &chaincode_body(image, &format!("{name}:1")))?;
+    engine.upload(name, "%2F", files)?;
     engine.order("POST", &format!("{path}/start"), &[204])?;
     Ok(())
 }
 
 /// As many and as large as those that a peer of 2.x with TLS puts into a container.
-fn tls_files() -> Result<Vec<u8>> {
+pub(super) fn tls_files() -> Result<Vec<u8>> {
     let names = [
         "client.key",
         "client.crt",
