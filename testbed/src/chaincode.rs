@@ -20,6 +20,7 @@ use crate::image::{Owner, header};
 pub(crate) use gopath::Gopath;
 
 const PLAIN: &[SourceFile<'_>] = module!("chaincode", "go.mod", "go.sum", "main.go");
+const TINY: &[SourceFile<'_>] = module!("chaincode-tiny", "go.mod", "main.go");
 const ASSET: &[SourceFile<'_>] = module!("chaincode-asset", "go.mod", "go.sum", "main.go");
 
 /// A chaincode that can be packaged.
@@ -35,6 +36,7 @@ enum Kind {
     Basic,
     Slow,
     Broken,
+    Mended,
     Asset,
     /// Compiled before: its builder is [`crate::Images::copybuilder`].
     Copied(Compile),
@@ -63,9 +65,14 @@ impl Chaincode {
         Self::of_kind(Kind::Slow, "slow_1")
     }
 
-    /// The same, but it does not compile: `undefinedThing` is undefined.
+    /// A few lines that do not compile: `undefinedThing` is undefined.
     pub fn broken() -> Chaincode {
         Self::of_kind(Kind::Broken, "broken_1")
+    }
+
+    /// The same lines, mended: they compile, and serve nobody.
+    pub fn mended() -> Chaincode {
+        Self::of_kind(Kind::Mended, "broken_1")
     }
 
     /// `Put` and `Get` through the contract API: as large, and as slow to compile, as most chaincode is.
@@ -104,6 +111,7 @@ impl Chaincode {
     pub fn package(&self, assets: &Assets) -> Result<PathBuf> {
         let (folder, files) = match self.kind {
             Kind::Asset => ("asset", ASSET),
+            Kind::Broken | Kind::Mended => ("tiny", TINY),
             _ => ("plain", PLAIN),
         };
         let mut sources = assets.go().vendored(assets.cache(), folder, files)?;
@@ -166,19 +174,16 @@ impl Chaincode {
             Kind::Slow => 30,
             _ => 0,
         };
-        let broken = match self.kind {
-            Kind::Broken => {
-                "\nfunc neverCompiles() string {\n\tnumber := undefinedThing(version)\n\treturn number + 1\n}\n"
-            }
-            _ => "",
-        };
         match self.kind {
             Kind::Copied(_) => version.clone(),
-            Kind::Asset => format!(
+            Kind::Broken => format!(
+                "package main\n\nconst version = {version:?}\n\nfunc neverCompiles() string {{\n\tnumber := undefinedThing(version)\n\treturn number + 1\n}}\n"
+            ),
+            Kind::Asset | Kind::Mended => format!(
                 "package main\n\n// version makes this code differ.\nconst version = {version:?}\n"
             ),
             _ => format!(
-                "package main\n\nimport \"time\"\n\nconst version = {version:?}\nconst startDelay = {delay} * time.Second\n{broken}"
+                "package main\n\nimport \"time\"\n\nconst version = {version:?}\nconst startDelay = {delay} * time.Second\n"
             ),
         }
     }

@@ -238,7 +238,7 @@ pub fn compile_error(
         bail!("a package that does not compile was installed");
     };
     let installed_then = fabric.query_installed(peer)?.len();
-    let corrected = Chaincode::basic()
+    let corrected = Chaincode::mended()
         .label(label)
         .version(label)
         .package(assets)?;

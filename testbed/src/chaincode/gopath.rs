@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Chaincode, Kind, PLAIN};
+use super::{Chaincode, Kind, PLAIN, TINY};
 use crate::assets::Assets;
 use crate::release::Release;
 
@@ -54,6 +54,26 @@ impl Chaincode {
             self.kind != Kind::Asset,
             "the contract API has no version for the shim of fabric 1.4"
         );
+        let package = dir.join("src").join(Gopath::PACKAGE);
+        fs::create_dir_all(&package)?;
+        fs::write(package.join("kind.go"), self.difference())?;
+        match self.kind {
+            Kind::Broken | Kind::Mended => {
+                let main = TINY.iter().filter(|(name, _)| *name == "main.go");
+                for (name, text) in main {
+                    fs::write(package.join(name), text)?;
+                }
+            }
+            _ => Self::with_shim(assets, &package)?,
+        }
+        write_go(&dir.join("bin"), assets.go().root())?;
+        Ok(Gopath {
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// Source on the shim, which its `vendor` folder has.
+    fn with_shim(assets: &Assets, package: &Path) -> Result<()> {
         let mut files: Vec<(&str, String)> = Vec::new();
         // The module that pins the peer's dependencies pins the shim's too; `tools.go` would bring in all of them.
         let pins = Release::V1_4.module().iter();
@@ -71,17 +91,9 @@ impl Chaincode {
             .map(|(name, text)| (*name, text.as_str()))
             .collect();
         let sources = assets.go().vendored(assets.cache(), "plain-1.4", &files)?;
-
-        let package = dir.join("src").join(Gopath::PACKAGE);
-        fs::create_dir_all(&package)?;
         fs::copy(sources.join("main.go"), package.join("main.go"))?;
-        fs::write(package.join("kind.go"), self.difference())?;
         symlink(sources.join("vendor"), package.join("vendor"))
-            .with_context(|| format!("cannot complete {}", package.display()))?;
-        write_go(&dir.join("bin"), assets.go().root())?;
-        Ok(Gopath {
-            dir: dir.to_owned(),
-        })
+            .with_context(|| format!("cannot complete {}", package.display()))
     }
 }
 
