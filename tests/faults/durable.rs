@@ -87,6 +87,7 @@ pub(crate) async fn a_build() {
     let order = Order {
         store: store.clone(),
         registry: base.host(),
+        pushed_to: None,
         threads: Threads::Many,
     };
     let server = Server::start(&order, &traced(&log)).await.unwrap();
@@ -144,6 +145,7 @@ pub(crate) async fn a_start() {
     let order = Order {
         store: store.clone(),
         registry: base.host(),
+        pushed_to: None,
         threads: Threads::Many,
     };
     let server = Server::start(&order, &[]).await.unwrap();

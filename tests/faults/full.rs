@@ -37,6 +37,7 @@ impl Small {
         let order = Order {
             store: mounted.join("store"),
             registry: base.host(),
+            pushed_to: None,
             threads: Threads::Many,
         };
         let script = format!(

@@ -78,6 +78,7 @@ impl Build {
         Order {
             store: store.to_owned(),
             registry: self.base.host(),
+            pushed_to: None,
             threads: Threads::Counted,
         }
     }

@@ -27,6 +27,7 @@ mod durable;
 mod full;
 mod killed;
 mod memory;
+mod pushed;
 mod registry;
 mod server;
 mod trace;
@@ -49,6 +50,9 @@ const CASES: &[(&str, Case)] = &[
     }),
     ("killed_at_any_step_it_starts_and_builds_again", || {
         Box::pin(killed::at_every_step())
+    }),
+    ("killed_at_any_step_of_a_push_it_builds_again", || {
+        Box::pin(pushed::killed_at_every_step())
     }),
     ("an_error_of_the_disk_is_told_and_harms_nothing", || {
         Box::pin(killed::with_an_error_at_every_step())

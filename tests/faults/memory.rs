@@ -174,6 +174,7 @@ pub(crate) async fn of_hostile_bodies() {
     let order = Order {
         store: scratch.path().join("store"),
         registry: "127.0.0.1:1".to_owned(),
+        pushed_to: None,
         threads: Threads::Many,
     };
     let server = Server::start(&order, &[]).await.unwrap();

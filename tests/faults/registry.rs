@@ -1,5 +1,5 @@
-//! The far edge: a registry that has one base image and serves it to whoever asks. With it images are complete, so
-//! that a build stores configuration and manifest beside its layer.
+//! The registries: one at the far edge that has a base image and serves it to whoever asks, with which images are complete, so that a
+//! build stores configuration and manifest beside its layer; and a real one, to push to.
 
 use std::net::SocketAddr;
 
@@ -7,13 +7,19 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use peitho::config::{Registry, Scheme};
+use std::process::Stdio;
+
+use peitho::config::{BuiltRegistry, ImageMode, Images, Registry, Scheme};
 use peitho::names::Digest;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The type of all manifests here.
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 pub(crate) struct Base {
     address: SocketAddr,
@@ -49,14 +55,69 @@ impl Drop for Base {
     }
 }
 
-/// How the server comes to `host`.
-pub(crate) fn known(host: &str) -> Registry {
-    Registry {
-        host: host.to_owned(),
+/// A base in `registry`; what is built is pushed to `pushed_to`, where there is one. Both without TLS.
+pub(crate) fn images(registry: &str, pushed_to: Option<&str>) -> Images {
+    let base = Registry {
+        host: registry.to_owned(),
         scheme: Scheme::Http,
         username: None,
         password_file: None,
         ca_file: None,
+    };
+    let mut images = Images {
+        registries: vec![base],
+        ..Images::default()
+    };
+    if let Some(address) = pushed_to {
+        images.mode = ImageMode::Registry;
+        images.registry = BuiltRegistry {
+            address: address.to_owned(),
+            scheme: Scheme::Http,
+            ..BuiltRegistry::default()
+        };
+    }
+    images
+}
+
+/// A real registry, the one that Debian packages, with nothing in it.
+pub(crate) struct Real {
+    pub(crate) address: SocketAddr,
+    _process: Child,
+    _directory: TempDir,
+}
+
+impl Real {
+    pub(crate) async fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let config = json!({
+            "version": "0.1", "log": {"level": "info"}, "http": {"addr": "127.0.0.1:0"},
+            "storage": {"filesystem": {"rootdirectory": directory.path().join("data")}},
+        });
+        let file = directory.path().join("config.yml");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let mut process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("docker-registry (Debian's package of that name) is installed");
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line = lines.next_line().await.unwrap().expect("it listens");
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                let end = rest.find(|c: char| c != '.' && c != ':' && !c.is_ascii_digit());
+                break rest[..end.unwrap_or(rest.len())].parse().unwrap();
+            }
+        };
+        // Or it would stop when the pipe is full.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self {
+            address,
+            _process: process,
+            _directory: directory,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::bodies::IMAGE;
 use crate::client::{Answer, Client, SOON};
-use crate::registry::known;
+use crate::registry::images;
 use crate::world::{PATIENT, World};
 
 /// What the first argument says to a process that is to be the server.
@@ -34,6 +34,8 @@ pub(crate) enum Threads {
 pub(crate) struct Order {
     pub(crate) store: PathBuf,
     pub(crate) registry: String,
+    /// The host of the registry that built images are pushed to, where they are.
+    pub(crate) pushed_to: Option<String>,
     pub(crate) threads: Threads,
 }
 
@@ -48,6 +50,7 @@ impl Order {
                 Some("counted") => Threads::Counted,
                 _ => Threads::Many,
             },
+            pushed_to: arguments.next(),
         })
     }
 
@@ -57,13 +60,15 @@ impl Order {
             Threads::Counted => "counted",
         };
         let program = std::env::current_exe().unwrap();
-        vec![
+        let mut words = vec![
             program.into(),
             SERVE.into(),
             self.store.clone().into(),
             self.registry.clone().into(),
             threads.into(),
-        ]
+        ];
+        words.extend(self.pushed_to.clone().map(OsString::from));
+        words
     }
 
     /// Serves until the end of this process's input.
@@ -78,7 +83,7 @@ impl Order {
         runtime.enable_all().build().unwrap().block_on(async {
             let world = World::over(
                 &self.store,
-                &[known(&self.registry)],
+                &images(&self.registry, self.pushed_to.as_deref()),
                 peitho::listener::Speech::default(),
                 Policy::default(),
                 PATIENT,

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peitho::compile::{Compiles, Settings};
-use peitho::config::{ByTenant, Registry};
+use peitho::config::{self, ByTenant};
 use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
 use peitho::engine_api::{State, Tenants, router};
 use peitho::image::Images;
 use peitho::listener::{self, Drain, Speech};
-use peitho::registry::Registries;
+use peitho::registry::{Pusher, Registries};
 use peitho::runtime::Runtime;
 use peitho::store::Store;
 use tempfile::TempDir;
@@ -94,7 +94,8 @@ impl World {
     /// A server over a store that goes with it.
     async fn kept(speech: Speech, policy: Policy, compiling: Compiling) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut world = Self::over(directory.path(), &[], speech, policy, compiling).await;
+        let images = config::Images::default();
+        let mut world = Self::over(directory.path(), &images, speech, policy, compiling).await;
         world._kept = Some(directory);
         world
     }
@@ -102,7 +103,7 @@ impl World {
     /// A server over the store in `directory`, which stays.
     pub(crate) async fn over(
         directory: &Path,
-        registries: &[Registry],
+        images: &config::Images,
         speech: Speech,
         policy: Policy,
         Compiling { parallel, grace }: Compiling,
@@ -123,8 +124,9 @@ impl World {
             env: std::collections::BTreeMap::new(),
             surroundings: ByTenant::default(),
         };
-        let registries = Registries::new(registries, store.clone()).await.unwrap();
-        let images = Images::new(store.clone(), registries);
+        let registries = Registries::of(images, store.clone()).await.unwrap();
+        let pusher = Pusher::new(images, registries.clone()).await.unwrap();
+        let images = Images::new(store.clone(), registries).pushed_by(pusher);
         let compiles = Compiles::new(
             settings,
             Arc::clone(&runtime),

@@ -1,0 +1,118 @@
+//! The server is killed at every byte that it sends while it pushes what it built: to the base's registry, to the one that it
+//! pushes to, to the client. An image that exists afterwards is whole in the registry.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::bodies::{packed, tar};
+use crate::client::{Answer, Client};
+use crate::disk::Store;
+use crate::registry::{Base, MANIFEST, Real};
+use crate::server::{Order, Server, Threads, built, strace};
+
+/// By which the server sends.
+const CALLS: &str = "write,writev,sendto,sendmsg";
+
+/// To a base and back, two blobs in two requests each at least, a manifest, the tag, the answer.
+const AT_LEAST: u32 = 10;
+
+/// Where a build on `base` is pushed.
+struct Build {
+    base: Base,
+    registry: Real,
+    body: Vec<u8>,
+}
+
+impl Build {
+    fn order(&self, store: &Path) -> Order {
+        Order {
+            store: store.to_owned(),
+            registry: self.base.host(),
+            pushed_to: Some(self.registry.address.to_string()),
+            threads: Threads::Counted,
+        }
+    }
+
+    /// Asserts that the registry has the one image of the store, all of it.
+    async fn is_pushed(&self, store: &Path) {
+        let found = Store::read(store);
+        let [image] = &found.refs[..] else {
+            panic!("{found:?}");
+        };
+        let image: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(image).unwrap()).unwrap();
+        let pushed = image["value"]["pushed"].as_str().unwrap();
+        let registry = Client(self.registry.address);
+        let request = format!(
+            "GET /v2/chaincode/manifests/{} HTTP/1.1\r\nHost: x\r\nAccept: {MANIFEST}\r\nConnection: close\r\n\r\n",
+            digest(pushed)
+        );
+        let manifest = Answer::read(&mut registry.open(&request).await).await;
+        assert_eq!(manifest.status, 200, "{manifest:?}");
+        let manifest: serde_json::Value = serde_json::from_str(&manifest.body).unwrap();
+        let layers = manifest["layers"].as_array().unwrap();
+        assert_eq!(layers.len(), 1);
+        for blob in layers.iter().chain([&manifest["config"]]) {
+            let blob = format!("/v2/chaincode/blobs/{}", blob["digest"].as_str().unwrap());
+            assert_eq!(registry.ask("HEAD", &blob).await.status, 200, "{blob}");
+        }
+    }
+}
+
+fn digest(name: &str) -> &str {
+    name.split_once('@').expect("a name by digest").1
+}
+
+pub(crate) async fn killed_at_every_step() {
+    let mut build = Build {
+        base: Base::serve().await,
+        registry: Real::start().await,
+        body: Vec::new(),
+    };
+    // How many were killed before there was an image, and how many after.
+    let (mut absent, mut complete) = (0, 0);
+    let mut step = 1;
+    loop {
+        // Another program each time, or the registry would have it already.
+        let program = format!("program {step}");
+        let package = tar(&[("chaincode", program.as_bytes())]);
+        build.body = packed(&build.base.dockerfile(), &package);
+        let scratch = TempDir::new().unwrap();
+        let store = scratch.path().join("store");
+        let inject = format!("inject={CALLS}:signal=KILL:when={step}");
+        let trace = format!("trace={CALLS}");
+        let around = strace(
+            &scratch.path().join("trace"),
+            &["-e", &trace, "-e", &inject],
+        );
+        let (answer, ended) = match Server::start(&build.order(&store), &around).await {
+            Ok(server) => (server.build(&build.body).await, server.end().await),
+            Err(ended) => (None, ended),
+        };
+        let is_killed = ended.status.signal() == Some(9);
+        assert!(is_killed || ended.status.success(), "{ended:?}");
+        assert!(is_killed || answer.is_some(), "{ended:?}");
+        let server = Server::start(&build.order(&store), &[]).await.unwrap();
+        match server.inspect().await {
+            Some(_) => {
+                build.is_pushed(&store).await;
+                complete += 1;
+            }
+            None => absent += 1,
+        }
+        let id = built(&server.build(&build.body).await.unwrap());
+        if let Some(answer) = answer {
+            assert_eq!(built(&answer), id);
+        }
+        build.is_pushed(&store).await;
+        server.end().await;
+        if !is_killed {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > AT_LEAST, "only {step} steps");
+    assert!(absent >= 5 && complete >= 2, "{absent}, {complete}");
+}
