@@ -6,6 +6,7 @@
 mod builds;
 mod clients;
 mod compile;
+mod cuts;
 mod fetch;
 mod liar;
 mod pull_api;
