@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 mod client;
 pub mod compile;
+mod download;
 pub mod fetch;
 pub mod install;
 mod log;

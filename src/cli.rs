@@ -2,6 +2,7 @@
 //! calls it. It knows where the work is done, and does none of it.
 
 mod images;
+mod login;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -65,7 +66,7 @@ pub enum Command {
         /// The directory of the launch
         directory: PathBuf,
     },
-    /// Base images that the store holds
+    /// Base images that the store holds, and what people need to pull those that were built
     #[command(subcommand)]
     Images(ImagesCommand),
     /// Print the version
@@ -266,6 +267,14 @@ impl Command {
             Self::Images(ImagesCommand::List(sources)) => {
                 let (config, _) = sources.load()?;
                 one_thread()?.block_on(images::list(&config))?;
+            }
+            Self::Images(ImagesCommand::Token(token)) => {
+                let (config, _) = token.sources().load()?;
+                one_thread()?.block_on(token.run(&config))?;
+            }
+            Self::Images(ImagesCommand::Ca(sources)) => {
+                let (config, _) = sources.load()?;
+                one_thread()?.block_on(login::authority(&config))?;
             }
             Self::Version => print(&format!("peitho {}\n", env!("CARGO_PKG_VERSION"))),
         }

@@ -1,7 +1,7 @@
 //! What pods talk to: the pull half of the OCI distribution API for layers, and the reports of the agent that
-//! runs a compile (design D5, D6). Every request carries a token that allows one thing (design D16). `serve`
-//! puts the router behind the TLS of [`tls`]; below are `container`, `compile` and `store`. It does not know
-//! what a compile does or how an image is built.
+//! runs a compile (design D5, D6). People pull whole images by the same API. Every request carries a token that allows one
+//! thing (design D16). `serve` puts the router behind the TLS of [`tls`]; below are `container`, `image`, `compile` and
+//! `store`. It does not know what a compile does or how an image is built.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -10,20 +10,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use futures::TryStreamExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 use tokio_util::io::ReaderStream;
 
 use crate::compile::Compiles;
 use crate::container::Containers;
-use crate::grant::{Grant, Grants};
-use crate::names::{CompileKey, Digest};
-use crate::store::{Blob, Store};
+use crate::grant::Grants;
+use crate::image::Images;
+use crate::store::Store;
 
-use failure::Failure;
-
+mod authorization;
 mod failure;
+mod lists;
 mod pull_api;
+mod range;
+mod reply;
 pub mod tls;
 mod upload;
 
@@ -38,6 +39,8 @@ const CHUNK: usize = 128 << 10;
 pub struct Delivery {
     /// Where layers and inputs lie.
     pub store: Store,
+    /// Knows what was built, for people.
+    pub images: Images,
     /// Takes what agents report.
     pub compiles: Compiles,
     /// Reads the tokens.
@@ -65,6 +68,8 @@ pub struct Counters {
     input_bytes: AtomicU64,
     log_bytes: AtomicU64,
     output_bytes: AtomicU64,
+    pulls: AtomicU64,
+    pull_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -97,6 +102,16 @@ impl Counters {
     pub fn output_bytes(&self) -> u64 {
         self.output_bytes.load(Ordering::Relaxed)
     }
+
+    /// How many downloads of a part of an image were begun by people's clients.
+    pub fn pulls(&self) -> u64 {
+        self.pulls.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of images handed to connections of people's clients, those that a registry sent among them.
+    pub fn pull_bytes(&self) -> u64 {
+        self.pull_bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// Which of the [`Counters`] a download adds to.
@@ -104,87 +119,15 @@ impl Counters {
 enum Kind {
     Layer,
     Input,
+    Image,
 }
 
 impl Delivery {
-    /// What the request's token allows.
-    fn granted(&self, headers: &HeaderMap) -> Result<Grant, Failure> {
-        let token = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .ok_or_else(|| Failure::unauthorized("a token is needed: Authorization: Bearer"))?;
-        self.grants
-            .read(token)
-            .ok_or_else(|| Failure::unauthorized("the token is not one of this instance"))
-    }
-
-    /// Whether the request may fetch the layer `digest`.
-    async fn may_fetch(&self, headers: &HeaderMap, digest: &Digest) -> Result<(), Failure> {
-        let Grant::Layer {
-            container,
-            digest: granted,
-        } = self.granted(headers)?
-        else {
-            return Err(Failure::denied(
-                "this token is for a compile, not for a layer",
-            ));
-        };
-        if granted != *digest {
-            return Err(Failure::denied(format!(
-                "this token is for the layer {granted} of container {container}, not for {digest}"
-            )));
-        }
-        match self.containers.stands(&container, digest).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Failure::denied(format!(
-                "container {container} was removed, or created anew with another layer: its tokens went with it"
-            ))),
-            Err(error) => Err(Failure::unavailable(format!(
-                "cannot tell whether container {container} still exists: {error}"
-            ))),
-        }
-    }
-
-    /// Whether the request comes from the agent of compile `key`.
-    fn may_report(&self, headers: &HeaderMap, key: &CompileKey) -> Result<(), Failure> {
-        match self.granted(headers)? {
-            Grant::Compile { key: granted } if granted == *key => Ok(()),
-            Grant::Compile { key: granted } => Err(Failure::denied(format!(
-                "this token is for compile {granted}, not for {key}"
-            ))),
-            Grant::Layer { container, .. } => Err(Failure::denied(format!(
-                "this token is for the layer of container {container}, not for a compile"
-            ))),
-        }
-    }
-
-    /// The blob `digest` as a response that streams from disk, or `None` where the store has none.
-    async fn layer(&self, digest: &Digest) -> Result<Option<Response>, Failure> {
-        let Some((file, Blob { digest, size })) = self.store.open_blob(digest).await? else {
-            return Ok(None);
-        };
-        let mut response = self.download(file, size, Kind::Layer);
-        let digest = HeaderValue::try_from(digest.to_string()).expect("a digest is a valid value");
-        response.headers_mut().insert(CONTENT_DIGEST, digest);
-        Ok(Some(response))
-    }
-
     /// The `size` bytes of `file` as a response that streams from disk.
     fn download(&self, file: File, size: u64, kind: Kind) -> Response {
-        let counters = Arc::clone(&self.counters);
-        let mut begun = false;
-        let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK).inspect_ok(
-            move |bytes| {
-                // Not before: an answer to HEAD has no body.
-                if !std::mem::replace(&mut begun, true) {
-                    counters.begun(kind);
-                }
-                counters.sent(kind, bytes.len());
-            },
-        );
+        let file = tokio::fs::File::from_std(file);
+        let bytes = ReaderStream::with_capacity(file, CHUNK);
+        let bytes = self.counters.counted(bytes, kind);
         Response::builder()
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, size)
@@ -198,6 +141,7 @@ impl Counters {
         match kind {
             Kind::Layer => self.layers.fetch_add(1, Ordering::Relaxed),
             Kind::Input => self.inputs.fetch_add(1, Ordering::Relaxed),
+            Kind::Image => self.pulls.fetch_add(1, Ordering::Relaxed),
         };
     }
 
@@ -205,6 +149,7 @@ impl Counters {
         let counter = match kind {
             Kind::Layer => &self.layer_bytes,
             Kind::Input => &self.input_bytes,
+            Kind::Image => &self.pull_bytes,
         };
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
     }

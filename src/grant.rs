@@ -1,7 +1,8 @@
-//! Grants: what a pod may fetch from Peitho or send to it. A token is an HMAC under the instance's key,
-//! bound to one layer of one container or to one compile (design D16); it is as good as the thing it
-//! names lasts, so it also works after a restart and for an init container that runs again. `container`
-//! and `compile` issue tokens, `delivery` reads them; this module knows neither.
+//! Grants: what a pod may fetch from Peitho or send to it, and what a person may pull. A token is an HMAC under the
+//! instance's key, bound to one layer of one container or to one compile (design D16); it is as good as the thing it
+//! names lasts, so it also works after a restart and for an init container that runs again. A person's names nothing that
+//! ends, so it says until when it is good. `container`, `compile` and `cli` issue tokens, `delivery` reads them; this module
+//! knows none of them, and no clock.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::names::{CompileKey, ContainerKey, Digest};
+use crate::names::{CompileKey, ContainerKey, Digest, Tenant};
 
 /// What the bearer of a token may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,13 @@ pub enum Grant {
     Compile {
         /// The compile.
         key: CompileKey,
+    },
+    /// Pull any image that was built for a tenant.
+    Images {
+        /// Whose images.
+        tenant: Tenant,
+        /// The last moment at which it is good, in seconds since the Unix epoch.
+        until: i64,
     },
 }
 
@@ -85,7 +93,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::names::Tenant;
 
     fn layer() -> Grant {
         Grant::Layer {
@@ -103,6 +110,13 @@ mod tests {
         }
     }
 
+    fn images() -> Grant {
+        Grant::Images {
+            tenant: "org1".parse().unwrap(),
+            until: 1_800_000_000,
+        }
+    }
+
     fn token(grants: &Grants, grant: &Grant) -> String {
         grants.issue(grant).expose_secret().to_owned()
     }
@@ -110,7 +124,7 @@ mod tests {
     #[test]
     fn a_token_says_what_it_was_issued_for() {
         let grants = Grants::new([1; 32]);
-        for grant in [layer(), compile()] {
+        for grant in [layer(), compile(), images()] {
             let token = token(&grants, &grant);
             assert!(
                 token

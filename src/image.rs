@@ -14,6 +14,7 @@ mod fixtures;
 pub mod fuzzing;
 mod layer;
 mod listed;
+mod pulled;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -153,6 +154,7 @@ pub struct Inspected {
 }
 
 pub use listed::Listed;
+pub use pulled::{Document, Part, PullError};
 
 /// The door to images; clones share it.
 #[derive(Clone)]

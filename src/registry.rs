@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+mod bring;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod held;
@@ -36,11 +37,13 @@ use crate::store::Store;
 
 use access::{Access, Login};
 use answer::Refusal;
+pub use bring::{LayerContent, LayerError};
 pub use held::{HeldImage, HeldLayer, list as list_held};
 pub use import::{ImportError, import};
 use known::Known;
 pub(crate) use manifest::split_env;
-use manifest::{Configuration, ImageManifest, Manifest, Unusable};
+use manifest::{Configuration, ImageManifest, Manifest};
+pub use manifest::{Contents, Unusable};
 pub use pull::HoldError;
 pub use push::{Order, PushError, Pusher};
 

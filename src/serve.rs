@@ -25,10 +25,12 @@ use crate::runtime::Runtime;
 use crate::store::{self, Store};
 
 mod descriptors;
+mod instance;
 mod listeners;
 mod pods;
 mod runtimes;
 
+pub use instance::instance;
 use listeners::{Listeners, Security};
 use runtimes::Additions;
 
@@ -142,7 +144,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         expiry: security.reloading.as_ref().map(|it| it.expiry()),
     });
     let state = engine_api::State {
-        images,
+        images: images.clone(),
         containers: containers.clone(),
         store: store.clone(),
         tasks: tasks.clone(),
@@ -151,6 +153,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let engine_api = engine_api::router(state, tenants(config), requests);
     let delivery = delivery::router(Delivery {
         store,
+        images,
         compiles,
         grants,
         containers,

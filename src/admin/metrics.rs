@@ -128,6 +128,18 @@ impl Collector for Delivered {
                 counters.layer_bytes(),
             ),
             (
+                "pulls",
+                "Downloads of parts of images that were begun by people's clients",
+                None,
+                counters.pulls(),
+            ),
+            (
+                "pull",
+                "Parts of images sent to people's clients",
+                Some(Unit::Bytes),
+                counters.pull_bytes(),
+            ),
+            (
                 "inputs",
                 "Downloads of compile inputs that were begun",
                 None,

@@ -10,7 +10,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -160,6 +160,17 @@ impl Client {
         self.successful(&Method::GET, path, response).await
     }
 
+    /// Gets `path` from the byte `first` on; the answer is a success, and its status tells whether it is the part.
+    pub(super) async fn get_from(
+        &self,
+        path: &str,
+        first: u64,
+    ) -> Result<Response<Incoming>, Error> {
+        let range = (first > 0).then(|| (header::RANGE, format!("bytes={first}-")));
+        let response = self.send(Method::GET, path, range, empty()).await?;
+        self.successful(&Method::GET, path, response).await
+    }
+
     /// Puts `body` to `path`; the answer is a success.
     pub(super) async fn put(&self, path: &str, body: Body) -> Result<(), Error> {
         let response = self.send(Method::PUT, path, None, body).await?;
@@ -180,7 +191,14 @@ impl Client {
             .map_err(|error: io::Error| self.unreachable(&Method::PUT, path, &error))?;
         let stream = ReaderStream::with_capacity(file, 128 << 10).map_ok(Frame::data);
         let body = StreamBody::new(stream).boxed_unsync();
-        let response = self.send(Method::PUT, path, Some(length), body).await?;
+        let response = self
+            .send(
+                Method::PUT,
+                path,
+                Some((header::CONTENT_LENGTH, length.to_string())),
+                body,
+            )
+            .await?;
         self.successful(&Method::PUT, path, response).await?;
         Ok(())
     }
@@ -221,7 +239,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        length: Option<u64>,
+        more: Option<(HeaderName, String)>,
         body: Body,
     ) -> Result<Response<Incoming>, Error> {
         let uri = Uri::builder()
@@ -237,14 +255,15 @@ impl Client {
             .method(method.clone())
             .uri(uri)
             .header(header::AUTHORIZATION, self.authorization.clone());
-        if let Some(length) = length {
-            request = request.header(header::CONTENT_LENGTH, length);
+        let is_of_file = matches!(more, Some((header::CONTENT_LENGTH, _)));
+        if let Some((name, value)) = more {
+            request = request.header(name, value);
         }
         let request = request
             .body(body)
             .expect("all parts of the request are valid");
         let answer = self.http.request(request);
-        let answer = if length.is_some() {
+        let answer = if is_of_file {
             answer.await
         } else {
             timeout(ANSWER, answer)

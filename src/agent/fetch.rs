@@ -6,17 +6,11 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Seek as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
-use http_body_util::BodyExt as _;
-use tokio::io::AsyncWriteExt as _;
-
-use super::client::{self, Client, patiently};
+use super::client::{self, Client};
+use super::download;
 use crate::archive::{self, Limits};
-use crate::names::{Digest, Hasher};
-
-/// How long Peitho may be away before the launch fails with the reason.
-const PATIENCE: Duration = Duration::from_secs(2 * 60);
+use crate::names::Digest;
 
 /// Arguments of `peitho agent fetch`.
 #[derive(Debug, clap::Args)]
@@ -90,43 +84,10 @@ pub enum Error {
 /// When anything of it failed; what lies in the directory then is of no use.
 pub async fn run(args: Args) -> Result<(), Error> {
     let client = Client::new(&args.address, &args.credentials)?;
-    let layer = patiently(
-        PATIENCE,
-        |error| matches!(error, Error::Client(error) if error.is_passing()),
-        || download(&client, &args),
-    )
-    .await?;
+    let layer = download::layer(&client, &args.digest, &args.into).await?;
     tokio::task::spawn_blocking(move || unpack(layer, &args))
         .await
         .expect("unpacking does not panic")
-}
-
-/// The verified layer, as a file without a name on the volume.
-async fn download(client: &Client, args: &Args) -> Result<File, Error> {
-    let path = format!("/v2/layer/blobs/{}", args.digest);
-    let volume = |source| Error::Volume {
-        path: args.into.clone(),
-        source,
-    };
-    let mut body = client.get(&path).await?.into_body();
-    let mut file = tokio::fs::File::from_std(tempfile::tempfile_in(&args.into).map_err(volume)?);
-    let mut hasher = Hasher::default();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| client.broken(&path, error.to_string()))?;
-        if let Ok(bytes) = frame.into_data() {
-            hasher.update(&bytes);
-            file.write_all(&bytes).await.map_err(volume)?;
-        }
-    }
-    file.flush().await.map_err(volume)?;
-    let actual = hasher.finish();
-    if actual != args.digest {
-        return Err(Error::Mismatch {
-            expected: args.digest,
-            actual,
-        });
-    }
-    Ok(file.into_std().await)
 }
 
 fn unpack(mut layer: File, args: &Args) -> Result<(), Error> {
@@ -199,7 +160,7 @@ fn take(from: &Path, to: &Path) -> Result<(), Error> {
     fs::set_permissions(to, Permissions::from_mode(mode)).map_err(volume(to))
 }
 
-fn volume(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+pub(super) fn volume(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     move |source| Error::Volume {
         path: path.to_owned(),
         source,

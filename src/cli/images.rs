@@ -1,4 +1,4 @@
-//! `peitho images`: the base images that the store holds.
+//! `peitho images`: the base images that the store holds. What people pull with is in `login`.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
+use super::login::{CA_EXAMPLES, TOKEN_EXAMPLES, Token};
 use super::{Sources, print};
 use crate::config::{Config, Surrounding};
 use crate::names::ImageName;
@@ -38,6 +39,14 @@ pub enum ImagesCommand {
     /// List the base images that the store holds
     #[command(after_help = LIST_EXAMPLES)]
     List(Sources),
+    /// Print a token with which a tenant's images can be pulled from a server
+    ///
+    /// It is the password of the user that is called after the tenant, for reading alone, until its time is over.
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Token(Token),
+    /// Print the certificate authority that clients have to trust to pull images from a server
+    #[command(after_help = CA_EXAMPLES)]
+    Ca(Sources),
 }
 
 /// What to import.

@@ -1,4 +1,4 @@
-//! How a request of a pod fails: one shape for all endpoints, that of the OCI distribution specification
+//! How a request fails: one shape for all endpoints, that of the OCI distribution specification
 //! (`{"errors":[{"code","message"}]}`), so that the agent and any other client of registries can show why.
 
 use axum::Json;
@@ -7,6 +7,8 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use crate::compile::ReportError;
+use crate::image::{self, PullError};
+use crate::registry::LayerError;
 use crate::store;
 
 /// A refusal with its reason.
@@ -58,6 +60,41 @@ impl From<store::Error> for Failure {
     }
 }
 
+impl From<image::Error> for Failure {
+    fn from(error: image::Error) -> Self {
+        match error {
+            image::Error::Store(error) => error.into(),
+            other => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "UNKNOWN",
+                other.to_string(),
+            ),
+        }
+    }
+}
+
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Image(error) => error.into(),
+            PullError::Unknown(_) | PullError::Partial { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", error.to_string())
+            }
+        }
+    }
+}
+
+impl From<LayerError> for Failure {
+    fn from(error: LayerError) -> Self {
+        match error {
+            LayerError::Store(error) => error.into(),
+            LayerError::OutOfReach { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", error.to_string())
+            }
+        }
+    }
+}
+
 impl From<ReportError> for Failure {
     fn from(error: ReportError) -> Self {
         match error {
@@ -85,9 +122,10 @@ impl IntoResponse for Failure {
         let body = json!({"errors": [{"code": self.code, "message": self.message}]});
         let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            // For people's clients. Agents know what to show; were `Bearer` named, clients would look for a token service.
+            let challenge = HeaderValue::from_static("Basic realm=\"peitho\"");
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

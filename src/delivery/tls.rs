@@ -1,9 +1,12 @@
 //! The certificate of the delivery listener: made at start from the instance's CA, whose certificate every
 //! pod gets with its token (design D16). `serve` calls it; it knows nothing of what is delivered.
 //!
+//! It is good for this machine's own name too: people reach it through a forwarded port (`kubectl port-forward`).
+//!
 //! The certificate is made anew at each start and lives in memory only. It is good for a year: a server that
 //! runs longer has to be restarted before that.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::Uri;
@@ -15,6 +18,9 @@ use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use secrecy::{ExposeSecret as _, SecretString};
 use time::{Duration, OffsetDateTime};
+
+/// How the near end of a forwarded port is reached.
+const FORWARDED: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +55,12 @@ pub fn server_config(
     ca_key: &SecretString,
     addresses: &[String],
 ) -> Result<Arc<ServerConfig>, Error> {
-    let hosts: Vec<String> = addresses
+    let hosts = addresses
         .iter()
         .map(|address| host_of(address).ok_or_else(|| Error::Address(address.clone())))
-        .collect::<Result<_, _>>()?;
+        .chain(FORWARDED.map(|host| Ok(host.to_owned())))
+        .collect::<Result<BTreeSet<_>, _>>()?;
+    let hosts = Vec::from_iter(hosts);
     let authority = KeyPair::from_pem(ca_key.expose_secret())
         .and_then(|key| Issuer::from_ca_cert_pem(ca_certificate, key))
         .map_err(Error::Authority)?;

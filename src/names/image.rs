@@ -131,6 +131,26 @@ impl ImageName {
         (self.registry == DOCKER_HUB && !reads_as_host).then_some(name)
     }
 
+    /// The familiar form without tag and digest: `busybox`, `r.example.com/a`.
+    pub fn familiar(&self) -> String {
+        match self.familiar_repository() {
+            Some(repository) => repository.to_owned(),
+            None => format!("{}/{}", self.registry, self.repository),
+        }
+    }
+
+    /// The repository of which [`familiar`](Self::familiar) is the text; its tag is `latest`.
+    ///
+    /// # Errors
+    /// When it is no such text, which has neither tag nor digest.
+    pub fn of_familiar(text: &str) -> Result<Self, InvalidName> {
+        const RULE: &str = "[host/]name[/name...] without tag and digest";
+        match text.parse() {
+            Ok(name) if !text.contains([':', '@']) => Ok(name),
+            _ => Err(InvalidName::new("repository", text, RULE)),
+        }
+    }
+
     /// The reference as the container runtime of a node takes it: never shortened.
     pub fn full(&self) -> String {
         format!("{}/{}{}", self.registry, self.repository, self.version)
@@ -149,10 +169,7 @@ impl fmt::Display for Version {
 /// The familiar form: without `docker.io/` and `library/`, always with tag or digest.
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.familiar_repository() {
-            Some(repository) => write!(f, "{repository}{}", self.version),
-            None => f.write_str(&self.full()),
-        }
+        write!(f, "{}{}", self.familiar(), self.version)
     }
 }
 
@@ -301,11 +318,21 @@ mod tests {
             "docker.io/localhost/a",
         ] {
             let name: ImageName = other.parse().unwrap();
+            assert_eq!(ImageName::of_familiar(&name.familiar()), Ok(name.clone()));
             assert_eq!(name.to_string().parse(), Ok(name), "{other}");
         }
         let private: ImageName = "10.88.0.1:5000/a/b:1".parse().unwrap();
         assert_eq!(private.to_string(), "10.88.0.1:5000/a/b:1");
         assert_eq!(private.registry(), "10.88.0.1:5000");
+        for text in [
+            "a:1",
+            "r.io:5000/a",
+            &format!("a@{}", Digest::of(b"")),
+            "A",
+            "",
+        ] {
+            assert!(ImageName::of_familiar(text).is_err(), "{text}");
+        }
         for host in [
             "localhost",
             "[::1]",

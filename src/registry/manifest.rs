@@ -7,11 +7,15 @@ use serde_json::Value;
 
 use crate::image_spec::ImageConfig;
 use crate::names::Digest;
+use crate::store::Blob;
+
+/// What manifests without a type are.
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// An image that cannot be used: what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unusable(pub(super) String);
+pub struct Unusable(pub(super) String);
 
 impl From<&str> for Unusable {
     fn from(what: &str) -> Self {
@@ -69,6 +73,51 @@ impl Manifest {
         serde_json::from_slice(bytes)
             .map(Self::Index)
             .map_err(|_| "neither a manifest nor an index".into())
+    }
+}
+
+/// What a manifest says of itself and its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The manifest's own.
+    pub media_type: String,
+    /// The configuration.
+    pub config: Blob,
+    /// The lowest first.
+    pub layers: Vec<Blob>,
+}
+
+impl Contents {
+    /// Reads a manifest of one image; `Err` is what is wrong with it.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn of(manifest: &[u8]) -> Result<Self, Unusable> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Typed {
+            media_type: Option<String>,
+            config: Descriptor,
+            layers: Vec<Descriptor>,
+        }
+        let manifest: Typed = serde_json::from_slice(manifest)
+            .map_err(|error| Unusable(format!("its manifest is unreadable: {error}")))?;
+        let layers = manifest.layers.iter().map(Descriptor::blob);
+        Ok(Self {
+            config: manifest.config.blob()?,
+            layers: layers.collect::<Result<_, _>>()?,
+            media_type: (manifest.media_type).unwrap_or_else(|| OCI_MANIFEST.to_owned()),
+        })
+    }
+}
+
+impl Descriptor {
+    fn blob(&self) -> Result<Blob, Unusable> {
+        let digest = self.digest.parse();
+        Ok(Blob {
+            digest: digest.map_err(|error| Unusable(format!("a layer: {error}")))?,
+            size: self.size.ok_or("a layer without its size")?,
+        })
     }
 }
 

@@ -15,18 +15,15 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use futures::{StreamExt as _, TryStreamExt as _};
-use oci_client::RegistryOperation;
-use oci_client::client::LayerDescriptor;
-use oci_client::errors::OciDistributionError;
-use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use self::session::Session;
-use self::wire::{Content, Opened, Wire};
+use self::wire::{Opened, Wire};
 use super::answer::Refusal;
-use super::manifest::{Descriptor, ImageManifest, Unusable};
-use super::{Lookup, Registries, reference};
+use super::bring::Content;
+use super::manifest::{Contents, Unusable};
+use super::{Lookup, Registries};
 use crate::config;
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Blob};
@@ -35,8 +32,6 @@ use crate::store::{self, Blob};
 const AT_ONCE: usize = 3;
 /// The longest that a registry's `Retry-After` is obeyed: a peer waits for its build.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// What manifests without a type are.
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Why an image is not in the registry.
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +107,6 @@ struct Moved {
     sent: AtomicU64,
     mounted: AtomicU64,
     present: AtomicU64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Typed {
-    media_type: Option<String>,
 }
 
 impl Pusher {
@@ -228,23 +217,20 @@ impl Pusher {
     }
 
     async fn try_push(&self, order: Order<'_>, moved: &Moved) -> Result<ImageName, Stop> {
-        let manifest: ImageManifest = serde_json::from_slice(order.manifest).map_err(unreadable)?;
+        let contents = Contents::of(order.manifest)?;
         let mut seen = HashSet::new();
-        let blobs = manifest.layers.iter().chain([&manifest.config]);
-        let blobs = blobs.filter(|blob| seen.insert(blob.digest.as_str()));
-        let blobs = blobs.map(blob_of).collect::<Result<Vec<_>, _>>()?;
+        let blobs = contents.layers.into_iter().chain([contents.config]);
+        let blobs: Vec<Blob> = blobs.filter(|blob| seen.insert(blob.digest)).collect();
         futures::stream::iter(blobs)
             .map(|blob| self.patiently(order, move || self.blob(order, blob, moved)))
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
         let digest = Digest::of(order.manifest);
-        let typed: Typed = serde_json::from_slice(order.manifest).map_err(unreadable)?;
-        let media_type = typed.media_type.as_deref().unwrap_or(OCI_MANIFEST);
         // Whole by its digest, then found by its tag.
         for version in [digest.to_string(), order.name.pushed_tag(&digest)] {
             let version = version.as_str();
-            let put = || self.manifest(order.manifest, &digest, version, media_type);
+            let put = || self.manifest(order.manifest, &digest, version, &contents.media_type);
             self.patiently(order, put).await?;
         }
         let pushed = self.0.repository.at(&digest.to_string());
@@ -335,25 +321,7 @@ impl Pusher {
             let file = tokio::fs::File::from_std(file);
             return Ok(ReaderStream::with_capacity(file, 64 << 10).boxed());
         }
-        let digest = blob.digest.to_string();
-        let layer = LayerDescriptor {
-            digest: &digest,
-            urls: &None,
-        };
-        let told = |error: OciDistributionError| {
-            let told =
-                |cause| format!("a layer of its base {} cannot be read: {cause}", order.base);
-            match Refusal::from(error) {
-                Refusal::Passing(cause) => Refusal::Passing(told(cause)),
-                Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
-            }
-        };
-        let (base, auth) = (reference(order.base), registries.auth(order.base));
-        let client = registries.client(order.base);
-        let pull = RegistryOperation::Pull;
-        client.auth(&base, &auth, pull).await.map_err(told)?;
-        let stream = client.pull_blob_stream(&base, &layer).await.map_err(told)?;
-        Ok(stream.stream)
+        Ok(registries.bring(order.base, blob, 0..blob.size).await?)
     }
 
     /// For an attempt, which may mount from the repository `from`.
@@ -369,16 +337,4 @@ fn unread(base: &ImageName, error: &std::io::Error) -> Refusal {
     Refusal::Passing(format!(
         "a layer of its base {base} cannot be read: {error}"
     ))
-}
-
-fn unreadable(error: serde_json::Error) -> Unusable {
-    Unusable(format!("its manifest is unreadable: {error}"))
-}
-
-fn blob_of(descriptor: &Descriptor) -> Result<Blob, Unusable> {
-    let digest: Result<Digest, _> = descriptor.digest.parse();
-    Ok(Blob {
-        digest: digest.map_err(|error| Unusable(format!("a layer: {error}")))?,
-        size: descriptor.size.ok_or("a layer without its size")?,
-    })
 }

@@ -100,15 +100,13 @@ impl InstanceMaterial {
     /// # Errors
     /// [`FileError`].
     pub fn of_file(path: &Path, instance: &InstanceName) -> Result<Self, FileError> {
+        if let Some(found) = Self::in_file(path)? {
+            return Ok(found);
+        }
         let failed = |source| FileError::Io {
             path: path.to_owned(),
             source,
         };
-        match fs::read(path) {
-            Ok(bytes) => return Self::parse(path, Zeroizing::new(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
         let made = Self::generate(instance)?;
         match made.write(path) {
             Ok(()) => Ok(made),
@@ -117,6 +115,21 @@ impl InstanceMaterial {
                 Self::parse(path, Zeroizing::new(bytes))
             }
             Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Reads the material from the file `path`, `None` where there is no such file. Blocks.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn in_file(path: &Path) -> Result<Option<Self>, FileError> {
+        match fs::read(path) {
+            Ok(bytes) => Self::parse(path, Zeroizing::new(bytes)).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(FileError::Io {
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 

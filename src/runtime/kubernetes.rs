@@ -56,7 +56,7 @@ use crate::store::Store;
 
 pub use self::access::{RIGHTS, Right, check_access};
 pub use self::connect::{ConnectError, Connection, connect};
-pub use self::instance::load_or_create;
+pub use self::instance::{load, load_or_create};
 pub use self::pull_secret::PullLogin;
 pub use self::templates::Templates;
 

@@ -23,7 +23,7 @@ use crate::store::Store;
 use super::pods::{Access, Needs};
 
 /// The file of the [`InstanceMaterial`] where there is no cluster to keep it, in the store's directory.
-const INSTANCE_FILE: &str = "instance.json";
+pub(super) const INSTANCE_FILE: &str = "instance.json";
 
 /// The runtimes in use, and what they share with the listeners.
 pub(super) struct Runtimes {

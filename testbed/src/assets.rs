@@ -41,6 +41,7 @@ impl Assets {
         }
         self.images()?;
         self.docker_cli()?;
+        self.crane()?;
         Ok(())
     }
 
@@ -66,6 +67,11 @@ impl Assets {
     /// A current `docker` command.
     pub fn docker_cli(&self) -> Result<PathBuf> {
         self.go.docker_cli(&self.cache)
+    }
+
+    /// The registry client `crane`.
+    pub fn crane(&self) -> Result<PathBuf> {
+        self.go.crane(&self.cache)
     }
 
     /// The `docker` command of Debian's package `docker.io`, whichever else comes first in the PATH.

@@ -17,6 +17,9 @@ pub const KUBERNETES_VERSION: &str = "1.34.4";
 /// The release of the `docker` command that is built, beside Debian's older one.
 pub(crate) const DOCKER_CLI_VERSION: &str = "29.1.3";
 
+/// The release of the registry client `crane` that is built.
+const CRANE_VERSION: &str = "0.20.6";
+
 /// A file of a Go module: its name and its text.
 pub(crate) type SourceFile<'a> = (&'a str, &'a str);
 
@@ -30,6 +33,7 @@ pub(crate) use module;
 
 const KUBE: &[SourceFile<'_>] = module!("kube", "go.mod", "go.sum", "main.go");
 const PAUSE: &[SourceFile<'_>] = module!("pause", "go.mod", "main.go");
+const CRANE: &[SourceFile<'_>] = module!("crane", "go.mod", "go.sum", "tools.go");
 const DOCKER_CLI: &[SourceFile<'_>] = module!("docker-cli", "go.mod", "go.sum", "tools.go");
 
 /// The Go tool chain of this machine.
@@ -94,6 +98,15 @@ impl Go {
         let flags = ["-ldflags=-s -w"];
         let dir = self.build(cache, "pause", PAUSE, &flags, &["."], "building pause")?;
         Ok(dir.join("pause"))
+    }
+
+    /// The registry client of go-containerregistry.
+    pub(crate) fn crane(&self, cache: &Cache) -> Result<PathBuf> {
+        let flags = ["-ldflags=-s -w"];
+        let package = ["github.com/google/go-containerregistry/cmd/crane"];
+        let announcement = format!("building crane {CRANE_VERSION} (first time, half a minute)");
+        let dir = self.build(cache, "crane", CRANE, &flags, &package, &announcement)?;
+        Ok(dir.join("crane"))
     }
 
     /// The `docker` command, without a daemon.

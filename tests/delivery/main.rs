@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod builds;
+mod clients;
 mod compile;
+mod cuts;
 mod fetch;
 mod liar;
 mod pull_api;
+mod pulls;
 #[path = "../it/engine_api/hostile/tars.rs"]
 mod tars;
 mod world;

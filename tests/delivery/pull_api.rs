@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use peitho::grant::Grant;
-use peitho::names::{CompileKey, Digest};
+use peitho::names::{CompileKey, Digest, Tenant};
 use secrecy::ExposeSecret as _;
 use tower::ServiceExt as _;
 
@@ -31,6 +31,17 @@ impl Caller {
             .uri(path)
             .header("authorization", format!("Bearer {}", self.token))
             .body(body.into())
+            .unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    /// For a part of `path`.
+    pub(crate) async fn part(&self, path: &str, range: &str) -> Response {
+        let request = Request::builder()
+            .uri(path)
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("range", range)
+            .body(Body::empty())
             .unwrap();
         self.router.clone().oneshot(request).await.unwrap()
     }
@@ -64,6 +75,34 @@ async fn a_blob_is_served_with_length_and_digest() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_blob_is_served_by_its_range() {
+    let world = World::new().await;
+    let blob = world.blob(b"a layer").await;
+    let caller = Caller::new(&world, &world.container(blob)).await;
+    let path = format!("/v2/a/blobs/{}", blob.digest);
+    for (range, status, content_range, body) in [
+        ("bytes=2-3", 206, "bytes 2-3/7", "la"),
+        ("bytes=4-", 206, "bytes 4-6/7", "yer"),
+        ("bytes=-2", 206, "bytes 5-6/7", "er"),
+        ("bytes=0-100", 206, "bytes 0-6/7", "a layer"),
+        ("bytes=7-", 416, "bytes */7", ""),
+        ("bytes=0-1,3-4", 200, "", "a layer"),
+    ] {
+        let response = caller.part(&path, range).await;
+        assert_eq!(response.status(), status, "{range}");
+        let header = |name: &str| {
+            let value = response.headers().get(name);
+            value.map_or_else(String::new, |it| it.to_str().unwrap().to_owned())
+        };
+        assert_eq!(header("content-range"), content_range, "{range}");
+        assert_eq!(header("content-length"), body.len().to_string(), "{range}");
+        let received = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(received, body, "{range}");
+    }
+    assert_eq!(world.counters.layer_bytes(), 2 + 3 + 2 + 7 + 7);
+}
+
+#[tokio::test]
 async fn without_a_token_nothing_is_said() {
     let world = World::new().await;
     let router = world.router().await;
@@ -72,6 +111,9 @@ async fn without_a_token_nothing_is_said() {
         ("GET", "/v2/".to_owned()),
         ("GET", format!("/v2/a/blobs/{}", Digest::of(b""))),
         ("GET", "/v2/a/manifests/latest".to_owned()),
+        ("GET", "/v2/a/tags/list".to_owned()),
+        ("GET", "/v2/_catalog".to_owned()),
+        ("GET", "/v2/anything".to_owned()),
         ("GET", format!("/compile/{key}/input")),
         ("PUT", format!("/compile/{key}/log?offset=0")),
         ("PUT", format!("/compile/{key}/output")),
@@ -81,7 +123,9 @@ async fn without_a_token_nothing_is_said() {
         let request = request.body(Body::empty()).unwrap();
         let response = router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path}");
-        assert_eq!(response.headers()["www-authenticate"], "Bearer", "{path}");
+        // What clients of registries take for the wish to see user and password.
+        let challenge = &response.headers()["www-authenticate"];
+        assert_eq!(challenge, "Basic realm=\"peitho\"", "{path}");
         assert_eq!(
             json(response).await["errors"][0]["code"],
             "UNAUTHORIZED",
@@ -114,6 +158,9 @@ async fn a_token_is_good_for_its_own_thing_only() {
     let blob = world.blob(b"layer").await;
     let layer = Caller::new(&world, &world.container(blob)).await;
     let compile = Caller::new(&world, &Grant::Compile { key }).await;
+    let until = i64::MAX;
+    let tenant = Tenant::default_tenant();
+    let person = Caller::new(&world, &Grant::Images { tenant, until }).await;
     let other = CompileKey::new(Digest::of(b"other"));
     for (caller, method, path) in [
         (&layer, "GET", format!("/compile/{key}/input")),
@@ -121,6 +168,10 @@ async fn a_token_is_good_for_its_own_thing_only() {
         (&compile, "GET", format!("/v2/a/blobs/{}", blob.digest)),
         (&compile, "PUT", format!("/compile/{other}/output")),
         (&compile, "PUT", format!("/compile/{other}/log?offset=0")),
+        (&layer, "GET", "/v2/_catalog".to_owned()),
+        (&compile, "GET", "/v2/default/a/tags/list".to_owned()),
+        (&person, "GET", format!("/compile/{key}/input")),
+        (&person, "PUT", format!("/compile/{key}/output")),
     ] {
         let response = caller.send(method, &path, Body::empty()).await;
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{path}");

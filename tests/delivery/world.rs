@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) grants: Grants,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cluster: Arc<Cluster>,
+    /// Where base images come from, beside what the store holds.
+    pub(crate) bases: Vec<peitho::config::Registry>,
     started: mpsc::UnboundedReceiver<CompileKey>,
     authority: Arc<Authority>,
 }
@@ -94,19 +96,34 @@ impl World {
             grants: Grants::new([7; 32]),
             counters: Arc::default(),
             cluster,
+            bases: Vec::new(),
             started,
             authority,
         }
     }
 
-    pub(crate) async fn router(&self) -> Router {
+    pub(crate) async fn registries(&self) -> Registries {
         // The registries' client takes the process's TLS library; another case may have set it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let registries = Registries::new(&[], self.store.clone()).await;
-        let registries = registries.expect("no file is named");
-        let images = Images::new(self.store.clone(), registries);
+        let registries = Registries::new(&self.bases, self.store.clone()).await;
+        registries.expect("no file is named")
+    }
+
+    pub(crate) async fn images(&self) -> Images {
+        Images::new(self.store.clone(), self.registries().await)
+    }
+
+    /// The file with the authority that clients have to trust.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        let path = self.scratch("trusted").join("ca.crt");
+        std::fs::write(&path, &self.authority.certificate).unwrap();
+        path
+    }
+
+    pub(crate) async fn router(&self) -> Router {
+        let images = self.images().await;
         let containers = Containers::new(
-            images,
+            images.clone(),
             self.compiles.clone(),
             Arc::clone(&self.cluster) as Arc<dyn Runtime>,
             self.store.clone(),
@@ -114,6 +131,7 @@ impl World {
         );
         delivery::router(Delivery {
             store: self.store.clone(),
+            images,
             compiles: self.compiles.clone(),
             grants: self.grants.clone(),
             containers,
@@ -123,6 +141,11 @@ impl World {
 
     /// Serves pods at `address` until the returned server is dropped.
     pub(crate) async fn serve(&self, address: SocketAddr) -> Server {
+        self.serve_as(address, self.router().await).await
+    }
+
+    /// The same by another router.
+    pub(crate) async fn serve_as(&self, address: SocketAddr, router: Router) -> Server {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let url = format!("https://{address}");
@@ -132,7 +155,6 @@ impl World {
             std::slice::from_ref(&url),
         )
         .unwrap();
-        let router = self.router().await;
         let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(tls), router));
         Server {
             address,

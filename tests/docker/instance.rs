@@ -100,7 +100,7 @@ impl Peitho {
             Registries::new(&[], store.clone()).await.unwrap(),
         );
         let containers = Containers::new(
-            images,
+            images.clone(),
             compiles.clone(),
             Arc::clone(&runtime) as Arc<dyn Runtime>,
             store.clone(),
@@ -108,6 +108,7 @@ impl Peitho {
         );
         let router = delivery::router(Delivery {
             store,
+            images,
             compiles: compiles.clone(),
             grants: grants(),
             containers,

@@ -196,8 +196,9 @@ async fn router(store: &Store, runtime: Arc<Kubernetes>, grants: Grants) -> Resu
         TaskTracker::new(),
     );
     let registries = Registries::new(&[], store.clone()).await?;
+    let images = Images::new(store.clone(), registries);
     let containers = Containers::new(
-        Images::new(store.clone(), registries),
+        images.clone(),
         compiles.clone(),
         runtime,
         store.clone(),
@@ -205,6 +206,7 @@ async fn router(store: &Store, runtime: Arc<Kubernetes>, grants: Grants) -> Resu
     );
     Ok(delivery::router(Delivery {
         store: store.clone(),
+        images,
         compiles,
         grants,
         containers,

@@ -5,9 +5,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use futures::TryStreamExt as _;
-use futures::stream::BoxStream;
 use http::{StatusCode, header};
 use oci_client::errors::OciDistributionError;
 use reqwest::{Body, Client, RequestBuilder, Response, Url};
@@ -15,6 +13,7 @@ use tokio::sync::watch;
 
 use super::super::access::{self, Access, CONNECT_TIMEOUT, USER_AGENT};
 use super::super::answer::{Refusal, cut};
+use super::super::bring::Content;
 use super::Stop;
 use super::session::{Renewed, Session};
 use crate::config::Scheme;
@@ -29,9 +28,6 @@ const STALL: Duration = Duration::from_secs(60);
 const DIGESTION: Duration = Duration::from_secs(300);
 /// As much of an answer is read: neither a refusal nor a token is longer.
 const LONGEST_WORDS: usize = 64 << 10;
-
-/// The bytes of a blob.
-pub(super) type Content = BoxStream<'static, std::io::Result<Bytes>>;
 
 /// One repository, for writing.
 pub(super) struct Wire {

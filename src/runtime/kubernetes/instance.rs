@@ -1,5 +1,5 @@
 //! [`InstanceMaterial`] in a Secret that the first replica makes and all share. Called by `serve` before the
-//! listeners open.
+//! listeners open, and for jobs of the command line beside it.
 
 use std::collections::BTreeMap;
 
@@ -29,27 +29,40 @@ pub async fn load_or_create(
     instance: &InstanceName,
 ) -> Result<InstanceMaterial, Error> {
     let requests = Requests::default();
-    let api: Api<Secret> = Api::namespaced(client, namespace);
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let name = names::instance_secret(instance);
-    let reading = format!("reading secret {namespace}/{name}");
-    let get = || async {
-        let found = requests.call(|| api.get_opt(&name)).await;
-        found.map_err(|failure| failure.into_error(&reading))
-    };
-    if let Some(secret) = get().await? {
-        return read(secret);
+    let found = || load(client.clone(), namespace, instance);
+    if let Some(material) = found().await? {
+        return Ok(material);
     }
     let fresh = generate(instance)?;
     match requests.create(&api, &fresh).await {
         Ok(secret) => read(secret),
-        Err(failure) if failure.is_taken() => match get().await? {
-            Some(secret) => read(secret),
+        Err(failure) if failure.is_taken() => match found().await? {
+            Some(material) => Ok(material),
             None => Err(Error::Refused(format!(
                 "secret {namespace}/{name} was deleted while it was read; start again"
             ))),
         },
         Err(failure) => Err(failure.into_error(&format!("creating secret {namespace}/{name}"))),
     }
+}
+
+/// Reads the instance's Secret in `namespace`; `None` where no Peitho of this name has made it.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub async fn load(
+    client: Client,
+    namespace: &str,
+    instance: &InstanceName,
+) -> Result<Option<InstanceMaterial>, Error> {
+    let api: Api<Secret> = Api::namespaced(client, namespace);
+    let name = names::instance_secret(instance);
+    let found = Requests::default().call(|| api.get_opt(&name)).await;
+    let reading = format!("reading secret {namespace}/{name}");
+    let found = found.map_err(|failure| failure.into_error(&reading))?;
+    found.map(read).transpose()
 }
 
 fn generate(instance: &InstanceName) -> Result<Secret, Error> {
