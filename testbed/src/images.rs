@@ -1,6 +1,8 @@
 //! Owns the list of images that a run needs in place of the official ones, which cannot be had without the internet: what
 //! is in each, and under which name it stands in the registry. [`crate::Assets`] makes them; [`crate::Registry`] serves them.
 
+mod nodeenv;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -59,6 +61,9 @@ pub struct Images {
     pub builder_1_4: Image,
     /// Stands in for `fabric-baseos` of 1.4: the same, but the user is root.
     pub runtime_1_4: Image,
+    /// Stands in for `fabric-nodeenv` of 2.1: a shell, Node and npm, and the packages that Node chaincode depends on. The user is root. It is
+    /// large: only suites that run such chaincode push it.
+    pub nodeenv: Image,
     /// A shell, and a `go` that copies its input to its output: for tests in which the compiler is not the subject.
     pub copybuilder: Image,
 }
@@ -82,6 +87,7 @@ impl Images {
             runtime: runtime(cache, &busybox, Release::V2_1)?,
             builder_1_4: builder(cache, go, &busybox, Release::V1_4)?,
             runtime_1_4: runtime(cache, &busybox, Release::V1_4)?,
+            nodeenv: nodeenv::obtain(cache, &busybox)?,
             copybuilder: shell(
                 cache,
                 &busybox,
@@ -301,13 +307,18 @@ impl Busybox {
     }
 
     fn add_to(&self, layer: &mut Layer) -> Result<()> {
+        self.add_tools_to(layer)?;
+        layer.directory("home/chaincode", 0o755, Owner::Chaincode)?;
+        layer.text("etc/passwd", 0o644, USERS)?;
+        layer.text("etc/group", 0o644, GROUPS)
+    }
+
+    /// The same without users.
+    fn add_tools_to(&self, layer: &mut Layer) -> Result<()> {
         for dir in ["bin", "dev", "etc", "home", "proc", "sys"] {
             layer.directory(dir, 0o755, Owner::Root)?;
         }
         layer.directory("tmp", 0o1777, Owner::Root)?;
-        layer.directory("home/chaincode", 0o755, Owner::Chaincode)?;
-        layer.text("etc/passwd", 0o644, USERS)?;
-        layer.text("etc/group", 0o644, GROUPS)?;
         layer.file("bin/busybox", 0o755, &self.program)?;
         for applet in self.applets.iter().filter(|applet| *applet != "busybox") {
             layer.link(&format!("bin/{applet}"), "busybox")?;

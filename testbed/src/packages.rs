@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::{program, progress};
 
 /// A file that must be there, and the package that brings it.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 14] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
@@ -25,6 +25,7 @@ const NEEDED: [(&str, &str); 13] = [
     ("mount", "mount"),
     ("strace", "strace"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
+    ("npm", "npm"),
 ];
 
 /// Where programs are looked for. A user's PATH often lacks the `sbin` directories.
