@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::assets::Assets;
+use crate::images::Images;
 use crate::places::{HOST_ADDRESS, Places};
 use crate::process::Process;
 use crate::registry::Registry;
@@ -79,7 +80,7 @@ impl PeerConfig {
             .map(|image| registry.reference(image));
         let [builder, runtime] = names.each_ref().map(String::as_str);
         let mut config = Self::with_images(index, vm_endpoint, [builder, runtime]);
-        let node = registry.reference(&images.nodeenv);
+        let node = format!("{}/{}", registry.address(), Images::NODEENV);
         let variable = ("CORE_CHAINCODE_NODE_RUNTIME".to_owned(), node);
         config.environment.push(variable);
         Ok(config)

@@ -61,9 +61,6 @@ pub struct Images {
     pub builder_1_4: Image,
     /// Stands in for `fabric-baseos` of 1.4: the same, but the user is root.
     pub runtime_1_4: Image,
-    /// Stands in for `fabric-nodeenv` of 2.1: a shell, Node and npm, and the packages that Node chaincode depends on. The user is root. It is
-    /// large: only suites that run such chaincode push it.
-    pub nodeenv: Image,
     /// A shell, and a `go` that copies its input to its output: for tests in which the compiler is not the subject.
     pub copybuilder: Image,
 }
@@ -87,7 +84,6 @@ impl Images {
             runtime: runtime(cache, &busybox, Release::V2_1)?,
             builder_1_4: builder(cache, go, &busybox, Release::V1_4)?,
             runtime_1_4: runtime(cache, &busybox, Release::V1_4)?,
-            nodeenv: nodeenv::obtain(cache, &busybox)?,
             copybuilder: shell(
                 cache,
                 &busybox,
@@ -97,6 +93,15 @@ impl Images {
             )?,
         })
     }
+
+    /// Stands in for `fabric-nodeenv` of 2.1: a shell, Node and npm, and the packages that Node chaincode depends on. The user is root. It is
+    /// large, so it is not one of those above: who runs such chaincode asks for it and pushes it.
+    pub(crate) fn nodeenv(cache: &Cache) -> Result<Image> {
+        nodeenv::obtain(cache, &Busybox::find()?)
+    }
+
+    /// The name of [`Self::nodeenv`].
+    pub(crate) const NODEENV: &str = nodeenv::NAME;
 
     pub(crate) fn all(&self) -> Vec<&Image> {
         let [builder, runtime] = self.fabric(Release::V2_1);

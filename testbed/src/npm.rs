@@ -30,6 +30,7 @@ pub(crate) struct Npm(PathBuf);
 
 impl Npm {
     pub(crate) fn find() -> Result<Npm> {
+        packages::obtain(&[packages::NPM])?;
         packages::find("npm")
             .map(Npm)
             .context("npm is not installed")

@@ -65,7 +65,7 @@ impl Counterparts {
                 registry.push(image)?;
             }
         }
-        registry.push(&images.nodeenv)?;
+        registry.push(&assets.nodeenv()?)?;
         let dockerd = Dockerd::start(&assets, &run, &registry)?;
         let start = |containers| {
             let program = program.clone();
