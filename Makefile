@@ -58,8 +58,8 @@ test: build ## everything, with real peers, Kubernetes and dockerd; as root
 bench: build ## the performance budget: Peitho beside dockerd; as root
 	cargo run --quiet --locked --package testbed -- bench $(if $(ROUNDS),--rounds $(ROUNDS))
 
-demo: build ## a peer installs, runs and queries chaincode; stays until Ctrl-C (ONCE=1 ends; FABRIC=1.4; RUNTIME=kubernetes or docker); as root
-	cargo run --quiet --locked --package testbed -- demo $(if $(FABRIC),--fabric $(FABRIC)) $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(filter-out 0,$(ONCE)),--once)
+demo: build ## a peer installs, runs and queries chaincode; stays until Ctrl-C (ONCE=1 ends; FABRIC=1.4; CHAINCODE=node; RUNTIME=kubernetes or docker); as root
+	cargo run --quiet --locked --package testbed -- demo $(if $(FABRIC),--fabric $(FABRIC)) $(if $(CHAINCODE),--language $(CHAINCODE)) $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(filter-out 0,$(ONCE)),--once)
 
 # Instrumentation and sanitizers are options of a nightly compiler; RUSTC_BOOTSTRAP lets the stable one take them, so that
 # what is fuzzed is what is shipped. Inputs that are found go to the folder of the build; a good one is copied by hand.

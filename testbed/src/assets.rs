@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::cache::Cache;
 use crate::driver::DRIVERS;
 use crate::go::{FabricPrograms, Go};
-use crate::images::Images;
+use crate::images::{Image, Images};
 use crate::packages;
 use crate::release::Release;
 
@@ -23,7 +23,7 @@ pub struct Assets {
 impl Assets {
     /// Opens the cache and installs the Debian packages that are missing.
     pub fn open() -> Result<Assets> {
-        packages::obtain()?;
+        packages::obtain(&packages::NEEDED)?;
         Ok(Assets {
             cache: Cache::open()?,
             go: Go::find()?,
@@ -40,6 +40,7 @@ impl Assets {
             driver.program(self)?;
         }
         self.images()?;
+        self.nodeenv()?;
         self.docker_cli()?;
         self.crane()?;
         Ok(())
@@ -82,6 +83,11 @@ impl Assets {
     /// The images that stand in for the official ones.
     pub fn images(&self) -> Result<Images> {
         Images::obtain(&self.cache, &self.go)
+    }
+
+    /// The image in which Node chaincode is compiled and runs.
+    pub fn nodeenv(&self) -> Result<Image> {
+        Images::nodeenv(&self.cache)
     }
 
     /// A command that runs a program which this machine may have only in the `sbin` directories.

@@ -17,6 +17,7 @@ use crate::assets::Assets;
 use crate::cache::Build;
 use crate::go::{SourceFile, module};
 use crate::image::{Owner, header};
+use crate::npm;
 pub(crate) use gopath::Gopath;
 
 const PLAIN: &[SourceFile<'_>] = module!("chaincode", "go.mod", "go.sum", "main.go");
@@ -38,6 +39,7 @@ enum Kind {
     Broken,
     Mended,
     Asset,
+    Node,
     /// Compiled before: its builder is [`crate::Images::copybuilder`].
     Copied(Compile),
 }
@@ -80,6 +82,12 @@ impl Chaincode {
         Self::of_kind(Kind::Asset, "asset_1")
     }
 
+    /// `Put`, `Get`, `version`, `exit code` and the greeting of basic in JavaScript, and `writable places`: which of these paths, a list in JSON,
+    /// its user may write. What npm makes of it has links to files and to a directory.
+    pub fn node() -> Chaincode {
+        Self::of_kind(Kind::Node, "node_1")
+    }
+
     /// The same as basic, compiled before, for a peer whose builder copies: what an install costs beside the compiler.
     pub fn copied(compile: Compile) -> Chaincode {
         Self::of_kind(Kind::Copied(compile), "copied_1")
@@ -109,17 +117,8 @@ impl Chaincode {
 
     /// The package file, in the cache.
     pub fn package(&self, assets: &Assets) -> Result<PathBuf> {
-        let (folder, files) = match self.kind {
-            Kind::Asset => ("asset", ASSET),
-            Kind::Broken | Kind::Mended => ("tiny", TINY),
-            _ => ("plain", PLAIN),
-        };
-        let mut sources = assets.go().vendored(assets.cache(), folder, files)?;
+        let sources = self.sources(assets)?;
         let difference = self.difference();
-        if let Kind::Copied(_) = self.kind {
-            let (go, cache) = (assets.go(), assets.cache());
-            sources = go.program(cache, "chaincode", &sources, &Self::basic().difference())?;
-        }
         let (place, kind) = (sources.to_string_lossy(), format!("{:?}", self.kind));
         let build = Build {
             name: &format!("package-{}", self.label),
@@ -134,14 +133,29 @@ impl Chaincode {
         let file = format!("{}.tar.gz", self.label);
         let entry = assets.cache().entry(&build, |dir| {
             let code = code(&sources, &self.extra(&difference))?;
-            let metadata =
-                json!({ "path": self.import_path(), "type": "golang", "label": self.label });
+            let [language, path] = self.language_and_path();
+            let metadata = json!({ "path": path, "type": language, "label": self.label });
             let mut package = Archive::new();
             package.add("metadata.json", metadata.to_string().as_bytes())?;
             package.add("code.tar.gz", &code)?;
             fs::write(dir.join(&file), package.finish()?).context("cannot write the package")
         })?;
         Ok(entry.join(file))
+    }
+
+    /// A directory with what all packages of this kind have in common.
+    fn sources(&self, assets: &Assets) -> Result<PathBuf> {
+        let (go, cache) = (assets.go(), assets.cache());
+        match self.kind {
+            Kind::Node => npm::chaincode(cache),
+            Kind::Asset => go.vendored(cache, "asset", ASSET),
+            Kind::Copied(_) => {
+                let sources = go.vendored(cache, "plain", PLAIN)?;
+                go.program(cache, "chaincode", &sources, &Self::basic().difference())
+            }
+            Kind::Basic | Kind::Slow => go.vendored(cache, "plain", PLAIN),
+            Kind::Broken | Kind::Mended => go.vendored(cache, "tiny", TINY),
+        }
     }
 
     /// The files that make this package differ from others of the same sources.
@@ -156,14 +170,16 @@ impl Chaincode {
                 }
                 files
             }
+            Kind::Node => vec![("src/kind.json", difference)],
             _ => vec![("src/kind.go", difference)],
         }
     }
 
-    fn import_path(&self) -> &'static str {
+    fn language_and_path(&self) -> [&'static str; 2] {
         match self.kind {
-            Kind::Asset => "testbed/asset",
-            _ => "testbed/chaincode",
+            Kind::Node => ["node", "testbed/chaincode-node"],
+            Kind::Asset => ["golang", "testbed/asset"],
+            _ => ["golang", "testbed/chaincode"],
         }
     }
 
@@ -179,6 +195,7 @@ impl Chaincode {
             Kind::Broken => format!(
                 "package main\n\nconst version = {version:?}\n\nfunc neverCompiles() string {{\n\tnumber := undefinedThing(version)\n\treturn number + 1\n}}\n"
             ),
+            Kind::Node => json!({ "version": version }).to_string(),
             Kind::Asset | Kind::Mended => format!(
                 "package main\n\n// version makes this code differ.\nconst version = {version:?}\n"
             ),

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use testbed::peitho::Machine;
 use testbed::{
-    Assets, Chaincode, ChaincodeId, Definition, Fabric, PeerConfig, Release, Run, Steps, say,
+    Assets, Chaincode, ChaincodeId, Definition, Fabric, Image, PeerConfig, Release, Run, Steps, say,
 };
 
 use crate::foreground::{Ending, foreground};
@@ -30,6 +30,41 @@ pub(crate) enum Runtime {
     Docker,
 }
 
+/// What the chaincode is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// Compiled to one program
+    #[default]
+    Go,
+    /// Filled and started by npm; with peers of 2.1
+    Node,
+}
+
+/// What is shown: a peer and its chaincode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject {
+    pub(crate) release: Release,
+    pub(crate) language: Language,
+}
+
+impl Subject {
+    /// The images that its peer names.
+    fn images(self, assets: &Assets) -> Result<Vec<Image>> {
+        let images = assets.images()?;
+        Ok(match self.language {
+            Language::Go => images.fabric(self.release).map(Image::clone).into(),
+            Language::Node => vec![assets.nodeenv()?],
+        })
+    }
+
+    fn chaincode(self) -> Chaincode {
+        match self.language {
+            Language::Go => Chaincode::asset(),
+            Language::Node => Chaincode::node(),
+        }
+    }
+}
+
 /// What runs of a demonstration.
 trait Shown: Send {
     /// The network.
@@ -42,13 +77,17 @@ trait Shown: Send {
     fn play(&self) -> (Vec<String>, Vec<String>);
 }
 
-/// Shows the main job with a peer of `release`.
-pub(crate) fn demo(release: Release, runtime: Runtime, ending: Ending) -> Result<()> {
+/// Shows the main job of `subject`.
+pub(crate) fn demo(subject: Subject, runtime: Runtime, ending: Ending) -> Result<()> {
+    anyhow::ensure!(
+        subject.language == Language::Go || subject.release == Release::V2_1,
+        "chaincode in Node is shown with peers of 2.1 only"
+    );
     let mut steps = Steps::new();
     let assets = steps.time("install and build the counterparts", || {
         let assets = Assets::open()?;
         match runtime {
-            Runtime::Oci | Runtime::Docker => machine::prepare(&assets, release)?,
+            Runtime::Oci | Runtime::Docker => machine::prepare(&assets, subject)?,
             Runtime::Kubernetes => assets.prepare()?,
         }
         anyhow::Ok(assets)
@@ -57,11 +96,11 @@ pub(crate) fn demo(release: Release, runtime: Runtime, ending: Ending) -> Result
     let run = Run::start()?;
     foreground(&run, ending, || {
         let shown = match runtime {
-            Runtime::Oci => machine::start(&assets, &run, release, &mut steps)?,
-            Runtime::Docker => engine::start(&assets, &run, release, &mut steps)?,
-            Runtime::Kubernetes => kubernetes::start(&assets, &run, release, &mut steps)?,
+            Runtime::Oci => machine::start(&assets, &run, subject, &mut steps)?,
+            Runtime::Docker => engine::start(&assets, &run, subject, &mut steps)?,
+            Runtime::Kubernetes => kubernetes::start(&assets, &run, subject, &mut steps)?,
         };
-        main_job(&assets, shown.fabric(), release, runtime, &mut steps)
+        main_job(&assets, shown.fabric(), subject, runtime, &mut steps)
             .map_err(|error| error.context(format!("the end of Peitho's log:\n{}", shown.log())))?;
         shown.explain()?;
         say("how long each step took:");
@@ -147,13 +186,13 @@ impl Runtime {
 fn main_job(
     assets: &Assets,
     fabric: &Fabric,
-    release: Release,
+    subject: Subject,
     runtime: Runtime,
     steps: &mut Steps,
 ) -> Result<()> {
-    match release {
+    match subject.release {
         Release::V1_4 => instantiate(assets, fabric, runtime, steps)?,
-        Release::V2_1 => commit(assets, fabric, runtime, steps)?,
+        Release::V2_1 => commit(assets, fabric, subject, runtime, steps)?,
     }
     say("$ peer chaincode invoke ... '{\"Args\":[\"Put\",\"colour\",\"blue\"]}'");
     steps.time("first invoke, committed in a block", || {
@@ -163,15 +202,21 @@ fn main_job(
     let answer = steps.time("query", || fabric.query(0, NAME, &["Get", "colour"]))?;
     say(format!("    {answer}"));
     anyhow::ensure!(answer == "blue", "the query answered {answer:?}");
-    match release {
+    match subject.release {
         Release::V1_4 => upgrade(assets, fabric, runtime, steps),
         Release::V2_1 => Ok(()),
     }
 }
 
-fn commit(assets: &Assets, fabric: &Fabric, runtime: Runtime, steps: &mut Steps) -> Result<()> {
+fn commit(
+    assets: &Assets,
+    fabric: &Fabric,
+    subject: Subject,
+    runtime: Runtime,
+    steps: &mut Steps,
+) -> Result<()> {
     let (compiler, unit) = (runtime.compiler(), runtime.unit());
-    let package = Chaincode::asset().label("asset_1").package(assets)?;
+    let package = subject.chaincode().label("asset_1").package(assets)?;
     let definition = Definition::new(NAME, "1", 1);
     say(format!(
         "$ peer lifecycle chaincode install asset_1.tar.gz      ({compiler})"

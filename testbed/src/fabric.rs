@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::assets::Assets;
+use crate::images::Images;
 use crate::places::{HOST_ADDRESS, Places};
 use crate::process::Process;
 use crate::registry::Registry;
@@ -78,7 +79,11 @@ impl PeerConfig {
             .fabric(release)
             .map(|image| registry.reference(image));
         let [builder, runtime] = names.each_ref().map(String::as_str);
-        Ok(Self::with_images(index, vm_endpoint, [builder, runtime]))
+        let mut config = Self::with_images(index, vm_endpoint, [builder, runtime]);
+        let node = format!("{}/{}", registry.address(), Images::NODEENV);
+        let variable = ("CORE_CHAINCODE_NODE_RUNTIME".to_owned(), node);
+        config.environment.push(variable);
+        Ok(config)
     }
 
     /// The same with images by other names: that of the builder, and the one that Go chaincode runs in.

@@ -1,6 +1,8 @@
 //! Owns the list of images that a run needs in place of the official ones, which cannot be had without the internet: what
 //! is in each, and under which name it stands in the registry. [`crate::Assets`] makes them; [`crate::Registry`] serves them.
 
+mod nodeenv;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,6 +93,15 @@ impl Images {
             )?,
         })
     }
+
+    /// Stands in for `fabric-nodeenv` of 2.1: a shell, Node and npm, and the packages that Node chaincode depends on. The user is root. It is
+    /// large, so it is not one of those above: who runs such chaincode asks for it and pushes it.
+    pub(crate) fn nodeenv(cache: &Cache) -> Result<Image> {
+        nodeenv::obtain(cache, &Busybox::find()?)
+    }
+
+    /// The name of [`Self::nodeenv`].
+    pub(crate) const NODEENV: &str = nodeenv::NAME;
 
     pub(crate) fn all(&self) -> Vec<&Image> {
         let [builder, runtime] = self.fabric(Release::V2_1);
@@ -301,13 +312,18 @@ impl Busybox {
     }
 
     fn add_to(&self, layer: &mut Layer) -> Result<()> {
+        self.add_tools_to(layer)?;
+        layer.directory("home/chaincode", 0o755, Owner::Chaincode)?;
+        layer.text("etc/passwd", 0o644, USERS)?;
+        layer.text("etc/group", 0o644, GROUPS)
+    }
+
+    /// The same without users.
+    fn add_tools_to(&self, layer: &mut Layer) -> Result<()> {
         for dir in ["bin", "dev", "etc", "home", "proc", "sys"] {
             layer.directory(dir, 0o755, Owner::Root)?;
         }
         layer.directory("tmp", 0o1777, Owner::Root)?;
-        layer.directory("home/chaincode", 0o755, Owner::Chaincode)?;
-        layer.text("etc/passwd", 0o644, USERS)?;
-        layer.text("etc/group", 0o644, GROUPS)?;
         layer.file("bin/busybox", 0o755, &self.program)?;
         for applet in self.applets.iter().filter(|applet| *applet != "busybox") {
             layer.link(&format!("bin/{applet}"), "busybox")?;

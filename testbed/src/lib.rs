@@ -15,7 +15,7 @@
 //! }
 //! ```
 //!
-//! `assets` → `packages`, `go`, `images` say what things are made of and fill the `cache`; `cluster`, `registry`, `dockerd` and `fabric`
+//! `assets` → `packages`, `go`, `npm`, `images` say what things are made of and fill the `cache`; `cluster`, `registry`, `dockerd` and `fabric`
 //! start them as `process`es; `run`, `reaper` and `leftovers` see to the end. Everything needs root and one free machine: ports,
 //! bridge and addresses are fixed, and a lock lets one run at a time.
 
@@ -35,6 +35,7 @@ mod image;
 mod images;
 mod leftovers;
 mod network;
+mod npm;
 mod packages;
 pub mod peitho;
 pub mod pki;

@@ -49,6 +49,9 @@ enum Subcommands {
         /// Release of Fabric
         #[arg(long, value_name = "RELEASE", default_value = "2.1")]
         fabric: Release,
+        /// What the chaincode is written in
+        #[arg(long, value_enum, default_value_t)]
+        language: demo::Language,
         /// What runs the chaincode
         #[arg(long, value_enum, default_value_t)]
         runtime: demo::Runtime,
@@ -100,12 +103,13 @@ fn act(command: Subcommands) -> Result<()> {
         } => up::up(&up::Extent::WithoutFabric),
         Subcommands::Up { vm_endpoint, .. } => up::up(&up::Extent::WithFabric { vm_endpoint }),
         Subcommands::Demo {
-            fabric,
+            fabric: release,
+            language,
             runtime,
             once,
         } => {
             let ending = if once { Ending::Once } else { Ending::Stay };
-            demo::demo(fabric, runtime, ending)
+            demo::demo(demo::Subject { release, language }, runtime, ending)
         }
         Subcommands::Bench { rounds } => bench::bench(rounds),
         Subcommands::Image {

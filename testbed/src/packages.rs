@@ -1,5 +1,5 @@
 //! Owns the Debian packages: which programs the testbed takes from the distribution and how they get onto the machine.
-//! [`crate::Assets`] calls it first.
+//! [`crate::Assets`] calls it first, and what needs a further one does.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail};
 use crate::{program, progress};
 
 /// A file that must be there, and the package that brings it.
-const NEEDED: [(&str, &str); 13] = [
+pub(crate) type Needed = (&'static str, &'static str);
+
+/// For all that the testbed does.
+pub(crate) const NEEDED: [Needed; 13] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
@@ -27,6 +30,9 @@ const NEEDED: [(&str, &str); 13] = [
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 ];
 
+/// For Node chaincode. Debian's own brings hundreds of others, so it is not for all.
+pub(crate) const NPM: Needed = ("npm", "npm");
+
 /// Where programs are looked for. A user's PATH often lacks the `sbin` directories.
 const DIRECTORIES: [&str; 6] = [
     "/usr/local/sbin",
@@ -38,8 +44,8 @@ const DIRECTORIES: [&str; 6] = [
 ];
 
 /// Installs what is missing; does nothing when all is there.
-pub(crate) fn obtain() -> Result<()> {
-    let missing = missing();
+pub(crate) fn obtain(needed: &[Needed]) -> Result<()> {
+    let missing = missing(needed);
     if missing.is_empty() {
         return Ok(());
     }
@@ -61,8 +67,8 @@ pub(crate) fn obtain() -> Result<()> {
     Ok(())
 }
 
-fn missing() -> Vec<&'static str> {
-    NEEDED
+fn missing(needed: &[Needed]) -> Vec<&'static str> {
+    needed
         .iter()
         .filter(|(file, _)| find(file).is_none())
         .map(|(_, package)| *package)

@@ -106,8 +106,19 @@ impl OneInvoke {
 
 /// One install, which compiles, one invoke, which launches, its query, and no more.
 pub fn one_invoke(assets: &Assets, fabric: &Fabric, peer: usize, name: &str) -> Result<OneInvoke> {
+    one_invoke_of(Chaincode::basic(), assets, fabric, peer, name)
+}
+
+/// The same with a chaincode of another kind.
+pub fn one_invoke_of(
+    chaincode: Chaincode,
+    assets: &Assets,
+    fabric: &Fabric,
+    peer: usize,
+    name: &str,
+) -> Result<OneInvoke> {
     let mut steps = Steps::new();
-    let package = Chaincode::basic()
+    let package = chaincode
         .label(&format!("{name}_1"))
         .version(name)
         .package(assets)?;

@@ -104,6 +104,9 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("the layer and the uploaded files are there", |s| {
         Box::pin(surroundings::files(s))
     }),
+    ("a tree of files with links is what it was", |s| {
+        Box::pin(surroundings::tree(s))
+    }),
     ("no files are put into what was started", |s| {
         Box::pin(surroundings::files_after_the_start(s))
     }),

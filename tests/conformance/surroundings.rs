@@ -2,7 +2,8 @@
 
 use peitho::runtime::Error;
 
-use super::subject::{DESTINATION, Order, Subject, file, start};
+use super::subject::Member::{Directory, File, Symlink};
+use super::subject::{DESTINATION, Order, Subject, file, layer, start};
 
 pub(super) async fn files(subject: &dyn Subject) {
     let runtime = subject.runtime();
@@ -44,6 +45,41 @@ pub(super) async fn files(subject: &dyn Subject) {
     );
     assert_eq!(order.exit(&*runtime).await, 0);
     order.removed(&*runtime).await;
+}
+
+/// What npm makes of a Node chaincode, in small: twice, with few names at the top, and with a link among them.
+pub(super) async fn tree(subject: &dyn Subject) {
+    let runtime = subject.runtime();
+    let cli = "#!/bin/sh\ncat \"$(dirname \"$(readlink -f \"$0\")\")/words\"\n";
+    // Longer than a header of tar has room for.
+    let long = format!("lib/{}", "name".repeat(50));
+    let few = [
+        Directory("lib"),
+        File(&long, 0o644, ""),
+        Directory("lib/tool"),
+        File("lib/tool/cli", 0o755, cli),
+        File("lib/tool/words", 0o640, "by a link to a program\n"),
+        Directory("modules"),
+        Directory("modules/.bin"),
+        Symlink("modules/.bin/tool", "../tool/cli"),
+        Symlink("modules/tool", "../lib/tool"),
+        Symlink("modules/outside", "/etc/hostname"),
+    ];
+    let many = [few.as_slice(), &[Symlink("current", "modules")]].concat();
+    for (members, way) in [(few.as_slice(), "modules"), (&many, "current")] {
+        let script = format!(
+            "cd {DESTINATION}; {way}/.bin/tool; cat {way}/tool/words; readlink {way}/outside; stat -c %a lib/tool/cli; \
+             find lib | wc -l"
+        );
+        let mut order = Order::script(subject, &script).await;
+        order.spec.layer = layer(subject.store(), members).await;
+        let order = order.launched(&runtime).await;
+        assert_eq!(
+            order.output(&*runtime).await,
+            "by a link to a program\nby a link to a program\n/etc/hostname\n755\n5\n"
+        );
+        order.removed(&*runtime).await;
+    }
 }
 
 pub(super) async fn files_after_the_start(subject: &dyn Subject) {

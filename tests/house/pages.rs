@@ -45,6 +45,7 @@ fn links_between_pages_lead_somewhere() {
         "docs/docker.md",
         "docs/faults.md",
         "docs/images.md",
+        "docs/languages.md",
         "docs/listeners.md",
         "docs/pod-templates.md",
         "docs/protocol.md",

@@ -2,6 +2,7 @@
 
 mod legacy;
 mod lifecycle;
+mod node;
 mod roles;
 mod rootless;
 mod server;
@@ -24,6 +25,7 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     ("oci_compile_error_reaches_the_user", |c| {
         lifecycle::compile_error(c, Oci)
     }),
+    ("oci_node_chaincode", |c| node::install_and_crash(c, Oci)),
     ("oci_peer_terminated_then_next_invoke_works", |c| {
         lifecycle::restart(c, Oci, Terminated)
     }),
@@ -52,6 +54,9 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     }),
     ("docker_compile_error_reaches_the_user", |c| {
         lifecycle::compile_error(c, Docker)
+    }),
+    ("docker_node_chaincode", |c| {
+        node::install_and_crash(c, Docker)
     }),
     ("docker_peer_terminated_then_next_invoke_works", |c| {
         lifecycle::restart(c, Docker, Terminated)

@@ -65,6 +65,7 @@ impl Counterparts {
                 registry.push(image)?;
             }
         }
+        registry.push(&assets.nodeenv()?)?;
         let dockerd = Dockerd::start(&assets, &run, &registry)?;
         let start = |containers| {
             let program = program.clone();

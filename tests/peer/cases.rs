@@ -8,6 +8,7 @@ mod launch_faults;
 mod legacy;
 mod life_faults;
 mod lifecycle;
+mod node;
 mod outages;
 mod protocol;
 mod registry;
@@ -35,6 +36,7 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
         "dockerd_compile_error_reaches_the_user",
         lifecycle::dockerd_compile_error_reaches_the_user,
     ),
+    ("dockerd_node_chaincode", node::dockerd_node_chaincode),
     (
         "dockerd_log_of_41_mb_is_complete_for_a_slow_client",
         protocol::dockerd_log_of_41_mb_is_complete_for_a_slow_client,
@@ -57,6 +59,7 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
         "compile_error_reaches_the_user",
         lifecycle::compile_error_reaches_the_user,
     ),
+    ("node_chaincode", node::node_chaincode),
     (
         "chaincode_slow_to_connect_launches",
         lifecycle::chaincode_slow_to_connect_launches,

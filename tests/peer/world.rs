@@ -59,6 +59,8 @@ impl Counterparts {
         let closed_registry = Registry::start_with_auth(&run, CLOSED_USER, CLOSED_PASSWORD)?;
         let cluster = Cluster::start(&assets, &run)?;
         let images = assets.images()?;
+        let nodeenv = assets.nodeenv()?;
+        registry.push(&nodeenv)?;
         let [builder, runtime] = images.fabric(Release::V2_1);
         let [builder_1_4, runtime_1_4] = images.fabric(Release::V1_4);
         for image in [
@@ -67,6 +69,7 @@ impl Counterparts {
             builder_1_4,
             runtime_1_4,
             &images.copybuilder,
+            &nodeenv,
         ] {
             cluster.pull(&registry, image)?;
         }

@@ -51,7 +51,7 @@ impl Chaincode {
     /// Lays the source out in `dir`, with all that it imports in its `vendor` folder.
     pub(crate) fn gopath(&self, assets: &Assets, dir: &Path) -> Result<Gopath> {
         ensure!(
-            self.kind != Kind::Asset,
+            !matches!(self.kind, Kind::Asset | Kind::Node),
             "the contract API has no version for the shim of fabric 1.4"
         );
         let package = dir.join("src").join(Gopath::PACKAGE);

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use testbed::engine::Engine;
 use testbed::peitho::{Containers, Log, Machine};
-use testbed::{Assets, Dockerd, Fabric, PeerConfig, Registry, Release, Run, Steps, say};
+use testbed::{Assets, Dockerd, Fabric, PeerConfig, Registry, Run, Steps, say};
 
-use super::{Shown, last_lines, show_log, start_network};
+use super::{Shown, Subject, last_lines, show_log, start_network};
 
 /// What runs; in the order in which it ends.
 struct Components {
@@ -19,14 +19,14 @@ struct Components {
 pub(super) fn start(
     assets: &Assets,
     run: &Run,
-    release: Release,
+    subject: Subject,
     steps: &mut Steps,
 ) -> Result<Box<dyn Shown>> {
     say("starting a registry and a Docker Engine");
     let (registry, dockerd) = steps.time("start a registry and a Docker Engine", || {
         let registry = Registry::start(assets, run)?;
-        for image in assets.images()?.fabric(release) {
-            registry.push(image)?;
+        for image in subject.images(assets)? {
+            registry.push(&image)?;
         }
         let dockerd = Dockerd::start(assets, run, &registry)?;
         anyhow::Ok((registry, dockerd))
@@ -42,8 +42,8 @@ pub(super) fn start(
     })?;
     show_log(&machine);
     let endpoint = machine.endpoint();
-    let fabric = start_network(assets, run, release, &endpoint, steps, |index| {
-        PeerConfig::new(release, index, &endpoint, assets, &registry)
+    let fabric = start_network(assets, run, subject.release, &endpoint, steps, |index| {
+        PeerConfig::new(subject.release, index, &endpoint, assets, &registry)
     })?;
     Ok(Box::new(Components {
         fabric,

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use testbed::peitho::{Build, CHAINCODE_NAMESPACE, InCluster, NAMESPACE};
-use testbed::{Assets, Cluster, Fabric, PeerConfig, Registry, Release, Run, Steps, say};
+use testbed::{Assets, Cluster, Fabric, PeerConfig, Registry, Run, Steps, say};
 
-use super::{Shown, start_network};
+use super::{Shown, Subject, start_network};
 
 /// What runs; in the order in which it ends.
 struct Components {
@@ -18,15 +18,16 @@ struct Components {
 pub(super) fn start(
     assets: &Assets,
     run: &Run,
-    release: Release,
+    subject: Subject,
     steps: &mut Steps,
 ) -> Result<Box<dyn Shown>> {
     say("starting a registry and Kubernetes");
     let (registry, cluster) = steps.time("start a registry and Kubernetes", || {
         let registry = Registry::start(assets, run)?;
         let cluster = Cluster::start(assets, run)?;
-        for image in assets.images()?.fabric(release) {
-            cluster.pull(&registry, image)?;
+        for image in subject.images(assets)? {
+            registry.push(&image)?;
+            cluster.pull(&registry, &image)?;
         }
         anyhow::Ok((registry, cluster))
     })?;
@@ -36,8 +37,8 @@ pub(super) fn start(
         InCluster::start(run, &cluster, &build)
     })?;
     let endpoint = server.endpoint();
-    let fabric = start_network(assets, run, release, &endpoint, steps, |index| {
-        PeerConfig::new(release, index, &endpoint, assets, &registry)
+    let fabric = start_network(assets, run, subject.release, &endpoint, steps, |index| {
+        PeerConfig::new(subject.release, index, &endpoint, assets, &registry)
     })?;
     Ok(Box::new(Components {
         fabric,

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use testbed::peitho::{Containers, Log, Machine};
-use testbed::{Assets, Fabric, PeerConfig, Release, Run, Steps, say};
+use testbed::{Assets, Fabric, Image, PeerConfig, Run, Steps, say};
 
-use super::{Shown, last_lines, show_log, start_network};
+use super::{Shown, Subject, last_lines, show_log, start_network};
 
 /// What runs; in the order in which it ends.
 struct Components {
@@ -13,9 +13,9 @@ struct Components {
 }
 
 /// All that it needs: no Kubernetes and no dockerd.
-pub(super) fn prepare(assets: &Assets, release: Release) -> Result<()> {
-    assets.fabric(release)?;
-    assets.images()?;
+pub(super) fn prepare(assets: &Assets, subject: Subject) -> Result<()> {
+    assets.fabric(subject.release)?;
+    subject.images(assets)?;
     Ok(())
 }
 
@@ -23,7 +23,7 @@ pub(super) fn prepare(assets: &Assets, release: Release) -> Result<()> {
 pub(super) fn start(
     assets: &Assets,
     run: &Run,
-    release: Release,
+    subject: Subject,
     steps: &mut Steps,
 ) -> Result<Box<dyn Shown>> {
     let program = testbed::peitho::program()?;
@@ -32,10 +32,8 @@ pub(super) fn start(
         Machine::start(run, program, Log::Info, Containers::Oci, &[])
     })?;
     show_log(&machine);
-    let images = assets.images()?;
-    let [builder, runtime] = images.fabric(release);
     steps.time("import the images", || {
-        for image in [builder, runtime] {
+        for image in subject.images(assets)? {
             say(format!("$ peitho images import {}.tar", image.name()));
             let archive = run.data().join("image.tar");
             image.save(&archive)?;
@@ -46,8 +44,9 @@ pub(super) fn start(
         anyhow::Ok(())
     })?;
     let endpoint = machine.endpoint();
-    let fabric = start_network(assets, run, release, &endpoint, steps, |index| {
-        let names = [builder.name(), runtime.name()];
+    let images = assets.images()?;
+    let names = images.fabric(subject.release).map(Image::name);
+    let fabric = start_network(assets, run, subject.release, &endpoint, steps, |index| {
         Ok(PeerConfig::with_images(index, &endpoint, names))
     })?;
     Ok(Box::new(Components { fabric, machine }))

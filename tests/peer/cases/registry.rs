@@ -5,9 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use testbed::peitho::CHAINCODE_NAMESPACE;
-use testbed::{Steps, scenario};
+use testbed::{Chaincode, Steps, scenario};
 
-use super::secrets;
+use super::{node, secrets};
 use crate::world::{CLOSED_PASSWORD, CLOSED_USER, Counterparts, PEER};
 
 /// What is built goes to the closed registry, with this password.
@@ -32,7 +32,14 @@ fn login_appears_nowhere(c: &Counterparts) -> Result<()> {
 
 pub(super) fn images_in_a_registry_run_by_their_digest(c: &Counterparts) -> Result<Option<Steps>> {
     c.reconfigure(|config| push(c, config, CLOSED_PASSWORD))?;
-    let seen = c.with_fabric(|fabric| scenario::one_invoke(&c.assets, fabric, PEER, "pushed"));
+    let seen = c.with_fabric(|fabric| {
+        let seen = scenario::one_invoke(&c.assets, fabric, PEER, "pushed")?;
+        // A tree of files with links, on another base.
+        let chaincode = Chaincode::node();
+        let tree = scenario::one_invoke_of(chaincode, &c.assets, fabric, PEER, "pushednode")?;
+        Ok((seen, tree))
+    });
+    let rights = node::expect_rights(c, "pushednode");
     let images = c.cluster.kubectl(&[
         "get",
         "pods",
@@ -45,14 +52,17 @@ pub(super) fn images_in_a_registry_run_by_their_digest(c: &Counterparts) -> Resu
     ]);
     let told = login_appears_nowhere(c);
     c.configure_as_before()?;
-    let steps = seen?.expect()?;
+    let (seen, tree) = seen?;
+    let steps = seen.expect()?;
+    tree.expect()?;
+    rights?;
     told?;
     let repository = format!("{}/fabric/chaincode@sha256:", c.closed_registry.address());
     let images = images?;
     let whole = images
         .split_whitespace()
         .filter(|image| image.starts_with(&repository));
-    ensure!(whole.count() == 1, "pods run {images}");
+    ensure!(whole.count() == 2, "pods run {images}");
     c.cluster.kubectl(&[
         "delete",
         "secret",

@@ -1,0 +1,47 @@
+//! Chaincode in JavaScript: what is compiled is a tree of files with links, npm fills it and npm starts it, as a user without rights.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testbed::{Chaincode, Steps, scenario};
+
+use crate::world::{Counterparts, PEER, REFERENCE};
+
+/// The way of a chaincode, its end in the middle and the process after it.
+fn install_and_crash(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
+    let (seen, crash) = c.with_fabric(|fabric| {
+        let chaincode = Chaincode::node();
+        let seen = scenario::one_invoke_of(chaincode, &c.assets, fabric, peer, name)?;
+        Ok((seen, scenario::crash_and_invoke(fabric, peer, name)?))
+    })?;
+    let steps = seen.expect()?;
+    ensure!(
+        crash.value == "the crash",
+        "Get after the crash answered {:?}",
+        crash.value
+    );
+    c.greetings.expect_count(&format!("{name}_1"), 1)?;
+    Ok(steps)
+}
+
+pub(super) fn dockerd_node_chaincode(c: &Counterparts) -> Result<Option<Steps>> {
+    install_and_crash(c, REFERENCE, "refnode").map(Some)
+}
+
+/// npm does without its cache at the start: `$HOME` is `/` for a user whom the image does not know.
+pub(super) fn node_chaincode(c: &Counterparts) -> Result<Option<Steps>> {
+    let steps = install_and_crash(c, PEER, "node")?;
+    expect_rights(c, "node")?;
+    Ok(Some(steps))
+}
+
+/// Who the process is, and what it may write: by the user that Pod Security wants instead of the image's root.
+pub(super) fn expect_rights(c: &Counterparts, name: &str) -> Result<()> {
+    let asked = ["writable", r#"["/tmp", "/", "/usr/local/src/index.js"]"#];
+    let told = c.with_fabric(|fabric| Ok(fabric.query(PEER, name, &asked)?))?;
+    let told: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
+    ensure!(
+        told == serde_json::json!({"user": 500, "writable": ["/tmp"]}),
+        "the process says {told}"
+    );
+    Ok(())
+}
