@@ -3,7 +3,7 @@
 //! `target/bench/report.json`.
 //!
 //! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `launches` what a launch costs
-//! beside its runtime, `pods` what it costs over a bare pod, `builds` what an image costs.
+//! beside its runtime, `pods` what it costs over a bare pod, `builds` and `pushes` what an image costs.
 
 mod builds;
 mod kubernetes;
@@ -11,6 +11,7 @@ mod launches;
 mod machine;
 mod meter;
 mod pods;
+mod pushes;
 
 use std::fs;
 use std::path::Path;

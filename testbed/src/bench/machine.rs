@@ -8,7 +8,7 @@ use testbed::engine::{Engine, chaincode_body};
 use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Assets, Dockerd, Registry, Run, say};
 
-use super::{Report, builds, installs, median, network};
+use super::{Report, builds, installs, median, network, pushes};
 
 /// Launches that are measured.
 const LAUNCHES: usize = 10;
@@ -27,7 +27,7 @@ pub(super) fn measure(
     }
     let dockerd = Dockerd::start(assets, run, &registry)?;
     let program = testbed::peitho::program()?;
-    let machine = Machine::start(run, program, Log::Info, Containers::Oci, &[&registry])?;
+    let mut machine = Machine::start(run, program, Log::Info, Containers::Oci, &[&registry])?;
     // dockerd has its images already; installs are not to measure the pull.
     for image in [&images.builder, &images.runtime] {
         let archive = run.data().join("image.tar");
@@ -49,7 +49,7 @@ pub(super) fn measure(
     builds::times(assets, &dockerd.engine(), &engine, &base, report)?;
     let peak = builds::memory(&engine, machine.process(), &base)?;
     report.figure("rss_four_1gib_builds_mb", peak, "", "<= 64");
-    Ok(())
+    pushes::measure(assets, run, &registry, &mut machine, report)
 }
 
 /// Seconds from `create` to a process that runs, as a peer orders it, and what the supervisor of each has for itself in MiB.
