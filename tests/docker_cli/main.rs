@@ -1,9 +1,10 @@
 //! The `docker` command against the real program whose containers run on this machine: a peer's requests make chaincode, a
 //! person looks at it. Sessions of Debian's command and of a current one are recorded beside this file; look at the recording when it
-//! changes, it is what people see. As root; runc and busybox must be there, Go builds the current command the first time.
+//! changes, it is what people see. Beside it a person pulls an image from the server. As root; runc and busybox must be there, Go builds the current command the first time.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod pull;
 mod session;
 mod world;
 

@@ -52,6 +52,8 @@ fn program() -> &'static Path {
 pub(crate) struct World {
     pub(crate) directory: TempDir,
     pub(crate) address: String,
+    /// Where images can be pulled.
+    pub(crate) delivery: String,
     process: Child,
 }
 
@@ -70,26 +72,24 @@ impl World {
             .args(["serve", "--set", "listen.engineApi=127.0.0.1:0"])
             .args(["--set", "listen.delivery=127.0.0.1:0"])
             .args(["--set", "listen.admin=127.0.0.1:0"])
-            .args([
-                "--set",
-                "compile.runtime=oci",
-                "--set",
-                "chaincode.runtime=oci",
-            ])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut said = String::new();
-        let address = loop {
+        let (address, delivery) = loop {
             let line = log
                 .next()
                 .unwrap_or_else(|| panic!("it does not serve: {said}"));
             let line = line.unwrap();
             said.push_str(&line);
-            if let Some((_, rest)) = line.split_once("CORE_VM_ENDPOINT=tcp://") {
+            let address = |key: &str| {
+                let (_, rest) = line.split_once(key)?;
                 let end = rest.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
-                break rest[..end.unwrap_or(rest.len())].to_owned();
+                Some(rest[..end.unwrap_or(rest.len())].to_owned())
+            };
+            if let Some(engine_api) = address("CORE_VM_ENDPOINT=tcp://") {
+                break (engine_api, address("delivery=").unwrap());
             }
         };
         // What it says later goes where it does not stop it.
@@ -97,12 +97,21 @@ impl World {
         Self {
             directory,
             address,
+            delivery,
             process,
         }
     }
 
-    /// The requests of a peer.
-    pub(crate) fn launch_chaincode(&self) {
+    /// What the program says to `arguments`, beside the server.
+    pub(crate) fn peitho(&self, arguments: &[&str]) -> String {
+        let output = peitho(self.directory.path()).args(arguments).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The image of a peer.
+    pub(crate) fn build(&self) {
         let dockerfile = format!(
             "FROM {BASE}\nADD binpackage.tar /usr/local/bin\nLABEL org.hyperledger.fabric.chaincode.type=\"GOLANG\""
         );
@@ -113,6 +122,11 @@ impl World {
         ]);
         let (status, _) = self.ask("POST", &format!("/build?t={IMAGE}"), &gzip(&context));
         assert_eq!(status, 200);
+    }
+
+    /// The requests of a peer.
+    pub(crate) fn launch_chaincode(&self) {
+        self.build();
         self.launch("runs", "chaincode");
         self.launch("fails", "chaincode");
         let (_, waited) = self.ask("POST", &format!("/containers/{}/wait", name("fails")), b"");
@@ -224,6 +238,8 @@ fn peitho(directory: &Path) -> Command {
     command
         .current_dir(directory)
         .env_clear()
+        .env("PEITHO_COMPILE__RUNTIME", "oci")
+        .env("PEITHO_CHAINCODE__RUNTIME", "oci")
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", directory)
         .env("PEITHO_STORE__DIRECTORY", path("store"))

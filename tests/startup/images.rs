@@ -1,5 +1,9 @@
 //! `peitho images`, by the real program.
 
+use peitho::grant::{Grant, Grants};
+use peitho::names::{InstanceName, Tenant};
+use peitho::runtime::InstanceMaterial;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::program::{Ended, Place};
@@ -91,4 +95,82 @@ fn what_cannot_be_imported_is_one_line() {
     );
     let ended = images(&place, &["import", "nameless.tar", "--name", "a:1"]);
     assert!(ended.stdout.starts_with("a:1 sha256:"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_token_and_the_authority_are_those_of_the_server_of_that_store() {
+    let place = Place::new();
+    for command in ["token", "ca"] {
+        let ended = images(&place, &[command]);
+        assert_eq!(
+            ended.stderr,
+            "error: there is no store/instance.json: a server makes it at its first start, by the same configuration\n"
+        );
+        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    }
+    assert!(!place.path().join("store").exists(), "nothing is made");
+
+    let file = place.path().join("store/instance.json");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    let made = InstanceMaterial::of_file(&file, &InstanceName::default()).unwrap();
+    let said = images(&place, &["ca"]);
+    assert_eq!((said.code, &*said.stdout), (Some(0), &*made.ca_cert_pem));
+    let grants = Grants::new(*made.token_key.expose_secret());
+    let now = || jiff::Timestamp::now().as_second();
+    for (arguments, tenant, hours) in [
+        (&["token"][..], "default", 24),
+        (
+            &[
+                "token", "--tenant", "org1", "--for", "2h", "--set", KNOWN, "--set", TRUSTED,
+            ],
+            "org1",
+            2,
+        ),
+    ] {
+        let before = now();
+        let said = images(&place, arguments);
+        assert_eq!((said.code, &*said.stderr), (Some(0), ""), "{arguments:?}");
+        let token = said.stdout.strip_suffix('\n').unwrap();
+        let Some(Grant::Images { tenant: of, until }) = grants.read(token) else {
+            panic!("{arguments:?}: {:?}", grants.read(token));
+        };
+        assert_eq!(of, tenant.parse::<Tenant>().unwrap());
+        let life = hours * 3600;
+        assert!(
+            (before + life..=now() + life).contains(&until),
+            "{until} after {before}"
+        );
+    }
+}
+
+const KNOWN: &str = "tenants.known=[{name: org1}]";
+const TRUSTED: &str = "tenants.trustPath=true";
+
+#[test]
+fn a_token_that_cannot_be_is_one_line() {
+    let place = Place::new();
+    for (arguments, line) in [
+        (
+            &["token", "--tenant", "org2"][..],
+            "there is no tenant org2; tenants.known has none, so all images are those of default",
+        ),
+        (
+            &[
+                "token", "--tenant", "org2", "--set", KNOWN, "--set", TRUSTED,
+            ],
+            "there is no tenant org2; tenants.known has org1",
+        ),
+        (
+            &["token", "--for", "9000h"],
+            "--for 9000h: more than nothing and a year at the most, such as 8h",
+        ),
+    ] {
+        let ended = images(&place, arguments);
+        assert_eq!(ended.stderr, format!("error: {line}\n"));
+        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    }
+    for wrong in [["--for", "soon"], ["--for", "8"], ["--tenant", "A B"]] {
+        let ended = images(&place, &[&["token"], &wrong[..]].concat());
+        assert_eq!(ended.code, Some(2), "{wrong:?}: {}", ended.stderr);
+    }
 }
