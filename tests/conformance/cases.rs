@@ -10,6 +10,8 @@ pub(crate) mod subject;
 
 #[path = "course.rs"]
 mod course;
+#[path = "layers.rs"]
+mod layers;
 #[path = "life.rs"]
 mod life;
 #[path = "look.rs"]

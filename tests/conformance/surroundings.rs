@@ -2,8 +2,9 @@
 
 use peitho::runtime::Error;
 
-use super::subject::Member::{Directory, File, Symlink};
-use super::subject::{DESTINATION, Order, Subject, file, layer, start};
+use super::layers::Member::{Directory, File, Symlink};
+use super::layers::{DESTINATION, layer};
+use super::subject::{Order, Subject, file, start};
 
 pub(super) async fn files(subject: &dyn Subject) {
     let runtime = subject.runtime();
