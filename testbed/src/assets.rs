@@ -41,6 +41,7 @@ impl Assets {
         }
         self.images()?;
         self.docker_cli()?;
+        self.go.versitygw(&self.cache)?;
         Ok(())
     }
 
