@@ -38,11 +38,17 @@ impl World {
             Backend::Directory => (config::S3::default(), directory.clone()),
             Backend::Bucket => s3::bucket(root.path()).await,
         };
+        Self::of(directory, s3, objects, root)
+    }
+
+    fn of(directory: PathBuf, s3: config::S3, objects: PathBuf, root: tempfile::TempDir) -> Self {
+        let mut config = config::Store {
+            directory: Some(directory),
+            ..config::Store::default()
+        };
+        config.s3 = s3;
         Self {
-            config: config::Store {
-                directory: Some(directory),
-                s3,
-            },
+            config,
             objects,
             _root: root,
         }

@@ -46,14 +46,7 @@ impl Own {
         let server = start().unwrap();
         let root = tempfile::tempdir().unwrap();
         let (s3, objects) = bucket_of(&server, root.path());
-        let world = World {
-            config: config::Store {
-                directory: Some(root.path().join("store")),
-                s3,
-            },
-            objects,
-            _root: root,
-        };
+        let world = World::of(root.path().join("store"), s3, objects, root);
         Self { server, world }
     }
 
