@@ -30,15 +30,15 @@ image: build ## the OCI image of the program and CA certificates, without a daem
 	cargo run --quiet --locked --package testbed -- image --program $(PROGRAM) --output $(IMAGE) --tag peitho:$(VERSION)
 	@echo $(IMAGE)
 
-# These start a real registry, which `make test` installs and `make check` cannot: it works without root.
-NEEDS_REGISTRY := --skip registry::tests --skip image::tests
+# These start a real registry or server of S3, which `make test` brings and `make check` cannot: it works without root.
+NEEDS_SERVERS := --skip registry::tests --skip image::tests --skip store::tests::s3
 
 check: $(CARGO_DENY) ## all that needs no counterpart: format, lints, documentation, dependencies, unit tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 	$(CARGO_DENY) --locked check bans licenses sources
-	cargo test --workspace --lib --bins --locked -- $(NEEDS_REGISTRY)
+	cargo test --workspace --lib --bins --locked -- $(NEEDS_SERVERS)
 	cargo test --locked --test house --test it --test delivery --test startup -- --skip clients::
 
 docs: ## renew the generated pages

@@ -204,7 +204,7 @@ impl Images {
             .with_total_delay(Some(PATIENCE));
         let built = look
             .retry(backoff)
-            .when(|error| matches!(error, Error::Store(store::Error::Io { .. })))
+            .when(|error| matches!(error, Error::Store(fault) if fault.may_pass()))
             .notify(|error, pause| {
                 tracing::warn!(%tenant, image = %name, %error, ?pause, "image: inspect waits for the store");
             })

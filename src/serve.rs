@@ -76,8 +76,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let security = Security::read(config)?;
     let additions = Additions::read(config)?;
 
-    let directory = config.store.place(surrounding);
-    let store = Store::open(&directory).await?;
+    let store = Store::configured(&config.store, surrounding).await?;
     if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {
         tracing::warn!(
             "images.registry has no effect: images.mode is delivery, so that nothing is pushed"
@@ -88,15 +87,8 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let images = Images::new(store.clone(), registries.clone()).pushed_by(pusher);
 
     let delivery = bound.delivery.addr;
-    let (runtimes, grants) = runtimes::start(
-        config,
-        roles,
-        delivery,
-        (&directory, &store),
-        &registries,
-        additions,
-    )
-    .await?;
+    let (runtimes, grants) =
+        runtimes::start(config, roles, delivery, &store, &registries, additions).await?;
     let tls = delivery::tls::server_config(
         &runtimes.material.ca_cert_pem,
         &runtimes.material.ca_key_pem,
@@ -151,6 +143,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         closing: closing.clone(),
     };
     let engine_api = engine_api::router(state, tenants(config), requests);
+    let place = store.place();
     let delivery = delivery::router(Delivery {
         store,
         images,
@@ -164,7 +157,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         engine_api = bound.engine_api.as_ref().map(|it| tracing::field::display(it.addr)),
         socket = bound.socket.as_ref().map(|it| tracing::field::display(it.path().display())),
         tls = security.describe(), delivery = %bound.delivery.addr, admin = %bound.admin.addr,
-        runtime = %runtimes.chosen, store = %directory.display(), version = env!("CARGO_PKG_VERSION"),
+        runtime = %runtimes.chosen, store = place, version = env!("CARGO_PKG_VERSION"),
         "serving; peers reach it with CORE_VM_ENDPOINT={}", bound.endpoints()
     );
     Ok(Server {

@@ -3,80 +3,51 @@
 //! `delivery` use it; it knows none of them, and not what is in a blob.
 //!
 //! ```text
-//! <directory>/
+//! <directory, or a bucket's prefix>/
+//! ├── layout.json                             {"layout": 1}: what the rest means
 //! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
-//! ├── refs/v1/<image|compile|held>/<tenant, or _>/
-//! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
+//! └── refs/v1/<image|compile|held>/<tenant, or _>/
+//!     └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
+//! <directory>/
+//! ├── copies/<64 hex digits>                  with a bucket: blobs that were used of late
 //! └── ingest/
 //!     ├── lock                                held, shared, by every store that is open
 //!     └── <random>                            bytes on their way in; nameless spools
 //! ```
 //!
-//! Blobs and refs are objects of an `object_store`, so that another one can take the directory's place.
-//! `ingest/` is always a local directory and on the same volume: a commit syncs the file and **moves** it
+//! Blobs and refs are objects of an `object_store`: a directory, or a bucket of S3 that several Peithos share.
+//! `ingest/` is always a local directory. Where the objects are in the same directory, a commit syncs the file and **moves** it
 //! to its digest instead of copying it, by the object store's own rename, which syncs both directories.
 //! Refs are written beside their place (`<name>#1`), synced, renamed, and the directory synced. So a
 //! process may end at any moment, and what it leaves is either whole and visible or in nobody's way;
-//! [`Store::open`] sweeps it up.
+//! [`Store::open`] sweeps it up. A bucket shows an object when all of it is there, so a commit uploads the file to its digest;
+//! opening sweeps nothing in it, since others may be at work. `bucket` and `copies` have what is particular to it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{GetResultPayload, ObjectStoreExt as _};
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 
+use crate::config::{self, Surrounding};
 use crate::names::Digest;
 
+mod bucket;
+mod copies;
+mod error;
 mod ingest;
+mod layout;
 mod refs;
 pub mod spool;
 mod volume;
 
+use bucket::Bucket;
+pub use error::{Error, Lasting};
 pub use ingest::Ingest;
 pub use refs::{RefKind, Scope};
-
-/// What can go wrong with the store.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file system refused; says which path, and how many bytes were wanted where that is known.
-    #[error("store: {action} {path}: {source}")]
-    Io {
-        /// What was attempted, for example `writing`.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// No room left; the path and the bytes that were to be written (failure table: disk full).
-    #[error(
-        "store: no space left in {path} for {bytes} bytes; free some space or enlarge the volume"
-    )]
-    Full {
-        /// The store's directory.
-        path: PathBuf,
-        /// What was to be written.
-        bytes: u64,
-    },
-    /// A blob's content is not what its digest says.
-    #[error("store: expected {expected}, received {actual}")]
-    Mismatch {
-        /// What was promised.
-        expected: Digest,
-        /// What came.
-        actual: Digest,
-    },
-    /// A ref that is not readable as what it should be.
-    #[error("store: the record {name} cannot be read: {reason}")]
-    Corrupt {
-        /// The ref.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-}
 
 /// A blob that is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,68 +58,77 @@ pub struct Blob {
     pub size: u64,
 }
 
-impl Error {
-    /// The error of an `action` on `path` that was to write `bytes` to the store in `directory`.
-    fn of(
-        directory: &Path,
-        action: &'static str,
-        path: &Path,
-        bytes: u64,
-        source: std::io::Error,
-    ) -> Self {
-        if volume::is_full(&source) {
-            Self::Full {
-                path: directory.to_owned(),
-                bytes,
-            }
-        } else {
-            Self::Io {
-                action,
-                path: path.to_owned(),
-                source,
-            }
-        }
-    }
-}
-
 /// The store; clones share it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 struct Inner {
+    /// What is local of it, and all of it where there is no bucket.
     directory: PathBuf,
-    objects: LocalFileSystem,
+    objects: Arc<dyn ObjectStore>,
+    /// Where the objects are not in the directory.
+    bucket: Option<Bucket>,
     /// Tells other processes that `ingest/` is in use.
-    _lock: std::fs::File,
+    _lock: File,
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Store").field(&self.0.directory).finish()
+        f.debug_tuple("Store").field(&self.place()).finish()
     }
 }
 
 impl Store {
+    /// Opens the store that `config` names: a bucket, or else a directory, by [`Store::open`].
+    ///
+    /// Waits a minute for a bucket that does not answer, and says so in the log.
+    ///
+    /// # Errors
+    /// In one line that says what is wrong and what to do.
+    pub async fn configured(
+        config: &config::Store,
+        surrounding: Surrounding,
+    ) -> Result<Self, Error> {
+        let directory = config.place(surrounding);
+        match config.bucket() {
+            None => Self::open(&directory).await,
+            Some(s3) => bucket::open(s3, &directory).await,
+        }
+    }
+
     /// Opens the store in `directory`, made where it is missing, and removes what a crash left half-written.
     ///
     /// Several processes may have one directory open; only the first of them sweeps. A full volume is
     /// opened too, for reading and for making room; [`Store::check_writable`] tells.
     ///
     /// # Errors
-    /// When the directory cannot be made, written and synced.
+    /// When the directory cannot be made, written and synced, or is of a later Peitho.
     pub async fn open(directory: &Path) -> Result<Self, Error> {
-        let path = directory.to_owned();
-        let opened = volume::blocking(move || volume::open(&path)).await;
-        let (directory, lock) =
-            opened.map_err(|e| Error::of(directory, "opening", directory, 0, e))?;
+        let (directory, lock) = local(directory, &["blobs/sha256", "refs/v1"]).await?;
         let objects = LocalFileSystem::new_with_prefix(&directory)
             .map_err(|e| Error::of(&directory, "opening", &directory, 0, volume::cause(e)))?
             .with_fsync(true);
-        Ok(Self(Arc::new(Inner {
+        let store = Self(Arc::new(Inner {
             directory,
-            objects,
+            objects: Arc::new(objects),
+            bucket: None,
             _lock: lock,
-        })))
+        }));
+        store.agree_on_layout().await?;
+        Ok(store)
+    }
+
+    /// The directory of what is local.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    /// Where the objects are, for people: the directory, or the bucket with its endpoint.
+    pub fn place(&self) -> String {
+        match &self.0.bucket {
+            None => self.0.directory.display().to_string(),
+            Some(bucket) => bucket.shown().to_owned(),
+        }
     }
 
     /// A file for bytes on their way in, on the store's volume: gone when dropped, a blob when committed.
@@ -183,33 +163,66 @@ impl Store {
         self.adopt(&ingest, blob).await
     }
 
-    /// Moves the finished file to its place. On an object store that is no directory this would upload it.
+    /// Brings the finished file to its place.
     async fn adopt(&self, ingest: &Ingest, blob: Blob) -> Result<Blob, Error> {
         let key = blob_key(&blob.digest);
-        let failed = |e| self.failed("committing", &key, blob.size, e);
-        match self.0.objects.head(&key).await {
+        let present = self.0.objects.head(&key).await;
+        let present = match present {
+            Ok(present) => present.size == blob.size,
+            Err(e) if self.is_missing(&e) => false,
+            Err(e) => return Err(self.failed("committing", &key, blob.size, e)),
+        };
+        match (&self.0.bucket, present) {
             // Whole, since only synced files get there; but its name may be a moment old and not yet durable.
-            Ok(present) if present.size == blob.size => {
+            (None, true) => {
                 let directory = self.0.directory.join("blobs/sha256");
                 let synced = volume::blocking(move || volume::sync_directory(&directory)).await;
                 synced.map_err(|e| self.io("committing", &key, blob.size, e))?;
             }
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => {
+            (None, false) => {
                 ingest.sync().await?;
-                let from = ingest.key();
-                self.0.objects.rename(&from, &key).await.map_err(failed)?;
+                let renamed = self.0.objects.rename(&ingest.key(), &key).await;
+                renamed.map_err(|e| self.failed("committing", &key, blob.size, e))?;
             }
-            Err(e) => return Err(failed(e)),
+            (Some(bucket), present) => {
+                if !present {
+                    let file = Arc::new(ingest.reader()?);
+                    let uploaded = bucket.upload(&self.0.objects, &key, file, blob.size).await;
+                    uploaded.map_err(|stop| self.upload_failed(ingest, &blob, stop))?;
+                }
+                self.keep(ingest, &blob).await;
+            }
         }
         Ok(blob)
+    }
+
+    /// Whether the store has a blob. Unlike [`Store::open_blob`] this brings none from the bucket.
+    ///
+    /// # Errors
+    /// As [`Store::open_blob`].
+    pub async fn find_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        let key = blob_key(digest);
+        match self.0.objects.head(&key).await {
+            Ok(found) => Ok(Some(Blob {
+                digest: *digest,
+                size: found.size,
+            })),
+            Err(e) if self.is_missing(&e) => Ok(None),
+            Err(e) => Err(self.failed("looking for", &key, 0, e)),
+        }
     }
 
     /// Opens a blob for reading, or `None` where there is none. The file stands at its first byte, and
     /// stays readable whatever happens to the blob.
     ///
+    /// It is always a local file: a blob of a bucket is copied first, once for all who want it, and verified on its way.
+    ///
     /// # Errors
-    /// When the volume refuses.
-    pub async fn open_blob(&self, digest: &Digest) -> Result<Option<(std::fs::File, Blob)>, Error> {
+    /// When volume or bucket refuse; [`Error::Mismatch`] when the bucket has something else under the digest.
+    pub async fn open_blob(&self, digest: &Digest) -> Result<Option<(File, Blob)>, Error> {
+        if let Some(bucket) = &self.0.bucket {
+            return self.open_copy(bucket, digest).await;
+        }
         let key = blob_key(digest);
         match self.0.objects.get(&key).await {
             Ok(found) => {
@@ -225,27 +238,38 @@ impl Store {
                     }
                 }
             }
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) if self.is_missing(&e) => Ok(None),
             Err(e) => Err(self.failed("opening", &key, 0, e)),
         }
     }
 
-    /// Whether the volume takes and keeps bytes right now: writes, syncs, reads back and removes a few
-    /// (readiness).
+    /// Whether the volume, and the bucket where there is one, take and keep bytes right now: writes, syncs, reads back and
+    /// removes a few (readiness).
     ///
     /// # Errors
-    /// [`Error::Full`] or [`Error::Io`].
+    /// [`Error::Full`], [`Error::Io`] or [`Error::Bucket`].
     pub async fn check_writable(&self) -> Result<(), Error> {
         let ingest = self.ingest_directory();
         let probed = volume::blocking(move || volume::probe(&ingest)).await;
         probed.map_err(|e| {
             let directory = &self.0.directory;
             Error::of(directory, "probing", directory, volume::PROBE, e)
-        })
+        })?;
+        match &self.0.bucket {
+            None => Ok(()),
+            Some(bucket) => bucket.probe().await,
+        }
     }
 
     fn ingest_directory(&self) -> PathBuf {
         self.0.directory.join(volume::INGEST)
+    }
+
+    fn is_missing(&self, error: &object_store::Error) -> bool {
+        match self.0.bucket {
+            None => matches!(error, object_store::Error::NotFound { .. }),
+            Some(_) => bucket::is_missing(error),
+        }
     }
 
     fn failed(
@@ -255,7 +279,10 @@ impl Store {
         bytes: u64,
         error: object_store::Error,
     ) -> Error {
-        self.io(action, key, bytes, volume::cause(error))
+        match &self.0.bucket {
+            None => self.io(action, key, bytes, volume::cause(error)),
+            Some(bucket) => bucket.error(action, key, &error),
+        }
     }
 
     fn io(&self, action: &'static str, key: &Key, bytes: u64, source: std::io::Error) -> Error {
@@ -263,6 +290,16 @@ impl Store {
         let path = directory.join(key.as_ref());
         Error::of(directory, action, &path, bytes, source)
     }
+}
+
+/// Makes the local part of a store in `directory`, with `folders` in it. Returns its real path and its lock.
+async fn local(
+    directory: &Path,
+    folders: &'static [&'static str],
+) -> Result<(PathBuf, File), Error> {
+    let path = directory.to_owned();
+    let opened = volume::blocking(move || volume::open(&path, folders)).await;
+    opened.map_err(|e| Error::of(directory, "opening", directory, 0, e))
 }
 
 fn blob_key(digest: &Digest) -> Key {

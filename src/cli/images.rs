@@ -71,7 +71,7 @@ impl Import {
     /// Imports and tells what.
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
         let (archive, file) = open(&self.file)?;
-        let store = Store::open(&config.store.place(Surrounding::found())).await?;
+        let store = Store::configured(&config.store, Surrounding::found()).await?;
         let images = registry::import(&store, archive, self.name).await;
         for (name, image) in images.context(file)? {
             print(&format!("{name} {} {}\n", image.id, shown(image.size())));
@@ -95,12 +95,13 @@ fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, String)> {
 
 /// Prints the held images as a table.
 pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
-    let directory = &config.store.place(Surrounding::found());
+    let surrounding = Surrounding::found();
+    let directory = config.store.place(surrounding);
     // Opening would make it.
-    if !directory.is_dir() {
+    if config.store.bucket().is_none() && !directory.is_dir() {
         bail!("there is no store in {}", directory.display());
     }
-    let store = Store::open(directory).await?;
+    let store = Store::configured(&config.store, surrounding).await?;
     print(&table(&registry::list_held(&store).await?));
     Ok(())
 }

@@ -29,7 +29,7 @@ pub(super) async fn find(
         return Ok(None);
     };
     for blob in kept.output.iter().chain([&kept.log]) {
-        if store.open_blob(&blob.digest).await?.is_none() {
+        if store.find_blob(&blob.digest).await?.is_none() {
             return Ok(None);
         }
     }

@@ -6,7 +6,7 @@ use rustix::process::geteuid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Problems, Surrounding};
+use super::{Problems, S3, Surrounding};
 
 /// The content-addressed store (design D4).
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -14,7 +14,11 @@ use super::{Problems, Surrounding};
 pub struct Store {
     /// A directory on a volume that outlives Peitho. Unset: `/var/lib/peitho`, and for an ordinary user of a machine
     /// `peitho` in `$XDG_DATA_HOME`, which mostly is `~/.local/share`.
+    ///
+    /// With a bucket, it holds what is on its way there and copies of what is in it, and may be lost.
     pub directory: Option<PathBuf>,
+    /// A bucket instead of the directory, which several Peithos may share: see [its page](store.md).
+    pub s3: S3,
 }
 
 impl Store {
@@ -29,7 +33,13 @@ impl Store {
         }
     }
 
+    /// The bucket that is the store; `None` where the directory is.
+    pub fn bucket(&self) -> Option<&S3> {
+        (!self.s3.bucket.is_empty()).then_some(&self.s3)
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
+        self.s3.check(problems);
         if let Some(directory) = &self.directory
             && directory.as_os_str().is_empty()
         {

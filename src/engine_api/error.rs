@@ -190,9 +190,12 @@ impl From<store::Error> for ApiError {
         let (status, kind) = match error {
             // Clients only look whether it is 400 or more; proxies and people learn from the 507.
             Error::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
-            Error::Io { .. } | Error::Mismatch { .. } | Error::Corrupt { .. } => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "store")
-            }
+            Error::Io { .. }
+            | Error::Bucket { .. }
+            | Error::Unusable { .. }
+            | Error::Mismatch { .. }
+            | Error::Corrupt { .. }
+            | Error::Layout { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "store"),
         };
         Self::of(status, kind, &error)
     }

@@ -126,8 +126,8 @@ pub(super) async fn put(
 /// Whether all blobs of `image` are there.
 pub(super) async fn is_whole(store: &Store, image: &HeldImage) -> Result<bool, store::Error> {
     for blob in image.blobs() {
-        match store.open_blob(&blob.digest).await? {
-            Some((_, found)) if found == *blob => {}
+        match store.find_blob(&blob.digest).await? {
+            Some(found) if found == *blob => {}
             _ => return Ok(false),
         }
     }

@@ -168,8 +168,8 @@ impl Registries {
         layer: HeldLayer,
     ) -> Result<HeldLayer, Stop> {
         let store = &self.0.store;
-        let present = (store.open_blob(&layer.blob.digest).await).map_err(Stop::Store)?;
-        if present.is_some_and(|(_, blob)| blob == layer.blob) {
+        let present = (store.find_blob(&layer.blob.digest).await).map_err(Stop::Store)?;
+        if present.is_some_and(|blob| blob == layer.blob) {
             return Ok(layer);
         }
         let fetch = || async {

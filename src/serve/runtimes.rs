@@ -81,7 +81,7 @@ struct Parts<'a> {
     grants: Grants,
 }
 
-/// Starts what `roles` need. `delivery` is where the delivery listener is bound, `directory` that of `store`.
+/// Starts what `roles` need. `delivery` is where the delivery listener is bound.
 ///
 /// # Errors
 /// In one line that says what is missing and how to get it.
@@ -89,7 +89,7 @@ pub(super) async fn start(
     config: &Config,
     roles: Roles,
     delivery: SocketAddr,
-    (directory, store): (&Path, &Store),
+    store: &Store,
     registries: &Registries,
     additions: Additions,
 ) -> anyhow::Result<(Runtimes, Grants)> {
@@ -102,6 +102,7 @@ pub(super) async fn start(
         tracing::warn!("{idle}");
     }
     let connection = access.as_ref().map(|it| &it.connection);
+    let directory = store.directory();
     let material = material(directory, &instance, connection).await?;
     let grants = Grants::new(*material.token_key.expose_secret());
     let Additions {

@@ -152,13 +152,18 @@ impl Ingest {
         synced.await.map_err(|e| self.error("syncing", e))
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file as an object of the store it is in.
     pub(super) fn key(&self) -> Key {
         let name = self.path.file_name().unwrap_or_default();
         Key::from_iter([volume::INGEST, &name.to_string_lossy()])
     }
 
-    fn error(&self, action: &'static str, source: io::Error) -> Error {
+    pub(super) fn error(&self, action: &'static str, source: io::Error) -> Error {
         let path: &Path = &self.path;
         Error::of(&self.store.0.directory, action, path, self.len, source)
     }

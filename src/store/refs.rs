@@ -1,7 +1,7 @@
 //! Refs: small JSON documents under names of any text. The file is named by the name's digest, since
 //! names may be long and hold anything; the name itself stands in the document.
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 use serde::de::DeserializeOwned;
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Store, volume};
 use crate::names::{Digest, Tenant};
+
+/// How many refs a list reads at once: in a bucket each is a request, and takes its time.
+const READ_AT_ONCE: usize = 16;
 
 /// The kind of a ref: the first part of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +136,17 @@ impl Store {
     ) -> Result<bool, Error> {
         let scope = scope.into();
         let key = key(kind, scope, name);
+        if self.0.bucket.is_some() {
+            // S3 does not say whether there was one.
+            let failed = |e| self.failed("removing", &key, 0, e);
+            match self.0.objects.head(&key).await {
+                Ok(_) => {}
+                Err(e) if self.is_missing(&e) => return Ok(false),
+                Err(e) => return Err(failed(e)),
+            }
+            self.0.objects.delete(&key).await.map_err(failed)?;
+            return Ok(true);
+        }
         match self.0.objects.delete(&key).await {
             Ok(()) => {
                 let directory = self.0.directory.join(prefix(kind, scope).as_ref());
@@ -171,31 +185,36 @@ impl Store {
         let prefix = prefix(kind, scope.into());
         let found: Vec<ObjectMeta> = (self.0.objects.list(Some(&prefix)).try_collect().await)
             .map_err(|e| self.failed("listing", &prefix, 0, e))?;
-        let mut names = Vec::with_capacity(found.len());
-        for object in found {
-            let key = object.location;
-            // One that was removed in the meantime is no fault.
-            let Some(document) = self.document(&key).await? else {
-                continue;
-            };
-            let named: Named = serde_json::from_slice(&document).map_err(|e| Error::Corrupt {
-                name: key.to_string(),
-                reason: e.to_string(),
-            })?;
-            names.push((named.name, object.last_modified.timestamp()));
-        }
+        let named = stream::iter(found).map(|object| self.dated(object));
+        let named = named.buffer_unordered(READ_AT_ONCE);
+        let mut names: Vec<_> = (named.try_filter_map(async |it| Ok(it)))
+            .try_collect()
+            .await?;
         names.sort_unstable();
         Ok(names)
     }
 
-    async fn document(&self, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
+    async fn dated(&self, object: ObjectMeta) -> Result<Option<(String, i64)>, Error> {
+        let key = object.location;
+        // One that was removed in the meantime is no fault.
+        let Some(document) = self.document(&key).await? else {
+            return Ok(None);
+        };
+        let named: Named = serde_json::from_slice(&document).map_err(|e| Error::Corrupt {
+            name: key.to_string(),
+            reason: e.to_string(),
+        })?;
+        Ok(Some((named.name, object.last_modified.timestamp())))
+    }
+
+    pub(super) async fn document(&self, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
         let found = match self.0.objects.get(key).await {
             Ok(found) => found.bytes().await,
             Err(e) => Err(e),
         };
         match found {
             Ok(document) => Ok(Some(document)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) if self.is_missing(&e) => Ok(None),
             Err(e) => Err(self.failed("reading", key, 0, e)),
         }
     }

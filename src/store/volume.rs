@@ -12,22 +12,19 @@ pub(super) const INGEST: &str = "ingest";
 /// Bytes of the readiness probe: one block, so that a full volume shows.
 pub(super) const PROBE: u64 = 4096;
 
-/// Makes `directory` a store and sweeps it, unless another process has it open. Returns its real path
+/// Makes `directory` a store with `folders` and sweeps it, unless another process has it open. Returns its real path
 /// and the lock that has to live as long as the store.
-pub(super) fn open(directory: &Path) -> io::Result<(PathBuf, File)> {
+pub(super) fn open(directory: &Path, folders: &[&str]) -> io::Result<(PathBuf, File)> {
     create(directory)?;
     let directory = fs::canonicalize(directory)?;
     let ingest = directory.join(INGEST);
-    for path in [
-        directory.join("blobs/sha256"),
-        directory.join("refs/v1"),
-        ingest.clone(),
-    ] {
-        create(&path)?;
+    for folder in folders {
+        create(&directory.join(folder))?;
     }
+    create(&ingest)?;
     let lock = (File::options().create(true).truncate(false).write(true))
         .open(ingest.join("lock"))
-        .and_then(|lock| sweep_alone(lock, &directory))?;
+        .and_then(|lock| sweep_alone(lock, &directory, folders))?;
     sync_directory(&ingest)?;
     match probe(&ingest) {
         // What is stored can be served all the same, and room be made.
@@ -58,10 +55,10 @@ fn create(directory: &Path) -> io::Result<()> {
 /// Sweeps while nobody else has the store open; then lets others in.
 ///
 /// Between the two locks another process may sweep: this one has nothing in `ingest/` yet.
-fn sweep_alone(lock: File, directory: &Path) -> io::Result<File> {
+fn sweep_alone(lock: File, directory: &Path, folders: &[&str]) -> io::Result<File> {
     match lock.try_lock() {
         Ok(()) => {
-            sweep(directory)?;
+            sweep(directory, folders)?;
             lock.unlock()?;
         }
         Err(TryLockError::WouldBlock) => {}
@@ -75,16 +72,31 @@ fn sweep_alone(lock: File, directory: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
-fn sweep(directory: &Path) -> io::Result<()> {
+fn sweep(directory: &Path, folders: &[&str]) -> io::Result<()> {
     for entry in fs::read_dir(directory.join(INGEST))? {
         let entry = entry?;
         if entry.file_name() != "lock" && entry.file_type()?.is_file() {
             fs::remove_file(entry.path())?;
         }
     }
-    sweep_staged(&directory.join("blobs"))?;
-    sweep_staged(&directory.join("refs"))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if is_staged(&entry) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    for folder in folders {
+        let top = folder.split('/').next().unwrap_or(folder);
+        sweep_staged(&directory.join(top))?;
+    }
     sync_directory(directory)
+}
+
+/// Whether it is a `<name>#<digits>`.
+fn is_staged(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    (name.to_str().and_then(|n| n.rsplit_once('#')))
+        .is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Removes `<name>#<digits>`: what `object_store` writes before it renames. The names that stay are made durable: the
@@ -92,12 +104,9 @@ fn sweep(directory: &Path) -> io::Result<()> {
 fn sweep_staged(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let staged = (name.to_str().and_then(|n| n.rsplit_once('#')))
-            .is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         if entry.file_type()?.is_dir() {
             sweep_staged(&entry.path())?;
-        } else if staged {
+        } else if is_staged(&entry) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -159,12 +168,17 @@ pub(super) fn cause(error: object_store::Error) -> io::Error {
     let mut source = error.source();
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return match io.raw_os_error() {
-                Some(code) => io::Error::from_raw_os_error(code),
-                None => io::Error::new(io.kind(), io.to_string()),
-            };
+            return again(io);
         }
         source = inner.source();
     }
     io::Error::other(error)
+}
+
+/// The same error once more.
+pub(super) fn again(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }

@@ -43,6 +43,7 @@ impl Assets {
         self.nodeenv()?;
         self.docker_cli()?;
         self.crane()?;
+        self.go.versitygw(&self.cache)?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Owns what is compiled from Go modules: Kubernetes, Fabric, the pause program, and the vendored sources of chaincode. The
+//! Owns what is compiled from Go modules: Kubernetes, Fabric, the pause program, a server of S3, and the vendored sources of chaincode. The
 //! module files are part of this crate, so every build is pinned; results lie in the cache. [`crate::Assets`] calls it.
 
 use std::fs;
@@ -35,6 +35,7 @@ const KUBE: &[SourceFile<'_>] = module!("kube", "go.mod", "go.sum", "main.go");
 const PAUSE: &[SourceFile<'_>] = module!("pause", "go.mod", "main.go");
 const CRANE: &[SourceFile<'_>] = module!("crane", "go.mod", "go.sum", "tools.go");
 const DOCKER_CLI: &[SourceFile<'_>] = module!("docker-cli", "go.mod", "go.sum", "tools.go");
+const VERSITYGW: &[SourceFile<'_>] = module!("versitygw", "go.mod", "go.sum", "tools.go");
 
 /// The Go tool chain of this machine.
 #[derive(Debug, Clone)]
@@ -130,6 +131,22 @@ impl Go {
             &announcement,
         )?;
         Ok(dir.join("docker"))
+    }
+
+    /// A server of S3.
+    pub(crate) fn versitygw(&self, cache: &Cache) -> Result<PathBuf> {
+        let flags = ["-ldflags=-s -w"];
+        let package = ["github.com/versity/versitygw/cmd/versitygw"];
+        let announcement = "building a server of S3 (first time, about a minute)";
+        let dir = self.build(
+            cache,
+            "versitygw",
+            VERSITYGW,
+            &flags,
+            &package,
+            announcement,
+        )?;
+        Ok(dir.join("versitygw"))
     }
 
     /// A driver of a Docker client, of these files.

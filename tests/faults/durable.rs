@@ -10,6 +10,7 @@ use crate::disk::{self, Store};
 use crate::registry::Base;
 use crate::server::{Order, Server, Threads, built, strace};
 use crate::trace::{self, Call};
+use crate::world::in_directory;
 
 /// All that writes, makes names, and makes durable; and what answers.
 const CALLS: &str = "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,ftruncate,fallocate,\
@@ -85,7 +86,7 @@ pub(crate) async fn a_build() {
     let path = scratch.path().canonicalize().unwrap();
     let (store, log) = (path.join("store"), path.join("trace"));
     let order = Order {
-        store: store.clone(),
+        store: in_directory(&store),
         registry: base.host(),
         pushed_to: None,
         threads: Threads::Many,
@@ -143,7 +144,7 @@ pub(crate) async fn a_start() {
     let path = scratch.path().canonicalize().unwrap();
     let (store, log) = (path.join("store"), path.join("trace"));
     let order = Order {
-        store: store.clone(),
+        store: in_directory(&store),
         registry: base.host(),
         pushed_to: None,
         threads: Threads::Many,

@@ -11,6 +11,7 @@ use crate::bodies::{packed, tar};
 use crate::disk::Store;
 use crate::registry::Base;
 use crate::server::{Order, Server, Threads, built};
+use crate::world::in_directory;
 
 const SIZE: u64 = 2 << 20;
 const PAGE: u64 = 4096;
@@ -35,7 +36,7 @@ impl Small {
         let scratch = TempDir::new().unwrap();
         let mounted = scratch.path().canonicalize().unwrap();
         let order = Order {
-            store: mounted.join("store"),
+            store: in_directory(&mounted.join("store")),
             registry: base.host(),
             pushed_to: None,
             threads: Threads::Many,

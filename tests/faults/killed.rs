@@ -11,6 +11,7 @@ use crate::bodies::{packed, tar};
 use crate::disk::{self, Store};
 use crate::registry::Base;
 use crate::server::{Order, Server, Threads, built, strace};
+use crate::world::in_directory;
 
 /// A kind of step by which a store changes.
 struct Kind {
@@ -76,7 +77,7 @@ impl Build {
 
     fn order(&self, store: &Path) -> Order {
         Order {
-            store: store.to_owned(),
+            store: in_directory(store),
             registry: self.base.host(),
             pushed_to: None,
             threads: Threads::Counted,

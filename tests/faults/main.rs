@@ -2,7 +2,7 @@
 //! sync and rename, given errors of the disk, run on a full one, and measured. The server is the router of the
 //! Engine API's tests over a real store; it needs no cluster.
 //!
-//! `cargo test --test faults` runs all of it. Cases need `strace`, and the right to mount a tmpfs in a namespace of
+//! `cargo test --test faults` runs all of it. Cases need `strace`, Go to build a server of S3, and the right to mount a tmpfs in a namespace of
 //! their own; where that is missing they fail and say what to do.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -22,6 +22,7 @@ mod cluster;
 )]
 mod world;
 
+mod bucket;
 mod disk;
 mod durable;
 mod full;
@@ -63,6 +64,17 @@ const CASES: &[(&str, Case)] = &[
     ("a_disk_without_inodes_is_told_too", || {
         Box::pin(full::of_inodes())
     }),
+    ("what_is_built_into_a_bucket_outlives_its_machine", || {
+        Box::pin(bucket::another_has_what_one_built())
+    }),
+    (
+        "a_bucket_that_is_gone_is_told_and_the_same_build_succeeds_later",
+        || Box::pin(bucket::gone_for_a_while()),
+    ),
+    (
+        "killed_at_any_request_to_a_bucket_it_starts_and_builds_again",
+        || Box::pin(bucket::killed_at_every_request()),
+    ),
     ("a_hostile_body_costs_little_memory", || {
         Box::pin(memory::of_hostile_bodies())
     }),

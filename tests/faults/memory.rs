@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::bodies::{DOCKERFILE, IMAGE, packed, tar};
 use crate::disk::Store;
 use crate::server::{Order, Server, Threads};
+use crate::world::in_directory;
 
 /// A body in flight, buffers, and what the allocator keeps.
 const SMALL: u64 = 24 << 20;
@@ -172,7 +173,7 @@ fn forget(server: &Server) {
 pub(crate) async fn of_hostile_bodies() {
     let scratch = TempDir::new().unwrap();
     let order = Order {
-        store: scratch.path().join("store"),
+        store: in_directory(&scratch.path().join("store")),
         registry: "127.0.0.1:1".to_owned(),
         pushed_to: None,
         threads: Threads::Many,

@@ -11,6 +11,7 @@ use crate::client::{Answer, Client};
 use crate::disk::Store;
 use crate::registry::{Base, MANIFEST, Real};
 use crate::server::{Order, Server, Threads, built, strace};
+use crate::world::in_directory;
 
 /// By which the server sends.
 const CALLS: &str = "write,writev,sendto,sendmsg";
@@ -28,7 +29,7 @@ struct Build {
 impl Build {
     fn order(&self, store: &Path) -> Order {
         Order {
-            store: store.to_owned(),
+            store: in_directory(store),
             registry: self.base.host(),
             pushed_to: Some(self.registry.address.to_string()),
             threads: Threads::Counted,

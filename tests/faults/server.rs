@@ -3,9 +3,10 @@
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
 
+use peitho::config;
 use peitho::container::Policy;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -32,7 +33,7 @@ pub(crate) enum Threads {
 /// What a server process is to do.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
-    pub(crate) store: PathBuf,
+    pub(crate) store: config::Store,
     pub(crate) registry: String,
     /// The host of the registry that built images are pushed to, where they are.
     pub(crate) pushed_to: Option<String>,
@@ -44,7 +45,7 @@ impl Order {
     pub(crate) fn of_this_process() -> Option<Self> {
         let mut arguments = std::env::args().skip(1);
         (arguments.next()? == SERVE).then(|| Self {
-            store: arguments.next().unwrap().into(),
+            store: serde_json::from_str(&arguments.next().unwrap()).unwrap(),
             registry: arguments.next().unwrap(),
             threads: match arguments.next().as_deref() {
                 Some("counted") => Threads::Counted,
@@ -63,7 +64,7 @@ impl Order {
         let mut words = vec![
             program.into(),
             SERVE.into(),
-            self.store.clone().into(),
+            serde_json::to_string(&self.store).unwrap().into(),
             self.registry.clone().into(),
             threads.into(),
         ];

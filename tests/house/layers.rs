@@ -41,7 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &["admin", "delivery", "engine_api", "listener", "serve"],
     ),
     ("oci_client", &["registry"]),
-    ("reqwest", &["registry"]),
+    ("reqwest", &["registry", "store"]),
     ("object_store", &["store"]),
     ("clap", &["agent", "cli"]),
     ("anyhow", &["cli", "registry", "serve"]),

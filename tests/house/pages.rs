@@ -49,6 +49,7 @@ fn links_between_pages_lead_somewhere() {
         "docs/listeners.md",
         "docs/pod-templates.md",
         "docs/protocol.md",
+        "docs/store.md",
         "docs/tenants.md",
     ];
     for page in pages.into_iter().map(str::to_owned).chain(decisions) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peitho::compile::{Compiles, Settings};
-use peitho::config::{self, ByTenant};
+use peitho::config::{self, ByTenant, Surrounding};
 use peitho::container::{Containers, Policy};
 use peitho::engine_api::metrics::Requests;
 use peitho::engine_api::{State, Tenants, router};
@@ -46,6 +46,14 @@ pub(crate) struct World {
     /// The store's.
     pub(crate) directory: PathBuf,
     _kept: Option<TempDir>,
+}
+
+/// The configuration of a store in `directory`.
+pub(crate) fn in_directory(directory: &Path) -> config::Store {
+    config::Store {
+        directory: Some(directory.to_owned()),
+        ..config::Store::default()
+    }
 }
 
 /// How compiles are run.
@@ -94,15 +102,15 @@ impl World {
     /// A server over a store that goes with it.
     async fn kept(speech: Speech, policy: Policy, compiling: Compiling) -> Self {
         let directory = TempDir::new().unwrap();
-        let images = config::Images::default();
-        let mut world = Self::over(directory.path(), &images, speech, policy, compiling).await;
+        let (store, images) = (in_directory(directory.path()), config::Images::default());
+        let mut world = Self::over(&store, &images, speech, policy, compiling).await;
         world._kept = Some(directory);
         world
     }
 
-    /// A server over the store in `directory`, which stays.
+    /// A server over the store that `config` names, which stays.
     pub(crate) async fn over(
-        directory: &Path,
+        config: &config::Store,
         images: &config::Images,
         speech: Speech,
         policy: Policy,
@@ -110,7 +118,7 @@ impl World {
     ) -> Self {
         // One for the process; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let opened = Store::open(directory).await;
+        let opened = Store::configured(config, Surrounding::Machine).await;
         let store = opened.unwrap_or_else(|error| panic!("{error}"));
         let (cluster, process) = Cluster::new();
         let cluster = Arc::new(cluster);
@@ -161,7 +169,7 @@ impl World {
             tasks,
             serving: tokio::spawn(listener::serve(bound, speech, router, drain)),
             state,
-            directory: directory.to_owned(),
+            directory: store.directory().to_owned(),
             _kept: None,
         }
     }

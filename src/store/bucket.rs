@@ -1,0 +1,278 @@
+//! The objects in a bucket of S3: how it is reached, by the configuration, and whether it takes and keeps objects. `store` opens
+//! it; what is in an object is none of its business. Nothing in a bucket is swept here: other Peithos write to it.
+//!
+//! Passing faults are repeated inside `object_store`, for a minute, and nowhere else. Uploads that a killed process left are
+//! no objects; the bucket's own rule for incomplete uploads removes them.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::path::Path as Key;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+
+use super::copies::Copies;
+use super::{Error, Inner, Store, local, volume};
+use crate::config::{Addressing, S3};
+
+mod fault;
+mod http;
+mod upload;
+
+pub(super) use fault::is_missing;
+pub(super) use upload::Stop;
+
+/// How long passing faults are repeated, as with the API server.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// After how much silence the start says that it waits.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Bytes of the probe.
+const PROBE: usize = 64;
+
+/// What the environment may say of the bucket; all else is in the configuration.
+const OF_ENVIRONMENT: [AmazonS3ConfigKey; 13] = [
+    AmazonS3ConfigKey::AccessKeyId,
+    AmazonS3ConfigKey::SecretAccessKey,
+    AmazonS3ConfigKey::Token,
+    AmazonS3ConfigKey::Region,
+    AmazonS3ConfigKey::DefaultRegion,
+    AmazonS3ConfigKey::MetadataEndpoint,
+    AmazonS3ConfigKey::WebIdentityTokenFile,
+    AmazonS3ConfigKey::RoleArn,
+    AmazonS3ConfigKey::RoleSessionName,
+    AmazonS3ConfigKey::StsEndpoint,
+    AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
+    AmazonS3ConfigKey::ContainerCredentialsFullUri,
+    AmazonS3ConfigKey::ContainerAuthorizationTokenFile,
+];
+
+/// One bucket, or what is below a prefix in it.
+pub(super) struct Bucket {
+    shown: String,
+    /// Where the probe goes: without repeating, since readiness is to tell a fault and not to wait for its end.
+    impatient: Arc<dyn ObjectStore>,
+    /// Of this process alone.
+    probe: Key,
+    /// Of the parts that are in memory, over all uploads.
+    parts: Arc<Semaphore>,
+    pub(super) copies: Copies,
+}
+
+/// Opens the store in the bucket of `config`, with its local part in `directory`.
+pub(super) async fn open(config: &S3, directory: &Path) -> Result<Store, Error> {
+    open_within(config, directory, PATIENCE).await
+}
+
+pub(super) async fn open_within(
+    config: &S3,
+    directory: &Path,
+    patience: Duration,
+) -> Result<Store, Error> {
+    let shown = shown(config);
+    let unusable = |reason| Error::Unusable {
+        place: shown.clone(),
+        reason,
+    };
+    let builder = {
+        let config = config.clone();
+        let built = volume::blocking(move || Ok(builder(&config))).await;
+        built
+            .map_err(|e| unusable(e.to_string()))?
+            .map_err(unusable)?
+    };
+    let (directory, lock) = local(directory, &["copies"]).await?;
+    let limit = config.cache_bytes().unwrap_or(u64::MAX);
+    let opened = {
+        let copies = directory.join("copies");
+        volume::blocking(move || Copies::open(copies, limit)).await
+    };
+    let copies = opened.map_err(|e| Error::of(&directory, "reading", &directory, 0, e))?;
+    let made = |retry: RetryConfig| {
+        let built = builder.clone().with_retry(retry).build();
+        built.map(|built| within(&config.prefix, built))
+    };
+    let made = made(repeated(patience)).and_then(|patient| Ok((patient, made(never())?)));
+    let (objects, impatient) = made.map_err(|e| unusable(e.to_string()))?;
+    let bucket = Bucket {
+        shown: shown.clone(),
+        impatient,
+        probe: Key::from(format!("probe/{:016x}", rand::random::<u64>())),
+        parts: Arc::new(Semaphore::new(upload::AT_ONCE)),
+        copies,
+    };
+    let store = Store(Arc::new(Inner {
+        directory,
+        objects,
+        bucket: Some(bucket),
+        _lock: lock,
+    }));
+    patiently(&store, &shown).await?;
+    Ok(store)
+}
+
+/// The first answer of the bucket. It may be away, or still starting: the log says that we wait, and for how long it was.
+async fn patiently(store: &Store, shown: &str) -> Result<(), Error> {
+    let begun = Instant::now();
+    let mut asking = pin!(async {
+        store.agree_on_layout().await?;
+        match &store.0.bucket {
+            Some(bucket) => bucket.probe_by(&*store.0.objects).await,
+            None => Ok(()),
+        }
+    });
+    match tokio::time::timeout(SILENCE, &mut asking).await {
+        Ok(answer) => return answer,
+        Err(_) => tracing::warn!("waiting for {shown}, which does not answer"),
+    }
+    asking.await?;
+    let seconds = begun.elapsed().as_secs();
+    tracing::info!("{shown} answers after {seconds} s");
+    Ok(())
+}
+
+impl Bucket {
+    /// Its name and endpoint, for people.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// The error of an `action` on `key`.
+    pub(super) fn error(
+        &self,
+        action: &'static str,
+        key: &Key,
+        error: &object_store::Error,
+    ) -> Error {
+        fault::error(action, key.as_ref(), &self.shown, error)
+    }
+
+    /// Writes, reads back and removes an object, without repeating.
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        self.probe_by(&*self.impatient).await
+    }
+
+    async fn probe_by(&self, objects: &dyn ObjectStore) -> Result<(), Error> {
+        let key = &self.probe;
+        let failed = |e| self.error("probing", key, &e);
+        let written: Vec<u8> = (0..PROBE).map(|_| rand::random()).collect();
+        let put = objects.put(key, written.clone().into()).await;
+        put.map_err(failed)?;
+        let read = objects.get(key).await.map_err(failed)?;
+        let read = read.bytes().await.map_err(failed)?;
+        objects.delete(key).await.map_err(failed)?;
+        if read != written {
+            let other = "the bucket returned other bytes than were written";
+            return Err(failed(object_store::Error::Generic {
+                store: "probe",
+                source: other.into(),
+            }));
+        }
+        Ok(())
+    }
+}
+
+fn within(prefix: &str, bucket: AmazonS3) -> Arc<dyn ObjectStore> {
+    match prefix {
+        "" => Arc::new(bucket),
+        prefix => Arc::new(PrefixStore::new(bucket, prefix)),
+    }
+}
+
+/// Time alone ends it.
+fn repeated(patience: Duration) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            max_backoff: LONGEST_PAUSE,
+            ..BackoffConfig::default()
+        },
+        max_retries: usize::MAX,
+        retry_timeout: patience,
+    }
+}
+
+fn never() -> RetryConfig {
+    RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    }
+}
+
+fn shown(config: &S3) -> String {
+    let prefix = config.prefix.trim_end_matches('/');
+    let name = match prefix {
+        "" => config.bucket.clone(),
+        prefix => format!("{}/{prefix}", config.bucket),
+    };
+    let endpoint = config
+        .endpoint
+        .as_deref()
+        .map(|it| it.trim_end_matches('/'));
+    format!("the bucket {name} at {}", endpoint.unwrap_or("AWS"))
+}
+
+/// Reads files: blocks.
+fn builder(config: &S3) -> Result<AmazonS3Builder, String> {
+    let mut builder = AmazonS3Builder::new();
+    if config.access_key_id.is_none() {
+        let found: Vec<_> = of_environment().collect();
+        if found.is_empty() && config.endpoint.is_some() {
+            return Err(
+                "there are no credentials; set store.s3.accessKeyId and store.s3.secretAccessKeyFile, \
+                 or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                    .to_owned(),
+            );
+        }
+        for (key, value) in found {
+            builder = builder.with_config(key, value);
+        }
+    }
+    if let (Some(key), Some(file)) = (&config.access_key_id, &config.secret_access_key_file) {
+        let secret = secret(file)?;
+        builder = builder
+            .with_access_key_id(key)
+            .with_secret_access_key(secret.expose_secret());
+    }
+    if let Some(region) = &config.region {
+        builder = builder.with_region(region);
+    }
+    let virtual_hosted = config.addressing() == Addressing::VirtualHosted;
+    if let Some((scheme, host)) = config.server() {
+        let endpoint = match virtual_hosted {
+            true => format!("{scheme}://{}.{host}", config.bucket),
+            false => format!("{scheme}://{host}"),
+        };
+        builder = builder.with_endpoint(endpoint);
+    }
+    let connector = http::Connector::new(config.ca_file.as_deref())?;
+    Ok(builder
+        .with_bucket_name(&config.bucket)
+        .with_virtual_hosted_style_request(virtual_hosted)
+        // One request that all servers know, instead of one that only some do.
+        .with_disable_bulk_delete(true)
+        .with_http_connector(connector))
+}
+
+fn of_environment() -> impl Iterator<Item = (AmazonS3ConfigKey, String)> {
+    std::env::vars().filter_map(|(name, value)| {
+        let name = name.strip_prefix("AWS_")?.to_ascii_lowercase();
+        let key = format!("aws_{name}").parse().ok()?;
+        (OF_ENVIRONMENT.contains(&key) && !value.is_empty()).then_some((key, value))
+    })
+}
+
+fn secret(file: &Path) -> Result<SecretString, String> {
+    let secret = std::fs::read_to_string(file).map_err(|error| {
+        let file = file.display();
+        format!("store.s3.secretAccessKeyFile {file} cannot be read: {error}")
+    })?;
+    let secret = secret.strip_suffix('\n').unwrap_or(&secret);
+    let secret = secret.strip_suffix('\r').unwrap_or(secret);
+    Ok(SecretString::from(secret))
+}

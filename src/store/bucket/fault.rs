@@ -1,0 +1,146 @@
+//! What a bucket's refusal means: its cause in the server's words, what to do, and whether waiting helps. The one place that
+//! reads errors of S3.
+
+use std::error::Error as StdError;
+
+use super::http::Unanswered;
+use crate::store::error::{Error, Lasting};
+
+const CREDENTIALS: &str = "see store.s3.accessKeyId and store.s3.secretAccessKeyFile, or the variables AWS_* in their place";
+const RIGHTS: &str =
+    "see whether these credentials may list the bucket, and read, write and delete objects in it";
+const BUCKET: &str = "make the bucket, or see store.s3.bucket and store.s3.addressing";
+const REGION: &str = "see store.s3.region and store.s3.endpoint";
+const TRUST: &str = "see store.s3.caFile and store.s3.endpoint";
+const AWAY: &str = "see whether it runs, and store.s3.endpoint";
+const CLOCK: &str = "set the clock of this machine right";
+
+/// The error of an `action` on `key` in the bucket that is `shown` so.
+pub(super) fn error(
+    action: &'static str,
+    key: &str,
+    shown: &str,
+    error: &object_store::Error,
+) -> Error {
+    let (cause, advice, lasting) = read(error);
+    Error::Bucket {
+        action,
+        key: key.to_owned(),
+        bucket: shown.to_owned(),
+        cause,
+        advice,
+        lasting,
+    }
+}
+
+/// Whether it is the object that is missing, and not the whole bucket.
+pub(in crate::store) fn is_missing(error: &object_store::Error) -> bool {
+    let object_store::Error::NotFound { source, .. } = error else {
+        return false;
+    };
+    // An answer to HEAD has no text.
+    matches!(
+        code(&source.to_string()),
+        None | Some("NoSuchKey" | "NotFound")
+    )
+}
+
+fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
+    use Lasting::{Passing, Permanent};
+    if let Some(unanswered) = find::<Unanswered>(error) {
+        let cause = unanswered.to_string();
+        return match unanswered.is_untrusted {
+            true => (cause, TRUST, Permanent),
+            false => (cause, AWAY, Passing),
+        };
+    }
+    let text = innermost(error);
+    let (advice, lasting) = match (code(&text), error) {
+        (Some("NoSuchBucket"), _) => (BUCKET, Permanent),
+        (Some("InvalidAccessKeyId" | "SignatureDoesNotMatch"), _) => (CREDENTIALS, Permanent),
+        (Some("InvalidToken" | "ExpiredToken"), _) => (CREDENTIALS, Permanent),
+        // VersityGW's word for an access key that it does not know.
+        (Some("XAdminUserNotFound"), _) => (CREDENTIALS, Permanent),
+        (Some("RequestTimeTooSkewed"), _) => (CLOCK, Permanent),
+        (Some("PermanentRedirect" | "AuthorizationHeaderMalformed"), _) => (REGION, Permanent),
+        (_, object_store::Error::Unauthenticated { .. }) => (CREDENTIALS, Permanent),
+        (_, object_store::Error::PermissionDenied { .. }) => (RIGHTS, Permanent),
+        (_, object_store::Error::NotFound { .. }) => (BUCKET, Permanent),
+        _ if text.contains("redirect") => (REGION, Permanent),
+        // It was too busy, and so for long.
+        _ => (AWAY, Passing),
+    };
+    (words(&text), advice, lasting)
+}
+
+/// The text of the last cause: those before it repeat it, with the address of the object in front.
+fn innermost(error: &object_store::Error) -> String {
+    let mut last: &dyn StdError = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The code in an answer of S3, a short document of XML.
+fn code(text: &str) -> Option<&str> {
+    element(text, "Code")
+}
+
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (content, _) = rest.split_once('<')?;
+    Some(content)
+}
+
+/// Code and message where they are, else the whole in one line.
+fn words(text: &str) -> String {
+    match (code(text), element(text, "Message")) {
+        (Some(code), Some(message)) => format!("{code}: {}", message.trim_end_matches('.')),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => {
+            let text = text.replace(['\r', '\n'], " ");
+            text.trim_end_matches([' ', ':']).to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Words(&'static str);
+
+    #[test]
+    fn a_missing_bucket_is_no_missing_object() {
+        let missing = |text| object_store::Error::NotFound {
+            path: "refs/v1/x".to_owned(),
+            source: Box::new(Words(text)),
+        };
+        let of_object = "404 Not Found: <Error><Code>NoSuchKey</Code></Error>";
+        assert!(is_missing(&missing(of_object)));
+        assert!(is_missing(&missing("404 Not Found: ")));
+        let of_bucket =
+            "404 Not Found: <Error><Code>NoSuchBucket</Code><Message>No such.</Message></Error>";
+        assert!(!is_missing(&missing(of_bucket)));
+        let told = error("writing", "k", "the bucket b at e", &missing(of_bucket));
+        assert_eq!(
+            told.to_string(),
+            format!("store: writing k in the bucket b at e: NoSuchBucket: No such; {BUCKET}")
+        );
+        assert!(!told.may_pass());
+    }
+}

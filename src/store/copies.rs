@@ -1,0 +1,197 @@
+//! Local copies of blobs that are in a bucket, so that every reader has a file: brought once for all who want one, verified on
+//! the way, and the least recently used given up first. Only `store` knows that they are copies.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use futures::TryStreamExt as _;
+use object_store::ObjectStoreExt as _;
+use std::os::fd::AsRawFd as _;
+
+use super::bucket::{Bucket, Stop};
+use super::{Blob, Error, Ingest, Store, blob_key, volume};
+use crate::names::Digest;
+use crate::single_flight::SingleFlight;
+
+/// The directory of copies. When one was last used is the file's modification time, which a later process reads too.
+pub(super) struct Copies {
+    directory: PathBuf,
+    limit: u64,
+    /// Bytes of all of them, as far as this process knows. Held on blocking threads only.
+    held: Mutex<u64>,
+    flights: SingleFlight<Digest, Result<Option<Arc<File>>, Arc<Error>>>,
+}
+
+impl Copies {
+    /// Those in `directory`, of `limit` bytes at the most. Blocks, as all here that is not async.
+    pub(super) fn open(directory: PathBuf, limit: u64) -> io::Result<Self> {
+        let copies = Self {
+            directory,
+            limit,
+            held: Mutex::new(0),
+            flights: SingleFlight::default(),
+        };
+        *copies.held.lock().unwrap_or_else(PoisonError::into_inner) = copies.make_room(None)?;
+        Ok(copies)
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.hex())
+    }
+
+    /// The copy of a blob with its length, which counts as used now.
+    fn find(&self, digest: &Digest) -> io::Result<Option<(File, u64)>> {
+        match File::open(self.path(digest)) {
+            Ok(file) => {
+                // A volume may outlive the user that wrote the file; then it counts as older than it is.
+                let _ = file.set_modified(SystemTime::now());
+                let length = file.metadata()?.len();
+                Ok(Some((file, length)))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes the synced file at `path` the copy of a blob, and returns it open.
+    fn take(&self, path: &Path, digest: &Digest) -> io::Result<File> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let place = self.path(digest);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::rename(path, &place)?;
+        *held += length;
+        if *held > self.limit {
+            *held = self.make_room(Some(&place))?;
+        }
+        Ok(file)
+    }
+
+    /// Removes the least recently used but `newest` until the rest fits. Returns the bytes that are left.
+    fn make_room(&self, newest: Option<&Path>) -> io::Result<u64> {
+        let (mut all, mut held) = (Vec::new(), 0);
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            held += metadata.len();
+            if newest != Some(&entry.path()) {
+                all.push((metadata.modified()?, metadata.len(), entry.path()));
+            }
+        }
+        all.sort_unstable();
+        for (_, length, path) in all {
+            if held <= self.limit {
+                break;
+            }
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => held -= length,
+            }
+        }
+        Ok(held)
+    }
+}
+
+impl Store {
+    /// As [`Store::open_blob`], for blobs of `bucket`.
+    pub(super) async fn open_copy(
+        &self,
+        bucket: &Bucket,
+        digest: &Digest,
+    ) -> Result<Option<(File, Blob)>, Error> {
+        let opened = |(file, size)| {
+            let digest = *digest;
+            (file, Blob { digest, size })
+        };
+        let store = self.clone();
+        let wanted = *digest;
+        let found = volume::blocking(move || match &store.0.bucket {
+            Some(bucket) => bucket.copies.find(&wanted),
+            None => Ok(None),
+        });
+        let failed = |e| self.copy_error("opening", digest, e);
+        if let Some(found) = found.await.map_err(failed)? {
+            return Ok(Some(opened(found)));
+        }
+        let store = self.clone();
+        let copied = bucket.copies.flights.run(wanted, || async move {
+            let copied = store.copy(&wanted).await;
+            copied.map_err(Arc::new)
+        });
+        let Some(copy) = copied.await.map_err(|error| error.again())? else {
+            return Ok(None);
+        };
+        // By its descriptor, since it may be gone from the directory again: each reader has a position of its own.
+        let own = volume::blocking(move || {
+            let file = File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        });
+        Ok(Some(opened(own.await.map_err(failed)?)))
+    }
+
+    /// Brings a blob from the bucket; `None` where there is none.
+    async fn copy(&self, digest: &Digest) -> Result<Option<Arc<File>>, Error> {
+        let key = blob_key(digest);
+        let failed = |e| self.failed("reading", &key, 0, e);
+        let found = match self.0.objects.get(&key).await {
+            Ok(found) => found,
+            Err(e) if self.is_missing(&e) => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        let mut ingest = self.ingest().await?;
+        let mut content = found.into_stream();
+        while let Some(piece) = content.try_next().await.map_err(failed)? {
+            ingest.append(&piece).await?;
+        }
+        let blob = ingest.finish().await?;
+        if blob.digest != *digest {
+            return Err(Error::Corrupt {
+                name: format!("{key} in {}", self.place()),
+                reason: format!("its content is {}", blob.digest),
+            });
+        }
+        self.take(&ingest, &blob).await.map(Some)
+    }
+
+    /// Makes the file of a blob that is in the bucket its copy. Without it, the next reader brings one.
+    pub(super) async fn keep(&self, ingest: &Ingest, blob: &Blob) {
+        if let Err(error) = self.take(ingest, blob).await {
+            tracing::warn!(%error, "store: no copy is kept");
+        }
+    }
+
+    async fn take(&self, ingest: &Ingest, blob: &Blob) -> Result<Arc<File>, Error> {
+        // A copy that a crash leaves is whole, or not there.
+        ingest.sync().await?;
+        let (store, path, digest) = (self.clone(), ingest.path().to_owned(), blob.digest);
+        let taken = volume::blocking(move || match &store.0.bucket {
+            Some(bucket) => bucket.copies.take(&path, &digest),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        });
+        let taken = taken.await;
+        taken
+            .map(Arc::new)
+            .map_err(|e| self.copy_error("keeping", &blob.digest, e))
+    }
+
+    pub(super) fn upload_failed(&self, ingest: &Ingest, blob: &Blob, stop: Stop) -> Error {
+        match stop {
+            Stop::Volume(source) => ingest.error("reading", source),
+            Stop::Bucket(error) => {
+                self.failed("writing", &blob_key(&blob.digest), blob.size, error)
+            }
+        }
+    }
+
+    fn copy_error(&self, action: &'static str, digest: &Digest, source: io::Error) -> Error {
+        let directory = &self.0.directory;
+        let path = directory.join("copies").join(digest.hex());
+        Error::of(directory, action, &path, 0, source)
+    }
+}
