@@ -128,7 +128,8 @@ struct Passing {
 impl Passing {
     fn new(content: Content, skip: u64, left: u64, is_whole: bool) -> Self {
         Self {
-            content,
+            // The library's end is told once: after it, it would hold nothing against the digest.
+            content: content.fuse().boxed(),
             skip,
             left,
             held_back: None,
