@@ -230,7 +230,7 @@ async fn a_layer_of_the_base_passes_whole_or_in_part_and_never_damaged_as_a_whol
     let (status, code, told) = person.refused(&path).await;
     assert_eq!((status, &*code), (502, "UNAVAILABLE"));
     assert!(
-        told.contains(&case.base) && told.contains("images import"),
+        told.contains(&case.base) && told.contains("pull again"),
         "{told}"
     );
 }
