@@ -29,7 +29,7 @@
 //! | `GET /events` | [`events`], which [`container`] and [`image`] tell |
 //!
 //! From the other side come the pods: the [`agent`] in them fetches inputs and layers from [`delivery`], and
-//! reports logs, outputs and exit codes there, with a [`grant`] for just that. [`serve`] puts all of it
+//! reports logs, outputs and exit codes there, with a [`grant`] for just that. People pull whole images there. [`serve`] puts all of it
 //! together; [`admin`] tells operators how it is.
 //!
 //! A module may use those below it and none above: `serve` → `engine_api`, `delivery`, `admin` →

@@ -2,6 +2,7 @@
 //! "Content Discovery").
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -24,12 +25,16 @@ pub(super) struct Page {
     last: Option<String>,
 }
 
+/// What is said of a page, as far as it can be read.
+pub(super) type AskedPage = Result<Query<Page>, QueryRejection>;
+
 pub(super) async fn catalog(
     State(delivery): State<Delivery>,
-    Query(page): Query<Page>,
+    page: AskedPage,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let tenant = delivery.may_read(&headers)?;
+    let page = legible(page)?;
     let names = delivery.images.repositories(&tenant).await?;
     let names: Vec<String> = names
         .iter()
@@ -44,8 +49,9 @@ pub(super) async fn tags(
     delivery: &Delivery,
     tenant: &Tenant,
     repository: &ImageName,
-    page: &Page,
+    page: AskedPage,
 ) -> Result<Response, Failure> {
+    let page = legible(page)?;
     let tags = delivery.images.tags(tenant, repository).await?;
     let name = format!("{tenant}/{}", repository.familiar());
     if tags.is_empty() {
@@ -58,6 +64,13 @@ pub(super) async fn tags(
     let (tags, next) = page.of(&tags)?;
     let body = json!({ "name": name, "tags": tags });
     Ok(with_link(&format!("/v2/{name}/tags/list"), next, body))
+}
+
+fn legible(page: AskedPage) -> Result<Page, Failure> {
+    match page {
+        Ok(Query(page)) => Ok(page),
+        Err(error) => Err(Failure::invalid(error.to_string())),
+    }
 }
 
 /// How the list goes on.

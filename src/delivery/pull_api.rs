@@ -5,13 +5,13 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use super::failure::Failure;
-use super::lists::{self, Page};
+use super::lists::{self, AskedPage};
 use super::{CONTENT_DIGEST, Delivery, Kind};
 use crate::grant::Grant;
 use crate::names::{Digest, ImageName, Tenant};
@@ -63,7 +63,7 @@ async fn version(
 async fn pull(
     State(delivery): State<Delivery>,
     Path(path): Path<String>,
-    Query(page): Query<Page>,
+    page: AskedPage,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -105,7 +105,7 @@ async fn pull(
         Some(Wanted::Tags { name }) => {
             let tenant = delivery.may_read(&headers)?;
             let repository = repository(&tenant, name)?;
-            lists::tags(&delivery, &tenant, &repository, &page).await
+            lists::tags(&delivery, &tenant, &repository, page).await
         }
         None => {
             delivery.granted(&headers)?;

@@ -11,7 +11,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use oci_client::RegistryOperation;
 use oci_client::client::{BlobResponse, LayerDescriptor};
-use oci_client::errors::OciDistributionError;
+use oci_client::errors::{DigestError, OciDistributionError};
 
 use super::answer::Refusal;
 use super::{Registries, held, reference};
@@ -33,11 +33,9 @@ pub enum LayerContent {
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// Its registry does not give it: who says so, and why.
-    #[error("{cause}; pull again when that is mended, or bring {base} with `peitho images import`")]
+    #[error("{cause}; pull again when that is mended")]
     OutOfReach {
-        /// The base.
-        base: ImageName,
-        /// Names the base too.
+        /// Names the base.
         cause: String,
     },
     /// The store failed.
@@ -65,7 +63,6 @@ impl Registries {
         }
         let brought = self.bring(base, layer, span).await;
         let brought = brought.map_err(|refusal| LayerError::OutOfReach {
-            base: base.clone(),
             cause: refusal.to_string(),
         })?;
         Ok(LayerContent::Brought(brought))
@@ -128,7 +125,8 @@ struct Passing {
 impl Passing {
     fn new(content: Content, skip: u64, left: u64, is_whole: bool) -> Self {
         Self {
-            content,
+            // The library's end is told once: after it, it would hold nothing against the digest.
+            content: content.fuse().boxed(),
             skip,
             left,
             held_back: None,
@@ -149,7 +147,7 @@ impl Passing {
             if self.left == 0 && !self.is_whole {
                 return Ok(self.held_back.take());
             }
-            let Some(mut piece) = self.content.try_next().await? else {
+            let Some(mut piece) = self.content.try_next().await.map_err(judged)? else {
                 return match self.left {
                     0 => Ok(self.held_back.take()),
                     left => Err(io::Error::new(
@@ -174,6 +172,17 @@ impl Passing {
                 return Ok(Some(before));
             }
         }
+    }
+}
+
+/// The error, its kind by whether asking again may help: what is not its digest is [`io::ErrorKind::InvalidData`].
+fn judged(error: io::Error) -> io::Error {
+    match error.get_ref() {
+        Some(cause) if cause.is::<DigestError>() => {
+            let told = format!("the registry sends a damaged layer: {error}");
+            io::Error::new(io::ErrorKind::InvalidData, told)
+        }
+        _ => error,
     }
 }
 
@@ -212,14 +221,14 @@ mod tests {
     async fn the_last_piece_waits_for_the_end_to_be_true() {
         let whole = async |pieces: &[&'static [u8]]| passed(pieces, (0, 6), true).await;
         assert_eq!(whole(&[b"abc", b"def"]).await, (b"abcdef".to_vec(), None));
-        for (pieces, told) in [
-            (&[b"abc", b"def", &b""[..]][..], "not its digest"),
-            (&[b"abc", b"de"], "1 bytes before its end"),
-            (&[b"abc", b"defg"], "longer than its manifest"),
-            (&[b"abc", b"def", b"g"], "longer than its manifest"),
+        for (pieces, passes, told) in [
+            (&[b"abc", b"def", &b""[..]][..], "abc", "not its digest"),
+            (&[b"abc", b"de"], "abc", "1 bytes before its end"),
+            (&[b"abc", b"defg"], "", "longer than its manifest"),
+            (&[b"abc", b"def", b"g"], "abc", "longer than its manifest"),
         ] {
             let (seen, error) = whole(pieces).await;
-            assert_eq!(seen, b"abc", "{told}");
+            assert_eq!(seen, passes.as_bytes(), "{told}");
             assert!(error.unwrap().contains(told), "{told}");
         }
     }

@@ -334,7 +334,9 @@ impl Pusher {
 
 /// Why the content of a blob ended before its end.
 fn unread(base: &ImageName, error: &std::io::Error) -> Refusal {
-    Refusal::Passing(format!(
-        "a layer of its base {base} cannot be read: {error}"
-    ))
+    let told = format!("a layer of its base {base} cannot be read: {error}");
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => Refusal::Unknown(told),
+        _ => Refusal::Passing(told),
+    }
 }

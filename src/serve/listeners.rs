@@ -17,7 +17,7 @@ const ENGINE_API_WITH_TLS: &str = "a peer needs CORE_VM_DOCKER_TLS_ENABLED=true 
 const ENGINE_API_WITHOUT_TLS: &str =
     "a peer needs CORE_VM_DOCKER_TLS_ENABLED=false, or this server listen.tls";
 const DELIVERY: &str =
-    "only the containers that this server makes have business here, and they use https";
+    "use https, as the containers that this server makes do; people pull images here";
 const ADMIN: &str = "use http";
 
 /// All of them, bound.

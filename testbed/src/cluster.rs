@@ -188,6 +188,28 @@ impl Cluster {
         Process::spawn(run, &format!("watch-{kind}"), command)
     }
 
+    /// Forwards a free port of this machine to `port` of a pod of `target`, `deployment/peitho` for example, as long as the
+    /// returned process lives; gives the near end.
+    pub fn forward(
+        &self,
+        run: &Run,
+        namespace: &str,
+        target: &str,
+        port: u16,
+    ) -> Result<(Process, SocketAddr)> {
+        let mut command = self.kubectl_as(&self.kubeconfig());
+        command.args(["port-forward", "--namespace", namespace, target]);
+        command.arg(format!(":{port}"));
+        let process = Process::spawn(run, "port-forward", command)?;
+        let said = "Forwarding from 127.0.0.1:";
+        process.wait_for_line(said, Duration::from_secs(20))?;
+        let log = process.log();
+        let near = (log.lines())
+            .find_map(|line| line.strip_prefix(said)?.split(' ').next()?.parse().ok())
+            .with_context(|| format!("no port in {log}"))?;
+        Ok((process, local(near)))
+    }
+
     /// Kills the API server, as a crash would. What runs goes on.
     pub fn kill_api_server(&self) -> Result<()> {
         self.api_server().kill_hard().map(drop)

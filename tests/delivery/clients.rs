@@ -7,14 +7,17 @@ mod registry;
 use std::path::Path;
 use std::process::Output;
 
+use http::StatusCode;
+use http_body_util::BodyExt as _;
 use peitho::image::Image;
-use peitho::names::Tenant;
+use peitho::names::{Digest, Tenant};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use testbed::Assets;
 use tokio::process::Command;
 
 use crate::builds::{name, noise, tenant};
+use crate::pulls::Person;
 use crate::world::{Server, World, any_port};
 use containerd::Containerd;
 use registry::{Form, Registry};
@@ -190,6 +193,63 @@ async fn a_base_that_is_held_needs_no_registry_and_one_that_is_not_is_named() {
 }
 
 #[tokio::test]
+async fn a_layer_of_the_base_passes_whole_or_in_part_and_never_damaged_as_a_whole() {
+    let mut case = Case::new(Form::Oci).await;
+    let person = Person::of(&case.world, &case.tenant);
+    let repository = format!("/v2/org1/{}", name("basic"));
+    let (_, manifest) = person.get(&format!("{repository}/manifests/latest")).await;
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let digest = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    let path = format!("{repository}/blobs/{digest}");
+    let (status, whole) = person.get(&path).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(Digest::of(&whole).to_string(), digest);
+    let size = whole.len();
+    for (range, part) in [
+        ("bytes=0-0".to_owned(), 0..1),
+        (
+            "bytes=1000000-2999999".to_owned(),
+            1_000_000..size.min(3_000_000),
+        ),
+        ("bytes=1000000-".to_owned(), 1_000_000..size),
+        ("bytes=-7".to_owned(), size - 7..size),
+        (format!("bytes=0-{size}"), 0..size),
+    ] {
+        let response = person.part(&path, &range).await;
+        assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT, "{range}");
+        let told = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+        assert_eq!(response.headers()["content-range"], told);
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(bytes == whole[part], "{range}");
+    }
+    // What is wrong at its end is seen at its end: before the last piece, which does not come then.
+    case.registry.damage(&digest);
+    let error = broken(&person, &path).await;
+    assert!(error.contains("digest"), "{error}");
+    case.registry.stop().await;
+    let (status, code, told) = person.refused(&path).await;
+    assert_eq!((status, &*code), (502, "UNAVAILABLE"));
+    assert!(
+        told.contains(&case.base) && told.contains("pull again"),
+        "{told}"
+    );
+}
+
+/// Why the body of an answer ended.
+async fn broken(person: &Person<'_>, path: &str) -> String {
+    let response = person.part(path, "").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let error = response.into_body().collect().await.unwrap_err();
+    let mut told = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        told = format!("{told}: {error}");
+        cause = error.source();
+    }
+    told
+}
+
+#[tokio::test]
 async fn skopeo_copies_and_is_told_what_it_may_not() {
     let case = Case::new(Form::Docker).await;
     let certificates = case.world.ca_file();
@@ -219,7 +279,7 @@ async fn skopeo_copies_and_is_told_what_it_may_not() {
     for reference in [&tag, &by_digest] {
         succeeded(&copy(reference, "org1", &case.tenant).await);
         let manifest = std::fs::read(case.world.scratch("copied").join("manifest.json")).unwrap();
-        assert_eq!(peitho::names::Digest::of(&manifest), digest);
+        assert_eq!(Digest::of(&manifest), digest);
     }
     let other = tenant("org2");
     let told = failed(&copy(&tag, "org2", &other).await);

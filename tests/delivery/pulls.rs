@@ -13,13 +13,13 @@ use crate::pull_api::json;
 use crate::world::{World, tar};
 
 /// What a person of `org1` asks with.
-struct Person<'a> {
+pub(crate) struct Person<'a> {
     world: &'a World,
     login: String,
 }
 
 impl Person<'_> {
-    fn of<'a>(world: &'a World, tenant: &Tenant) -> Person<'a> {
+    pub(crate) fn of<'a>(world: &'a World, tenant: &Tenant) -> Person<'a> {
         Person {
             world,
             login: world.login(tenant.as_str(), tenant, 60),
@@ -27,24 +27,35 @@ impl Person<'_> {
     }
 
     async fn ask(&self, method: &str, path: &str) -> Response {
-        let request = Request::builder()
+        self.ask_for(method, path, None).await
+    }
+
+    async fn ask_for(&self, method: &str, path: &str, range: Option<&str>) -> Response {
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("authorization", &self.login)
-            .body(Body::empty())
-            .unwrap();
+            .header("authorization", &self.login);
+        if let Some(range) = range {
+            request = request.header("range", range);
+        }
         let router = self.world.router().await;
+        let request = request.body(Body::empty()).unwrap();
         router.oneshot(request).await.unwrap()
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, Vec<u8>) {
+    /// The part `range` of `path`.
+    pub(crate) async fn part(&self, path: &str, range: &str) -> Response {
+        self.ask_for("GET", path, Some(range)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, Vec<u8>) {
         let response = self.ask("GET", path).await;
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, body.to_vec())
     }
 
-    async fn refused(&self, path: &str) -> (u16, String, String) {
+    pub(crate) async fn refused(&self, path: &str) -> (u16, String, String) {
         let response = self.ask("GET", path).await;
         let status = response.status().as_u16();
         let error = json(response).await["errors"][0].clone();
@@ -200,6 +211,8 @@ async fn what_there_is_is_listed_by_the_page() {
     assert_eq!((status, &*code), (404, "NAME_UNKNOWN"));
     let (status, code, _) = person.refused("/v2/_catalog?n=x").await;
     assert_eq!((status, &*code), (400, "PAGINATION_NUMBER_INVALID"));
+    let (status, code, _) = person.refused("/v2/_catalog?n=1&n=2").await;
+    assert_eq!((status, &*code), (400, "UNSUPPORTED"));
 }
 
 #[tokio::test]

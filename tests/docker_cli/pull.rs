@@ -2,11 +2,14 @@
 
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::world::{IMAGE, World, assets};
 
 #[test]
 fn what_was_built_is_pulled_with_a_login_of_the_command_line() {
-    let world = World::new();
+    let world = World::with_log("trace");
     world.build();
     let file = |name: &str| world.directory.path().join(name);
     std::fs::write(file("ca.crt"), world.peitho(&["images", "ca"])).unwrap();
@@ -51,4 +54,13 @@ fn what_was_built_is_pulled_with_a_login_of_the_command_line() {
     let config: serde_json::Value = serde_json::from_str(&run(&["config", &reference])).unwrap();
     let labels = &config["config"]["Labels"];
     assert_eq!(labels["org.hyperledger.fabric.chaincode.type"], "GOLANG");
+
+    let login = STANDARD.encode(format!("default:{}", token.trim()));
+    let log = world.end();
+    assert!(log.contains("TRACE") && log.contains(IMAGE), "{log}");
+    for secret in [token.trim(), &login] {
+        // From the middle: a line may break, or leave a beginning out.
+        let middle = &secret[secret.len() / 2..][..24];
+        assert!(!log.contains(middle), "{middle} is in the log");
+    }
 }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -55,10 +56,17 @@ pub(crate) struct World {
     /// Where images can be pulled.
     pub(crate) delivery: String,
     process: Child,
+    /// Gathers what it says from its start on.
+    log: Option<JoinHandle<String>>,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_log("info")
+    }
+
+    /// With a log of that level.
+    pub(crate) fn with_log(level: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let archive = directory.path().join("base.tar");
         std::fs::write(&archive, base()).unwrap();
@@ -72,6 +80,7 @@ impl World {
             .args(["serve", "--set", "listen.engineApi=127.0.0.1:0"])
             .args(["--set", "listen.delivery=127.0.0.1:0"])
             .args(["--set", "listen.admin=127.0.0.1:0"])
+            .args(["--set", &format!("log.level={level}")])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -93,13 +102,24 @@ impl World {
             }
         };
         // What it says later goes where it does not stop it.
-        std::thread::spawn(move || log.for_each(drop));
+        let log = std::thread::spawn(move || {
+            log.map_while(Result::ok)
+                .fold(said, |said, line| said + &line + "\n")
+        });
         Self {
             directory,
             address,
             delivery,
             process,
+            log: Some(log),
         }
+    }
+
+    /// Ends it; gives all that it said.
+    pub(crate) fn end(mut self) -> String {
+        let log = self.log.take().unwrap();
+        drop(self);
+        log.join().unwrap()
     }
 
     /// What the program says to `arguments`, beside the server.

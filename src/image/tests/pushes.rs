@@ -338,7 +338,7 @@ async fn a_base_that_breaks_on_the_way_is_named() {
     );
     refused(&by(&line), &line.host, &[&told]).await;
 
-    // What lies there is not what it is called: the registry that is written to sees it, and asking again changes nothing.
+    // What lies there is not what it is called: it is seen before the end goes out, and asking again changes nothing.
     let hex = Digest::of(&lower.bytes).hex();
     let blob = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
     let mut bytes = lower.bytes.clone();
@@ -346,8 +346,11 @@ async fn a_base_that_breaks_on_the_way_is_named() {
     bytes[middle] ^= 1;
     std::fs::write(far.data().join(blob), &bytes).unwrap();
     let line = Line::to(&far, Manner::Good).await;
-    let told = "provided digest did not match uploaded content";
-    refused(&by(&line), &line.host, &[told]).await;
+    let told = format!(
+        "a layer of its base {}/fabric/baseos:2.5 cannot be read: the registry sends a damaged layer",
+        line.host
+    );
+    refused(&by(&line), &line.host, &[&told]).await;
     let twice = 2 * bytes.len() as u64;
     assert!(line.answered() < twice, "{} bytes", line.answered());
 }

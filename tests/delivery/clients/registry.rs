@@ -106,6 +106,19 @@ impl Registry {
         name
     }
 
+    /// Changes the last byte of a blob where it lies.
+    pub(crate) fn damage(&self, digest: &str) {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self
+            .directory
+            .path()
+            .join("data/docker/registry/v2/blobs/sha256");
+        let file = blobs.join(&hex[..2]).join(hex).join("data");
+        let mut bytes = std::fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(file, bytes).unwrap();
+    }
+
     /// Ends it.
     pub(crate) async fn stop(&mut self) {
         self.process.kill().await.unwrap();

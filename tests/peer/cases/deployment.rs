@@ -1,5 +1,7 @@
 //! Peitho as its users install it: a pod, from the committed manifests, under Pod Security `restricted`.
 
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use testbed::peitho::{CHAINCODE_NAMESPACE, InCluster, SERVICE_ADDRESS};
 use testbed::{Network, Steps, scenario};
@@ -32,6 +34,7 @@ pub(super) fn main_job_with_peitho_as_a_pod(c: &Counterparts) -> Result<Option<S
     );
     let pods = c.objects("pods", "chaincode")?;
     ensure!(pods.len() == 1, "after the upgrade there are {pods:?}");
+    pull_as_a_person(c)?;
     let named = "jsonpath={.items[0].metadata.annotations.peitho\\.dev/container-name}";
     let selector = "app.kubernetes.io/component=chaincode";
     let pods = [
@@ -50,4 +53,46 @@ pub(super) fn main_job_with_peitho_as_a_pod(c: &Counterparts) -> Result<Option<S
     ensure_nothing_left(c)?;
     server.stop(&c.cluster)?;
     Ok(Some(seen.steps))
+}
+
+/// As `docs/images.md` tells people to.
+fn pull_as_a_person(c: &Counterparts) -> Result<()> {
+    let asked = |job: &[&str]| {
+        let exec = ["exec", "--namespace", "peitho", "deployment/peitho", "--"];
+        (c.cluster).kubectl(&[&exec[..], &["/peitho", "images"], job].concat())
+    };
+    let directory = tempfile::tempdir()?;
+    let authority = directory.path().join("ca.crt");
+    std::fs::write(&authority, asked(&["ca"])?)?;
+    let token = asked(&["token", "--for", "10m"])?;
+    let forward = ("peitho", "deployment/peitho");
+    let (_forward, near) = c.cluster.forward(&c.run, forward.0, forward.1, 8081)?;
+    let host = format!("localhost:{}", near.port());
+    let program = c.assets.crane()?;
+    let crane = |arguments: &[&str]| {
+        let output = Command::new(&program)
+            .args(arguments)
+            .env("SSL_CERT_FILE", &authority)
+            .env("DOCKER_CONFIG", directory.path())
+            .output()?;
+        ensure!(output.status.success(), "crane {arguments:?}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let login = [
+        "auth",
+        "login",
+        &host,
+        "--username",
+        "default",
+        "--password",
+        token.trim(),
+    ];
+    crane(&login)?;
+    let all = crane(&["catalog", &host])?;
+    let images: Vec<&str> = all.lines().collect();
+    ensure!(images.len() == 2, "of two versions there are {images:?}");
+    // The base is in the registry, and passes through.
+    let validated = crane(&["validate", "--remote", &format!("{host}/{}", images[0])])?;
+    ensure!(validated.starts_with("PASS"), "{validated}");
+    Ok(())
 }
