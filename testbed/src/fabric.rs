@@ -80,9 +80,11 @@ impl PeerConfig {
             .map(|image| registry.reference(image));
         let [builder, runtime] = names.each_ref().map(String::as_str);
         let mut config = Self::with_images(index, vm_endpoint, [builder, runtime]);
-        let node = format!("{}/{}", registry.address(), Images::NODEENV);
-        let variable = ("CORE_CHAINCODE_NODE_RUNTIME".to_owned(), node);
-        config.environment.push(variable);
+        if release == Release::V2_1 {
+            let node = format!("{}/{}", registry.address(), Images::NODEENV);
+            let variable = ("CORE_CHAINCODE_NODE_RUNTIME".to_owned(), node);
+            config.environment.push(variable);
+        }
         Ok(config)
     }
 

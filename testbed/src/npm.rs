@@ -45,7 +45,7 @@ impl Npm {
         };
         cache.entry(&build, |dir| {
             write(NODEENV, dir)?;
-            self.run(dir, &["ci", "--ignore-scripts"])
+            self.run(dir, &["ci", "--ignore-scripts", "--no-audit"])
         })
     }
 
@@ -60,7 +60,14 @@ impl Npm {
             let project = tempfile::tempdir()?;
             write(CHAINCODE, project.path())?;
             let to = dir.to_string_lossy();
-            let install = ["ci", "--omit=dev", "--ignore-scripts", "--cache", &to];
+            let install = [
+                "ci",
+                "--omit=dev",
+                "--ignore-scripts",
+                "--no-audit",
+                "--cache",
+                &to,
+            ];
             self.run(project.path(), &install)?;
             fs::remove_dir_all(dir.join("_logs")).context("npm wrote no log")
         })

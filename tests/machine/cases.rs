@@ -25,7 +25,6 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     ("oci_compile_error_reaches_the_user", |c| {
         lifecycle::compile_error(c, Oci)
     }),
-    ("oci_node_chaincode", |c| node::install_and_crash(c, Oci)),
     ("oci_peer_terminated_then_next_invoke_works", |c| {
         lifecycle::restart(c, Oci, Terminated)
     }),
@@ -55,9 +54,6 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     ("docker_compile_error_reaches_the_user", |c| {
         lifecycle::compile_error(c, Docker)
     }),
-    ("docker_node_chaincode", |c| {
-        node::install_and_crash(c, Docker)
-    }),
     ("docker_peer_terminated_then_next_invoke_works", |c| {
         lifecycle::restart(c, Docker, Terminated)
     }),
@@ -66,6 +62,10 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     }),
     ("docker_server_killed_while_chaincode_runs", |c| {
         server::killed_while_chaincode_runs(c, Docker)
+    }),
+    ("oci_node_chaincode", |c| node::install_and_crash(c, Oci)),
+    ("docker_node_chaincode", |c| {
+        node::install_and_crash(c, Docker)
     }),
     (
         "roles_compile_by_docker_and_run_by_oci",

@@ -36,7 +36,6 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
         "dockerd_compile_error_reaches_the_user",
         lifecycle::dockerd_compile_error_reaches_the_user,
     ),
-    ("dockerd_node_chaincode", node::dockerd_node_chaincode),
     (
         "dockerd_log_of_41_mb_is_complete_for_a_slow_client",
         protocol::dockerd_log_of_41_mb_is_complete_for_a_slow_client,
@@ -59,7 +58,6 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
         "compile_error_reaches_the_user",
         lifecycle::compile_error_reaches_the_user,
     ),
-    ("node_chaincode", node::node_chaincode),
     (
         "chaincode_slow_to_connect_launches",
         lifecycle::chaincode_slow_to_connect_launches,
@@ -169,6 +167,8 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
         "roles_compile_on_this_machine_and_run_as_a_pod",
         roles::compile_on_this_machine_and_run_as_a_pod,
     ),
+    ("dockerd_node_chaincode", node::dockerd_node_chaincode),
+    ("node_chaincode", node::node_chaincode),
     (
         "images_in_a_registry_run_by_their_digest",
         registry::images_in_a_registry_run_by_their_digest,

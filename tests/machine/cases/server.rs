@@ -203,7 +203,7 @@ pub(super) fn nothing_is_left_when_all_is_removed(c: &Counterparts) -> Result<Op
         fs::read_dir(store.join("oci/state"))?.count() == 0,
         "the OCI runtime knows of containers"
     );
-    for label in ["basic_v1", "basic_v2", "legacy"] {
+    for label in ["basic_v1", "basic_v2", "node_1", "legacy"] {
         c.greetings.expect_count(label, 0)?;
     }
     Ok(None)
