@@ -6,16 +6,19 @@
 
 mod access;
 mod answer;
+mod docker_config;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod held;
 mod import;
 mod known;
+mod logins;
 mod manifest;
 mod pull;
 mod push;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +28,7 @@ use oci_client::client::LayerDescriptor;
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
 use crate::config;
@@ -34,11 +37,12 @@ use crate::names::{Digest, ImageName};
 use crate::single_flight::SingleFlight;
 use crate::store::Store;
 
-use access::{Access, Login};
+use access::Access;
 use answer::Refusal;
 pub use held::{HeldImage, HeldLayer, list as list_held};
 pub use import::{ImportError, import};
 use known::Known;
+pub use logins::{Login, Logins};
 pub(crate) use manifest::split_env;
 use manifest::{Configuration, ImageManifest, Manifest, Unusable};
 pub use pull::HoldError;
@@ -88,8 +92,9 @@ struct Inner {
     client: Client,
     /// By the host that image names carry: those that trust authorities of their own, which no other registry may use.
     clients: HashMap<String, Client>,
-    /// By the host that image names carry.
-    logins: HashMap<String, Login>,
+    logins: Logins,
+    /// Of the registry that built images are pushed to.
+    built: Option<Access>,
     timeout: Duration,
     store: Store,
     pulls: SingleFlight<ImageName, Result<HeldImage, HoldError>>,
@@ -109,16 +114,18 @@ impl Registries {
         Self::with_timeout(config, store, TIMEOUT).await
     }
 
-    /// As [`Registries::new`], with the registry that built images are pushed to.
+    /// As [`Registries::new`], with the registry that built images are pushed to, and the logins of other hosts.
     ///
     /// # Errors
     /// As [`Registries::new`].
     pub async fn of(config: &config::Images, store: Store) -> anyhow::Result<Self> {
-        let mut accesses = Access::all(&config.registries).await?;
-        if let Some(built) = config.pushed_to() {
-            accesses.push(Access::of_built(built).await?);
-        }
-        Self::with(accesses, store, TIMEOUT)
+        let accesses = Access::all(&config.registries).await?;
+        let built = match config.pushed_to() {
+            Some(built) => Some(Access::of_built(built).await?),
+            None => None,
+        };
+        let file = config.docker_config_file.as_deref();
+        Self::with(accesses, built, file, store, TIMEOUT).await
     }
 
     async fn with_timeout(
@@ -126,23 +133,32 @@ impl Registries {
         store: Store,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
-        Self::with(Access::all(config).await?, store, timeout)
+        Self::with(Access::all(config).await?, None, None, store, timeout).await
     }
 
-    fn with(accesses: Vec<Access>, store: Store, timeout: Duration) -> anyhow::Result<Self> {
-        let client = access::client(&accesses, &[], timeout)?;
+    async fn with(
+        accesses: Vec<Access>,
+        built: Option<Access>,
+        file: Option<&Path>,
+        store: Store,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let all: Vec<&Access> = accesses.iter().chain(&built).collect();
+        let client = access::client(&all, &[], timeout)?;
         let mut clients = HashMap::new();
-        for access in accesses.iter().filter(|it| !it.authorities.is_empty()) {
-            let client = access::client(&accesses, &access.authorities, timeout)?;
+        for access in all.iter().filter(|it| !it.authorities.is_empty()) {
+            let client = access::client(&all, &access.authorities, timeout)?;
             clients.insert(access.host.clone(), client);
         }
-        let logins = accesses
-            .into_iter()
-            .filter_map(|access| Some((access.host, access.login?)));
+        let own = all.iter().filter_map(|access| {
+            let login = access.login.clone()?;
+            Some((access.host.clone(), login))
+        });
         Ok(Self(Arc::new(Inner {
             client,
             clients,
-            logins: logins.collect(),
+            logins: Logins::read(own.collect(), file).await?,
+            built,
             timeout,
             store,
             pulls: SingleFlight::default(),
@@ -211,10 +227,9 @@ impl Registries {
         })
     }
 
-    /// Host as image names carry it, user and password, of each registry that has them: for who pulls by himself.
-    pub fn logins(&self) -> impl Iterator<Item = (&str, &str, &SecretString)> {
-        let logins = self.0.logins.iter();
-        logins.map(|(host, login)| (host.as_str(), login.username.as_str(), &login.password))
+    /// With what images are pulled, also for who pulls by himself.
+    pub fn logins(&self) -> &Logins {
+        &self.0.logins
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -223,7 +238,7 @@ impl Registries {
 
     async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {
         let client = self.client(name);
-        let auth = self.auth(name);
+        let auth = self.auth(name).await;
         let reference = reference(name);
         // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
         client
@@ -302,12 +317,11 @@ impl Registries {
         self.0.clients.get(host).unwrap_or(&self.0.client)
     }
 
-    fn auth(&self, name: &ImageName) -> RegistryAuth {
-        match self.0.logins.get(name.registry()) {
-            Some(login) => RegistryAuth::Basic(
-                login.username.clone(),
-                login.password.expose_secret().to_owned(),
-            ),
+    async fn auth(&self, name: &ImageName) -> RegistryAuth {
+        match self.0.logins.of(name).await {
+            Some(login) => {
+                RegistryAuth::Basic(login.username, login.password.expose_secret().to_owned())
+            }
             None => RegistryAuth::Anonymous,
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use http::uri::Authority;
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
@@ -20,6 +21,10 @@ pub struct Images {
     pub registry: BuiltRegistry,
     /// Registries that need more than an anonymous request over https.
     pub registries: Vec<Registry>,
+    /// A file of logins as `docker login` writes it, and as a Secret of the type `kubernetes.io/dockerconfigjson` holds it under
+    /// `.dockerconfigjson`: for `registry` and every other host, unless that has a `username` here. Read again whenever a login
+    /// is needed.
+    pub docker_config_file: Option<PathBuf>,
 }
 
 /// How the built program reaches its pod (design D5).
@@ -51,25 +56,37 @@ pub struct BuiltRegistry {
     pub password_file: Option<PathBuf>,
     /// A PEM file with the certificates of authorities that are trusted for this registry, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The name of a Secret with which nodes pull what was built, of the type `kubernetes.io/dockerconfigjson`, in every namespace
+    /// with chaincode: for a user that only reads. Unset: one that Peitho writes there, with the login that pushes.
+    pub pull_secret: Option<String>,
 }
 
 /// A password in the configuration. Neither `Debug` nor what is written of it shows it.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Password(String);
+pub struct Password(#[schemars(with = "String")] SecretString);
 
 impl Password {
     /// The password itself: for who logs in.
-    pub fn expose(&self) -> &str {
+    pub fn secret(&self) -> &SecretString {
         &self.0
     }
 }
 
 impl From<&str> for Password {
     fn from(password: &str) -> Self {
-        Self(password.to_owned())
+        Self(password.into())
     }
 }
+
+/// Of one configuration with another: nobody waits for the answer who could learn from how long it takes.
+impl PartialEq for Password {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Eq for Password {}
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +106,7 @@ const ADDRESS: &str = "host or host:port as in image names, without a scheme, us
 const HIDDEN: &str = "(hidden)";
 
 /// One registry, by the host that image names carry.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Registry {
     /// Host and port as in image names, for example `registry.example.com:5000`.
@@ -138,6 +155,12 @@ impl Images {
                 let accepted = "each host once, here or as images.registry.address";
                 problems.add(format!("{key}.host"), &registry.host, accepted);
             }
+        }
+        if let Some(file) = &self.docker_config_file
+            && file.as_os_str().is_empty()
+        {
+            let accepted = "a file, as docker login writes it; or leave it out";
+            problems.add("images.dockerConfigFile", file, accepted);
         }
         match self.pushed_to() {
             Some(registry) => registry.check(problems),
@@ -193,11 +216,15 @@ impl BuiltRegistry {
             username,
             password,
             password_file,
+            pull_secret,
             ..
         } = self;
-        if password.as_ref().is_some_and(|it| it.0 == HIDDEN) {
+        if (password.as_ref()).is_some_and(|it| it.0.expose_secret() == HIDDEN) {
             let accepted = "the password itself; this is what config show prints in its place";
             problems.add(key("password"), password, accepted);
+        }
+        if let Some(name) = pull_secret {
+            problems.object_name(&key("pullSecret"), name);
         }
         match (username, password, password_file) {
             (_, Some(_), Some(file)) => {
@@ -271,8 +298,8 @@ mod tests {
             let registry = "{address: r.io, username: me, password: hunter2}";
             let config = load(&format!("images: {{mode: {mode}, registry: {registry}}}")).unwrap();
             assert_eq!(
-                config.images.registry.password.as_ref().unwrap().expose(),
-                "hunter2"
+                config.images.registry.password,
+                Some(super::Password::from("hunter2"))
             );
             let shown = config.to_yaml();
             assert!(!format!("{config:?} {shown}").contains("hunter2"));

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use secrecy::SecretString;
 
+use super::logins::Login;
 use super::{DOCKER_HUB, DOCKER_HUB_HOST};
 use crate::config::{self, Scheme};
 
@@ -25,12 +26,6 @@ pub(super) struct Access {
     pub(super) login: Option<Login>,
     /// Trusted beside the system's.
     pub(super) authorities: Vec<CertificateDer<'static>>,
-}
-
-#[derive(Clone)]
-pub(super) struct Login {
-    pub(super) username: String,
-    pub(super) password: SecretString,
 }
 
 impl Access {
@@ -65,7 +60,7 @@ impl Access {
     pub(super) async fn of_built(registry: &config::BuiltRegistry) -> anyhow::Result<Self> {
         let host = &registry.address;
         let password = match (&registry.password, &registry.password_file) {
-            (Some(password), _) => Some(SecretString::from(password.expose())),
+            (Some(password), _) => Some(password.secret().clone()),
             (None, Some(file)) => Some(password(host, file).await?),
             (None, None) => None,
         };
@@ -83,7 +78,7 @@ impl Access {
 
 /// A client that reads from the registries of `accesses`, and trusts `authorities` beside the system's.
 pub(super) fn client(
-    accesses: &[Access],
+    accesses: &[&Access],
     authorities: &[CertificateDer<'_>],
     timeout: Duration,
 ) -> anyhow::Result<Client> {
@@ -104,9 +99,10 @@ pub(super) fn client(
 }
 
 /// The host as image names spell it.
-fn spelled(host: &str) -> String {
+pub(super) fn spelled(host: &str) -> String {
     match host {
-        DOCKER_HUB_HOST => DOCKER_HUB.to_owned(),
+        // The last is where Docker's own client pulls from.
+        DOCKER_HUB_HOST | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
         host => host.to_owned(),
     }
 }

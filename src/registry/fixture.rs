@@ -117,9 +117,7 @@ impl Registry {
         config::Registry {
             host: self.host.clone(),
             scheme: Scheme::Http,
-            username: None,
-            password_file: None,
-            ca_file: None,
+            ..config::Registry::default()
         }
     }
 
@@ -274,7 +272,7 @@ async fn push_blob(
     bytes: Vec<u8>,
 ) -> Value {
     let reference = reference(image);
-    let (auth, push) = (registries.auth(image), RegistryOperation::Push);
+    let (auth, push) = (registries.auth(image).await, RegistryOperation::Push);
     let client = &registries.0.client;
     client.auth(&reference, &auth, push).await.unwrap();
     let (digest, size) = (Digest::of(&bytes).to_string(), bytes.len());

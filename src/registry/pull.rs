@@ -236,7 +236,7 @@ impl Registries {
             return Ok(());
         }
         // A token may have run out since the last attempt.
-        let auth = self.auth(name);
+        let auth = self.auth(name).await;
         client
             .auth(reference, &auth, RegistryOperation::Pull)
             .await?;

@@ -117,7 +117,7 @@ async fn a_password_file_that_cannot_be_read_is_named() {
         scheme: Scheme::Https,
         username: username.map(str::to_owned),
         password_file: Some("/nonexistent/password".into()),
-        ca_file: None,
+        ..config::Registry::default()
     };
     for (username, said) in [
         (Some("x"), "/nonexistent/password"),

@@ -57,7 +57,7 @@ use crate::store::Store;
 pub use self::access::{RIGHTS, Right, check_access};
 pub use self::connect::{ConnectError, Connection, connect};
 pub use self::instance::load_or_create;
-pub use self::pull_secret::PullLogin;
+pub use self::pull_secret::PullSecret;
 pub use self::templates::Templates;
 
 /// How long orders wait for the watches after a start of Peitho.
@@ -76,9 +76,8 @@ pub struct Settings {
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,
-    /// With what nodes pull the chaincode that stands whole in a registry, beside `image_pull_secrets`; `None` where
-    /// Peitho itself has no login for it.
-    pub pull_login: Option<PullLogin>,
+    /// With what nodes pull the chaincode that stands whole in a registry, beside `image_pull_secrets`.
+    pub pull_secret: PullSecret,
     /// When the node asks the registry for an image that it has.
     pub image_pull_policy: PullPolicy,
     /// How long a pod may stay without a node.

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use secrecy::ExposeSecret as _;
+
 use crate::config::{Config, Error, HostAlias, ImageMode, LogColor, LogFormat, Origins};
 
 const SAMPLE: &str = concat!(
@@ -63,7 +65,7 @@ fn the_sample_of_the_original_becomes_our_configuration() {
     assert_eq!(registry.project, "chaincode");
     assert_eq!(registry.username.as_deref(), Some("admin"));
     assert_eq!(
-        registry.password.as_ref().unwrap().expose(),
+        registry.password.as_ref().unwrap().secret().expose_secret(),
         "a-password-in-the-open"
     );
     assert_eq!(config.log.level, "debug");
@@ -164,7 +166,8 @@ fn a_registry_of_the_original_is_pushed_to() {
         registry.repository().unwrap().to_string(),
         "registry.example.com:5000/fabric/chaincode:latest"
     );
-    assert_eq!(registry.password.as_ref().unwrap().expose(), "4711");
+    let password = registry.password.as_ref().unwrap().secret();
+    assert_eq!(password.expose_secret(), "4711");
     let open = yaml
         .replace("username: me", "username: ''")
         .replace("password: 4711", "password: ''");

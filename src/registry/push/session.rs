@@ -9,8 +9,8 @@ use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::access::Login;
 use super::super::answer::{Refusal, cut};
+use super::super::logins::Login;
 use super::Stop;
 use super::wire::{ANSWER, refusal_of, unsent, words};
 

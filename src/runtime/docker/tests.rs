@@ -14,7 +14,7 @@ pub(super) fn settings() -> Settings {
         compile_limits: ByTenant::default(),
         compile_timeout: Duration::from_secs(600),
         surroundings: Surroundings::default(),
-        logins: HashMap::new(),
+        logins: Logins::default(),
         program: PathBuf::from("/proc/self/exe"),
     }
 }
@@ -64,10 +64,6 @@ fn engines_older_than_docker_20_10_are_refused() {
 #[test]
 fn passwords_do_not_show() {
     let mut settings = settings();
-    let login = Login {
-        username: "me".to_owned(),
-        password: "hunter2".into(),
-    };
-    settings.logins.insert("registry:5000".to_owned(), login);
+    settings.logins = Logins::with("registry:5000", "me", "hunter2");
     assert!(!format!("{settings:?}").contains("hunter2"));
 }

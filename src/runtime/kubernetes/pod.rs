@@ -81,8 +81,10 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     };
     let user = process::user(spec.user, settings.chaincode_run_as_user);
     let mut pod_spec = template::pod_spec(settings, user);
-    if spec.whole.is_some() && settings.pull_login.is_some() {
-        let name = names::pull_secret(&settings.instance);
+    let pull_secret = settings.pull_secret.name(&settings.instance);
+    if spec.whole.is_some()
+        && let Some(name) = pull_secret
+    {
         let secrets = pod_spec.image_pull_secrets.get_or_insert_default();
         secrets.push(LocalObjectReference { name });
     }
@@ -240,6 +242,8 @@ mod tests {
     use super::super::tests::{record, settings};
     use super::*;
     use crate::image_spec::TopEntry;
+    use crate::registry::Logins;
+    use crate::runtime::kubernetes::PullSecret;
 
     fn entries(names: &[(&str, TopKind)]) -> Vec<TopEntry> {
         names
@@ -262,13 +266,12 @@ mod tests {
         let mut record = record();
         let whole = format!("registry.example.com/fabric/chaincode@{digest}");
         record.spec.whole = Some(whole.parse().unwrap());
-        let login = crate::runtime::kubernetes::PullLogin {
-            host: "registry.example.com".to_owned(),
-            username: "me".to_owned(),
-            password: "a-word".into(),
+        let pull_secret = PullSecret::Own {
+            repository: "registry.example.com/fabric/chaincode".parse().unwrap(),
+            logins: Logins::with("registry.example.com", "me", "a-word"),
         };
         let settings = Settings {
-            pull_login: Some(login),
+            pull_secret,
             ..settings()
         };
         let with_login = pod(&record, &settings).unwrap();

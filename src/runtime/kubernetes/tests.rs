@@ -21,7 +21,7 @@ pub(super) fn settings() -> Settings {
         instance: InstanceName::default(),
         host_aliases: Vec::new(),
         image_pull_secrets: vec!["registry".to_owned()],
-        pull_login: None,
+        pull_secret: PullSecret::None,
         image_pull_policy: PullPolicy::default(),
         scheduling_grace: Duration::from_secs(120),
         agent_image: "registry.example.com/peitho:0.1.0".to_owned(),
