@@ -17,6 +17,7 @@ mod manifest;
 mod pull;
 mod push;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +39,7 @@ use crate::single_flight::SingleFlight;
 use crate::store::Store;
 
 use access::Access;
-use answer::Refusal;
+use answer::{Refusal, cut};
 pub use held::{HeldImage, HeldLayer, list as list_held};
 pub use import::{ImportError, import};
 use known::Known;
@@ -93,8 +94,8 @@ struct Inner {
     /// By the host that image names carry: those that trust authorities of their own, which no other registry may use.
     clients: HashMap<String, Client>,
     logins: Logins,
-    /// Of the registry that built images are pushed to.
-    built: Option<Access>,
+    /// Of those that the configuration has, by the host that image names carry.
+    accesses: HashMap<String, Access>,
     timeout: Duration,
     store: Store,
     pulls: SingleFlight<ImageName, Result<HeldImage, HoldError>>,
@@ -119,13 +120,12 @@ impl Registries {
     /// # Errors
     /// As [`Registries::new`].
     pub async fn of(config: &config::Images, store: Store) -> anyhow::Result<Self> {
-        let accesses = Access::all(&config.registries).await?;
-        let built = match config.pushed_to() {
-            Some(built) => Some(Access::of_built(built).await?),
-            None => None,
-        };
+        let mut accesses = Access::all(&config.registries).await?;
+        if let Some(built) = config.pushed_to() {
+            accesses.push(Access::of_built(built).await?);
+        }
         let file = config.docker_config_file.as_deref();
-        Self::with(accesses, built, file, store, TIMEOUT).await
+        Self::with(accesses, file, store, TIMEOUT).await
     }
 
     async fn with_timeout(
@@ -133,24 +133,22 @@ impl Registries {
         store: Store,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
-        Self::with(Access::all(config).await?, None, None, store, timeout).await
+        Self::with(Access::all(config).await?, None, store, timeout).await
     }
 
     async fn with(
         accesses: Vec<Access>,
-        built: Option<Access>,
         file: Option<&Path>,
         store: Store,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let all: Vec<&Access> = accesses.iter().chain(&built).collect();
-        let client = access::client(&all, &[], timeout)?;
+        let client = access::client(&accesses, &[], timeout)?;
         let mut clients = HashMap::new();
-        for access in all.iter().filter(|it| !it.authorities.is_empty()) {
-            let client = access::client(&all, &access.authorities, timeout)?;
+        for access in accesses.iter().filter(|it| !it.authorities.is_empty()) {
+            let client = access::client(&accesses, &access.authorities, timeout)?;
             clients.insert(access.host.clone(), client);
         }
-        let own = all.iter().filter_map(|access| {
+        let own = accesses.iter().filter_map(|access| {
             let login = access.login.clone()?;
             Some((access.host.clone(), login))
         });
@@ -158,7 +156,9 @@ impl Registries {
             client,
             clients,
             logins: Logins::read(own.collect(), file).await?,
-            built,
+            accesses: (accesses.into_iter())
+                .map(|access| (access.host.clone(), access))
+                .collect(),
             timeout,
             store,
             pulls: SingleFlight::default(),
@@ -241,9 +241,10 @@ impl Registries {
         let auth = self.auth(name).await;
         let reference = reference(name);
         // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
-        client
-            .auth(&reference, &auth, RegistryOperation::Pull)
-            .await?;
+        let asked = client.auth(&reference, &auth, RegistryOperation::Pull);
+        if let Err(error) = asked.await {
+            return Err(self.denial(name, error).await);
+        }
         let mut answer = self.manifest(&reference, &auth).await?;
         if let Manifest::Index(index) = Manifest::parse(&answer.0)? {
             let entry = index.for_this_machine()?;
@@ -315,6 +316,29 @@ impl Registries {
 
     fn client_of(&self, host: &str) -> &Client {
         self.0.clients.get(host).unwrap_or(&self.0.client)
+    }
+
+    /// What `error` of the login for `name` means. The library takes every answer of a token service that is no token for a no,
+    /// also that it is overloaded: so that is asked once more, by who tells them apart.
+    async fn denial(&self, name: &ImageName, error: OciDistributionError) -> Refusal {
+        match error {
+            OciDistributionError::AuthenticationFailure(words) => {
+                let login = self.0.logins.of(name).await;
+                match push::denied(&self.access(name), login, name.repository()).await {
+                    Some(refusal) => refusal,
+                    None => Refusal::Passing(format!("denied, and not any more: {}", cut(&words))),
+                }
+            }
+            error => error.into(),
+        }
+    }
+
+    /// How the registry of `name` is reached: by https, where nothing else is said.
+    fn access(&self, name: &ImageName) -> Cow<'_, Access> {
+        match self.0.accesses.get(name.registry()) {
+            Some(access) => Cow::Borrowed(access),
+            None => Cow::Owned(Access::plain(name.registry())),
+        }
     }
 
     async fn auth(&self, name: &ImageName) -> RegistryAuth {

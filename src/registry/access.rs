@@ -19,6 +19,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const USER_AGENT: &str = concat!("peitho/", env!("CARGO_PKG_VERSION"));
 
 /// One registry.
+#[derive(Clone)]
 pub(super) struct Access {
     /// As image names carry it.
     pub(super) host: String,
@@ -29,6 +30,16 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// Of one that the configuration does not have.
+    pub(super) fn plain(host: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            scheme: Scheme::default(),
+            login: None,
+            authorities: Vec::new(),
+        }
+    }
+
     pub(super) async fn all(config: &[config::Registry]) -> anyhow::Result<Vec<Self>> {
         let mut all = Vec::new();
         for registry in config {
@@ -78,7 +89,7 @@ impl Access {
 
 /// A client that reads from the registries of `accesses`, and trusts `authorities` beside the system's.
 pub(super) fn client(
-    accesses: &[&Access],
+    accesses: &[Access],
     authorities: &[CertificateDer<'_>],
     timeout: Duration,
 ) -> anyhow::Result<Client> {

@@ -24,6 +24,7 @@ use tokio_util::io::ReaderStream;
 
 use self::session::Session;
 use self::wire::{Content, Opened, Wire};
+use super::access::Access;
 use super::answer::Refusal;
 use super::manifest::{Descriptor, ImageManifest, Unusable};
 use super::{Login, Lookup, Registries, reference};
@@ -158,13 +159,13 @@ impl Pusher {
         registries: Registries,
         patience: ExponentialBuilder,
     ) -> anyhow::Result<Option<Self>> {
-        let (Some(built), Some(access)) = (config.pushed_to(), &registries.0.built) else {
+        let Some(built) = config.pushed_to() else {
             return Ok(None);
         };
         let Some(repository) = built.repository() else {
             anyhow::bail!("images.registry: address and project make no repository");
         };
-        let wire = Wire::new(access, repository.repository())?;
+        let wire = Wire::new(&registries.access(&repository), repository.repository())?;
         Ok(Some(Self(Arc::new(Inner {
             registries,
             repository,
@@ -368,6 +369,21 @@ impl Pusher {
     async fn session(&self, from: Option<&str>) -> Session {
         Session::new(self.login().await, self.0.repository.repository(), from)
     }
+}
+
+/// Why the registry of `access` does not let `login` read `repository`, asked now; `None` where it does.
+pub(super) async fn denied(
+    access: &Access,
+    login: Option<Login>,
+    repository: &str,
+) -> Option<Refusal> {
+    let asked = async {
+        let wire = Wire::new(access, repository);
+        let wire = wire.map_err(|error| Refusal::Unknown(format!("{error:#}")))?;
+        wire.log_in(&mut Session::reading(login, repository)).await
+    };
+    let stop: Stop = asked.await.err()?;
+    Some(stop.refusal)
 }
 
 /// Why the content of a blob ended before its end.

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use secrecy::ExposeSecret as _;
 
-use crate::config::{Config, Error, HostAlias, ImageMode, LogColor, LogFormat, Origins};
+use crate::config::{Config, Error, HostAlias, ImageMode, LogColor, LogFormat, Origins, Scheme};
 
 const SAMPLE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -174,15 +174,21 @@ fn a_registry_of_the_original_is_pushed_to() {
     let registry = load(&open).unwrap().0.images.registry;
     assert_eq!((registry.username, registry.password), (None, None));
     let plain = yaml.replace("https://", "http://");
-    let (_, of_plain) = load(&plain).unwrap();
+    let (asked, of_plain) = load(&plain).unwrap();
+    assert_eq!(asked.images.registry.scheme, Scheme::Http);
     let notice = told(&of_plain)
         .into_iter()
         .find(|line| line.contains("server-address"));
-    assert!(
-        notice
-            .unwrap()
-            .ends_with("unless images.registry.scheme is http")
-    );
+    assert!(notice.unwrap().ends_with(
+        "with images.registry.scheme http unless that is set: user and password are sent without TLS"
+    ));
+    for both in [
+        format!("{plain}images: {{registry: {{scheme: https}}}}\n"),
+        format!("images: {{registry: {{scheme: https}}}}\n{plain}"),
+    ] {
+        let (asked, _) = load(&both).unwrap();
+        assert_eq!(asked.images.registry.scheme, Scheme::Https);
+    }
     assert_eq!(
         told(&origins)[0],
         "2:3: peitho.imageMode is called images.mode now"

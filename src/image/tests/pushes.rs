@@ -6,6 +6,7 @@ use crate::registry::fixture::{
     Line, Manner, PushedLayer, Tokens, noise, plain, push_layers, zipped,
 };
 
+mod bases;
 mod logins;
 
 /// A Peitho of its own, which pushes as `config` says.

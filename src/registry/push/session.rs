@@ -66,6 +66,15 @@ impl Session {
         }
     }
 
+    /// The same to read from `repository`.
+    pub(super) fn reading(login: Option<Login>, repository: &str) -> Self {
+        Self {
+            login,
+            scopes: vec![format!("repository:{repository}:pull")],
+            authorization: Authorization::None,
+        }
+    }
+
     pub(super) fn authorized(&self, asked: RequestBuilder) -> RequestBuilder {
         match &self.authorization {
             Authorization::None => asked,
