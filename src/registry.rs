@@ -14,12 +14,12 @@ mod import;
 mod known;
 mod logins;
 mod manifest;
+mod places;
 mod pull;
 mod push;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
 use crate::config;
-use crate::image_spec::ImageConfig;
-use crate::names::{Digest, ImageName};
+use crate::image_spec::{ImageConfig, ImageFacts};
+use crate::names::{Architecture, Digest, ImageName};
 use crate::single_flight::SingleFlight;
 use crate::store::Store;
 
@@ -46,6 +46,7 @@ use known::Known;
 pub use logins::{Login, Logins};
 pub(crate) use manifest::split_env;
 use manifest::{Configuration, ImageManifest, Manifest, Unusable};
+pub use places::Places;
 pub use pull::HoldError;
 pub use push::{Order, PushError, Pusher};
 
@@ -82,6 +83,10 @@ pub struct Found {
     pub raw_config: Vec<u8>,
     /// The part of the configuration that decides how it starts.
     pub config: ImageConfig,
+    /// What nodes have to know of it. No digest, where it was found elsewhere than nodes look for it.
+    pub facts: ImageFacts,
+    /// Where it was found: its layers are there.
+    pub source: ImageName,
 }
 
 /// All registries; clones share connections and what was learned.
@@ -94,6 +99,8 @@ struct Inner {
     /// By the host that image names carry: those that trust authorities of their own, which no other registry may use.
     clients: HashMap<String, Client>,
     logins: Logins,
+    places: Places,
+    architecture: Architecture,
     /// Of those that the configuration has, by the host that image names carry.
     accesses: HashMap<String, Access>,
     timeout: Duration,
@@ -115,17 +122,13 @@ impl Registries {
         Self::with_timeout(config, store, TIMEOUT).await
     }
 
-    /// As [`Registries::new`], with the registry that built images are pushed to, and the logins of other hosts.
+    /// As [`Registries::new`], with all that the section says: the registry that built images are pushed to, the logins of other
+    /// hosts, the nodes' architecture.
     ///
     /// # Errors
     /// As [`Registries::new`].
     pub async fn of(config: &config::Images, store: Store) -> anyhow::Result<Self> {
-        let mut accesses = Access::all(&config.registries).await?;
-        if let Some(built) = config.pushed_to() {
-            accesses.push(Access::of_built(built).await?);
-        }
-        let file = config.docker_config_file.as_deref();
-        Self::with(accesses, file, store, TIMEOUT).await
+        Self::with(config, store, TIMEOUT).await
     }
 
     async fn with_timeout(
@@ -133,15 +136,22 @@ impl Registries {
         store: Store,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
-        Self::with(Access::all(config).await?, None, store, timeout).await
+        let config = config::Images {
+            registries: config.to_vec(),
+            ..config::Images::default()
+        };
+        Self::with(&config, store, timeout).await
     }
 
     async fn with(
-        accesses: Vec<Access>,
-        file: Option<&Path>,
+        config: &config::Images,
         store: Store,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
+        let mut accesses = Access::all(&config.registries).await?;
+        if let Some(built) = config.pushed_to() {
+            accesses.push(Access::of_built(built).await?);
+        }
         let client = access::client(&accesses, &[], timeout)?;
         let mut clients = HashMap::new();
         for access in accesses.iter().filter(|it| !it.authorities.is_empty()) {
@@ -155,7 +165,10 @@ impl Registries {
         Ok(Self(Arc::new(Inner {
             client,
             clients,
-            logins: Logins::read(own.collect(), file).await?,
+            logins: Logins::read(own.collect(), config.docker_config_file.as_deref()).await?,
+            places: Places::of_config(&config.registries),
+            architecture: (config.architecture.clone())
+                .unwrap_or_else(Architecture::of_this_machine),
             accesses: (accesses.into_iter())
                 .map(|access| (access.host.clone(), access))
                 .collect(),
@@ -167,12 +180,12 @@ impl Registries {
     }
 
     /// Manifest and configuration of `name`: of the held image, as Docker prefers what is local; else of its
-    /// registry, for linux on this machine's architecture, bounded to ten seconds. There a found image is remembered
-    /// for five minutes, an unknown one for half a minute.
+    /// registry, after its mirrors, for linux on the nodes' architecture, bounded to ten seconds for each. There a found image is
+    /// remembered for five minutes, an unknown one for half a minute.
     pub async fn look_up(&self, name: &ImageName) -> Lookup {
         match self.remembered(name).await {
             Some(lookup) => lookup,
-            None => self.learned(name, self.ask_in_time(name).await),
+            None => self.learned(name, self.ask(name).await),
         }
     }
 
@@ -182,7 +195,7 @@ impl Registries {
         if let Some(found @ Lookup::Found(_)) = self.remembered(name).await {
             return found;
         }
-        let ask = || self.ask_in_time(name);
+        let ask = || self.ask(name);
         let answer = ask
             .retry(patience)
             .when(Refusal::may_pass)
@@ -218,8 +231,27 @@ impl Registries {
         lookup
     }
 
+    /// Asks the mirrors of `name`, and then where it is for everybody.
+    async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {
+        for mirror in self.0.places.mirrors(name) {
+            match self.ask_in_time(&mirror).await {
+                Ok(found) => {
+                    // A mirror may keep what is not there any more, or packed it otherwise.
+                    let digest = None;
+                    let facts = ImageFacts {
+                        digest,
+                        ..found.facts
+                    };
+                    return Ok(Found { facts, ..found });
+                }
+                Err(refusal) => tell_passed_over(name, &mirror, &refusal),
+            }
+        }
+        self.ask_in_time(&self.0.places.of(name)).await
+    }
+
     async fn ask_in_time(&self, name: &ImageName) -> Result<Found, Refusal> {
-        let asked = tokio::time::timeout(self.0.timeout, self.ask(name)).await;
+        let asked = tokio::time::timeout(self.0.timeout, self.ask_at(name)).await;
         asked.unwrap_or_else(|_| {
             let (host, limit) = (name.registry(), self.0.timeout.as_secs());
             let told = format!("{host} gave no answer within {limit} s");
@@ -236,7 +268,12 @@ impl Registries {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {
+    /// Where images are taken from.
+    pub fn places(&self) -> &Places {
+        &self.0.places
+    }
+
+    async fn ask_at(&self, name: &ImageName) -> Result<Found, Refusal> {
         let client = self.client(name);
         let auth = self.auth(name).await;
         let reference = reference(name);
@@ -246,8 +283,9 @@ impl Registries {
             return Err(self.denial(name, error).await);
         }
         let mut answer = self.manifest(&reference, &auth).await?;
+        let told = digest_of(&answer.1)?;
         if let Manifest::Index(index) = Manifest::parse(&answer.0)? {
-            let entry = index.for_this_machine()?;
+            let entry = index.of(&self.0.architecture)?;
             let of_platform = reference.clone_with_digest(entry.digest.clone());
             answer = self.manifest(&of_platform, &auth).await?;
         }
@@ -259,12 +297,15 @@ impl Registries {
         let config = Configuration::parse(&raw_config, manifest.layers.len())?;
         Ok(Found {
             id: Digest::of(&raw_config),
-            digest: digest
-                .parse()
-                .map_err(|_| Unusable::from("no sha256 digest"))?,
+            digest: digest_of(&digest)?,
             manifest: bytes,
             raw_config,
+            facts: ImageFacts {
+                digest: Some(told),
+                architecture: config.architecture(),
+            },
             config: config.start,
+            source: name.clone(),
         })
     }
 
@@ -349,6 +390,17 @@ impl Registries {
             None => RegistryAuth::Anonymous,
         }
     }
+}
+
+fn digest_of(text: &str) -> Result<Digest, Unusable> {
+    text.parse().map_err(|_| "no sha256 digest".into())
+}
+
+fn tell_passed_over(name: &ImageName, mirror: &ImageName, cause: &dyn std::fmt::Display) {
+    tracing::warn!(
+        image = %name, %mirror, error = %cause,
+        "image: {name} is not to be had from the mirror {}; the next place is asked", mirror.registry()
+    );
 }
 
 fn reference(name: &ImageName) -> Reference {

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
-use crate::names::ImageName;
+use crate::names::{Architecture, ImageName};
 
 /// Images and the registries they come from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,10 @@ pub struct Images {
     /// `.dockerconfigjson`: for `registry` and every other host, unless that has a `username` here. Read again whenever a login
     /// is needed.
     pub docker_config_file: Option<PathBuf>,
+    /// The architecture of the nodes that run chaincode, such as `amd64` or `arm64`: images that are for several are taken for
+    /// this one. Unset: that of Peitho's own machine.
+    #[schemars(with = "Option<String>")]
+    pub architecture: Option<Architecture>,
 }
 
 /// How the built program reaches its pod (design D5).
@@ -123,6 +127,12 @@ pub struct Registry {
     /// A PEM file with the certificates of authorities that are trusted for this registry, beside the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Where Peitho looks for images of this registry first, in this order: `host`, or `host/path`. Nodes are not told.
+    #[serde(default)]
+    pub mirrors: Vec<String>,
+    /// Where everybody takes images of this registry from instead, nodes too: `host`, or `host/path`. Peers keep their names.
+    #[serde(default)]
+    pub replaced_by: Option<String>,
 }
 
 /// The protocol of a registry.
@@ -182,10 +192,8 @@ impl BuiltRegistry {
         self.has_host().then_some(name)
     }
 
-    /// Whether the address is a host in an image's name too: there, one without dot and port is the path of another registry.
     fn has_host(&self) -> bool {
-        let name = format!("{}/chaincode", self.address).parse::<ImageName>();
-        name.is_ok_and(|name| [name.registry(), "index.docker.io"].contains(&&*self.address))
+        is_host(&self.address)
     }
 
     /// Nobody asks for it, and yet it is shown.
@@ -252,6 +260,18 @@ impl BuiltRegistry {
     }
 }
 
+/// Whether it is a host in an image's name too: there, one without dot and port is the path of another registry.
+fn is_host(address: &str) -> bool {
+    let name = format!("{address}/image").parse::<ImageName>();
+    name.is_ok_and(|name| [name.registry(), "index.docker.io"].contains(&address))
+}
+
+/// Whether images can be below it.
+fn is_place(place: &str) -> bool {
+    let host = place.split('/').next().unwrap_or_default();
+    is_host(host) && format!("{place}/image").parse::<ImageName>().is_ok()
+}
+
 impl Registry {
     fn check(&self, key: &str, problems: &mut Problems) {
         let authority = self.host.parse::<Authority>();
@@ -261,6 +281,17 @@ impl Registry {
             // A user in front of the host may come with a password.
             let shown = self.host.rsplit('@').next().unwrap_or_default();
             problems.add(format!("{key}.host"), shown, accepted);
+        }
+        let mirrors = self.mirrors.iter().enumerate();
+        let mirrors = mirrors.map(|(index, place)| (format!("mirrors[{index}]"), place));
+        let replaced = self.replaced_by.iter();
+        let replaced = replaced.map(|place| ("replacedBy".to_owned(), place));
+        for (name, place) in mirrors.chain(replaced) {
+            if !is_place(place) {
+                let accepted = "host, host:port or host/path, without a scheme or user";
+                let shown = place.rsplit('@').next().unwrap_or_default();
+                problems.add(format!("{key}.{name}"), shown, accepted);
+            }
         }
         match (&self.username, &self.password_file) {
             (Some(user), None) => {

@@ -170,7 +170,7 @@ pub(crate) async fn push(registries: &Registries, image: &ImageName, index: &Ima
     let entry = json!({
         "mediaType": manifest["mediaType"], "digest": Digest::of(manifest.to_string().as_bytes()),
         "size": manifest.to_string().len(),
-        "platform": {"os": "linux", "architecture": manifest::architecture()},
+        "platform": {"os": "linux", "architecture": Architecture::of_this_machine()},
     });
     let list = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry],
@@ -239,7 +239,7 @@ pub(crate) async fn push_layers(
 ) -> Value {
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
     let config = json!({
-        "architecture": manifest::architecture(), "os": "linux",
+        "architecture": Architecture::of_this_machine(), "os": "linux",
         "config": {"User": "500", "Env": ["PATH=/bin"], "Cmd": ["x"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });

@@ -56,8 +56,10 @@ pub struct PushError {
 pub struct Order<'a> {
     /// As the peer names it: the tag begins with it.
     pub name: &'a ImageName,
-    /// What it stands on.
+    /// What it stands on, as the peer names it.
     pub base: &'a ImageName,
+    /// Where that was found.
+    pub source: &'a ImageName,
     /// The manifest's bytes.
     pub manifest: &'a [u8],
 }
@@ -298,8 +300,8 @@ impl Pusher {
     /// Sees to it that the registry has `blob`.
     async fn blob(&self, order: Order<'_>, blob: Blob, moved: &Moved) -> Result<(), Stop> {
         let wire = &self.0.wire;
-        let is_near = order.base.registry() == self.0.repository.registry();
-        let from = is_near.then(|| order.base.repository());
+        let is_near = order.source.registry() == self.0.repository.registry();
+        let from = is_near.then(|| order.source.repository());
         // Anew for each attempt: a token may have run out since the last one.
         let mut session = self.session(from).await;
         if wire.has_blob(&mut session, &blob.digest).await? {
@@ -357,8 +359,9 @@ impl Pusher {
                 Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
             }
         };
-        let (base, auth) = (reference(order.base), registries.auth(order.base).await);
-        let client = registries.client(order.base);
+        let source = order.source;
+        let (base, auth) = (reference(source), registries.auth(source).await);
+        let client = registries.client(source);
         let pull = RegistryOperation::Pull;
         client.auth(&base, &auth, pull).await.map_err(told)?;
         let stream = client.pull_blob_stream(&base, &layer).await.map_err(told)?;

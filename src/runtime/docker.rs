@@ -41,7 +41,7 @@ use super::{
 use crate::config::{self, ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
-use crate::registry::Logins;
+use crate::registry::{Logins, Places};
 use crate::store::Store;
 
 /// The oldest API that has all that is asked here: that of Docker 20.10.
@@ -62,6 +62,8 @@ pub struct Settings {
     pub compile_timeout: Duration,
     /// What compiles trust, and the proxies they use.
     pub surroundings: Surroundings,
+    /// Where the engine pulls images from, when that is not where their names say.
+    pub places: Places,
     /// With what the engine pulls.
     pub logins: Logins,
     /// The static program that is put into containers of compiles: normally this one, `/proc/self/exe`.

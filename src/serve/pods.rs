@@ -181,6 +181,7 @@ fn settings(
         host_aliases: kubernetes.host_aliases.clone(),
         image_pull_secrets: kubernetes.image_pull_secrets.clone(),
         pull_secret,
+        places: needs.registries.places().clone(),
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image: agent.image.clone(),

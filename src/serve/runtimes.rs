@@ -271,6 +271,7 @@ impl Parts<'_> {
             compile_limits: compile_limits(config, Clone::clone),
             compile_timeout: Duration::from_secs(config.compile.timeout_seconds),
             surroundings: self.surroundings.clone(),
+            places: self.registries.places().clone(),
             logins: self.registries.logins().clone(),
             program: std::env::current_exe().context("this program's own file")?,
         };

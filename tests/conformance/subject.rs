@@ -102,6 +102,7 @@ impl Order {
                 package_id: Some("case:abc".to_owned()),
                 language: None,
                 base: subject.base(),
+                base_facts: Default::default(),
                 layer: layer(subject.store()).await,
                 whole: None,
                 entrypoint: None,

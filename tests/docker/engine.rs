@@ -12,7 +12,7 @@ use futures::TryStreamExt as _;
 use peitho::config::{self, Quantities};
 use peitho::grant::Grants;
 use peitho::names::InstanceName;
-use peitho::registry::Logins;
+use peitho::registry::{Logins, Places};
 use peitho::runtime::docker::{Docker, Settings};
 use peitho::runtime::{Runtime, Surroundings};
 use peitho::store::Store;
@@ -162,6 +162,7 @@ pub(crate) fn settings(instance: &str) -> Settings {
         .into(),
         compile_timeout: Duration::from_secs(600),
         surroundings: Surroundings::default(),
+        places: Places::default(),
         logins: Logins::default(),
         program: PathBuf::from("/proc/self/exe"),
     }

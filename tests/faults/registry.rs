@@ -54,9 +54,7 @@ pub(crate) fn known(host: &str) -> Registry {
     Registry {
         host: host.to_owned(),
         scheme: Scheme::Http,
-        username: None,
-        password_file: None,
-        ca_file: None,
+        ..Registry::default()
     }
 }
 

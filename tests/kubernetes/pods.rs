@@ -15,7 +15,7 @@ use peitho::grant::Grants;
 use peitho::image::Images;
 use peitho::listener::{self, Drain};
 use peitho::names::{ImageName, InstanceName, Tenant};
-use peitho::registry::{Pusher, Registries};
+use peitho::registry::{Places, Pusher, Registries};
 use peitho::runtime::kubernetes::{
     self, Connection, Kubernetes, Provision, PullSecret, Settings, Templates,
 };
@@ -159,6 +159,7 @@ fn settings(
         host_aliases: kubernetes.host_aliases,
         image_pull_secrets: kubernetes.image_pull_secrets,
         pull_secret: PullSecret::None,
+        places: Places::default(),
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image,

@@ -1,7 +1,7 @@
 //! What the tests of this module's files share.
 
 use super::*;
-use crate::image_spec::Layer;
+use crate::image_spec::{ImageFacts, Layer};
 use crate::names::Digest;
 use crate::runtime::HostSpec;
 use crate::store::Blob;
@@ -14,6 +14,7 @@ pub(super) fn settings() -> Settings {
         compile_limits: ByTenant::default(),
         compile_timeout: Duration::from_secs(600),
         surroundings: Surroundings::default(),
+        places: Places::default(),
         logins: Logins::default(),
         program: PathBuf::from("/proc/self/exe"),
     }
@@ -31,6 +32,7 @@ pub(super) fn spec() -> ChaincodeSpec {
         package_id: None,
         language: None,
         base: "busybox:1".parse().unwrap(),
+        base_facts: ImageFacts::default(),
         layer: Layer {
             blob: Blob {
                 digest: Digest::of(b"layer"),
