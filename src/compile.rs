@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ByTenant;
+use crate::image_spec::ImageFacts;
 use crate::names::{CompileKey, Digest, ImageName, Tenant};
 use crate::runtime::{self, CompileSpec, Resolution, Runtime};
 use crate::store::spool::Spool;
@@ -101,6 +102,8 @@ pub struct Request {
     /// The builder's digest; `None` where nobody could tell: the result is then shared while it runs, and
     /// not kept.
     pub builder: Option<Digest>,
+    /// What else is known of it.
+    pub facts: ImageFacts,
     /// ENTRYPOINT and command.
     pub command: Vec<String>,
     /// The request's environment.
@@ -230,6 +233,7 @@ impl Compiles {
                 key,
                 tenant: request.tenant.clone(),
                 image: request.image,
+                facts: request.facts,
                 command: request.command,
                 env: request.env,
                 working_dir: request.working_dir,

@@ -31,7 +31,7 @@ use self::assemble::Delta;
 use self::context::Context;
 use self::dockerfile::Dockerfile;
 use crate::events::{Action, Events};
-use crate::image_spec::{ImageConfig, Layer};
+use crate::image_spec::{ImageConfig, ImageFacts, Layer};
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
@@ -129,6 +129,9 @@ pub struct Base {
     pub name: ImageName,
     /// Its configuration, when its registry could be reached.
     pub config: Option<ImageConfig>,
+    /// What its registry told beside.
+    #[serde(default)]
+    pub facts: ImageFacts,
 }
 
 /// The documents of a complete image, in the store.
@@ -149,6 +152,8 @@ pub struct Inspected {
     pub name: ImageName,
     /// Its configuration where known.
     pub config: Option<ImageConfig>,
+    /// What a registry told beside.
+    pub facts: ImageFacts,
     /// Length of the layers that Peitho holds, in bytes.
     pub size: u64,
 }
@@ -214,6 +219,7 @@ impl Images {
                 id: image.id,
                 name: name.clone(),
                 config: image.config(),
+                facts: ImageFacts::default(),
                 size: image.layer.blob.size,
             });
         }
@@ -223,24 +229,27 @@ impl Images {
                 id: image.id,
                 name: image.name.clone(),
                 config: image.config(),
+                facts: ImageFacts::default(),
                 size: image.layer.blob.size,
             });
         }
         if name.is_chaincode() {
             return Err(Error::NotFound(name.clone()));
         }
-        let (id, config) = match self.registries.look_up(name).await {
-            Lookup::Found(found) => (found.id, Some(found.config)),
+        let (id, config, facts) = match self.registries.look_up(name).await {
+            Lookup::Found(found) => (found.id, Some(found.config), found.facts),
             Lookup::Missing(_) => return Err(Error::NotFound(name.clone())),
             Lookup::Unknown(cause) => {
                 self.tell_unknown(name, &cause);
-                (Digest::of(name.full().as_bytes()), None)
+                let id = Digest::of(name.full().as_bytes());
+                (id, None, ImageFacts::default())
             }
         };
         Ok(Inspected {
             id,
             name: name.clone(),
             config,
+            facts,
             size: 0,
         })
     }
@@ -342,14 +351,15 @@ impl Images {
             Some(found) => Some(self.assemble(&from, found, delta).await?),
             None => None,
         };
-        let pushed = match (&self.pusher, &assembled) {
-            (Some(pusher), Some(assembled)) => {
-                let (base, manifest) = (&from, &assembled.manifest);
+        let pushed = match (&self.pusher, &assembled, &base) {
+            (Some(pusher), Some(assembled), Some(found)) => {
+                let (base, source, manifest) = (&from, &found.source, &assembled.manifest);
                 Some(
                     pusher
                         .push(Order {
                             name,
                             base,
+                            source,
                             manifest,
                         })
                         .await?,
@@ -366,6 +376,7 @@ impl Images {
             id,
             base: Base {
                 name: from,
+                facts: (base.as_ref()).map_or_else(ImageFacts::default, |it| it.facts.clone()),
                 config: base.map(|found| found.config),
             },
             layer,

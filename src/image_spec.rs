@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::Digest;
+use crate::names::{Architecture, Digest};
 use crate::store::Blob;
 
 /// The part of an OCI image configuration that decides how a container starts.
@@ -31,6 +31,16 @@ impl ImageConfig {
         }
         user.parse::<u32>().ok().map(i64::from)
     }
+}
+
+/// What a registry told of an image beside its configuration; nothing where no registry was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImageFacts {
+    /// Under which it finds the image: that of the index, where there is one, so that each node finds its own.
+    pub digest: Option<Digest>,
+    /// For which it is made.
+    pub architecture: Option<Architecture>,
 }
 
 /// The one layer that a build adds.

@@ -3,6 +3,7 @@
 //! layer uses this module; it uses none of them. [`kubernetes`] is the only place that makes the name of
 //! a Kubernetes object, [`docker`] that of a container in a Docker Engine.
 
+mod architecture;
 mod digest;
 pub mod docker;
 mod host;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use architecture::Architecture;
 pub use digest::{Digest, Hasher};
 pub use host::HostName;
 pub use image::ImageName;

@@ -7,15 +7,19 @@
 mod access;
 mod answer;
 mod bring;
+mod docker_config;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod held;
 mod import;
 mod known;
+mod logins;
 mod manifest;
+mod places;
 mod pull;
 mod push;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,24 +30,26 @@ use oci_client::client::LayerDescriptor;
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
 use crate::config;
-use crate::image_spec::ImageConfig;
-use crate::names::{Digest, ImageName};
+use crate::image_spec::{ImageConfig, ImageFacts};
+use crate::names::{Architecture, Digest, ImageName};
 use crate::single_flight::SingleFlight;
 use crate::store::Store;
 
-use access::{Access, Login};
-use answer::Refusal;
+use access::Access;
+use answer::{Refusal, cut};
 pub use bring::{LayerContent, LayerError};
 pub use held::{HeldImage, HeldLayer, list as list_held};
 pub use import::{ImportError, import};
 use known::Known;
+pub use logins::{Login, Logins};
 pub(crate) use manifest::split_env;
 use manifest::{Configuration, ImageManifest, Manifest};
 pub use manifest::{Contents, Unusable};
+pub use places::Places;
 pub use pull::HoldError;
 pub use push::{Order, PushError, Pusher};
 
@@ -80,6 +86,10 @@ pub struct Found {
     pub raw_config: Vec<u8>,
     /// The part of the configuration that decides how it starts.
     pub config: ImageConfig,
+    /// What nodes have to know of it. No digest, where it was found elsewhere than nodes look for it.
+    pub facts: ImageFacts,
+    /// Where it was found: its layers are there.
+    pub source: ImageName,
 }
 
 /// All registries; clones share connections and what was learned.
@@ -91,8 +101,11 @@ struct Inner {
     client: Client,
     /// By the host that image names carry: those that trust authorities of their own, which no other registry may use.
     clients: HashMap<String, Client>,
-    /// By the host that image names carry.
-    logins: HashMap<String, Login>,
+    logins: Logins,
+    places: Places,
+    architecture: Architecture,
+    /// Of those that the configuration has, by the host that image names carry.
+    accesses: HashMap<String, Access>,
     timeout: Duration,
     store: Store,
     pulls: SingleFlight<ImageName, Result<HeldImage, HoldError>>,
@@ -112,16 +125,13 @@ impl Registries {
         Self::with_timeout(config, store, TIMEOUT).await
     }
 
-    /// As [`Registries::new`], with the registry that built images are pushed to.
+    /// As [`Registries::new`], with all that the section says: the registry that built images are pushed to, the logins of other
+    /// hosts, the nodes' architecture.
     ///
     /// # Errors
     /// As [`Registries::new`].
     pub async fn of(config: &config::Images, store: Store) -> anyhow::Result<Self> {
-        let mut accesses = Access::all(&config.registries).await?;
-        if let Some(built) = config.pushed_to() {
-            accesses.push(Access::of_built(built).await?);
-        }
-        Self::with(accesses, store, TIMEOUT)
+        Self::with(config, store, TIMEOUT).await
     }
 
     async fn with_timeout(
@@ -129,23 +139,42 @@ impl Registries {
         store: Store,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
-        Self::with(Access::all(config).await?, store, timeout)
+        let config = config::Images {
+            registries: config.to_vec(),
+            ..config::Images::default()
+        };
+        Self::with(&config, store, timeout).await
     }
 
-    fn with(accesses: Vec<Access>, store: Store, timeout: Duration) -> anyhow::Result<Self> {
+    async fn with(
+        config: &config::Images,
+        store: Store,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let mut accesses = Access::all(&config.registries).await?;
+        if let Some(built) = config.pushed_to() {
+            accesses.push(Access::of_built(built).await?);
+        }
         let client = access::client(&accesses, &[], timeout)?;
         let mut clients = HashMap::new();
         for access in accesses.iter().filter(|it| !it.authorities.is_empty()) {
             let client = access::client(&accesses, &access.authorities, timeout)?;
             clients.insert(access.host.clone(), client);
         }
-        let logins = accesses
-            .into_iter()
-            .filter_map(|access| Some((access.host, access.login?)));
+        let own = accesses.iter().filter_map(|access| {
+            let login = access.login.clone()?;
+            Some((access.host.clone(), login))
+        });
         Ok(Self(Arc::new(Inner {
             client,
             clients,
-            logins: logins.collect(),
+            logins: Logins::read(own.collect(), config.docker_config_file.as_deref()).await?,
+            places: Places::of_config(&config.registries),
+            architecture: (config.architecture.clone())
+                .unwrap_or_else(Architecture::of_this_machine),
+            accesses: (accesses.into_iter())
+                .map(|access| (access.host.clone(), access))
+                .collect(),
             timeout,
             store,
             pulls: SingleFlight::default(),
@@ -154,12 +183,12 @@ impl Registries {
     }
 
     /// Manifest and configuration of `name`: of the held image, as Docker prefers what is local; else of its
-    /// registry, for linux on this machine's architecture, bounded to ten seconds. There a found image is remembered
-    /// for five minutes, an unknown one for half a minute.
+    /// registry, after its mirrors, for linux on the nodes' architecture, bounded to ten seconds for each. There a found image is
+    /// remembered for five minutes, an unknown one for half a minute.
     pub async fn look_up(&self, name: &ImageName) -> Lookup {
         match self.remembered(name).await {
             Some(lookup) => lookup,
-            None => self.learned(name, self.ask_in_time(name).await),
+            None => self.learned(name, self.ask(name).await),
         }
     }
 
@@ -169,7 +198,7 @@ impl Registries {
         if let Some(found @ Lookup::Found(_)) = self.remembered(name).await {
             return found;
         }
-        let ask = || self.ask_in_time(name);
+        let ask = || self.ask(name);
         let answer = ask
             .retry(patience)
             .when(Refusal::may_pass)
@@ -205,8 +234,27 @@ impl Registries {
         lookup
     }
 
+    /// Asks the mirrors of `name`, and then where it is for everybody.
+    async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {
+        for mirror in self.0.places.mirrors(name) {
+            match self.ask_in_time(&mirror).await {
+                Ok(found) => {
+                    // A mirror may keep what is not there any more, or packed it otherwise.
+                    let digest = None;
+                    let facts = ImageFacts {
+                        digest,
+                        ..found.facts
+                    };
+                    return Ok(Found { facts, ..found });
+                }
+                Err(refusal) => tell_passed_over(name, &mirror, &refusal),
+            }
+        }
+        self.ask_in_time(&self.0.places.of(name)).await
+    }
+
     async fn ask_in_time(&self, name: &ImageName) -> Result<Found, Refusal> {
-        let asked = tokio::time::timeout(self.0.timeout, self.ask(name)).await;
+        let asked = tokio::time::timeout(self.0.timeout, self.ask_at(name)).await;
         asked.unwrap_or_else(|_| {
             let (host, limit) = (name.registry(), self.0.timeout.as_secs());
             let told = format!("{host} gave no answer within {limit} s");
@@ -214,27 +262,33 @@ impl Registries {
         })
     }
 
-    /// Host as image names carry it, user and password, of each registry that has them: for who pulls by himself.
-    pub fn logins(&self) -> impl Iterator<Item = (&str, &str, &SecretString)> {
-        let logins = self.0.logins.iter();
-        logins.map(|(host, login)| (host.as_str(), login.username.as_str(), &login.password))
+    /// With what images are pulled, also for who pulls by himself.
+    pub fn logins(&self) -> &Logins {
+        &self.0.logins
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {
+    /// Where images are taken from.
+    pub fn places(&self) -> &Places {
+        &self.0.places
+    }
+
+    async fn ask_at(&self, name: &ImageName) -> Result<Found, Refusal> {
         let client = self.client(name);
-        let auth = self.auth(name);
+        let auth = self.auth(name).await;
         let reference = reference(name);
         // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
-        client
-            .auth(&reference, &auth, RegistryOperation::Pull)
-            .await?;
+        let asked = client.auth(&reference, &auth, RegistryOperation::Pull);
+        if let Err(error) = asked.await {
+            return Err(self.denial(name, error).await);
+        }
         let mut answer = self.manifest(&reference, &auth).await?;
+        let told = digest_of(&answer.1)?;
         if let Manifest::Index(index) = Manifest::parse(&answer.0)? {
-            let entry = index.for_this_machine()?;
+            let entry = index.of(&self.0.architecture)?;
             let of_platform = reference.clone_with_digest(entry.digest.clone());
             answer = self.manifest(&of_platform, &auth).await?;
         }
@@ -246,12 +300,15 @@ impl Registries {
         let config = Configuration::parse(&raw_config, manifest.layers.len())?;
         Ok(Found {
             id: Digest::of(&raw_config),
-            digest: digest
-                .parse()
-                .map_err(|_| Unusable::from("no sha256 digest"))?,
+            digest: digest_of(&digest)?,
             manifest: bytes,
             raw_config,
+            facts: ImageFacts {
+                digest: Some(told),
+                architecture: config.architecture(),
+            },
             config: config.start,
+            source: name.clone(),
         })
     }
 
@@ -305,15 +362,48 @@ impl Registries {
         self.0.clients.get(host).unwrap_or(&self.0.client)
     }
 
-    fn auth(&self, name: &ImageName) -> RegistryAuth {
-        match self.0.logins.get(name.registry()) {
-            Some(login) => RegistryAuth::Basic(
-                login.username.clone(),
-                login.password.expose_secret().to_owned(),
-            ),
+    /// What `error` of the login for `name` means. The library takes every answer of a token service that is no token for a no,
+    /// also that it is overloaded: so that is asked once more, by who tells them apart.
+    async fn denial(&self, name: &ImageName, error: OciDistributionError) -> Refusal {
+        match error {
+            OciDistributionError::AuthenticationFailure(words) => {
+                let login = self.0.logins.of(name).await;
+                match push::denied(&self.access(name), login, name.repository()).await {
+                    Some(refusal) => refusal,
+                    None => Refusal::Passing(format!("denied, and not any more: {}", cut(&words))),
+                }
+            }
+            error => error.into(),
+        }
+    }
+
+    /// How the registry of `name` is reached: by https, where nothing else is said.
+    fn access(&self, name: &ImageName) -> Cow<'_, Access> {
+        match self.0.accesses.get(name.registry()) {
+            Some(access) => Cow::Borrowed(access),
+            None => Cow::Owned(Access::plain(name.registry())),
+        }
+    }
+
+    async fn auth(&self, name: &ImageName) -> RegistryAuth {
+        match self.0.logins.of(name).await {
+            Some(login) => {
+                RegistryAuth::Basic(login.username, login.password.expose_secret().to_owned())
+            }
             None => RegistryAuth::Anonymous,
         }
     }
+}
+
+fn digest_of(text: &str) -> Result<Digest, Unusable> {
+    text.parse().map_err(|_| "no sha256 digest".into())
+}
+
+fn tell_passed_over(name: &ImageName, mirror: &ImageName, cause: &dyn std::fmt::Display) {
+    tracing::warn!(
+        image = %name, %mirror, error = %cause,
+        "image: {name} is not to be had from the mirror {}; the next place is asked", mirror.registry()
+    );
 }
 
 fn reference(name: &ImageName) -> Reference {

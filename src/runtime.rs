@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use secrecy::SecretBox;
 use serde::{Deserialize, Serialize};
 
-use crate::image_spec::Layer;
+use crate::image_spec::{ImageFacts, Layer};
 use crate::names::{CompileKey, ContainerId, ContainerKey, ImageName, Language, Tenant};
 use crate::store::Ingest;
 use crate::store::spool::Spool;
@@ -113,6 +113,9 @@ pub struct ChaincodeSpec {
     pub language: Option<Language>,
     /// The image that the node pulls.
     pub base: ImageName,
+    /// What is known of it.
+    #[serde(default)]
+    pub base_facts: ImageFacts,
     /// What is fetched from Peitho into the base.
     pub layer: Layer,
     /// Base and layer as one image, by its digest, where a registry has it: a node pulls that instead.
@@ -204,6 +207,8 @@ pub struct CompileSpec {
     pub tenant: Tenant,
     /// The builder image.
     pub image: ImageName,
+    /// What is known of it.
+    pub facts: ImageFacts,
     /// The builder's ENTRYPOINT, where known, and the command.
     pub command: Vec<String>,
     /// The request's environment and Peitho's own; later ones win.

@@ -83,7 +83,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         );
     }
     let registries = Registries::of(&config.images, store.clone()).await?;
-    let pusher = Pusher::new(&config.images, registries.clone()).await?;
+    let pusher = Pusher::new(&config.images, registries.clone())?;
     let images = Images::new(store.clone(), registries.clone()).pushed_by(pusher);
 
     let delivery = bound.delivery.addr;
@@ -99,7 +99,13 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let closing = CancellationToken::new();
     for kubernetes in runtimes.kubernetes {
         let until = closing.clone();
-        tasks.spawn(async move { until.run_until_cancelled(kubernetes.rehearse()).await });
+        tasks.spawn(async move {
+            let work = async {
+                kubernetes.remove_idle_pull_secret().await;
+                kubernetes.rehearse().await;
+            };
+            until.run_until_cancelled(work).await
+        });
     }
     let compiles = Compiles::new(
         compile_settings(config, runtimes.compile_digest),

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use http::uri::Authority;
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
-use crate::names::ImageName;
+use crate::names::{Architecture, ImageName};
 
 /// Images and the registries they come from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,14 @@ pub struct Images {
     pub registry: BuiltRegistry,
     /// Registries that need more than an anonymous request over https.
     pub registries: Vec<Registry>,
+    /// A file of logins as `docker login` writes it, and as a Secret of the type `kubernetes.io/dockerconfigjson` holds it under
+    /// `.dockerconfigjson`: for `registry` and every other host, unless that has a `username` here. Read again whenever a login
+    /// is needed.
+    pub docker_config_file: Option<PathBuf>,
+    /// The architecture of the nodes that run chaincode, such as `amd64` or `arm64`: images that are for several are taken for
+    /// this one. Unset: that of Peitho's own machine.
+    #[schemars(with = "Option<String>")]
+    pub architecture: Option<Architecture>,
 }
 
 /// How the built program reaches its pod (design D5).
@@ -51,25 +60,37 @@ pub struct BuiltRegistry {
     pub password_file: Option<PathBuf>,
     /// A PEM file with the certificates of authorities that are trusted for this registry, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The name of a Secret with which nodes pull what was built, of the type `kubernetes.io/dockerconfigjson`, in every namespace
+    /// with chaincode: for a user that only reads. Unset: one that Peitho writes there, with the login that pushes.
+    pub pull_secret: Option<String>,
 }
 
 /// A password in the configuration. Neither `Debug` nor what is written of it shows it.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Password(String);
+pub struct Password(#[schemars(with = "String")] SecretString);
 
 impl Password {
     /// The password itself: for who logs in.
-    pub fn expose(&self) -> &str {
+    pub fn secret(&self) -> &SecretString {
         &self.0
     }
 }
 
 impl From<&str> for Password {
     fn from(password: &str) -> Self {
-        Self(password.to_owned())
+        Self(password.into())
     }
 }
+
+/// Of one configuration with another: nobody waits for the answer who could learn from how long it takes.
+impl PartialEq for Password {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Eq for Password {}
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +110,7 @@ const ADDRESS: &str = "host or host:port as in image names, without a scheme, us
 const HIDDEN: &str = "(hidden)";
 
 /// One registry, by the host that image names carry.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Registry {
     /// Host and port as in image names, for example `registry.example.com:5000`.
@@ -106,6 +127,12 @@ pub struct Registry {
     /// A PEM file with the certificates of authorities that are trusted for this registry, beside the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Where Peitho looks for images of this registry first, in this order: `host`, or `host/path`. Nodes are not told.
+    #[serde(default)]
+    pub mirrors: Vec<String>,
+    /// Where everybody takes images of this registry from instead, nodes too: `host`, or `host/path`. Peers keep their names.
+    #[serde(default)]
+    pub replaced_by: Option<String>,
 }
 
 /// The protocol of a registry.
@@ -139,6 +166,12 @@ impl Images {
                 problems.add(format!("{key}.host"), &registry.host, accepted);
             }
         }
+        if let Some(file) = &self.docker_config_file
+            && file.as_os_str().is_empty()
+        {
+            let accepted = "a file, as docker login writes it; or leave it out";
+            problems.add("images.dockerConfigFile", file, accepted);
+        }
         match self.pushed_to() {
             Some(registry) => registry.check(problems),
             None => self.registry.check_idle(problems),
@@ -159,10 +192,8 @@ impl BuiltRegistry {
         self.has_host().then_some(name)
     }
 
-    /// Whether the address is a host in an image's name too: there, one without dot and port is the path of another registry.
     fn has_host(&self) -> bool {
-        let name = format!("{}/chaincode", self.address).parse::<ImageName>();
-        name.is_ok_and(|name| [name.registry(), "index.docker.io"].contains(&&*self.address))
+        is_host(&self.address)
     }
 
     /// Nobody asks for it, and yet it is shown.
@@ -193,11 +224,15 @@ impl BuiltRegistry {
             username,
             password,
             password_file,
+            pull_secret,
             ..
         } = self;
-        if password.as_ref().is_some_and(|it| it.0 == HIDDEN) {
+        if (password.as_ref()).is_some_and(|it| it.0.expose_secret() == HIDDEN) {
             let accepted = "the password itself; this is what config show prints in its place";
             problems.add(key("password"), password, accepted);
+        }
+        if let Some(name) = pull_secret {
+            problems.object_name(&key("pullSecret"), name);
         }
         match (username, password, password_file) {
             (_, Some(_), Some(file)) => {
@@ -225,6 +260,18 @@ impl BuiltRegistry {
     }
 }
 
+/// Whether it is a host in an image's name too: there, one without dot and port is the path of another registry.
+fn is_host(address: &str) -> bool {
+    let name = format!("{address}/image").parse::<ImageName>();
+    name.is_ok_and(|name| [name.registry(), "index.docker.io"].contains(&address))
+}
+
+/// Whether images can be below it.
+fn is_place(place: &str) -> bool {
+    let host = place.split('/').next().unwrap_or_default();
+    is_host(host) && format!("{place}/image").parse::<ImageName>().is_ok()
+}
+
 impl Registry {
     fn check(&self, key: &str, problems: &mut Problems) {
         let authority = self.host.parse::<Authority>();
@@ -234,6 +281,17 @@ impl Registry {
             // A user in front of the host may come with a password.
             let shown = self.host.rsplit('@').next().unwrap_or_default();
             problems.add(format!("{key}.host"), shown, accepted);
+        }
+        let mirrors = self.mirrors.iter().enumerate();
+        let mirrors = mirrors.map(|(index, place)| (format!("mirrors[{index}]"), place));
+        let replaced = self.replaced_by.iter();
+        let replaced = replaced.map(|place| ("replacedBy".to_owned(), place));
+        for (name, place) in mirrors.chain(replaced) {
+            if !is_place(place) {
+                let accepted = "host, host:port or host/path, without a scheme or user";
+                let shown = place.rsplit('@').next().unwrap_or_default();
+                problems.add(format!("{key}.{name}"), shown, accepted);
+            }
         }
         match (&self.username, &self.password_file) {
             (Some(user), None) => {
@@ -271,8 +329,8 @@ mod tests {
             let registry = "{address: r.io, username: me, password: hunter2}";
             let config = load(&format!("images: {{mode: {mode}, registry: {registry}}}")).unwrap();
             assert_eq!(
-                config.images.registry.password.as_ref().unwrap().expose(),
-                "hunter2"
+                config.images.registry.password,
+                Some(super::Password::from("hunter2"))
             );
             let shown = config.to_yaml();
             assert!(!format!("{config:?} {shown}").contains("hunter2"));

@@ -33,6 +33,8 @@ enum Converted {
     Unchanged,
     /// The new value, and the rest of the notice: what changed but for the name.
     To(Content, String),
+    /// The same, and what another key becomes by it, unless that is set.
+    With(Content, String, (&'static str, Content)),
 }
 
 const NO_EMAIL: &str = "no registry asks for it; remove it";
@@ -82,7 +84,7 @@ const OLD: &[(&str, Fate)] = &[
         Fate::Converted(
             "images.registry.address",
             convert::registry_address,
-            "host and port, without scheme and path",
+            "host and port, without scheme and path; `http://` sets `images.registry.scheme` too",
         ),
     ),
     (
@@ -199,6 +201,8 @@ type Entry = (Spanned<String>, Node);
 struct Work {
     /// For `section.key`: what it is set to, in the place of the old key, which is named.
     moved: Vec<(&'static str, &'static str, Entry)>,
+    /// Keys that a value of the original decides too: where they are not set.
+    implied: Vec<(&'static str, Entry)>,
     /// Keys without effect that share a reason share a line.
     gone: Vec<(Location, Vec<&'static str>, &'static str)>,
     notices: Vec<Remark>,
@@ -225,6 +229,9 @@ impl Work {
         }
         for (old, new, entry) in std::mem::take(&mut self.moved) {
             self.lay(&mut kept, old, new, entry);
+        }
+        for (new, entry) in std::mem::take(&mut self.implied) {
+            imply(&mut kept, new, entry);
         }
         for (place, paths, why) in std::mem::take(&mut self.gone) {
             let verb = if paths.len() == 1 { "has" } else { "have" };
@@ -279,6 +286,13 @@ impl Work {
             }
             Fate::Converted(new, convert, _) => match convert(&node) {
                 Ok(Converted::Unchanged) => (old == *new).then_some((key, node)),
+                Ok(Converted::With(content, rest, (implied, value))) => {
+                    self.notice(&key, format!("{old} is called {new} now{rest}"));
+                    self.implied
+                        .push((implied, (key.clone(), node.with(value))));
+                    self.moved.push((old, new, (key, node.with(content))));
+                    None
+                }
                 Ok(Converted::To(content, rest)) if old == *new => {
                     self.notice(&key, format!("{old}{rest}"));
                     Some((key, node.with(content)))
@@ -300,30 +314,9 @@ impl Work {
 
     /// Sets the key `new` below `kept`, unless it is set there.
     fn lay(&mut self, kept: &mut Vec<Entry>, old: &str, new: &str, (place, node): Entry) {
-        let called = |name: &str| {
-            let name = name.to_owned();
-            Spanned::new(name, place.referenced, place.defined)
+        let Some((entries, key)) = section_of(kept, new, &place, &node) else {
+            return;
         };
-        let (sections, key) = new.rsplit_once('.').expect("OLD names section and key");
-        let mut entries = kept;
-        for section in sections.split('.') {
-            let index = match entries.iter().position(|(other, _)| other.value == section) {
-                Some(index) => index,
-                None => {
-                    entries.push((called(section), node.with(Content::Null)));
-                    entries.len() - 1
-                }
-            };
-            let section = &mut entries[index].1;
-            if matches!(section.content, Content::Null) {
-                section.content = Content::Map(Vec::new());
-            }
-            // Anything else is no section, which will be told.
-            let Content::Map(below) = &mut section.content else {
-                return;
-            };
-            entries = below;
-        }
         match entries.iter().find(|(other, _)| other.value == key) {
             Some((other, _)) => {
                 let line = other.referenced.line();
@@ -331,7 +324,7 @@ impl Work {
                     format!("{old} sets what {new} in line {line} sets too: remove {old}");
                 self.problem(&place, message);
             }
-            None => entries.push((called(key), node)),
+            None => entries.push((called(key, &place), node)),
         }
     }
 
@@ -344,6 +337,50 @@ impl Work {
         let place = key.referenced;
         self.problems.push(Remark { place, message });
     }
+}
+
+/// Sets the key `new` below `kept`, unless it is set there: what is set stays.
+fn imply(kept: &mut Vec<Entry>, new: &str, (place, node): Entry) {
+    if let Some((entries, key)) = section_of(kept, new, &place, &node)
+        && entries.iter().all(|(other, _)| other.value != key)
+    {
+        entries.push((called(key, &place), node));
+    }
+}
+
+/// The entries of the section of the key `path` below `kept`, made where they are missing, and the key's own name. `None` where
+/// something else stands in its place, which will be told.
+fn section_of<'a, 'b>(
+    kept: &'a mut Vec<Entry>,
+    path: &'b str,
+    place: &Spanned<String>,
+    node: &Node,
+) -> Option<(&'a mut Vec<Entry>, &'b str)> {
+    let (sections, key) = path.rsplit_once('.').expect("OLD names section and key");
+    let mut entries = kept;
+    for section in sections.split('.') {
+        let index = match entries.iter().position(|(other, _)| other.value == section) {
+            Some(index) => index,
+            None => {
+                entries.push((called(section, place), node.with(Content::Null)));
+                entries.len() - 1
+            }
+        };
+        let section = &mut entries[index].1;
+        if matches!(section.content, Content::Null) {
+            section.content = Content::Map(Vec::new());
+        }
+        let Content::Map(below) = &mut section.content else {
+            return None;
+        };
+        entries = below;
+    }
+    Some((entries, key))
+}
+
+/// The key `name`, as if it stood at `place`.
+fn called(name: &str, place: &Spanned<String>) -> Spanned<String> {
+    Spanned::new(name.to_owned(), place.referenced, place.defined)
 }
 
 fn is_shared(section: &str) -> bool {

@@ -64,6 +64,7 @@ pub(super) async fn order(
             .and_then(|label| Language::of_label(label)),
         whole,
         base: built.base.name,
+        base_facts: built.base.facts,
         layer: built.layer,
         entrypoint: spec.entrypoint,
         args: spec.cmd,

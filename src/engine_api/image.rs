@@ -180,7 +180,7 @@ fn stream(progress: &[Progress]) -> Response {
 mod tests {
     use super::*;
     use crate::image::Base;
-    use crate::image_spec::Layer;
+    use crate::image_spec::{ImageFacts, Layer};
     use crate::names::Digest;
     use crate::store::Blob;
 
@@ -193,6 +193,7 @@ mod tests {
             base: Base {
                 name: "hyperledger/fabric-baseos:2.5".parse().unwrap(),
                 config: None,
+                facts: ImageFacts::default(),
             },
             layer: Layer {
                 blob: Blob { digest, size: 0 },

@@ -264,6 +264,7 @@ mod tests {
             id: Hasher::default().finish(),
             name: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
             config: None,
+            facts: Default::default(),
             size: 0,
         };
         let inspected = json(&ImageInspect::from(inspected));

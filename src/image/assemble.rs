@@ -196,6 +196,8 @@ mod tests {
             manifest: manifest.to_string().into_bytes(),
             raw_config: config.to_string().into_bytes(),
             config: crate::image_spec::ImageConfig::default(),
+            facts: crate::image_spec::ImageFacts::default(),
+            source: "base".parse().unwrap(),
         }
     }
 

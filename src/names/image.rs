@@ -72,6 +72,14 @@ impl ImageName {
         })
     }
 
+    /// The same repository and version in another `place`, a host with or without the beginning of a path.
+    ///
+    /// # Errors
+    /// When `place` is none.
+    pub fn below(&self, place: &str) -> Result<Self, InvalidName> {
+        format!("{place}/{}{}", self.repository, self.version).parse()
+    }
+
     /// Whether this has the form that peers give to the images they build: one component without
     /// registry and tag, ending in `-` and 64 hexadecimal digits (protocol §5.1). Such an image exists
     /// only if Peitho built it; any other name is a builder or runtime image of some registry.

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use secrecy::SecretString;
 
+use super::logins::Login;
 use super::{DOCKER_HUB, DOCKER_HUB_HOST};
 use crate::config::{self, Scheme};
 
@@ -18,6 +19,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const USER_AGENT: &str = concat!("peitho/", env!("CARGO_PKG_VERSION"));
 
 /// One registry.
+#[derive(Clone)]
 pub(super) struct Access {
     /// As image names carry it.
     pub(super) host: String,
@@ -27,13 +29,17 @@ pub(super) struct Access {
     pub(super) authorities: Vec<CertificateDer<'static>>,
 }
 
-#[derive(Clone)]
-pub(super) struct Login {
-    pub(super) username: String,
-    pub(super) password: SecretString,
-}
-
 impl Access {
+    /// Of one that the configuration does not have.
+    pub(super) fn plain(host: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            scheme: Scheme::default(),
+            login: None,
+            authorities: Vec::new(),
+        }
+    }
+
     pub(super) async fn all(config: &[config::Registry]) -> anyhow::Result<Vec<Self>> {
         let mut all = Vec::new();
         for registry in config {
@@ -65,7 +71,7 @@ impl Access {
     pub(super) async fn of_built(registry: &config::BuiltRegistry) -> anyhow::Result<Self> {
         let host = &registry.address;
         let password = match (&registry.password, &registry.password_file) {
-            (Some(password), _) => Some(SecretString::from(password.expose())),
+            (Some(password), _) => Some(password.secret().clone()),
             (None, Some(file)) => Some(password(host, file).await?),
             (None, None) => None,
         };
@@ -104,9 +110,10 @@ pub(super) fn client(
 }
 
 /// The host as image names spell it.
-fn spelled(host: &str) -> String {
+pub(super) fn spelled(host: &str) -> String {
     match host {
-        DOCKER_HUB_HOST => DOCKER_HUB.to_owned(),
+        // The last is where Docker's own client pulls from.
+        DOCKER_HUB_HOST | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
         host => host.to_owned(),
     }
 }

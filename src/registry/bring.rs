@@ -61,17 +61,23 @@ impl Registries {
         if is_held && let Some((file, _)) = store.open_blob(&layer.digest).await? {
             return Ok(LayerContent::Held(file));
         }
-        let brought = self.bring(base, layer, span).await;
+        for mirror in self.0.places.mirrors(base) {
+            if let Ok(brought) = self.bring(base, &mirror, layer, span.clone()).await {
+                return Ok(LayerContent::Brought(brought));
+            }
+        }
+        let brought = self.bring(base, &self.0.places.of(base), layer, span).await;
         let brought = brought.map_err(|refusal| LayerError::OutOfReach {
             cause: refusal.to_string(),
         })?;
         Ok(LayerContent::Brought(brought))
     }
 
-    /// The same of its registry, whatever is held.
+    /// The same of `source`, where the base is, whatever is held.
     pub(super) async fn bring(
         &self,
         base: &ImageName,
+        source: &ImageName,
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<Content, Refusal> {
@@ -87,17 +93,17 @@ impl Registries {
             digest: &digest,
             urls: &None,
         };
-        let (client, auth) = (self.client(base), self.auth(base));
-        let base = reference(base);
+        let (client, auth) = (self.client(source), self.auth(source).await);
+        let source = reference(source);
         let pull = RegistryOperation::Pull;
-        client.auth(&base, &auth, pull).await.map_err(told)?;
+        client.auth(&source, &auth, pull).await.map_err(told)?;
         let length = span.end - span.start;
         let (content, skip) = if span == (0..layer.size) {
-            let whole = client.pull_blob_stream(&base, &descriptor);
+            let whole = client.pull_blob_stream(&source, &descriptor);
             (whole.await.map_err(told)?.stream, 0)
         } else {
             let part =
-                client.pull_blob_stream_partial(&base, &descriptor, span.start, Some(length));
+                client.pull_blob_stream_partial(&source, &descriptor, span.start, Some(length));
             match part.await.map_err(told)? {
                 BlobResponse::Partial(part) => (part.stream, 0),
                 // It knows no ranges.

@@ -117,9 +117,7 @@ impl Registry {
         config::Registry {
             host: self.host.clone(),
             scheme: Scheme::Http,
-            username: None,
-            password_file: None,
-            ca_file: None,
+            ..config::Registry::default()
         }
     }
 
@@ -172,7 +170,7 @@ pub(crate) async fn push(registries: &Registries, image: &ImageName, index: &Ima
     let entry = json!({
         "mediaType": manifest["mediaType"], "digest": Digest::of(manifest.to_string().as_bytes()),
         "size": manifest.to_string().len(),
-        "platform": {"os": "linux", "architecture": manifest::architecture()},
+        "platform": {"os": "linux", "architecture": Architecture::of_this_machine()},
     });
     let list = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry],
@@ -241,7 +239,7 @@ pub(crate) async fn push_layers(
 ) -> Value {
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
     let config = json!({
-        "architecture": manifest::architecture(), "os": "linux",
+        "architecture": Architecture::of_this_machine(), "os": "linux",
         "config": {"User": "500", "Env": ["PATH=/bin"], "Cmd": ["x"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
@@ -274,7 +272,7 @@ async fn push_blob(
     bytes: Vec<u8>,
 ) -> Value {
     let reference = reference(image);
-    let (auth, push) = (registries.auth(image), RegistryOperation::Push);
+    let (auth, push) = (registries.auth(image).await, RegistryOperation::Push);
     let client = &registries.0.client;
     client.auth(&reference, &auth, push).await.unwrap();
     let (digest, size) = (Digest::of(&bytes).to_string(), bytes.len());

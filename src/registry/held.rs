@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Found;
 use super::manifest::{Configuration, Descriptor, Unusable};
-use crate::image_spec::ImageConfig;
+use crate::image_spec::{ImageConfig, ImageFacts};
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Blob, RefKind, Scope, Store};
 
@@ -139,12 +139,21 @@ pub(super) async fn found(store: &Store, name: &ImageName) -> Result<Option<Foun
     let Some(image) = get(store, name).await? else {
         return Ok(None);
     };
+    let raw_config = document(store, name, &image.config).await?;
     Ok(Some(Found {
         id: image.id,
         digest: image.manifest.digest,
         manifest: document(store, name, &image.manifest).await?,
-        raw_config: document(store, name, &image.config).await?,
+        facts: ImageFacts {
+            // Where it came from an archive, no registry knows its digest.
+            digest: None,
+            architecture: Configuration::parse(&raw_config, image.layers.len())
+                .ok()
+                .and_then(|config| config.architecture()),
+        },
+        raw_config,
         config: image.start,
+        source: name.clone(),
     }))
 }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::image_spec::ImageConfig;
-use crate::names::Digest;
+use crate::names::{Architecture, Digest};
 use crate::store::Blob;
 
 /// What manifests without a type are.
@@ -122,14 +122,9 @@ impl Descriptor {
 }
 
 impl Index {
-    /// The image for linux on this machine's architecture, the plainest variant first.
-    ///
-    /// That none is there says nothing of the nodes, whose architecture may be another.
-    pub(super) fn for_this_machine(&self) -> Result<&Descriptor, Unusable> {
-        self.for_architecture(architecture())
-    }
-
-    fn for_architecture(&self, architecture: &str) -> Result<&Descriptor, Unusable> {
+    /// The image for linux on `architecture`, the plainest variant first.
+    pub(super) fn of(&self, architecture: &Architecture) -> Result<&Descriptor, Unusable> {
+        let architecture = architecture.as_str();
         let fitting = self.manifests.iter().filter_map(|entry| {
             let platform = entry.platform.as_ref()?;
             (platform.os == "linux" && platform.architecture == architecture)
@@ -139,18 +134,6 @@ impl Index {
             .min_by_key(|(variant, _)| *variant)
             .map(|(_, entry)| entry)
             .ok_or_else(|| Unusable(format!("its index has none for linux/{architecture}")))
-    }
-}
-
-/// This machine's architecture in the words of images (those of Go).
-pub(super) fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        "loongarch64" => "loong64",
-        other => other,
     }
 }
 
@@ -215,9 +198,15 @@ impl Configuration {
         (parsed.collect::<Result<_, _>>()).map_err(|e| Unusable(format!("its layers: {e}")))
     }
 
+    /// What it is made for, where it says that.
+    pub(super) fn architecture(&self) -> Option<Architecture> {
+        self.architecture.parse().ok()
+    }
+
     /// Whether its programs run here: else "exec format error" would be all that anybody learns.
     pub(super) fn runs_here(&self) -> Result<(), Unusable> {
-        let (its, here) = (self.architecture.as_str(), architecture());
+        let its = self.architecture.as_str();
+        let here = Architecture::word_for_this_machine();
         if its.is_empty() || its == here {
             return Ok(());
         }
@@ -258,10 +247,11 @@ mod tests {
         let Manifest::Index(index) = Manifest::parse(index.to_string().as_bytes()).unwrap() else {
             panic!("an index");
         };
-        let digest = |architecture| index.for_architecture(architecture).unwrap().digest.clone();
+        let of = |name: &str| index.of(&name.parse().unwrap());
+        let digest = |name| of(name).unwrap().digest.clone();
         assert_eq!(digest("amd64"), "plain");
         assert_eq!(digest("arm64"), "arm");
-        let error = index.for_architecture("s390x").unwrap_err();
+        let error = of("s390x").unwrap_err();
         assert_eq!(error.to_string(), "its index has none for linux/s390x");
     }
 
@@ -301,11 +291,11 @@ mod tests {
             let config = Configuration::parse(config.to_string().as_bytes(), 0).unwrap();
             config.runs_here().map_err(|e| e.to_string())
         };
-        assert_eq!(runs(json!(architecture())), Ok(()));
+        assert_eq!(runs(json!(Architecture::word_for_this_machine())), Ok(()));
         assert_eq!(runs(json!("")), Ok(()));
         let told = format!(
             "it is made for linux/mips, and this machine is linux/{}",
-            architecture()
+            Architecture::word_for_this_machine()
         );
         assert_eq!(runs(json!("mips")), Err(told));
     }

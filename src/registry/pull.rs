@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::answer::Refusal;
 use super::held::{self, HeldImage, HeldLayer};
 use super::manifest::{Configuration, ImageManifest, Manifest, Unusable};
-use super::{Found, Registries, reference};
+use super::{Found, Registries, reference, tell_passed_over};
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Ingest};
 
@@ -139,9 +139,25 @@ impl Registries {
         Ok(image)
     }
 
+    /// From the first mirror that has all of it, else from where it is for everybody.
     async fn pull(&self, name: &ImageName) -> Result<HeldImage, Stop> {
-        let ask = || async { Ok::<_, Stop>(self.ask(name).await?) };
+        for mirror in self.0.places.mirrors(name) {
+            // Not patient before the first byte: there are others.
+            let pulled = async { self.pull_found(self.ask_in_time(&mirror).await?).await };
+            match pulled.await {
+                Err(Stop::Store(error)) => return Err(Stop::Store(error)),
+                Err(stop) => tell_passed_over(name, &mirror, &stop),
+                pulled => return pulled,
+            }
+        }
+        let place = self.0.places.of(name);
+        let ask = || async { Ok::<_, Stop>(self.ask_at(&place).await?) };
         let found = ask.retry(patience()).when(Stop::may_pass).await?;
+        self.pull_found(found).await
+    }
+
+    async fn pull_found(&self, found: Found) -> Result<HeldImage, Stop> {
+        let name = &found.source;
         let (manifest, config) = documents(&found)?;
         let layers = HeldLayer::promised(&manifest.layers, &config)?;
         let reference = reference(name);
@@ -236,7 +252,7 @@ impl Registries {
             return Ok(());
         }
         // A token may have run out since the last attempt.
-        let auth = self.auth(name);
+        let auth = self.auth(name).await;
         client
             .auth(reference, &auth, RegistryOperation::Pull)
             .await?;

@@ -20,10 +20,11 @@ use tokio_util::io::ReaderStream;
 
 use self::session::Session;
 use self::wire::{Opened, Wire};
+use super::access::Access;
 use super::answer::Refusal;
 use super::bring::Content;
 use super::manifest::{Contents, Unusable};
-use super::{Lookup, Registries};
+use super::{Login, Lookup, Registries};
 use crate::config;
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Blob};
@@ -50,8 +51,10 @@ pub struct PushError {
 pub struct Order<'a> {
     /// As the peer names it: the tag begins with it.
     pub name: &'a ImageName,
-    /// What it stands on.
+    /// What it stands on, as the peer names it.
     pub base: &'a ImageName,
+    /// Where that was found.
+    pub source: &'a ImageName,
     /// The manifest's bytes.
     pub manifest: &'a [u8],
 }
@@ -114,11 +117,8 @@ impl Pusher {
     /// not pushed.
     ///
     /// # Errors
-    /// When no client can be made, or a file cannot be read.
-    pub async fn new(
-        config: &config::Images,
-        registries: Registries,
-    ) -> anyhow::Result<Option<Self>> {
+    /// When no client can be made.
+    pub fn new(config: &config::Images, registries: Registries) -> anyhow::Result<Option<Self>> {
         // A registry blinks when it is moved to another node: some twenty seconds, since a peer waits.
         let patience = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(500))
@@ -126,7 +126,7 @@ impl Pusher {
             .with_max_delay(Duration::from_secs(8))
             .with_jitter()
             .with_max_times(5);
-        Self::with_patience(config, registries, patience).await
+        Self::with_patience(config, registries, patience)
     }
 
     /// The same, with little patience.
@@ -134,18 +134,18 @@ impl Pusher {
     /// # Panics
     /// Where built images are not pushed.
     #[cfg(test)]
-    pub(crate) async fn impatient(
+    pub(crate) fn impatient(
         config: &config::Images,
         registries: Registries,
     ) -> anyhow::Result<Self> {
         let patience = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(20))
             .with_max_times(3);
-        let pusher = Self::with_patience(config, registries, patience).await?;
+        let pusher = Self::with_patience(config, registries, patience)?;
         Ok(pusher.expect("the mode is registry"))
     }
 
-    async fn with_patience(
+    fn with_patience(
         config: &config::Images,
         registries: Registries,
         patience: ExponentialBuilder,
@@ -156,8 +156,7 @@ impl Pusher {
         let Some(repository) = built.repository() else {
             anyhow::bail!("images.registry: address and project make no repository");
         };
-        let access = super::Access::of_built(built).await?;
-        let wire = Wire::new(&access, repository.repository())?;
+        let wire = Wire::new(&registries.access(&repository), repository.repository())?;
         Ok(Some(Self(Arc::new(Inner {
             registries,
             repository,
@@ -186,7 +185,10 @@ impl Pusher {
         let started = Instant::now();
         let moved = Moved::default();
         let pushed = self.try_push(order, &moved).await;
-        let pushed = pushed.map_err(|stop| self.refused(self.explained(&stop)))?;
+        let pushed = match pushed {
+            Ok(pushed) => pushed,
+            Err(stop) => return Err(self.refused(self.explained(&stop).await)),
+        };
         tracing::info!(
             image = %order.name, pushed = %pushed,
             sent = moved.sent.into_inner(), mounted = moved.mounted.into_inner(),
@@ -206,14 +208,23 @@ impl Pusher {
     }
 
     /// The cause, with who was denied.
-    fn explained(&self, stop: &Stop) -> String {
+    async fn explained(&self, stop: &Stop) -> String {
         let cause = stop.to_string();
-        let logins = &self.0.registries.0.logins;
-        match logins.get(self.0.repository.registry()) {
-            _ if !cause.starts_with("denied") => cause,
-            Some(login) => format!("{cause}, to the user {}", login.username),
-            None => format!("{cause}, to nobody: images.registry has no username"),
+        if !cause.starts_with("denied") {
+            return cause;
         }
+        match self.login().await {
+            Some(login) => format!("{cause}, to the user {}", login.username),
+            None => format!(
+                "{cause}, to nobody: images.registry has no username, and images.dockerConfigFile no login for it"
+            ),
+        }
+    }
+
+    /// As it is now.
+    async fn login(&self) -> Option<Login> {
+        let logins = &self.0.registries.0.logins;
+        logins.of(&self.0.repository).await
     }
 
     async fn try_push(&self, order: Order<'_>, moved: &Moved) -> Result<ImageName, Stop> {
@@ -263,7 +274,7 @@ impl Pusher {
         version: &str,
         media_type: &str,
     ) -> Result<(), Stop> {
-        let (wire, mut session) = (&self.0.wire, self.session(None));
+        let (wire, mut session) = (&self.0.wire, self.session(None).await);
         // A registry may protect its tags, also against what they name already.
         if wire.manifest(&mut session, version, media_type).await? == Some(*digest) {
             return Ok(());
@@ -275,10 +286,10 @@ impl Pusher {
     /// Sees to it that the registry has `blob`.
     async fn blob(&self, order: Order<'_>, blob: Blob, moved: &Moved) -> Result<(), Stop> {
         let wire = &self.0.wire;
-        let is_near = order.base.registry() == self.0.repository.registry();
-        let from = is_near.then(|| order.base.repository());
+        let is_near = order.source.registry() == self.0.repository.registry();
+        let from = is_near.then(|| order.source.repository());
         // Anew for each attempt: a token may have run out since the last one.
-        let mut session = self.session(from);
+        let mut session = self.session(from).await;
         if wire.has_blob(&mut session, &blob.digest).await? {
             moved.present.fetch_add(blob.size, Ordering::Relaxed);
             return Ok(());
@@ -321,15 +332,29 @@ impl Pusher {
             let file = tokio::fs::File::from_std(file);
             return Ok(ReaderStream::with_capacity(file, 64 << 10).boxed());
         }
-        Ok(registries.bring(order.base, blob, 0..blob.size).await?)
+        let brought = registries.bring(order.base, order.source, blob, 0..blob.size);
+        Ok(brought.await?)
     }
 
     /// For an attempt, which may mount from the repository `from`.
-    fn session(&self, from: Option<&str>) -> Session {
-        let (logins, repository) = (&self.0.registries.0.logins, &self.0.repository);
-        let login = logins.get(repository.registry()).cloned();
-        Session::new(login, repository.repository(), from)
+    async fn session(&self, from: Option<&str>) -> Session {
+        Session::new(self.login().await, self.0.repository.repository(), from)
     }
+}
+
+/// Why the registry of `access` does not let `login` read `repository`, asked now; `None` where it does.
+pub(super) async fn denied(
+    access: &Access,
+    login: Option<Login>,
+    repository: &str,
+) -> Option<Refusal> {
+    let asked = async {
+        let wire = Wire::new(access, repository);
+        let wire = wire.map_err(|error| Refusal::Unknown(format!("{error:#}")))?;
+        wire.log_in(&mut Session::reading(login, repository)).await
+    };
+    let stop: Stop = asked.await.err()?;
+    Some(stop.refusal)
 }
 
 /// Why the content of a blob ended before its end.

@@ -4,6 +4,7 @@ use super::fixture::{Registry, push};
 use super::*;
 use crate::config::Scheme;
 
+mod proxies;
 mod pulls;
 
 fn found(lookup: Lookup) -> Found {
@@ -30,6 +31,22 @@ async fn an_image_is_found_by_tag_digest_and_index_and_a_missing_one_is_missing(
         assert_eq!(Digest::of(&found.manifest), digest);
         assert_eq!(found.config.numeric_user(), Some(500));
         assert_eq!(found.config.env, [("PATH".to_owned(), "/bin".to_owned())]);
+        // Nodes find it under that of the index.
+        assert_eq!(found.facts.digest == Some(digest), name != &index, "{name}");
+        let here = Architecture::of_this_machine();
+        assert_eq!(found.facts.architecture, Some(here));
+    }
+    let elsewhere = config::Images {
+        registries: vec![registry.config()],
+        architecture: Some("s390x".parse().unwrap()),
+        ..config::Images::default()
+    };
+    let nodes = Registries::of(&elsewhere, registry.store().await)
+        .await
+        .unwrap();
+    match nodes.look_up(&index).await {
+        Lookup::Unknown(cause) => assert!(cause.ends_with("none for linux/s390x"), "{cause}"),
+        other => panic!("{other:?}"),
     }
     for name in ["fabric/baseos:9", "nothing/here:1"] {
         match registries.look_up(&registry.name(name)).await {
@@ -117,7 +134,7 @@ async fn a_password_file_that_cannot_be_read_is_named() {
         scheme: Scheme::Https,
         username: username.map(str::to_owned),
         password_file: Some("/nonexistent/password".into()),
-        ca_file: None,
+        ..config::Registry::default()
     };
     for (username, said) in [
         (Some("x"), "/nonexistent/password"),

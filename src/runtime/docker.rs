@@ -23,14 +23,12 @@ mod transport;
 mod wait;
 mod watch;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::ContainerInspectResponse;
-use secrecy::SecretString;
 
 use self::request::{Bound, Failure, Requests};
 use self::watch::Watch;
@@ -43,6 +41,7 @@ use super::{
 use crate::config::{self, ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
+use crate::registry::{Logins, Places};
 use crate::store::Store;
 
 /// The oldest API that has all that is asked here: that of Docker 20.10.
@@ -63,19 +62,12 @@ pub struct Settings {
     pub compile_timeout: Duration,
     /// What compiles trust, and the proxies they use.
     pub surroundings: Surroundings,
-    /// With what the engine pulls, by the registry that image names carry.
-    pub logins: HashMap<String, Login>,
+    /// Where the engine pulls images from, when that is not where their names say.
+    pub places: Places,
+    /// With what the engine pulls.
+    pub logins: Logins,
     /// The static program that is put into containers of compiles: normally this one, `/proc/self/exe`.
     pub program: PathBuf,
-}
-
-/// User and password at a registry.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// The user.
-    pub username: String,
-    /// The password.
-    pub password: SecretString,
 }
 
 /// The runtime that runs containers in a Docker Engine.

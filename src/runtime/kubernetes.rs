@@ -2,7 +2,7 @@
 //! a Secret and a Pod. `container` and `compile` call it through [`Runtime`]; it knows neither, nor the
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
-//! `record`, `pod`, `compile_pod`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
+//! `record`, `pod`, `compile_pod`, `platform`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
 //! pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
 //! `pull_secret` hands the nodes their login; `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
 
@@ -19,6 +19,7 @@ mod hold;
 mod instance;
 mod logs;
 mod overlay;
+mod platform;
 mod pod;
 mod pull_secret;
 mod record;
@@ -52,12 +53,13 @@ use super::{
 use crate::config::{ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
+use crate::registry::Places;
 use crate::store::Store;
 
 pub use self::access::{RIGHTS, Right, check_access};
 pub use self::connect::{ConnectError, Connection, connect};
 pub use self::instance::{load, load_or_create};
-pub use self::pull_secret::PullLogin;
+pub use self::pull_secret::PullSecret;
 pub use self::templates::Templates;
 
 /// How long orders wait for the watches after a start of Peitho.
@@ -76,9 +78,10 @@ pub struct Settings {
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,
-    /// With what nodes pull the chaincode that stands whole in a registry, beside `image_pull_secrets`; `None` where
-    /// Peitho itself has no login for it.
-    pub pull_login: Option<PullLogin>,
+    /// With what nodes pull the chaincode that stands whole in a registry, beside `image_pull_secrets`.
+    pub pull_secret: PullSecret,
+    /// Where nodes pull images from, when that is not where their names say.
+    pub places: Places,
     /// When the node asks the registry for an image that it has.
     pub image_pull_policy: PullPolicy,
     /// How long a pod may stay without a node.

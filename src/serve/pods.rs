@@ -11,7 +11,7 @@ use crate::grant::Grants;
 use crate::names::{Digest, InstanceName, Tenant};
 use crate::registry::Registries;
 use crate::runtime::kubernetes::{
-    Connection, Kubernetes, Provision, PullLogin, Settings, Templates, check_access, connect,
+    Connection, Kubernetes, Provision, PullSecret, Settings, Templates, check_access, connect,
 };
 use crate::runtime::{Error, InstanceMaterial, Namespaces, Runtime, Surroundings};
 use crate::store::Store;
@@ -77,7 +77,8 @@ impl Access {
     ) -> Result<Pods, Error> {
         let Self { connection, places } = self;
         let Connection { client, server, .. } = connection;
-        let settings = settings(config, needs, provisions(config, templates));
+        let pull_secret = pull_secret(config, needs.registries).await;
+        let settings = settings(config, needs, provisions(config, templates), pull_secret);
         let start = async |(namespace, tenants): &(String, Vec<Tenant>)| {
             let settings = Settings {
                 namespace: namespace.clone(),
@@ -159,7 +160,12 @@ fn provisions(config: &Config, templates: &ByTenant<Templates>) -> ByTenant<Prov
 }
 
 /// All but the place.
-fn settings(config: &Config, needs: &Needs<'_>, provisions: ByTenant<Provision>) -> Settings {
+fn settings(
+    config: &Config,
+    needs: &Needs<'_>,
+    provisions: ByTenant<Provision>,
+    pull_secret: PullSecret,
+) -> Settings {
     let Config {
         kubernetes,
         compile,
@@ -174,7 +180,8 @@ fn settings(config: &Config, needs: &Needs<'_>, provisions: ByTenant<Provision>)
         instance: needs.instance.clone(),
         host_aliases: kubernetes.host_aliases.clone(),
         image_pull_secrets: kubernetes.image_pull_secrets.clone(),
-        pull_login: pull_login(config, needs.registries),
+        pull_secret,
+        places: needs.registries.places().clone(),
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image: agent.image.clone(),
@@ -188,16 +195,22 @@ fn settings(config: &Config, needs: &Needs<'_>, provisions: ByTenant<Provision>)
     }
 }
 
-/// The login of the registry from which built images are run.
-fn pull_login(config: &Config, registries: &Registries) -> Option<PullLogin> {
-    let repository = config.images.pushed_to()?.repository()?;
-    let mut logins = registries.logins();
-    let (host, username, password) = logins.find(|(host, ..)| *host == repository.registry())?;
-    Some(PullLogin {
-        host: host.to_owned(),
-        username: username.to_owned(),
-        password: password.clone(),
-    })
+/// For the registry from which built images are run.
+async fn pull_secret(config: &Config, registries: &Registries) -> PullSecret {
+    let Some(built) = config.images.pushed_to() else {
+        return PullSecret::None;
+    };
+    if let Some(name) = &built.pull_secret {
+        return PullSecret::Named(name.clone());
+    }
+    let logins = registries.logins();
+    match built.repository() {
+        Some(repository) if logins.of(&repository).await.is_some() => PullSecret::Own {
+            repository,
+            logins: logins.clone(),
+        },
+        _ => PullSecret::None,
+    }
 }
 
 #[cfg(test)]

@@ -265,13 +265,6 @@ impl Parts<'_> {
             );
         }
         let address = address.unwrap_or_else(|| on_this_machine(delivery));
-        let logins = self.registries.logins().map(|(host, username, password)| {
-            let login = docker::Login {
-                username: username.to_owned(),
-                password: password.clone(),
-            };
-            (host.to_owned(), login)
-        });
         let settings = docker::Settings {
             instance: self.instance.clone(),
             delivery_address: address.clone(),
@@ -279,7 +272,8 @@ impl Parts<'_> {
             compile_limits: compile_limits(config, Clone::clone),
             compile_timeout: Duration::from_secs(config.compile.timeout_seconds),
             surroundings: self.surroundings.clone(),
-            logins: logins.collect(),
+            places: self.registries.places().clone(),
+            logins: self.registries.logins().clone(),
             program: std::env::current_exe().context("this program's own file")?,
         };
         let (store, grants) = (self.store.clone(), self.grants.clone());

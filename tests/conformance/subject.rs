@@ -100,6 +100,7 @@ impl Order {
                 package_id: Some("case:abc".to_owned()),
                 language: None,
                 base: subject.base(),
+                base_facts: Default::default(),
                 layer: layer(subject.store(), &[ANSWER]).await,
                 whole: None,
                 entrypoint: None,

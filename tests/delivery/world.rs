@@ -198,6 +198,7 @@ impl World {
             package_id: None,
             language: None,
             base: "busybox".parse().unwrap(),
+            base_facts: Default::default(),
             layer: Layer {
                 blob,
                 diff_id: Digest::of(b"diff"),
@@ -240,6 +241,7 @@ impl World {
             tenant: Tenant::default_tenant(),
             image: "busybox".parse().unwrap(),
             builder: None,
+            facts: Default::default(),
             command: vec!["sh".to_owned()],
             env: Vec::new(),
             working_dir: None,

@@ -12,6 +12,7 @@ use futures::TryStreamExt as _;
 use peitho::config::{self, Quantities};
 use peitho::grant::Grants;
 use peitho::names::InstanceName;
+use peitho::registry::{Logins, Places};
 use peitho::runtime::docker::{Docker, Settings};
 use peitho::runtime::{Runtime, Surroundings};
 use peitho::store::Store;
@@ -161,7 +162,8 @@ pub(crate) fn settings(instance: &str) -> Settings {
         .into(),
         compile_timeout: Duration::from_secs(600),
         surroundings: Surroundings::default(),
-        logins: HashMap::new(),
+        places: Places::default(),
+        logins: Logins::default(),
         program: PathBuf::from("/proc/self/exe"),
     }
 }

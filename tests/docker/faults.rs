@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptions, KillContainerOptions, RemoveContainerOptions,
@@ -11,9 +13,11 @@ use bollard::query_parameters::{
 use futures::StreamExt as _;
 use peitho::config;
 use peitho::names::docker as names;
-use peitho::runtime::docker::{Docker, Login};
+use peitho::registry::Registries;
+use peitho::runtime::docker::Docker;
 use peitho::runtime::{Error, Exit, Runtime, State, UploadedFile};
 use secrecy::SecretBox;
+use serde_json::json;
 use testbed::Registry;
 
 use crate::Case;
@@ -243,13 +247,19 @@ async fn private_image(engine: &Engine) {
     let error = engine.runtime().create(&order.spec).await.unwrap_err();
     assert!(error.to_string().contains("pulling image"), "{error}");
     let mut settings = settings("peitho-test");
-    settings.logins.insert(
-        registry.address().to_string(),
-        Login {
-            username: "me".to_owned(),
-            password: "the-password".into(),
-        },
-    );
+    // As `docker login` writes it.
+    let auth = STANDARD.encode("me:the-password");
+    let file = testbed.run.dir().join("docker-config.json");
+    let logins = json!({"auths": {registry.address().to_string(): {"auth": auth}}});
+    std::fs::write(&file, logins.to_string()).unwrap();
+    let images = config::Images {
+        docker_config_file: Some(file),
+        ..config::Images::default()
+    };
+    let registries = Registries::of(&images, engine.store().clone())
+        .await
+        .unwrap();
+    settings.logins = registries.logins().clone();
     let runtime = engine.connected_with(settings).await;
     let order = order.launched(&runtime).await;
     assert_eq!(order.output(&*runtime).await, "pulled\n");

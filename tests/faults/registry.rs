@@ -60,9 +60,7 @@ pub(crate) fn images(registry: &str, pushed_to: Option<&str>) -> Images {
     let base = Registry {
         host: registry.to_owned(),
         scheme: Scheme::Http,
-        username: None,
-        password_file: None,
-        ca_file: None,
+        ..Registry::default()
     };
     let mut images = Images {
         registries: vec![base],

@@ -15,9 +15,9 @@ use peitho::grant::Grants;
 use peitho::image::Images;
 use peitho::listener::{self, Drain};
 use peitho::names::{ImageName, InstanceName, Tenant};
-use peitho::registry::{Pusher, Registries};
+use peitho::registry::{Places, Pusher, Registries};
 use peitho::runtime::kubernetes::{
-    self, Connection, Kubernetes, Provision, PullLogin, Settings, Templates,
+    self, Connection, Kubernetes, Provision, PullSecret, Settings, Templates,
 };
 use peitho::runtime::{InstanceMaterial, Runtime, Surroundings};
 use peitho::store::Store;
@@ -82,9 +82,9 @@ impl Pods {
         )?;
         let store = Store::open(&setting.directory).await?;
         let registries = Registries::of(&setting.images, store.clone()).await?;
-        let pusher = Pusher::new(&setting.images, registries.clone()).await?;
+        let pusher = Pusher::new(&setting.images, registries.clone())?;
         let mut settings = settings(namespace, setting.agent_image, address, &material);
-        settings.pull_login = pull_login(&setting.images.registry);
+        settings.pull_secret = pull_secret(&setting.images, &registries);
         let runtime =
             Kubernetes::start(client, settings.clone(), store.clone(), grants.clone()).await?;
         let router = router(&store, Arc::clone(&runtime), grants.clone()).await?;
@@ -132,12 +132,12 @@ impl Pods {
 }
 
 /// What `serve` makes of the section.
-fn pull_login(registry: &config::BuiltRegistry) -> Option<PullLogin> {
-    Some(PullLogin {
-        host: registry.address.clone(),
-        username: registry.username.clone()?,
-        password: registry.password.as_ref()?.expose().into(),
-    })
+fn pull_secret(images: &config::Images, registries: &Registries) -> PullSecret {
+    let repository = images.registry.repository().expect("a registry");
+    PullSecret::Own {
+        repository,
+        logins: registries.logins().clone(),
+    }
 }
 
 /// As users have them.
@@ -158,7 +158,8 @@ fn settings(
         instance: InstanceName::default(),
         host_aliases: kubernetes.host_aliases,
         image_pull_secrets: kubernetes.image_pull_secrets,
-        pull_login: None,
+        pull_secret: PullSecret::None,
+        places: Places::default(),
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image,

@@ -161,9 +161,8 @@ fn images(open: &Registry, closed: &Registry) -> config::Images {
         registries: vec![config::Registry {
             host: open.address().to_string(),
             scheme: Scheme::Http,
-            username: None,
-            password_file: None,
-            ca_file: None,
+            ..config::Registry::default()
         }],
+        ..config::Images::default()
     }
 }

@@ -174,3 +174,27 @@ fn a_token_that_cannot_be_is_one_line() {
         assert_eq!(ended.code, Some(2), "{wrong:?}: {}", ended.stderr);
     }
 }
+
+#[test]
+fn a_file_of_logins_that_cannot_serve_is_one_line_without_its_secrets() {
+    let place = Place::new();
+    let arguments = place.serve(&["images.dockerConfigFile=config.json"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    for (content, told) in [
+        (
+            r#"{"auths": {"r.example.com": {"auth": "hunter2"}}}"#,
+            "auths has an entry \"r.example.com\" whose auth is not the base64 of user:password",
+        ),
+        (
+            r#"{"auths": {"r.example.com": {"identitytoken": "hunter2"}}}"#,
+            "auths has an entry \"r.example.com\" with a token in place of a password, which is not supported; log in with a user and an access token as its password",
+        ),
+    ] {
+        place.file("config.json", content);
+        let ended = place.run(&arguments);
+        let expected = format!("error: images.dockerConfigFile config.json: {told}\n");
+        assert!(ended.stderr.ends_with(&expected), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+        assert_eq!(ended.code, Some(1));
+    }
+}

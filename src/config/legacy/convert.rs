@@ -58,13 +58,14 @@ pub(super) fn registry_address(node: &Node) -> Result {
     };
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
-    let told = match address.split_once("://") {
+    match address.split_once("://") {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {
-            "; it is asked by https, unless images.registry.scheme is http"
+            let told = ", with images.registry.scheme http unless that is set: user and password are sent without TLS";
+            let implied = ("images.registry.scheme", text("http"));
+            Ok(Converted::With(text(host), told.to_owned(), implied))
         }
-        _ => "",
-    };
-    Ok(Converted::To(text(host), told.to_owned()))
+        _ => Ok(Converted::To(text(host), String::new())),
+    }
 }
 
 /// `http://peitho:8080/tar` is `https://peitho:8081`: delivery has a listener of its own, and always TLS.

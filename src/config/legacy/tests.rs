@@ -1,6 +1,8 @@
 use std::path::Path;
 
-use crate::config::{Config, Error, HostAlias, ImageMode, LogColor, LogFormat, Origins};
+use secrecy::ExposeSecret as _;
+
+use crate::config::{Config, Error, HostAlias, ImageMode, LogColor, LogFormat, Origins, Scheme};
 
 const SAMPLE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -63,7 +65,7 @@ fn the_sample_of_the_original_becomes_our_configuration() {
     assert_eq!(registry.project, "chaincode");
     assert_eq!(registry.username.as_deref(), Some("admin"));
     assert_eq!(
-        registry.password.as_ref().unwrap().expose(),
+        registry.password.as_ref().unwrap().secret().expose_secret(),
         "a-password-in-the-open"
     );
     assert_eq!(config.log.level, "debug");
@@ -164,22 +166,29 @@ fn a_registry_of_the_original_is_pushed_to() {
         registry.repository().unwrap().to_string(),
         "registry.example.com:5000/fabric/chaincode:latest"
     );
-    assert_eq!(registry.password.as_ref().unwrap().expose(), "4711");
+    let password = registry.password.as_ref().unwrap().secret();
+    assert_eq!(password.expose_secret(), "4711");
     let open = yaml
         .replace("username: me", "username: ''")
         .replace("password: 4711", "password: ''");
     let registry = load(&open).unwrap().0.images.registry;
     assert_eq!((registry.username, registry.password), (None, None));
     let plain = yaml.replace("https://", "http://");
-    let (_, of_plain) = load(&plain).unwrap();
+    let (asked, of_plain) = load(&plain).unwrap();
+    assert_eq!(asked.images.registry.scheme, Scheme::Http);
     let notice = told(&of_plain)
         .into_iter()
         .find(|line| line.contains("server-address"));
-    assert!(
-        notice
-            .unwrap()
-            .ends_with("unless images.registry.scheme is http")
-    );
+    assert!(notice.unwrap().ends_with(
+        "with images.registry.scheme http unless that is set: user and password are sent without TLS"
+    ));
+    for both in [
+        format!("{plain}images: {{registry: {{scheme: https}}}}\n"),
+        format!("images: {{registry: {{scheme: https}}}}\n{plain}"),
+    ] {
+        let (asked, _) = load(&both).unwrap();
+        assert_eq!(asked.images.registry.scheme, Scheme::Https);
+    }
     assert_eq!(
         told(&origins)[0],
         "2:3: peitho.imageMode is called images.mode now"

@@ -6,11 +6,14 @@ use crate::registry::fixture::{
     Line, Manner, PushedLayer, Tokens, noise, plain, push_layers, zipped,
 };
 
+mod bases;
+mod logins;
+
 /// A Peitho of its own, which pushes as `config` says.
 async fn pushing(config: &config::Images) -> (Scratch, Images) {
     let scratch = Scratch::new().await;
     let registries = Registries::of(config, scratch.store.clone()).await.unwrap();
-    let pusher = Pusher::impatient(config, registries.clone()).await.unwrap();
+    let pusher = Pusher::impatient(config, registries.clone()).unwrap();
     let images = Images::new(scratch.store.clone(), registries);
     (scratch, images.pushed_by(Some(pusher)))
 }
@@ -441,37 +444,4 @@ async fn a_build_that_cannot_be_pushed_fails_and_says_why() {
     )
     .await;
     drop(far.process);
-}
-
-#[tokio::test]
-async fn a_login_and_an_authority_of_its_own_open_a_registry() {
-    let far = Registry::start("").await;
-    base_in(&far).await;
-    let closed =
-        Registry::start("auth: {htpasswd: {realm: test, path: DIRECTORY/htpasswd}}\n").await;
-    let mut by_word = closed.built();
-    by_word.registry.username = Some("reader".to_owned());
-    by_word.registry.password = Some("s3cret".into());
-    let mut by_file = by_word.clone();
-    by_file.registry.password = None;
-    by_file.registry.password_file = Some(closed.file("password"));
-    std::fs::write(closed.file("password"), "s3cret\n").unwrap();
-    let secure = Registry::start_tls().await;
-    let mut trusting = secure.built();
-    trusting.registry.scheme = config::Scheme::Https;
-    trusting.registry.ca_file = Some(secure.file("ca.pem"));
-    for mut config in [by_word, by_file, trusting] {
-        config.registries = vec![far.config()];
-        let (scratch, images) = pushing(&config).await;
-        let image = build(&scratch, &images, &of(b"x", &far.host))
-            .await
-            .unwrap();
-        let pushed = image.pushed.unwrap();
-        // Read again with the same login.
-        let registries = Registries::of(&config, scratch.store.clone())
-            .await
-            .unwrap();
-        let held = registries.hold(&pushed).await.unwrap();
-        assert_eq!(held.layers.last().unwrap().diff_id, image.layer.diff_id);
-    }
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::members::{Members, mismatch};
 use super::{Draft, ImportError, Layer, unusable};
-use crate::names::{Digest, ImageName};
+use crate::names::{Architecture, Digest, ImageName};
 use crate::registry::held::HeldLayer;
-use crate::registry::manifest::{Configuration, Descriptor, Index, Manifest, architecture};
+use crate::registry::manifest::{Configuration, Descriptor, Index, Manifest};
 
 pub(super) const INDEX: &str = "index.json";
 
@@ -26,7 +26,8 @@ pub(super) fn drafts(members: &Members) -> Result<Vec<Draft>, ImportError> {
     let mut foreign = Vec::new();
     for entry in &index.manifests {
         if let Some(platform) = &entry.platform
-            && (platform.os != "linux" || platform.architecture != architecture())
+            && (platform.os != "linux"
+                || platform.architecture != Architecture::word_for_this_machine())
         {
             foreign.push(format!("{}/{}", platform.os, platform.architecture));
             continue;
@@ -40,7 +41,7 @@ pub(super) fn drafts(members: &Members) -> Result<Vec<Draft>, ImportError> {
     match foreign.is_empty() || !drafts.is_empty() {
         true => Ok(drafts),
         false => Err(ImportError::Foreign {
-            here: architecture(),
+            here: Architecture::word_for_this_machine(),
             there: foreign.join(", "),
         }),
     }
@@ -51,7 +52,7 @@ fn draft(entry: &Descriptor, members: &Members) -> Result<Draft, ImportError> {
     let shown = name.as_ref().map_or(&*entry.digest, |name| name);
     let mut manifest = blob(members, entry, INDEX)?;
     if let Manifest::Index(index) = parse(&manifest, shown)? {
-        let of_platform = index.for_this_machine();
+        let of_platform = index.of(&Architecture::of_this_machine());
         let of_platform = of_platform.map_err(|what| unusable(shown, what))?;
         manifest = blob(members, of_platform, "the image's index")?;
     }

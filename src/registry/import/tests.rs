@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
 use super::*;
-use crate::registry::manifest::architecture;
+use crate::names::Architecture;
 use crate::registry::{Lookup, Registries, list_held};
 
 /// Members in the order of the archive.
@@ -72,7 +72,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn config(layers: &[&[u8]]) -> Value {
     let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::of(layer)).collect();
     json!({
-        "architecture": architecture(), "os": "linux", "config": {"User": "7", "Env": ["A=b"]},
+        "architecture": Architecture::word_for_this_machine(), "os": "linux", "config": {"User": "7", "Env": ["A=b"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     })
 }
@@ -303,7 +303,7 @@ async fn names_come_from_annotations_tags_or_the_command_line() {
 async fn the_image_for_this_machine_is_taken_and_a_foreign_one_told() {
     let platform =
         |architecture: &str| json!({"platform": {"os": "linux", "architecture": architecture}});
-    let inner = layout(platform(architecture()));
+    let inner = layout(platform(Architecture::word_for_this_machine()));
     let Content::File(index) = &inner.0[1].1 else {
         panic!("a file")
     };
@@ -322,7 +322,7 @@ async fn the_image_for_this_machine_is_taken_and_a_foreign_one_told() {
     let error = scratch.import(layout(platform("mips")).tar(), None).await;
     let told = format!(
         "no image for this machine, linux/{}: only for linux/mips",
-        architecture()
+        Architecture::word_for_this_machine()
     );
     assert_eq!(error.unwrap_err().to_string(), told);
 }

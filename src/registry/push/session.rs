@@ -9,8 +9,8 @@ use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::access::Login;
 use super::super::answer::{Refusal, cut};
+use super::super::logins::Login;
 use super::Stop;
 use super::wire::{ANSWER, refusal_of, unsent, words};
 
@@ -62,6 +62,15 @@ impl Session {
         Self {
             login,
             scopes: std::iter::once(own).chain(from).collect(),
+            authorization: Authorization::None,
+        }
+    }
+
+    /// The same to read from `repository`.
+    pub(super) fn reading(login: Option<Login>, repository: &str) -> Self {
+        Self {
+            login,
+            scopes: vec![format!("repository:{repository}:pull")],
             authorization: Authorization::None,
         }
     }

@@ -66,6 +66,17 @@ impl Wire {
         })
     }
 
+    /// Asks for nothing but to be let in.
+    pub(super) async fn log_in(&self, session: &mut Session) -> Result<(), Stop> {
+        let mut url = self.repository.clone();
+        url.set_path("/v2/");
+        let answer = self.asked(session, || self.client.get(url.clone())).await?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            _ => Err(refusal(answer).await),
+        }
+    }
+
     pub(super) async fn has_blob(
         &self,
         session: &mut Session,

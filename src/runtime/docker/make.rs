@@ -43,7 +43,7 @@ impl Engine {
         };
         let mut created = self.requests.call(Bound::Long, create).await;
         if matches!(&created, Err(failure) if failure.is_no_image()) {
-            self.pull(image).await?;
+            self.pull(&self.settings.places.of(image)).await?;
             created = self.requests.call(Bound::Long, create).await;
         }
         match created {

@@ -54,7 +54,7 @@ pub(super) fn chaincode(
     }
     let env = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
     ContainerCreateBody {
-        image: Some(spec.base.full()),
+        image: Some(settings.places.of(&spec.base).full()),
         entrypoint: spec.entrypoint.clone(),
         cmd: (!spec.args.is_empty()).then(|| spec.args.clone()),
         env: Some(joined(process::environment(env))),
@@ -84,7 +84,7 @@ pub(super) fn compile(
     let mut command = compile_agent::command(&settings.delivery_address, &spec.key, &spec.command);
     let arguments = command.split_off(1);
     ContainerCreateBody {
-        image: Some(spec.image.full()),
+        image: Some(settings.places.of(&spec.image).full()),
         entrypoint: Some(command),
         cmd: Some(arguments),
         env: Some(joined(env)),
@@ -243,6 +243,7 @@ mod tests {
             key: CompileKey::new(Digest::of(b"compile")),
             tenant: Tenant::default_tenant(),
             image: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
+            facts: Default::default(),
             command: ["/bin/sh", "-c", "go build"].map(str::to_owned).into(),
             env: vec![own],
             working_dir: Some("/chaincode".to_owned()),

@@ -1,4 +1,4 @@
-//! Images that the engine does not have: it pulls them itself, with the credentials of `images.registries`.
+//! Images that the engine does not have: it pulls them itself, with the logins of the section `images`.
 
 use bollard::auth::DockerCredentials;
 use bollard::query_parameters::CreateImageOptions;
@@ -16,9 +16,9 @@ impl Engine {
     /// # Errors
     /// [`Error::Refused`] with the engine's words, [`Error::Unavailable`].
     pub(super) async fn pull(&self, image: &ImageName) -> Result<(), Error> {
-        let login = self.settings.logins.get(image.registry());
+        let login = self.settings.logins.of(image).await;
         let credentials = login.map(|login| DockerCredentials {
-            username: Some(login.username.clone()),
+            username: Some(login.username),
             password: Some(login.password.expose_secret().to_owned()),
             serveraddress: Some(image.registry().to_owned()),
             ..DockerCredentials::default()

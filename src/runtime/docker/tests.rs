@@ -1,7 +1,7 @@
 //! What the tests of this module's files share.
 
 use super::*;
-use crate::image_spec::Layer;
+use crate::image_spec::{ImageFacts, Layer};
 use crate::names::Digest;
 use crate::runtime::HostSpec;
 use crate::store::Blob;
@@ -14,7 +14,8 @@ pub(super) fn settings() -> Settings {
         compile_limits: ByTenant::default(),
         compile_timeout: Duration::from_secs(600),
         surroundings: Surroundings::default(),
-        logins: HashMap::new(),
+        places: Places::default(),
+        logins: Logins::default(),
         program: PathBuf::from("/proc/self/exe"),
     }
 }
@@ -31,6 +32,7 @@ pub(super) fn spec() -> ChaincodeSpec {
         package_id: None,
         language: None,
         base: "busybox:1".parse().unwrap(),
+        base_facts: ImageFacts::default(),
         layer: Layer {
             blob: Blob {
                 digest: Digest::of(b"layer"),
@@ -64,10 +66,6 @@ fn engines_older_than_docker_20_10_are_refused() {
 #[test]
 fn passwords_do_not_show() {
     let mut settings = settings();
-    let login = Login {
-        username: "me".to_owned(),
-        password: "hunter2".into(),
-    };
-    settings.logins.insert("registry:5000".to_owned(), login);
+    settings.logins = Logins::with("registry:5000", "me", "hunter2");
     assert!(!format!("{settings:?}").contains("hunter2"));
 }

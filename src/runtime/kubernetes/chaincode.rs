@@ -234,7 +234,7 @@ impl Kubernetes {
         let key = record.key();
         let pod = self.ordered_pod(record)?;
         if record.spec.whole.is_some() {
-            self.renew_pull_secret().await?;
+            self.see_to_pull_secret().await?;
         }
         for _ in 0..LAUNCHES {
             // Asked from the API server, not from the watch: never two processes of one chaincode.

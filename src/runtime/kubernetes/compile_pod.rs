@@ -9,11 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Settings;
+use super::platform;
 use super::surroundings;
 use super::template::{
     self, ReadOnlyRoot, TRUST_VOLUME, agent_container, credentials_mount, credentials_volume,
     empty_dir, literal_all, mount, resources, secret_volume,
 };
+use crate::image_spec::ImageFacts;
 use crate::names::kubernetes as names;
 use crate::names::{CompileKey, ImageName, Tenant};
 use crate::runtime::compile_agent::{self, CA, PROGRAM_DIRECTORY, TOKEN, WRITABLE};
@@ -30,6 +32,7 @@ pub(super) struct Order<'a> {
     pub(super) key: &'a CompileKey,
     pub(super) tenant: &'a Tenant,
     pub(super) image: &'a ImageName,
+    pub(super) facts: &'a ImageFacts,
     pub(super) command: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) working_dir: Option<&'a str>,
@@ -43,6 +46,7 @@ impl<'a> From<&'a CompileSpec> for Order<'a> {
             key: &spec.key,
             tenant: &spec.tenant,
             image: &spec.image,
+            facts: &spec.facts,
             command: &spec.command,
             env: &spec.env,
             working_dir: spec.working_dir.as_deref(),
@@ -122,7 +126,7 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     let command = compile_agent::command(&settings.delivery_address, spec.key, spec.command);
     let main = Container {
         name: MAIN.to_owned(),
-        image: Some(spec.image.full()),
+        image: Some(platform::image(settings, spec.image, spec.facts)),
         image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
         command: Some(literal_all(&command)),
         env: variables(spec, settings, owner),
@@ -150,11 +154,12 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     volumes.push(credentials_volume(owner));
     volumes.extend(trusted.map(|file| secret_volume(TRUST_VOLUME, owner, vec![file])));
     pod_spec.volumes = Some(volumes);
-    provision.templates.over_compile(Pod {
+    let pod = provision.templates.over_compile(Pod {
         metadata: template::pod_metadata(owner.name.clone().unwrap_or_default(), owner),
         spec: Some(pod_spec),
         status: None,
-    })
+    })?;
+    Ok(platform::placed(pod, spec.facts.architecture.as_ref()))
 }
 
 fn variables(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Option<Vec<EnvVar>> {
@@ -194,6 +199,7 @@ mod tests {
             key: &key,
             tenant: &tenant,
             image: &image,
+            facts: &ImageFacts::default(),
             command: &command,
             env: &env,
             working_dir: None,

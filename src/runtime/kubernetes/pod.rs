@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::Settings;
+use super::platform;
 use super::record::Record;
 use super::template::{
     self, FILES_VOLUME, ReadOnlyRoot, agent_container, credentials_mount, credentials_volume,
@@ -62,7 +63,7 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     let env = spec.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
     let main = Container {
         name: MAIN.to_owned(),
-        image: Some(image.full()),
+        image: Some(image),
         image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
         command: spec.entrypoint.as_deref().map(literal_all),
         args: some_unless_empty(literal_all(&spec.args)),
@@ -81,8 +82,10 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     };
     let user = process::user(spec.user, settings.chaincode_run_as_user);
     let mut pod_spec = template::pod_spec(settings, user);
-    if spec.whole.is_some() && settings.pull_login.is_some() {
-        let name = names::pull_secret(&settings.instance);
+    let pull_secret = settings.pull_secret.name(&settings.instance);
+    if spec.whole.is_some()
+        && let Some(name) = pull_secret
+    {
         let secrets = pod_spec.image_pull_secrets.get_or_insert_default();
         secrets.push(LocalObjectReference { name });
     }
@@ -97,22 +100,23 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
         spec: Some(pod_spec),
         status: None,
     };
-    provision.templates.over_chaincode(spec, pod)
+    let pod = provision.templates.over_chaincode(spec, pod)?;
+    Ok(platform::placed(pod, spec.base_facts.architecture.as_ref()))
 }
 
 /// The chaincode's program, and how it comes into the pod.
-struct Program<'a> {
-    image: &'a ImageName,
+struct Program {
+    image: String,
     fetch: Option<Container>,
     mounts: Vec<VolumeMount>,
     volumes: Vec<Volume>,
 }
 
-impl<'a> Program<'a> {
+impl Program {
     /// All of it is in `image`.
-    fn whole(image: &'a ImageName) -> Self {
+    fn whole(image: &ImageName) -> Self {
         Self {
-            image,
+            image: image.full(),
             fetch: None,
             mounts: Vec::new(),
             volumes: Vec::new(),
@@ -120,7 +124,7 @@ impl<'a> Program<'a> {
     }
 
     /// The layer is fetched, and mounted into the base.
-    fn fetched(record: &'a Record, settings: &Settings) -> Result<Self, Error> {
+    fn fetched(record: &Record, settings: &Settings) -> Result<Self, Error> {
         let spec = &record.spec;
         let fetch = agent_container(
             INIT,
@@ -130,7 +134,7 @@ impl<'a> Program<'a> {
             vec![mount(LAYER_VOLUME, LAYER), credentials_mount()],
         );
         Ok(Self {
-            image: &spec.base,
+            image: platform::image(settings, &spec.base, &spec.base_facts),
             fetch: Some(fetch),
             mounts: layer_mounts(&spec.layer)?,
             volumes: vec![
@@ -239,7 +243,9 @@ fn limits(host: &HostSpec) -> Quantities {
 mod tests {
     use super::super::tests::{record, settings};
     use super::*;
-    use crate::image_spec::TopEntry;
+    use crate::image_spec::{ImageFacts, TopEntry};
+    use crate::registry::Logins;
+    use crate::runtime::kubernetes::PullSecret;
 
     fn entries(names: &[(&str, TopKind)]) -> Vec<TopEntry> {
         names
@@ -257,18 +263,37 @@ mod tests {
     }
 
     #[test]
+    fn the_base_is_the_one_that_was_built_on_and_runs_where_it_can() {
+        let mut record = record();
+        let digest = crate::names::Digest::of(b"base");
+        record.spec.base_facts = ImageFacts {
+            digest: Some(digest),
+            architecture: Some("arm64".parse().unwrap()),
+        };
+        let spec = |record: &Record| pod(record, &settings()).unwrap().spec.unwrap();
+        let fetched = spec(&record);
+        let expected = format!("docker.io/hyperledger/fabric-baseos@{digest}");
+        assert_eq!(fetched.containers[0].image, Some(expected));
+        let affinity = serde_json::to_string(&fetched.affinity).unwrap();
+        assert!(affinity.contains("arm64"), "{affinity}");
+        record.spec.whole = Some(format!("r.io/a@{digest}").parse().unwrap());
+        let whole = spec(&record);
+        assert_eq!(whole.containers[0].image, Some(format!("r.io/a@{digest}")));
+        assert_eq!(whole.affinity, fetched.affinity);
+    }
+
+    #[test]
     fn a_whole_image_is_run_as_it_is() {
         let digest = crate::names::Digest::of(b"manifest");
         let mut record = record();
         let whole = format!("registry.example.com/fabric/chaincode@{digest}");
         record.spec.whole = Some(whole.parse().unwrap());
-        let login = crate::runtime::kubernetes::PullLogin {
-            host: "registry.example.com".to_owned(),
-            username: "me".to_owned(),
-            password: "a-word".into(),
+        let pull_secret = PullSecret::Own {
+            repository: "registry.example.com/fabric/chaincode".parse().unwrap(),
+            logins: Logins::with("registry.example.com", "me", "a-word"),
         };
         let settings = Settings {
-            pull_login: Some(login),
+            pull_secret,
             ..settings()
         };
         let with_login = pod(&record, &settings).unwrap();

@@ -1,6 +1,7 @@
-//! The login with which nodes pull what was built, where its registry wants one: a Secret of the instance, written again
-//! before each launch that needs it, so that a new password reaches the nodes with the next launch, and a deleted Secret is
-//! no fault. One that others wrote is left as it is, and the launch refused. `chaincode` calls it; `pod` names it in its pods.
+//! The Secret with which nodes pull what was built, where its registry wants a login: one that the operator made, or one of the
+//! instance. The latter is written again before each launch that needs it, so that a new password reaches the nodes with the
+//! next launch, and a deleted Secret is no fault; it is removed at the start of a Peitho that needs none. One that others
+//! wrote is left as it is, and the launch refused. `chaincode` calls it; `pod` names it in its pods.
 
 use std::collections::BTreeMap;
 
@@ -9,53 +10,72 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 
+use super::remove::{Grace, Ours, delete};
 use super::{Kubernetes, Settings};
 use crate::names::kubernetes as names;
+use crate::names::{ImageName, InstanceName};
+use crate::registry::{Login, Logins};
 use crate::runtime::Error;
 
 /// As Kubernetes calls such a Secret, and what it has to hold (k8s: `SecretTypeDockerConfigJson`).
 const TYPE: &str = "kubernetes.io/dockerconfigjson";
 const KEY: &str = ".dockerconfigjson";
+/// The older form, which the kubelet reads too (k8s: `SecretTypeDockercfg`).
+const OLD_TYPE: &str = "kubernetes.io/dockercfg";
 /// Under this name Docker, and so the kubelet, keeps the login of Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// User and password for a registry.
-#[derive(Clone, Debug)]
-pub struct PullLogin {
-    /// Host and port as image names carry them.
-    pub host: String,
-    /// The user.
-    pub username: String,
-    /// The password.
-    pub password: SecretString,
+/// With what nodes pull what was built.
+#[derive(Clone, Debug, Default)]
+pub enum PullSecret {
+    /// Nothing of its own.
+    #[default]
+    None,
+    /// A Secret that somebody made for them, by its name.
+    Named(String),
+    /// A Secret that Peitho writes.
+    Own {
+        /// Where built images are.
+        repository: ImageName,
+        /// These have the one for it.
+        logins: Logins,
+    },
 }
 
-impl PullLogin {
-    fn document(&self) -> Vec<u8> {
-        let host = match self.host.as_str() {
-            "docker.io" => DOCKER_HUB,
-            host => host,
-        };
-        let (username, password) = (&self.username, self.password.expose_secret());
-        let both = format!("{username}:{password}");
-        let auth = base64::engine::general_purpose::STANDARD.encode(both);
-        let login = serde_json::json!({"username": username, "password": password, "auth": auth});
-        serde_json::json!({"auths": {host: login}})
-            .to_string()
-            .into_bytes()
+impl PullSecret {
+    /// What pods call it.
+    pub(super) fn name(&self, instance: &InstanceName) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Named(name) => Some(name.clone()),
+            Self::Own { .. } => Some(names::pull_secret(instance)),
+        }
     }
 }
 
-/// The Secret, where there is a login.
-fn secret(settings: &Settings) -> Option<Secret> {
-    let login = settings.pull_login.as_ref()?;
+/// What the kubelet reads.
+fn document(host: &str, login: &Login) -> Vec<u8> {
+    let host = match host {
+        "docker.io" => DOCKER_HUB,
+        host => host,
+    };
+    let (username, password) = (&login.username, login.password.expose_secret());
+    let both = format!("{username}:{password}");
+    let auth = base64::engine::general_purpose::STANDARD.encode(both);
+    let login = serde_json::json!({"username": username, "password": password, "auth": auth});
+    serde_json::json!({"auths": {host: login}})
+        .to_string()
+        .into_bytes()
+}
+
+/// Peitho's own, with `login` for `host`.
+fn secret(settings: &Settings, host: &str, login: &Login) -> Secret {
     let description = format!(
-        "With this login nodes pull chaincode from {}. Peitho writes it before each launch",
-        login.host
+        "With this login nodes pull chaincode from {host}. Peitho writes it before each launch"
     );
-    Some(Secret {
+    Secret {
         metadata: ObjectMeta {
             name: Some(names::pull_secret(&settings.instance)),
             labels: Some(names::instance_labels(&settings.instance)),
@@ -68,18 +88,51 @@ fn secret(settings: &Settings) -> Option<Secret> {
         type_: Some(TYPE.to_owned()),
         data: Some(BTreeMap::from([(
             KEY.to_owned(),
-            ByteString(login.document()),
+            ByteString(document(host, login)),
         )])),
         ..Secret::default()
-    })
+    }
 }
 
 impl Kubernetes {
-    /// Sees to it that the pull secret is as it should be.
-    pub(super) async fn renew_pull_secret(&self) -> Result<(), Error> {
-        let Some(secret) = secret(&self.settings) else {
-            return Ok(());
+    /// Sees to it that the pull secret is as it should be: the kubelet only warns of one that is missing, and then is
+    /// denied.
+    pub(super) async fn see_to_pull_secret(&self) -> Result<(), Error> {
+        match &self.settings.pull_secret {
+            PullSecret::None => Ok(()),
+            PullSecret::Named(name) => self.check_pull_secret(name).await,
+            PullSecret::Own { repository, logins } => match logins.of(repository).await {
+                Some(login) => self.write_pull_secret(repository.registry(), &login).await,
+                // The file of logins has it no more: what the nodes had may still be good.
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn check_pull_secret(&self, name: &str) -> Result<(), Error> {
+        let read = self.requests.call(|| self.secrets.get_opt(name)).await;
+        let read = read.map_err(|failure| failure.into_error(&format!("reading secret {name}")))?;
+        let namespace = &self.settings.namespace;
+        let told = |what: String| {
+            Err(Error::Refused(format!(
+                "secret {name}, with which nodes pull chaincode by images.registry.pullSecret, {what}; make it with `kubectl create \
+                 secret docker-registry {name} --namespace {namespace}`"
+            )))
         };
+        let Some(secret) = read else {
+            return told(format!("is not in namespace {namespace}"));
+        };
+        match secret.type_.as_deref() {
+            Some(TYPE | OLD_TYPE) => Ok(()),
+            kind => told(format!(
+                "is of the type {} in namespace {namespace}, not {TYPE}",
+                kind.unwrap_or("Opaque")
+            )),
+        }
+    }
+
+    async fn write_pull_secret(&self, host: &str, login: &Login) -> Result<(), Error> {
+        let secret = secret(&self.settings, host, login);
         let name = names::pull_secret(&self.settings.instance);
         // Without force: what somebody else wrote there is a conflict.
         let (params, patch) = (PatchParams::apply(names::MANAGER), Patch::Apply(secret));
@@ -98,6 +151,44 @@ impl Kubernetes {
             }
         }
     }
+
+    /// Removes the pull secret that an earlier Peitho of this instance wrote, where this one writes none: it is a password that
+    /// nobody needs. That it cannot be removed is told.
+    pub async fn remove_idle_pull_secret(&self) {
+        if matches!(self.settings.pull_secret, PullSecret::Own { .. }) {
+            return;
+        }
+        let (name, namespace) = (
+            names::pull_secret(&self.settings.instance),
+            &self.settings.namespace,
+        );
+        match self.remove_pull_secret(&name).await {
+            Ok(true) => tracing::info!(
+                secret = name,
+                namespace,
+                "the login of the nodes for the registry of built images is removed: no pod needs it any more"
+            ),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                secret = name, namespace, %error,
+                "the login of the nodes, which no pod needs any more, cannot be removed"
+            ),
+        }
+    }
+
+    /// Whether there was one of ours.
+    async fn remove_pull_secret(&self, name: &str) -> Result<bool, Error> {
+        let read = self.requests.call(|| self.secrets.get_metadata_opt(name));
+        let read = read.await;
+        let read = read.map_err(|failure| failure.into_error(&format!("reading secret {name}")))?;
+        // What carries other labels, under the same name, is somebody else's.
+        let ours = read.and_then(|it| Ours::of(&it.metadata, &self.settings.instance).ok());
+        let Some(ours) = ours else {
+            return Ok(false);
+        };
+        delete(&self.requests, &self.secrets, &ours, Grace::Own).await?;
+        Ok(true)
+    }
 }
 
 #[cfg(test)]
@@ -107,22 +198,15 @@ mod tests {
 
     #[test]
     fn a_login_becomes_what_the_kubelet_reads() {
-        assert!(secret(&settings()).is_none());
         for (host, key) in [
             ("registry.example.com:5000", "registry.example.com:5000"),
             ("docker.io", "https://index.docker.io/v1/"),
         ] {
-            let login = PullLogin {
-                host: host.to_owned(),
+            let login = Login {
                 username: "me".to_owned(),
                 password: "h\"unter2".into(),
             };
-            let settings = Settings {
-                pull_login: Some(login),
-                ..settings()
-            };
-            assert!(!format!("{settings:?}").contains("unter2"));
-            let made = secret(&settings).unwrap();
+            let made = secret(&settings(), host, &login);
             assert_eq!(made.type_.as_deref(), Some(TYPE));
             let document: serde_json::Value =
                 serde_json::from_slice(&made.data.unwrap()[KEY].0).unwrap();
@@ -131,5 +215,19 @@ mod tests {
             assert_eq!(login["password"], "h\"unter2");
             assert_eq!(login["auth"], "bWU6aCJ1bnRlcjI=");
         }
+    }
+
+    #[test]
+    fn pods_call_it_by_its_name_and_it_shows_no_password() {
+        let own = PullSecret::Own {
+            repository: "r.io/fabric/chaincode".parse().unwrap(),
+            logins: Logins::with("r.io", "me", "hunter2"),
+        };
+        assert!(!format!("{own:?}").contains("hunter2"));
+        let named = PullSecret::Named("reader".to_owned());
+        let of = |it: &PullSecret| it.name(&InstanceName::default());
+        assert_eq!(of(&own).as_deref(), Some("peitho-pull"));
+        assert_eq!(of(&named).as_deref(), Some("reader"));
+        assert_eq!(of(&PullSecret::None), None);
     }
 }

@@ -11,7 +11,7 @@ use super::overlay::vanished;
 use super::record::{self, Record};
 use super::{Kubernetes, Settings, compile_pod, pod};
 use crate::config::Override;
-use crate::image_spec::{Layer, TopEntry, TopKind};
+use crate::image_spec::{ImageFacts, Layer, TopEntry, TopKind};
 use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, ImageName, Tenant};
 use crate::runtime::{ChaincodeSpec, Error, HostSpec, Resolution};
 use crate::store::Blob;
@@ -106,6 +106,7 @@ fn compile(settings: &Settings, tenant: &Tenant) -> Result<Pod, Error> {
         key: &CompileKey::new(Digest::of(b"rehearsal")),
         tenant,
         image: &image(settings)?,
+        facts: &ImageFacts::default(),
         command: &["rehearsal".to_owned()],
         env: &[],
         working_dir: None,
@@ -131,6 +132,7 @@ fn chaincode(settings: &Settings, tenant: &Tenant, it: &Override) -> Result<Pod,
         package_id: label.map(|label| format!("{label}:0")),
         language: it.language,
         base: image(settings)?,
+        base_facts: ImageFacts::default(),
         layer: Layer {
             blob: Blob {
                 digest: Digest::of(b"rehearsal"),

@@ -2,7 +2,7 @@
 
 use super::record::{FileEntry, Record};
 use super::*;
-use crate::image_spec::{Layer, TopEntry, TopKind};
+use crate::image_spec::{ImageFacts, Layer, TopEntry, TopKind};
 use crate::names::Digest;
 use crate::names::kubernetes as names;
 use crate::runtime::HostSpec;
@@ -21,7 +21,8 @@ pub(super) fn settings() -> Settings {
         instance: InstanceName::default(),
         host_aliases: Vec::new(),
         image_pull_secrets: vec!["registry".to_owned()],
-        pull_login: None,
+        pull_secret: PullSecret::None,
+        places: Places::default(),
         image_pull_policy: PullPolicy::default(),
         scheduling_grace: Duration::from_secs(120),
         agent_image: "registry.example.com/peitho:0.1.0".to_owned(),
@@ -59,6 +60,7 @@ pub(super) fn record() -> Record {
         package_id: Some(format!("basic_1:{}", "ab".repeat(32))),
         language: None,
         base: "hyperledger/fabric-baseos:2.5".parse().unwrap(),
+        base_facts: ImageFacts::default(),
         layer: Layer {
             blob: Blob {
                 digest: Digest::of(b"layer"),

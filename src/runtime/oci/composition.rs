@@ -178,6 +178,7 @@ mod tests {
             key: CompileKey::new(Digest::of(b"compile")),
             tenant: Tenant::default_tenant(),
             image: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
+            facts: Default::default(),
             command: vec!["true".to_owned()],
             env: Vec::new(),
             working_dir: None,

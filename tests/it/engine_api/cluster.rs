@@ -131,6 +131,7 @@ fn unordered(key: &ContainerKey) -> ChaincodeSpec {
         package_id: None,
         language: None,
         base: "base".parse().unwrap(),
+        base_facts: Default::default(),
         layer: Layer {
             blob: Blob { digest, size: 0 },
             diff_id: digest,

@@ -133,7 +133,7 @@ impl World {
             surroundings: ByTenant::default(),
         };
         let registries = Registries::of(images, store.clone()).await.unwrap();
-        let pusher = Pusher::new(images, registries.clone()).await.unwrap();
+        let pusher = Pusher::new(images, registries.clone()).unwrap();
         let images = Images::new(store.clone(), registries).pushed_by(pusher);
         let compiles = Compiles::new(
             settings,

@@ -1,0 +1,149 @@
+//! What the platform of its image asks of a pod: nodes that can run it, in clusters with several architectures. An index lets a
+//! node pull its own, but a chaincode was compiled for one. Pure; `pod` and `compile_pod` end with it.
+
+use k8s_openapi::api::core::v1::{
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec,
+};
+
+use super::Settings;
+use crate::config::PullPolicy;
+use crate::image_spec::ImageFacts;
+use crate::names::{Architecture, ImageName};
+
+/// Labels that every kubelet gives its node.
+const ARCHITECTURE: &str = "kubernetes.io/arch";
+const OS: &str = "kubernetes.io/os";
+
+/// The image `name` as nodes pull it: from where it is, and by its digest where that is known, so that a tag that moves changes
+/// nothing under what was built on it. Not where nodes pull nothing: what was put there by hand has no digest.
+pub(super) fn image(settings: &Settings, name: &ImageName, facts: &ImageFacts) -> String {
+    let placed = settings.places.of(name);
+    let digest = facts
+        .digest
+        .filter(|_| settings.image_pull_policy != PullPolicy::Never);
+    let pinned = digest.and_then(|digest| placed.at(&digest.to_string()).ok());
+    pinned.unwrap_or(placed).full()
+}
+
+/// `pod` on nodes that run linux on `architecture`, unless it says itself on which it runs.
+pub(super) fn placed(mut pod: Pod, architecture: Option<&Architecture>) -> Pod {
+    if let (Some(architecture), Some(spec)) = (architecture, &mut pod.spec) {
+        require(spec, ARCHITECTURE, architecture.as_str());
+        require(spec, OS, "linux");
+    }
+    pod
+}
+
+fn require(spec: &mut PodSpec, label: &str, value: &str) {
+    let selector = spec.node_selector.as_ref();
+    if spec.node_name.is_some() || selector.is_some_and(|it| it.contains_key(label)) {
+        return;
+    }
+    let affinity = spec.affinity.get_or_insert_default();
+    let nodes = affinity.node_affinity.get_or_insert_default();
+    let required = &mut nodes.required_during_scheduling_ignored_during_execution;
+    let NodeSelector {
+        node_selector_terms,
+    } = required.get_or_insert_default();
+    if node_selector_terms.is_empty() {
+        node_selector_terms.push(NodeSelectorTerm::default());
+    }
+    // A node has to fit one of the terms, and all of that.
+    for term in node_selector_terms {
+        let wanted = term.match_expressions.get_or_insert_default();
+        if wanted.iter().all(|it| it.key != label) {
+            wanted.push(NodeSelectorRequirement {
+                key: label.to_owned(),
+                operator: "In".to_owned(),
+                values: Some(vec![value.to_owned()]),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::settings;
+    use super::*;
+    use crate::names::Digest;
+
+    fn on_arm(spec: &Value) -> Value {
+        let pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+        let architecture = "arm64".parse().unwrap();
+        let pod = serde_json::to_value(placed(pod, Some(&architecture))).unwrap();
+        pod["spec"].clone()
+    }
+
+    fn terms(spec: &Value) -> &Value {
+        let nodes = &spec["affinity"]["nodeAffinity"];
+        &nodes["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    }
+
+    #[test]
+    fn a_pod_goes_where_its_image_runs() {
+        let is = |key: &str, value: &str| json!({"key": key, "operator": "In", "values": [value]});
+        let (arm, linux) = (is(ARCHITECTURE, "arm64"), is(OS, "linux"));
+        let plain = json!({"containers": []});
+        assert_eq!(
+            *terms(&on_arm(&plain)),
+            json!([{"matchExpressions": [arm, linux]}])
+        );
+        let pod: Pod = serde_json::from_value(json!({"spec": plain})).unwrap();
+        assert_eq!(placed(pod.clone(), None), pod);
+
+        // What the operator wants is wanted too.
+        let zone = |name: &str| is("topology.kubernetes.io/zone", name);
+        let required = |terms: Value| {
+            json!({"containers": [], "affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+        };
+        let either = required(json!([
+            {"matchExpressions": [zone("a")]},
+            {"matchFields": [is("metadata.name", "node-1")]},
+        ]));
+        assert_eq!(
+            *terms(&on_arm(&either)),
+            json!([
+                {"matchExpressions": [zone("a"), arm, linux]},
+                {"matchExpressions": [arm, linux], "matchFields": [is("metadata.name", "node-1")]},
+            ])
+        );
+
+        // And what he says of platforms counts.
+        let other = is(ARCHITECTURE, "s390x");
+        let own = required(json!([{"matchExpressions": [other]}]));
+        assert_eq!(
+            *terms(&on_arm(&own)),
+            json!([{"matchExpressions": [other, linux]}])
+        );
+        let selected =
+            json!({"containers": [], "nodeSelector": {ARCHITECTURE: "s390x", OS: "linux"}});
+        assert_eq!(on_arm(&selected), selected);
+        let named = json!({"containers": [], "nodeName": "node-1"});
+        assert_eq!(on_arm(&named), named);
+    }
+
+    #[test]
+    fn an_image_is_pulled_by_its_digest_where_nodes_pull() {
+        let digest = Digest::of(b"index");
+        let name: ImageName = "hyperledger/fabric-baseos:2.5".parse().unwrap();
+        let facts = ImageFacts {
+            digest: Some(digest),
+            ..ImageFacts::default()
+        };
+        let pinned = format!("docker.io/hyperledger/fabric-baseos@{digest}");
+        let of = |policy: PullPolicy, facts: &ImageFacts| {
+            let settings = Settings {
+                image_pull_policy: policy,
+                ..settings()
+            };
+            image(&settings, &name, facts)
+        };
+        assert_eq!(of(PullPolicy::IfNotPresent, &facts), pinned);
+        assert_eq!(of(PullPolicy::Always, &facts), pinned);
+        assert_eq!(of(PullPolicy::Never, &facts), name.full());
+        assert_eq!(of(PullPolicy::Always, &ImageFacts::default()), name.full());
+    }
+}
