@@ -21,6 +21,7 @@ mod job;
 mod key;
 mod queue;
 
+pub use cache::{StoredResult, USE_IS_NOTED, stored};
 pub use job::Asker;
 use job::{Door, Job};
 use queue::Queue;

@@ -88,6 +88,11 @@ pub enum Error {
         /// How many names it has.
         names: usize,
     },
+    /// The build took longer than the store keeps what no record names yet.
+    #[error(
+        "build of {0}: parts of it were collected before it was whole, since it took longer than store.collectEverySeconds; install again"
+    )]
+    Collected(ImageName),
     /// The image is built and not in the registry that it runs from.
     #[error(transparent)]
     Push(#[from] PushError),
@@ -132,7 +137,8 @@ pub struct Base {
 
 /// The documents of a complete image, in the store.
 struct Stored {
-    id: Digest,
+    /// The configuration; its digest is the image's id.
+    config: Blob,
     /// Of the manifest.
     blob: Blob,
     manifest: Vec<u8>,
@@ -356,7 +362,7 @@ impl Images {
             _ => None,
         };
         let (id, manifest) = match &assembled {
-            Some(Stored { id, blob, .. }) => (*id, Some(*blob)),
+            Some(Stored { config, blob, .. }) => (config.digest, Some(*blob)),
             None => (assemble::partial_id(&from, delta), None),
         };
         let image = Image {
@@ -376,6 +382,8 @@ impl Images {
         self.store
             .put_ref(RefKind::Image, tenant, &name.full(), &image)
             .await?;
+        let config = assembled.as_ref().map(|stored| stored.config);
+        self.check_held(tenant, &image, config).await?;
         tracing::info!(
             %tenant, image = %name, image.digest = %image.id, base = %image.base.name,
             partial = image.manifest.is_none(), layer.size = image.layer.blob.size,
@@ -384,6 +392,25 @@ impl Images {
         );
         self.tell(tenant, &image, Action::Tag);
         Ok(image)
+    }
+
+    /// That what `image` consists of was not collected before its record was there, as it can be when a push takes hours.
+    async fn check_held(
+        &self,
+        tenant: &Tenant,
+        image: &Image,
+        config: Option<Blob>,
+    ) -> Result<(), Error> {
+        let named = [Some(image.layer.blob), config, image.manifest];
+        for blob in named.into_iter().flatten() {
+            if !self.store.holds(&blob).await? {
+                self.store
+                    .remove_ref(RefKind::Image, tenant, &image.name.full())
+                    .await?;
+                return Err(Error::Collected(image.name.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// What a build knows of its base.
@@ -405,7 +432,7 @@ impl Images {
             assemble::complete(base, delta).map_err(|e| refused(from, e.to_string()))?;
         let config = self.put(&assembled.config).await?;
         Ok(Stored {
-            id: config.digest,
+            config,
             blob: self.put(&assembled.manifest).await?,
             manifest: assembled.manifest,
         })
@@ -436,6 +463,12 @@ impl Images {
 }
 
 impl Image {
+    /// All that it consists of beside its base, in the store. The configuration's length is not recorded.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        let documents = self.manifest.map(|manifest| [manifest.digest, self.id]);
+        std::iter::once(self.layer.blob.digest).chain(documents.into_iter().flatten())
+    }
+
     /// The configuration of a container of this image: the base's with this image's `ENV`. `None` where the
     /// base's is not known.
     pub fn config(&self) -> Option<ImageConfig> {

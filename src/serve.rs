@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Bearing, Check};
+use crate::collection::{self, Depth};
 use crate::compile::{self, Compiles};
 use crate::config::{BuiltRegistry, ByTenant, Config, Surrounding};
 use crate::container::{Containers, Policy};
@@ -76,6 +77,10 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     let directory = config.store.place(surrounding);
     let store = Store::open(&directory).await?;
+    // Before anybody is served: what is damaged is not to be.
+    if let Err(error) = collection::check(&store, Depth::Lengths).await {
+        tracing::error!(%error, "store: it could not be checked; what can be read of it is served");
+    }
     if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {
         tracing::warn!(
             "images.registry has no effect: images.mode is delivery, so that nothing is pushed"
@@ -127,10 +132,20 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     tasks.spawn({
         let (containers, until) = (containers.clone(), closing.clone());
-        let all: BTreeSet<_> = std::iter::once(Tenant::default_tenant())
-            .chain(config.tenants.names())
-            .collect();
+        let all = all_tenants(config);
         async move { until.run_until_cancelled(containers.adopt(all)).await }
+    });
+
+    tasks.spawn({
+        let until = closing.clone();
+        let collecting = collection::Service {
+            store: store.clone(),
+            containers: containers.clone(),
+            tenants: all_tenants(config),
+            every: Duration::from_secs(config.store.collect_every_seconds),
+            results: config.store.compile_result_bytes(),
+        };
+        async move { until.run_until_cancelled(collecting.run()).await }
     });
 
     let requests = engine_api::metrics::Requests::default();
@@ -252,6 +267,12 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+fn all_tenants(config: &Config) -> BTreeSet<Tenant> {
+    std::iter::once(Tenant::default_tenant())
+        .chain(config.tenants.names())
+        .collect()
 }
 
 fn tenants(config: &Config) -> Tenants {

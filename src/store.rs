@@ -7,6 +7,8 @@
 //! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
 //! ├── refs/v1/<image|compile|held>/<tenant, or _>/
 //! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
+//! ├── trash/                                  blobs that no ref names, before they go (`trash`)
+//! ├── quarantine/                             what is damaged, by the path that it had (`quarantine`)
 //! └── ingest/
 //!     ├── lock                                held, shared, by every store that is open
 //!     └── <random>                            bytes on their way in; nameless spools
@@ -29,13 +31,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::Digest;
 
+mod every;
 mod ingest;
+mod quarantine;
 mod refs;
+mod room;
 pub mod spool;
+mod trash;
 mod volume;
 
+pub use every::{Place, Read};
 pub use ingest::Ingest;
+pub use quarantine::Verdict;
 pub use refs::{RefKind, Scope};
+pub use room::Room;
+pub use trash::{Plan, Sum, Survey};
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +128,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     directory: PathBuf,
     objects: LocalFileSystem,
+    /// Bytes were to come in, and there was little room.
+    nearly_full: tokio::sync::Notify,
     /// Tells other processes that `ingest/` is in use.
     _lock: std::fs::File,
 }
@@ -147,6 +159,7 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             directory,
             objects,
+            nearly_full: tokio::sync::Notify::new(),
             _lock: lock,
         })))
     }
@@ -210,6 +223,13 @@ impl Store {
     /// # Errors
     /// When the volume refuses.
     pub async fn open_blob(&self, digest: &Digest) -> Result<Option<(std::fs::File, Blob)>, Error> {
+        match self.open_in_place(digest).await? {
+            None if self.rescue(digest).await? => self.open_in_place(digest).await,
+            found => Ok(found),
+        }
+    }
+
+    async fn open_in_place(&self, digest: &Digest) -> Result<Option<(std::fs::File, Blob)>, Error> {
         let key = blob_key(digest);
         match self.0.objects.get(&key).await {
             Ok(found) => {
