@@ -2,6 +2,7 @@
 //! calls it. It knows where the work is done, and does none of it.
 
 mod images;
+mod prune;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -12,7 +13,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::runtime::{Builder, Runtime};
 
-use self::images::ImagesCommand;
+use self::images::Images;
+use self::prune::Prune;
 use crate::config::{self, Config, Log, Notice, Origin, Origins, Setting};
 use crate::runtime::kubernetes::Templates;
 use crate::runtime::oci::host::{Job, run_shim};
@@ -65,9 +67,13 @@ pub enum Command {
         /// The directory of the launch
         directory: PathBuf,
     },
-    /// Base images that the store holds
-    #[command(subcommand)]
-    Images(ImagesCommand),
+    /// What was built, and the base images that the store holds
+    Images(Images),
+    /// Remove from the store what nothing needs any more
+    ///
+    /// A running server does that by itself, every store.collectEverySeconds. Images go only with --images.
+    #[command(after_help = prune::EXAMPLES)]
+    Prune(Prune),
     /// Print the version
     Version,
 }
@@ -259,13 +265,10 @@ impl Command {
                 };
                 return Ok(ExitCode::from(run_shim(job, directory)));
             }
-            Self::Images(ImagesCommand::Import(import)) => {
-                let (config, _) = import.sources().load()?;
-                one_thread()?.block_on(import.run(&config))?;
-            }
-            Self::Images(ImagesCommand::List(sources)) => {
-                let (config, _) = sources.load()?;
-                one_thread()?.block_on(images::list(&config))?;
+            Self::Images(images) => return images.run(),
+            Self::Prune(prune) => {
+                let (config, _) = prune.sources().load()?;
+                one_thread()?.block_on(prune.run(&config))?;
             }
             Self::Version => print(&format!("peitho {}\n", env!("CARGO_PKG_VERSION"))),
         }
@@ -343,6 +346,14 @@ fn notices(mark: &str, origins: &Origins) -> String {
 fn comments(origins: &Origins) -> String {
     let line = |(key, origin): (&str, &Origin)| format!("# {key}: {origin}\n");
     notices("# ", origins) + &origins.settings().map(line).collect::<String>()
+}
+
+/// Decimal, as Docker writes sizes.
+fn shown(bytes: u64) -> String {
+    match bytes < 1_000_000 {
+        true => format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100),
+        false => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+    }
 }
 
 /// A reader that went away, such as `head`, has seen enough.

@@ -14,16 +14,16 @@ mod results;
 mod service;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
 pub use self::check::{Depth, Findings, check};
 pub use self::service::Service;
 use crate::image::Image;
-use crate::names::{Digest, Tenant};
+use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::HeldImage;
-use crate::store::{self, Plan, Read, RefKind, Store, Sum};
+use crate::store::{self, Place, Plan, Read, RefKind, Store, Sum};
 
 /// Why nothing was collected.
 #[derive(Debug, thiserror::Error)]
@@ -51,23 +51,37 @@ pub struct Rules {
     /// Bytes that the results of compiles may have altogether.
     pub results: u64,
     /// Results that were not used for so long go in any case.
-    pub unused_for: Option<Unused>,
+    pub unused: Option<Old>,
+    /// Images that were built so long ago go, by explicit order alone: peers believe that they are there (protocol rule 5).
+    pub built: Option<Old>,
     /// What is needed beside the records: what containers were made of.
     pub in_use: HashSet<Digest>,
 }
 
-/// Results that go by order.
+/// What goes by order.
 #[derive(Clone, Debug)]
-pub struct Unused {
-    /// Not used for so long.
+pub struct Old {
+    /// It is at least so old.
     pub than: Duration,
     /// Of this tenant alone.
     pub tenant: Option<Tenant>,
 }
 
+impl Old {
+    /// Whether it is meant; by the time of the record, and not where another clock dated that into the future.
+    fn fits(&self, place: &Place, now: i64) -> bool {
+        let age = u64::try_from(now.saturating_sub(place.written)).unwrap_or_default();
+        let tenant = self.tenant.as_ref();
+        age >= self.than.as_secs()
+            && tenant.is_none_or(|tenant| place.tenant.as_ref() == Some(tenant))
+    }
+}
+
 /// What a pass did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
+    /// Images that are no more: tenant and name.
+    pub images: Vec<(Tenant, ImageName)>,
     /// Results of compiles that are no more.
     pub results: Sum,
     /// Blobs that nothing names, moved to the trash.
@@ -94,16 +108,26 @@ pub enum Doing {
 pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collected, Error> {
     // First: what comes later than the survey is not touched by what is decided here.
     let survey = store.survey().await?;
-    let mut named = named_by_images(store).await?;
+    let Images {
+        mut named,
+        leaving: images,
+    } = Images::read(store, rules.built.as_ref()).await?;
     named.extend(&rules.in_use);
     let mut results = results::Results::read(store).await?;
     let mut leaving = results.beyond(rules.results);
-    if let Some(unused) = &rules.unused_for {
+    if let Some(unused) = &rules.unused {
         leaving.extend(results.unused(unused));
     }
     named.extend(results.named());
     let plan = survey.plan(&named, &HashSet::new(), rules.grace);
-    let collected = collected(&leaving, &plan);
+    let mut collected = collected(&leaving, &plan);
+    for (place, name) in images {
+        if doing == Doing::Collect {
+            store.remove_place(&place).await?;
+        }
+        let tenant = place.tenant.unwrap_or_else(Tenant::default_tenant);
+        collected.images.push((tenant, name));
+    }
     if doing == Doing::Collect {
         for result in leaving {
             store.remove_place(&result.place).await?;
@@ -121,7 +145,7 @@ pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collecte
 /// As [`pass`].
 pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Collected, Error> {
     let survey = store.survey().await?;
-    let mut named = named_by_images(store).await?;
+    let mut named = Images::read(store, None).await?.named;
     named.extend(&rules.in_use);
     let mut results = results::Results::read(store).await?;
     let leaving = results.for_room(bytes);
@@ -141,6 +165,7 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
 
 fn collected(leaving: &[crate::compile::StoredResult], plan: &Plan) -> Collected {
     Collected {
+        images: Vec::new(),
         results: Sum {
             blobs: leaving.len() as u64,
             bytes: leaving.iter().map(crate::compile::StoredResult::size).sum(),
@@ -151,31 +176,47 @@ fn collected(leaving: &[crate::compile::StoredResult], plan: &Plan) -> Collected
     }
 }
 
-/// What images of all tenants and held bases name, those in quarantine too: somebody may bring these back.
-async fn named_by_images(store: &Store) -> Result<HashSet<Digest>, Error> {
-    let mut named = HashSet::new();
-    for mut built in [
-        store.every_ref::<Image>(RefKind::Image).boxed(),
-        store.every_quarantined_ref(RefKind::Image).boxed(),
-    ] {
-        while let Some(read) = built.try_next().await? {
-            named.extend(sound(read)?.digests());
-        }
-    }
-    for mut held in [
-        store.every_ref::<HeldImage>(RefKind::Held).boxed(),
-        store.every_quarantined_ref(RefKind::Held).boxed(),
-    ] {
-        while let Some(read) = held.try_next().await? {
-            named.extend(sound(read)?.blobs().map(|blob| blob.digest));
-        }
-    }
-    Ok(named)
+/// Images of all tenants and held bases.
+#[derive(Default)]
+struct Images {
+    /// What they name, those in quarantine too: somebody may bring these back.
+    named: HashSet<Digest>,
+    /// Those that go.
+    leaving: Vec<(Place, ImageName)>,
 }
 
-fn sound<T>(read: Read<T>) -> Result<T, Error> {
+impl Images {
+    async fn read(store: &Store, leaving: Option<&Old>) -> Result<Self, Error> {
+        let now = now();
+        let mut images = Self::default();
+        let mut built = store.every_ref::<Image>(RefKind::Image).boxed();
+        while let Some(read) = built.try_next().await? {
+            let (place, image) = sound(read)?;
+            match leaving {
+                Some(old) if old.fits(&place, now) => images.leaving.push((place, image.name)),
+                _ => images.named.extend(image.digests()),
+            }
+        }
+        let mut built = store.every_quarantined_ref::<Image>(RefKind::Image).boxed();
+        while let Some(read) = built.try_next().await? {
+            images.named.extend(sound(read)?.1.digests());
+        }
+        for mut held in [
+            store.every_ref::<HeldImage>(RefKind::Held).boxed(),
+            store.every_quarantined_ref(RefKind::Held).boxed(),
+        ] {
+            while let Some(read) = held.try_next().await? {
+                let (_, image) = sound(read)?;
+                images.named.extend(image.blobs().map(|blob| blob.digest));
+            }
+        }
+        Ok(images)
+    }
+}
+
+fn sound<T>(read: Read<T>) -> Result<(Place, T), Error> {
     match read {
-        Read::Ref { value, .. } => Ok(value),
+        Read::Ref { place, value, .. } => Ok((place, value)),
         Read::Damaged { place, reason } | Read::Strange { place, reason } => {
             Err(Error::Unreadable {
                 record: place.to_string(),
@@ -183,6 +224,12 @@ fn sound<T>(read: Read<T>) -> Result<T, Error> {
             })
         }
     }
+}
+
+/// Seconds since the Unix epoch.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

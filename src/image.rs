@@ -29,8 +29,9 @@ use tokio::time::Instant;
 use self::assemble::Delta;
 use self::context::Context;
 use self::dockerfile::Dockerfile;
+use crate::compile::Origins;
 use crate::events::{Action, Events};
-use crate::image_spec::{ImageConfig, Layer};
+use crate::image_spec::{Builder, ImageConfig, Layer};
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
@@ -123,6 +124,9 @@ pub struct Image {
     /// Its name by digest in the registry that it was pushed to.
     #[serde(default)]
     pub pushed: Option<ImageName>,
+    /// What compiled it, where this Peitho did, with a builder whose digest was known.
+    #[serde(default)]
+    pub builder: Option<Builder>,
 }
 
 /// The image named by `FROM`.
@@ -133,6 +137,9 @@ pub struct Base {
     pub name: ImageName,
     /// Its configuration, when its registry could be reached.
     pub config: Option<ImageConfig>,
+    /// The digest of its manifest, for the platform that it is of; as `config`.
+    #[serde(default)]
+    pub digest: Option<Digest>,
 }
 
 /// The documents of a complete image, in the store.
@@ -156,9 +163,11 @@ pub struct Inspected {
     pub config: Option<ImageConfig>,
     /// Length of the layers that Peitho holds, in bytes.
     pub size: u64,
+    /// `LABEL`s of its build, and what else is known, by [`labels`](crate::names::labels); of built ones alone.
+    pub labels: BTreeMap<String, String>,
 }
 
-pub use listed::Listed;
+pub use listed::{Catalogue, Listed, catalogue};
 
 /// The door to images; clones share it.
 #[derive(Clone)]
@@ -169,6 +178,7 @@ pub struct Images {
     /// Images whose registry is out of reach, and of which the log tells already.
     told: Arc<Mutex<HashSet<ImageName>>>,
     events: Events,
+    origins: Origins,
 }
 
 impl Images {
@@ -180,7 +190,13 @@ impl Images {
             pusher: None,
             told: Arc::default(),
             events: Events::default(),
+            origins: Origins::default(),
         }
+    }
+
+    /// The same, where `origins` tells which builder made an output.
+    pub fn made_by(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     /// The same, where `pusher` brings what is built into a registry.
@@ -219,6 +235,7 @@ impl Images {
                 name: name.clone(),
                 config: image.config(),
                 size: image.layer.blob.size,
+                labels: listed::told(tenant, &image),
             });
         }
         // All of them have one id; so any will do.
@@ -228,6 +245,7 @@ impl Images {
                 name: image.name.clone(),
                 config: image.config(),
                 size: image.layer.blob.size,
+                labels: listed::told(tenant, image),
             });
         }
         if name.is_chaincode() {
@@ -246,6 +264,7 @@ impl Images {
             name: name.clone(),
             config,
             size: 0,
+            labels: BTreeMap::new(),
         })
     }
 
@@ -312,7 +331,11 @@ impl Images {
     ) -> Result<Image, Error> {
         let started = Instant::now();
         let contents = self.store.ingest().await?;
-        let Context { dockerfile, tree } = blocking(move || context::read(&body, contents)).await?;
+        let Context {
+            dockerfile,
+            tree,
+            output,
+        } = blocking(move || context::read(&body, contents)).await?;
         let Dockerfile {
             from,
             destination,
@@ -342,8 +365,13 @@ impl Images {
             env: &env,
             labels: &labels,
         };
+        let builder = self.origins.of(&output);
         let assembled = match &base {
-            Some(found) => Some(self.assemble(&from, found, delta).await?),
+            Some(found) => {
+                let annotations =
+                    assemble::annotations(name, &from, found, delta, builder.as_ref());
+                Some(self.assemble(&from, found, delta, &annotations).await?)
+            }
             None => None,
         };
         let pushed = match (&self.pusher, &assembled) {
@@ -370,6 +398,7 @@ impl Images {
             id,
             base: Base {
                 name: from,
+                digest: base.as_ref().map(|found| found.digest),
                 config: base.map(|found| found.config),
             },
             layer,
@@ -377,6 +406,7 @@ impl Images {
             labels,
             manifest,
             pushed,
+            builder,
         };
         // Last: an image exists when its ref does, and everything it names is durable by then.
         self.store
@@ -427,9 +457,10 @@ impl Images {
         from: &ImageName,
         base: &Found,
         delta: Delta<'_>,
+        annotations: &BTreeMap<String, String>,
     ) -> Result<Stored, Error> {
-        let assembled =
-            assemble::complete(base, delta).map_err(|e| refused(from, e.to_string()))?;
+        let assembled = assemble::complete(base, delta, annotations)
+            .map_err(|e| refused(from, e.to_string()))?;
         let config = self.put(&assembled.config).await?;
         Ok(Stored {
             config,

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::Digest;
+use crate::names::{Digest, ImageName};
 use crate::store::Blob;
 
 /// The part of an OCI image configuration that decides how a container starts.
@@ -31,6 +31,16 @@ impl ImageConfig {
         }
         user.parse::<u32>().ok().map(i64::from)
     }
+}
+
+/// The image in which a chaincode was compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Builder {
+    /// As the peer named it.
+    pub name: ImageName,
+    /// The digest of its manifest.
+    pub digest: Digest,
 }
 
 /// The one layer that a build adds.

@@ -88,8 +88,6 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     }
     let registries = Registries::of(&config.images, store.clone()).await?;
     let pusher = Pusher::new(&config.images, registries.clone()).await?;
-    let images = Images::new(store.clone(), registries.clone()).pushed_by(pusher);
-
     let delivery = bound.delivery.addr;
     let (runtimes, grants) = runtimes::start(
         config,
@@ -119,6 +117,9 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         TaskTracker::new(),
     );
     compiles.collect();
+    let images = Images::new(store.clone(), registries)
+        .pushed_by(pusher)
+        .made_by(compiles.origins());
     let containers = Containers::new(
         images.clone(),
         compiles.clone(),

@@ -121,6 +121,15 @@ impl Error {
     }
 }
 
+/// Whether other processes may have the store open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// None has, and none will while this one does.
+    Yes,
+    /// Some have, or nobody can tell.
+    No,
+}
+
 /// The store; clones share it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -131,7 +140,7 @@ struct Inner {
     /// Bytes were to come in, and there was little room.
     nearly_full: tokio::sync::Notify,
     /// Tells other processes that `ingest/` is in use.
-    _lock: std::fs::File,
+    lock: std::fs::File,
 }
 
 impl std::fmt::Debug for Store {
@@ -160,7 +169,7 @@ impl Store {
             directory,
             objects,
             nearly_full: tokio::sync::Notify::new(),
-            _lock: lock,
+            lock,
         })))
     }
 
@@ -248,6 +257,20 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(self.failed("opening", &key, 0, e)),
         }
+    }
+
+    /// Keeps other processes from opening the store for as long as this one has it; `false` when one has it open already, or
+    /// nobody can tell.
+    ///
+    /// # Errors
+    /// When the volume refuses.
+    pub async fn keep_alone(&self) -> Result<Alone, Error> {
+        let this = self.clone();
+        let kept = volume::blocking(move || volume::keep_alone(&this.0.lock)).await;
+        kept.map_err(|e| {
+            let directory = &self.0.directory;
+            Error::of(directory, "locking", directory, 0, e)
+        })
     }
 
     /// Whether the volume takes and keeps bytes right now: writes, syncs, reads back and removes a few

@@ -1,10 +1,10 @@
 //! Results of compiles, by use: which of them go.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 
-use super::Unused;
+use super::Old;
 use crate::compile::{self, StoredResult, USE_IS_NOTED};
 use crate::names::Digest;
 use crate::store::{self, Store};
@@ -19,11 +19,8 @@ impl Results {
     pub(super) async fn read(store: &Store) -> Result<Self, store::Error> {
         let mut staying: Vec<_> = compile::stored(store).try_collect().await?;
         staying.sort_by_key(|result| result.place.written);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Ok(Self {
-            staying,
-            now: now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
-        })
+        let now = super::now();
+        Ok(Self { staying, now })
     }
 
     /// Takes out what is more than `limit` bytes. Blobs that two results share are counted for each.
@@ -33,13 +30,9 @@ impl Results {
     }
 
     /// Takes out what has not been used for some time.
-    pub(super) fn unused(&mut self, unused: &Unused) -> Vec<StoredResult> {
+    pub(super) fn unused(&mut self, unused: &Old) -> Vec<StoredResult> {
         let now = self.now;
-        let is_it = |result: &mut StoredResult| {
-            let tenant = unused.tenant.as_ref();
-            age(now, result) >= unused.than
-                && tenant.is_none_or(|tenant| result.place.tenant.as_ref() == Some(tenant))
-        };
+        let is_it = |result: &mut StoredResult| unused.fits(&result.place, now);
         self.staying.extract_if(.., is_it).collect()
     }
 

@@ -76,6 +76,7 @@ impl Service {
                 aside,
                 back,
                 gone,
+                ..
             } = collected;
             tracing::info!(
                 results = results.blobs,
@@ -122,7 +123,8 @@ impl Service {
         Ok(Rules {
             grace: self.every,
             results: self.results,
-            unused_for: None,
+            unused: None,
+            built: None,
             in_use: self.containers.layers(&self.tenants).await?,
         })
     }

@@ -118,6 +118,7 @@ fn image(name: &str, layer: Blob) -> Image {
         base: Base {
             name: "base:1".parse().unwrap(),
             config: None,
+            digest: None,
         },
         layer: Layer {
             blob: layer,
@@ -129,6 +130,7 @@ fn image(name: &str, layer: Blob) -> Image {
         labels: BTreeMap::new(),
         manifest: None,
         pushed: None,
+        builder: None,
         name,
     }
 }
@@ -143,7 +145,8 @@ fn rules(grace: Duration) -> Rules {
     Rules {
         grace,
         results: u64::MAX,
-        unused_for: None,
+        unused: None,
+        built: None,
         in_use: HashSet::new(),
     }
 }
@@ -194,6 +197,34 @@ async fn an_image_stays_however_old_it_is_until_it_is_removed() {
     assert_eq!(world.collect().await, Collected::default());
     world.remove(&image).await;
     assert_eq!(world.collect().await.aside, sum(1, 5));
+}
+
+#[tokio::test]
+async fn images_go_by_age_where_that_is_ordered() {
+    let world = World::new().await;
+    let (old, new) = (world.put_old(b"old").await, world.put_old(b"new").await);
+    let (old, _) = (
+        world.image("dev-old", old).await,
+        world.image("dev-new", new).await,
+    );
+    date_back(&world.record("image", &old.name.full()), DAY);
+    let order = |tenant: Option<&Tenant>| Rules {
+        built: Some(Old {
+            than: DAY,
+            tenant: tenant.cloned(),
+        }),
+        ..rules(GRACE)
+    };
+    let other: Tenant = "other".parse().unwrap();
+    let told = pass(&world.store, &order(Some(&other)), Doing::Tell).await;
+    assert_eq!(told.unwrap(), Collected::default());
+    let told = pass(&world.store, &order(None), Doing::Tell).await.unwrap();
+    let done = pass(&world.store, &order(Some(&world.tenant)), Doing::Collect).await;
+    assert_eq!(told, done.unwrap());
+    assert_eq!(told.images, [(world.tenant.clone(), old.name)]);
+    assert_eq!(told.aside, sum(1, 3));
+    let left = world.store.list_refs(RefKind::Image, &world.tenant).await;
+    assert_eq!(left.unwrap(), ["docker.io/library/dev-new:latest"]);
 }
 
 #[tokio::test]
@@ -379,7 +410,7 @@ async fn results_of_compiles_go_by_least_recent_use() {
 
     let rules = Rules {
         results: u64::MAX,
-        unused_for: Some(Unused {
+        unused: Some(Old {
             than: 2 * DAY,
             tenant: Some("other".parse().unwrap()),
         }),
@@ -388,7 +419,7 @@ async fn results_of_compiles_go_by_least_recent_use() {
     let of_other = pass(&world.store, &rules, Doing::Tell).await.unwrap();
     assert_eq!(of_other.results, sum(0, 0));
     let rules = Rules {
-        unused_for: Some(Unused {
+        unused: Some(Old {
             than: 2 * DAY,
             tenant: None,
         }),

@@ -193,6 +193,7 @@ mod tests {
             base: Base {
                 name: "hyperledger/fabric-baseos:2.5".parse().unwrap(),
                 config: None,
+                digest: None,
             },
             layer: Layer {
                 blob: Blob { digest, size: 0 },
@@ -204,6 +205,7 @@ mod tests {
             labels: [("type".into(), "GOLANG".into())].into(),
             manifest: None,
             pushed: None,
+            builder: None,
         };
         let lines: Vec<_> = steps(&image)
             .iter()

@@ -7,7 +7,7 @@ use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 use serde::de::DeserializeOwned;
 
 use super::refs::{Named, REFS, Record};
-use super::{Error, RefKind, Store, quarantine};
+use super::{Error, RefKind, Scope, Store, quarantine};
 use crate::names::{Digest, Tenant};
 
 /// So many refs are read at once: a bucket answers each after some milliseconds.
@@ -67,6 +67,18 @@ impl Store {
         kind: RefKind,
     ) -> impl Stream<Item = Result<Read<T>, Error>> {
         self.every(root(kind))
+    }
+
+    /// Those of `scope` alone.
+    ///
+    /// # Errors
+    /// As [`Store::every_ref`].
+    pub fn every_ref_of<T: DeserializeOwned>(
+        &self,
+        kind: RefKind,
+        scope: Scope<'_>,
+    ) -> impl Stream<Item = Result<Read<T>, Error>> {
+        self.every(root(kind).join(scope.to_string()))
     }
 
     /// The same of those in quarantine.

@@ -124,13 +124,13 @@ impl World {
             surroundings: ByTenant::default(),
         };
         let registries = Registries::new(registries, store.clone()).await.unwrap();
-        let images = Images::new(store.clone(), registries);
         let compiles = Compiles::new(
             settings,
             Arc::clone(&runtime),
             store.clone(),
             TaskTracker::new(),
         );
+        let images = Images::new(store.clone(), registries).made_by(compiles.origins());
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let state = State {
             images: images.clone(),
