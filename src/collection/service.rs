@@ -31,13 +31,24 @@ pub struct Service {
 
 /// Why there was no pass.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+pub enum Failed {
+    /// Collection itself.
     #[error(transparent)]
     Collection(#[from] Error),
+    /// The runtime is away, or refuses.
     #[error("what containers were made of is not known: {0}")]
     Containers(#[from] container::Error),
+    /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+/// What the log has said of a volume that is nearly full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// That nothing more can go.
+    Helpless,
 }
 
 impl Service {
@@ -46,11 +57,12 @@ impl Service {
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_look = Instant::now();
+        let mut told = Told::Nothing;
         loop {
             let passed = tokio::select! {
                 _ = ticks.tick() => self.collect().await,
                 () = self.pressed(next_look) => {
-                    let made = self.make_room().await;
+                    let made = self.make_room(&mut told).await;
                     next_look = Instant::now() + PAUSE;
                     made
                 }
@@ -67,7 +79,11 @@ impl Service {
         self.store.nearly_full().await;
     }
 
-    async fn collect(&self) -> Result<(), Failed> {
+    /// One pass.
+    ///
+    /// # Errors
+    /// [`Failed`]; nothing was deleted then by an incomplete list of what is needed.
+    pub async fn collect(&self) -> Result<(), Failed> {
         let started = Instant::now();
         let collected = pass(&self.store, &self.rules().await?, Doing::Collect).await?;
         if collected != Collected::default() {
@@ -93,28 +109,32 @@ impl Service {
         Ok(())
     }
 
-    async fn make_room(&self) -> Result<(), Failed> {
+    async fn make_room(&self, told: &mut Told) -> Result<(), Failed> {
         let room = self.store.room().await?;
         if !room.is_little() {
+            *told = Told::Nothing;
             return Ok(());
         }
         let rules = self.rules().await?;
         let collected = make_room(&self.store, &rules, room.wanting()).await?;
         let after = self.store.room().await?;
         let (results, free) = (collected.results.blobs, after.free);
-        match after.is_little() {
-            true => tracing::warn!(
-                results,
-                free,
-                size = after.size,
-                "store: the volume is nearly full, and what may go is gone; enlarge it, or see `peitho prune --help`"
-            ),
-            false => tracing::warn!(
+        if !after.is_little() {
+            *told = Told::Nothing;
+            tracing::warn!(
                 results,
                 free,
                 size = after.size,
                 "store: the volume was nearly full; results of compiles that were long unused are gone"
-            ),
+            );
+        } else if results > 0 || *told == Told::Nothing {
+            *told = Told::Helpless;
+            tracing::warn!(
+                results,
+                free,
+                size = after.size,
+                "store: the volume is nearly full, and what may go is gone; enlarge it, or see `peitho prune --help`"
+            );
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::fixtures::{Scratch, tar};
 use super::*;
+use crate::image_spec::Builder;
 use crate::registry::fixture::{Registry, push};
 
 mod pushes;

@@ -3,11 +3,12 @@
 //! `target/bench/report.json`.
 //!
 //! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `launches` what a launch costs
-//! beside its runtime.
+//! beside its runtime, `store` what ten thousand images cost.
 
 mod kubernetes;
 mod launches;
 mod machine;
+mod store;
 
 use std::fs;
 use std::path::Path;
@@ -69,6 +70,9 @@ pub(crate) fn bench(rounds: usize) -> Result<()> {
         "",
         "<= 15",
     );
+    let run = Run::start()?;
+    foreground(&run, Ending::Once, || store::measure(&run, &mut report))?;
+    drop(run);
     for measure in [kubernetes::measure, machine::measure] {
         let run = Run::start()?;
         foreground(&run, Ending::Once, || {
