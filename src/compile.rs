@@ -105,6 +105,8 @@ pub struct Request {
     /// The builder's digest; `None` where nobody could tell: the result is then shared while it runs, and
     /// not kept.
     pub builder: Option<Digest>,
+    /// The digest of the builder's manifest, by which a registry has it: told of what was made, and nothing depends on it.
+    pub manifest: Option<Digest>,
     /// ENTRYPOINT and command.
     pub command: Vec<String>,
     /// The request's environment.
@@ -188,8 +190,8 @@ impl Compiles {
         self.0.origins.clone()
     }
 
-    fn note_origin(&self, image: &ImageName, builder: Option<Digest>, end: Option<&End>) {
-        if let (Some(digest), Some(End::Exited { output, .. })) = (builder, end)
+    fn note_origin(&self, image: &ImageName, manifest: Option<Digest>, end: Option<&End>) {
+        if let (Some(digest), Some(End::Exited { output, .. })) = (manifest, end)
             && let Some(output) = output
         {
             let name = image.clone();
@@ -211,7 +213,7 @@ impl Compiles {
                 && let Some(run) = cache::find(&self.0.store, &request.tenant, &key).await?
             {
                 tracing::info!(compile = %key, tenant = %request.tenant, "compile: served from the store");
-                self.note_origin(&request.image, request.builder, run.end.borrow().as_ref());
+                self.note_origin(&request.image, request.manifest, run.end.borrow().as_ref());
                 return Ok(run);
             }
             let fresh = Job::new(
@@ -279,7 +281,7 @@ impl Compiles {
                 duration_ms = started.elapsed().as_millis() as u64,
                 end = %end, "compile: over"
             );
-            this.note_origin(&spec.image, request.builder, Some(&end));
+            this.note_origin(&spec.image, request.manifest, Some(&end));
             job.finish(end);
             this.discard(Some(&spec.tenant), &key, &job).await;
         });

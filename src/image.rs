@@ -121,6 +121,8 @@ pub struct Inspected {
     pub name: ImageName,
     /// Its configuration where known.
     pub config: Option<ImageConfig>,
+    /// The digest of its manifest, for this machine's platform; likewise.
+    pub manifest: Option<Digest>,
     /// Length of the layers that Peitho holds, in bytes.
     pub size: u64,
     /// `LABEL`s of its build, and what else is known, by [`labels`](crate::names::labels); of built ones alone.
@@ -195,6 +197,7 @@ impl Images {
                 id: image.id,
                 name: name.clone(),
                 config: image.config(),
+                manifest: image.manifest.map(|manifest| manifest.digest),
                 size: image.layer.blob.size,
                 labels: listed::told(tenant, &image),
             });
@@ -205,6 +208,7 @@ impl Images {
                 id: image.id,
                 name: image.name.clone(),
                 config: image.config(),
+                manifest: image.manifest.map(|manifest| manifest.digest),
                 size: image.layer.blob.size,
                 labels: listed::told(tenant, image),
             });
@@ -212,18 +216,19 @@ impl Images {
         if name.is_chaincode() {
             return Err(Error::NotFound(name.clone()));
         }
-        let (id, config) = match self.registries.look_up(name).await {
-            Lookup::Found(found) => (found.id, Some(found.config)),
+        let (id, config, manifest) = match self.registries.look_up(name).await {
+            Lookup::Found(found) => (found.id, Some(found.config), Some(found.digest)),
             Lookup::Missing(_) => return Err(Error::NotFound(name.clone())),
             Lookup::Unknown(cause) => {
                 self.tell_unknown(name, &cause);
-                (Digest::of(name.full().as_bytes()), None)
+                (Digest::of(name.full().as_bytes()), None, None)
             }
         };
         Ok(Inspected {
             id,
             name: name.clone(),
             config,
+            manifest,
             size: 0,
             labels: BTreeMap::new(),
         })

@@ -80,6 +80,7 @@ mod tests {
             tenant: Tenant::default_tenant(),
             image: "hyperledger/fabric-ccenv:2.1".parse().unwrap(),
             builder: Some(Digest::of(b"builder")),
+            manifest: Some(Digest::of(b"manifest")),
             command: vec!["/bin/sh".into(), "-c".into(), "go build".into()],
             env: vec![("GOPROXY".into(), "off".into())],
             working_dir: None,

@@ -107,6 +107,7 @@ pub(super) async fn order(
         tenant: tenant.clone(),
         image,
         builder: inspected.config.is_some().then_some(inspected.id),
+        manifest: inspected.manifest,
         command,
         env: spec.env,
         working_dir: spec.working_dir,

@@ -280,6 +280,7 @@ mod tests {
             id: Hasher::default().finish(),
             name: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
             config: None,
+            manifest: None,
             size: 0,
             labels: [("dev.peitho.tenant".to_owned(), "org1".to_owned())].into(),
         };

@@ -218,6 +218,7 @@ impl World {
             tenant: Tenant::default_tenant(),
             image: "busybox".parse().unwrap(),
             builder: None,
+            manifest: None,
             command: vec!["sh".to_owned()],
             env: Vec::new(),
             working_dir: None,

@@ -60,6 +60,7 @@ fn request(engine: &Engine, script: &str) -> Request {
         tenant: Tenant::default_tenant(),
         image: engine.base(),
         builder: None,
+        manifest: None,
         command: ["sh", "-c", script].map(str::to_owned).into(),
         env: vec![("GOPROXY".to_owned(), "off".to_owned())],
         working_dir: None,
