@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod layer;
 mod listed;
 mod pulled;
+mod record;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -24,14 +25,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::assemble::Delta;
 use self::context::Context;
 use self::dockerfile::Dockerfile;
+use crate::compile::Origins;
 use crate::events::{Action, Events};
-use crate::image_spec::{ImageConfig, ImageFacts, Layer};
+use crate::image_spec::{ImageConfig, ImageFacts};
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
@@ -89,6 +90,11 @@ pub enum Error {
         /// How many names it has.
         names: usize,
     },
+    /// The build took longer than the store keeps what no record names yet.
+    #[error(
+        "build of {0}: parts of it were collected before it was whole, since it took longer than store.collectEverySeconds; install again"
+    )]
+    Collected(ImageName),
     /// The image is built and not in the registry that it runs from.
     #[error(transparent)]
     Push(#[from] PushError),
@@ -97,46 +103,10 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
-/// An image that Peitho built: base + one layer. Stored as a ref, one document per tenant and name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Image {
-    /// As the peer names it.
-    pub name: ImageName,
-    /// The config's digest where the base's config was at hand, else the digest of this record's
-    /// reproducible part.
-    pub id: Digest,
-    /// What it stands on.
-    pub base: Base,
-    /// The layer that was added.
-    pub layer: Layer,
-    /// `ENV` of the Dockerfile, in order.
-    pub env: Vec<(String, String)>,
-    /// `LABEL` of the Dockerfile.
-    pub labels: BTreeMap<String, String>,
-    /// The OCI manifest, when the base's manifest was at hand; a *partial* image has none.
-    pub manifest: Option<Blob>,
-    /// Its name by digest in the registry that it was pushed to.
-    #[serde(default)]
-    pub pushed: Option<ImageName>,
-}
-
-/// The image named by `FROM`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Base {
-    /// As the Dockerfile names it.
-    pub name: ImageName,
-    /// Its configuration, when its registry could be reached.
-    pub config: Option<ImageConfig>,
-    /// What its registry told beside.
-    #[serde(default)]
-    pub facts: ImageFacts,
-}
-
 /// The documents of a complete image, in the store.
 struct Stored {
-    id: Digest,
+    /// The configuration; its digest is the image's id.
+    config: Blob,
     /// Of the manifest.
     blob: Blob,
     manifest: Vec<u8>,
@@ -154,12 +124,17 @@ pub struct Inspected {
     pub config: Option<ImageConfig>,
     /// What a registry told beside.
     pub facts: ImageFacts,
+    /// The digest of its manifest, for this machine's platform; likewise.
+    pub manifest: Option<Digest>,
     /// Length of the layers that Peitho holds, in bytes.
     pub size: u64,
+    /// `LABEL`s of its build, and what else is known, by [`labels`](crate::names::labels); of built ones alone.
+    pub labels: BTreeMap<String, String>,
 }
 
-pub use listed::Listed;
+pub use listed::{Catalogue, Listed, catalogue};
 pub use pulled::{Document, Part, PullError};
+pub use record::{Base, Image};
 
 /// The door to images; clones share it.
 #[derive(Clone)]
@@ -170,6 +145,7 @@ pub struct Images {
     /// Images whose registry is out of reach, and of which the log tells already.
     told: Arc<Mutex<HashSet<ImageName>>>,
     events: Events,
+    origins: Origins,
 }
 
 impl Images {
@@ -181,7 +157,13 @@ impl Images {
             pusher: None,
             told: Arc::default(),
             events: Events::default(),
+            origins: Origins::default(),
         }
+    }
+
+    /// The same, where `origins` tells which builder made an output.
+    pub fn made_by(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     /// The same, where `pusher` brings what is built into a registry.
@@ -220,7 +202,9 @@ impl Images {
                 name: name.clone(),
                 config: image.config(),
                 facts: ImageFacts::default(),
+                manifest: image.manifest.map(|manifest| manifest.digest),
                 size: image.layer.blob.size,
+                labels: listed::told(tenant, &image),
             });
         }
         // All of them have one id; so any will do.
@@ -230,19 +214,26 @@ impl Images {
                 name: image.name.clone(),
                 config: image.config(),
                 facts: ImageFacts::default(),
+                manifest: image.manifest.map(|manifest| manifest.digest),
                 size: image.layer.blob.size,
+                labels: listed::told(tenant, image),
             });
         }
         if name.is_chaincode() {
             return Err(Error::NotFound(name.clone()));
         }
-        let (id, config, facts) = match self.registries.look_up(name).await {
-            Lookup::Found(found) => (found.id, Some(found.config), found.facts),
+        let (id, config, facts, manifest) = match self.registries.look_up(name).await {
+            Lookup::Found(found) => (
+                found.id,
+                Some(found.config),
+                found.facts,
+                Some(found.digest),
+            ),
             Lookup::Missing(_) => return Err(Error::NotFound(name.clone())),
             Lookup::Unknown(cause) => {
                 self.tell_unknown(name, &cause);
                 let id = Digest::of(name.full().as_bytes());
-                (id, None, ImageFacts::default())
+                (id, None, ImageFacts::default(), None)
             }
         };
         Ok(Inspected {
@@ -250,7 +241,9 @@ impl Images {
             name: name.clone(),
             config,
             facts,
+            manifest,
             size: 0,
+            labels: BTreeMap::new(),
         })
     }
 
@@ -317,7 +310,11 @@ impl Images {
     ) -> Result<Image, Error> {
         let started = Instant::now();
         let contents = self.store.ingest().await?;
-        let Context { dockerfile, tree } = blocking(move || context::read(&body, contents)).await?;
+        let Context {
+            dockerfile,
+            tree,
+            output,
+        } = blocking(move || context::read(&body, contents)).await?;
         let Dockerfile {
             from,
             destination,
@@ -347,8 +344,13 @@ impl Images {
             env: &env,
             labels: &labels,
         };
+        let builder = self.origins.of(&output);
         let assembled = match &base {
-            Some(found) => Some(self.assemble(&from, found, delta).await?),
+            Some(found) => {
+                let annotations =
+                    assemble::annotations(name, &from, found, delta, builder.as_ref());
+                Some(self.assemble(&from, found, delta, &annotations).await?)
+            }
             None => None,
         };
         let pushed = match (&self.pusher, &assembled, &base) {
@@ -368,7 +370,7 @@ impl Images {
             _ => None,
         };
         let (id, manifest) = match &assembled {
-            Some(Stored { id, blob, .. }) => (*id, Some(*blob)),
+            Some(Stored { config, blob, .. }) => (config.digest, Some(*blob)),
             None => (assemble::partial_id(&from, delta), None),
         };
         let image = Image {
@@ -377,6 +379,7 @@ impl Images {
             base: Base {
                 name: from,
                 facts: (base.as_ref()).map_or_else(ImageFacts::default, |it| it.facts.clone()),
+                digest: base.as_ref().map(|found| found.digest),
                 config: base.map(|found| found.config),
             },
             layer,
@@ -384,11 +387,14 @@ impl Images {
             labels,
             manifest,
             pushed,
+            builder,
         };
         // Last: an image exists when its ref does, and everything it names is durable by then.
         self.store
             .put_ref(RefKind::Image, tenant, &name.full(), &image)
             .await?;
+        let config = assembled.as_ref().map(|stored| stored.config);
+        self.check_held(tenant, &image, config).await?;
         tracing::info!(
             %tenant, image = %name, image.digest = %image.id, base = %image.base.name,
             partial = image.manifest.is_none(), layer.size = image.layer.blob.size,
@@ -397,6 +403,25 @@ impl Images {
         );
         self.tell(tenant, &image, Action::Tag);
         Ok(image)
+    }
+
+    /// That what `image` consists of was not collected before its record was there, as it can be when a push takes hours.
+    async fn check_held(
+        &self,
+        tenant: &Tenant,
+        image: &Image,
+        config: Option<Blob>,
+    ) -> Result<(), Error> {
+        let named = [Some(image.layer.blob), config, image.manifest];
+        for blob in named.into_iter().flatten() {
+            if !self.store.holds(&blob).await? {
+                self.store
+                    .remove_ref(RefKind::Image, tenant, &image.name.full())
+                    .await?;
+                return Err(Error::Collected(image.name.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// What a build knows of its base.
@@ -413,12 +438,13 @@ impl Images {
         from: &ImageName,
         base: &Found,
         delta: Delta<'_>,
+        annotations: &BTreeMap<String, String>,
     ) -> Result<Stored, Error> {
-        let assembled =
-            assemble::complete(base, delta).map_err(|e| refused(from, e.to_string()))?;
+        let assembled = assemble::complete(base, delta, annotations)
+            .map_err(|e| refused(from, e.to_string()))?;
         let config = self.put(&assembled.config).await?;
         Ok(Stored {
-            id: config.digest,
+            config,
             blob: self.put(&assembled.manifest).await?,
             manifest: assembled.manifest,
         })
@@ -445,18 +471,6 @@ impl Images {
                 "image: the registry of {name} cannot tell; it is taken to exist, and the nodes pull it themselves"
             );
         }
-    }
-}
-
-impl Image {
-    /// The configuration of a container of this image: the base's with this image's `ENV`. `None` where the
-    /// base's is not known.
-    pub fn config(&self) -> Option<ImageConfig> {
-        let mut config = self.base.config.clone()?;
-        for pair in &self.env {
-            dockerfile::set(&mut config.env, pair.clone());
-        }
-        Some(config)
     }
 }
 

@@ -6,8 +6,10 @@
 //! <directory, or a bucket's prefix>/
 //! ├── layout.json                             {"layout": 1}: what the rest means
 //! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
-//! └── refs/v1/<image|compile|held>/<tenant, or _>/
-//!     └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
+//! ├── refs/v1/<image|compile|held>/<tenant, or _>/
+//! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
+//! ├── trash/                                  blobs that no ref names, before they go (`trash`)
+//! └── quarantine/                             what is damaged, by the path that it had (`quarantine`)
 //! <directory>/
 //! ├── copies/<64 hex digits>                  with a bucket: blobs that were used of late
 //! └── ingest/
@@ -38,16 +40,24 @@ use crate::names::Digest;
 mod bucket;
 mod copies;
 mod error;
+mod every;
 mod ingest;
 mod layout;
+mod quarantine;
 mod refs;
+mod room;
 pub mod spool;
+mod trash;
 mod volume;
 
 use bucket::Bucket;
 pub use error::{Error, Lasting};
+pub use every::{Place, Read};
 pub use ingest::Ingest;
+pub use quarantine::Verdict;
 pub use refs::{RefKind, Scope};
+pub use room::Room;
+pub use trash::{Plan, Sum, Survey};
 
 /// A blob that is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +66,15 @@ pub struct Blob {
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
+}
+
+/// Whether other processes may have the store open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// None has, and none will while this one does.
+    Yes,
+    /// Some have, or nobody can tell.
+    No,
 }
 
 /// The store; clones share it.
@@ -68,8 +87,10 @@ struct Inner {
     objects: Arc<dyn ObjectStore>,
     /// Where the objects are not in the directory.
     bucket: Option<Bucket>,
+    /// Bytes were to come in, and there was little room.
+    nearly_full: tokio::sync::Notify,
     /// Tells other processes that `ingest/` is in use.
-    _lock: File,
+    lock: File,
 }
 
 impl std::fmt::Debug for Store {
@@ -112,7 +133,8 @@ impl Store {
             directory,
             objects: Arc::new(objects),
             bucket: None,
-            _lock: lock,
+            nearly_full: tokio::sync::Notify::new(),
+            lock,
         }));
         store.agree_on_layout().await?;
         Ok(store)
@@ -218,8 +240,15 @@ impl Store {
     /// It is always a local file: a blob of a bucket is copied first, once for all who want it, and verified on its way.
     ///
     /// # Errors
-    /// When volume or bucket refuse; [`Error::Mismatch`] when the bucket has something else under the digest.
+    /// When volume or bucket refuse; [`Error::Corrupt`] when the bucket has something else under the digest.
     pub async fn open_blob(&self, digest: &Digest) -> Result<Option<(File, Blob)>, Error> {
+        match self.open_in_place(digest).await? {
+            None if self.rescue(digest).await? => self.open_in_place(digest).await,
+            found => Ok(found),
+        }
+    }
+
+    async fn open_in_place(&self, digest: &Digest) -> Result<Option<(File, Blob)>, Error> {
         if let Some(bucket) = &self.0.bucket {
             return self.open_copy(bucket, digest).await;
         }
@@ -241,6 +270,23 @@ impl Store {
             Err(e) if self.is_missing(&e) => Ok(None),
             Err(e) => Err(self.failed("opening", &key, 0, e)),
         }
+    }
+
+    /// Keeps other processes from opening the store for as long as this one has it; [`Alone::No`] when one has it open already,
+    /// or nobody can tell, as of a bucket.
+    ///
+    /// # Errors
+    /// When the volume refuses.
+    pub async fn keep_alone(&self) -> Result<Alone, Error> {
+        if self.0.bucket.is_some() {
+            return Ok(Alone::No);
+        }
+        let this = self.clone();
+        let kept = volume::blocking(move || volume::keep_alone(&this.0.lock)).await;
+        kept.map_err(|e| {
+            let directory = &self.0.directory;
+            Error::of(directory, "locking", directory, 0, e)
+        })
     }
 
     /// Whether the volume, and the bucket where there is one, take and keep bytes right now: writes, syncs, reads back and

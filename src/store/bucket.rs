@@ -111,7 +111,8 @@ pub(super) async fn open_within(
         directory,
         objects,
         bucket: Some(bucket),
-        _lock: lock,
+        nearly_full: tokio::sync::Notify::new(),
+        lock,
     }));
     patiently(&store, &shown).await?;
     Ok(store)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use object_store::path::Path as Key;
 use tempfile::TempPath;
 
-use super::{Blob, Error, Store, volume};
+use super::{Blob, Error, Room, Store, volume};
 use crate::names::Hasher;
 
 /// Bytes held in memory at the most before they are hashed and written; small pieces are frequent (peers
@@ -66,12 +66,22 @@ impl Ingest {
         let directory = store.ingest_directory();
         let made = volume::blocking({
             let directory = directory.clone();
-            move || volume::named_file(&directory)
+            move || {
+                let file = volume::named_file(&directory)?;
+                Ok((
+                    file,
+                    Room::of(&directory).is_ok_and(|room| room.is_little()),
+                ))
+            }
         });
-        let file = made.await.map_err(|e| {
+        let (file, is_nearly_full) = made.await.map_err(|e| {
             let root = &store.0.directory;
             Error::of(root, "creating a file in", &directory, 0, e)
         })?;
+        // What could be given up of a bucket takes no room here.
+        if is_nearly_full && store.0.bucket.is_none() {
+            store.0.nearly_full.notify_one();
+        }
         let (file, path) = file.into_parts();
         Ok(Self {
             store: store.clone(),

@@ -1,6 +1,8 @@
 //! Refs: small JSON documents under names of any text. The file is named by the name's digest, since
 //! names may be long and hold anything; the name itself stands in the document.
 
+use std::time::{Duration, SystemTime};
+
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
@@ -12,6 +14,8 @@ use crate::names::{Digest, Tenant};
 
 /// How many refs a list reads at once: in a bucket each is a request, and takes its time.
 const READ_AT_ONCE: usize = 16;
+/// Where refs are.
+pub(super) const REFS: [&str; 2] = ["refs", "v1"];
 
 /// The kind of a ref: the first part of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,7 @@ impl std::fmt::Display for Scope<'_> {
 }
 
 impl RefKind {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Compile => "compile",
@@ -66,15 +70,15 @@ struct Written<'a, T> {
 }
 
 #[derive(Deserialize)]
-struct Record<T> {
-    name: String,
-    value: T,
+pub(super) struct Record<T> {
+    pub(super) name: String,
+    pub(super) value: T,
 }
 
 /// Just the name: the value is skipped, whatever it is.
 #[derive(Deserialize)]
-struct Named {
-    name: String,
+pub(super) struct Named {
+    pub(super) name: String,
 }
 
 impl Store {
@@ -122,6 +126,36 @@ impl Store {
             return Err(corrupt(format!("it is the record of {:?}", record.name)));
         }
         Ok(Some(record.value))
+    }
+
+    /// Notes that the ref `name` of `scope` is in use: writes it again where it was last written longer than `unless_within`
+    /// ago.
+    ///
+    /// # Errors
+    /// [`Error::Full`] or [`Error::Io`]; the ref is as before.
+    pub async fn touch_ref(
+        &self,
+        kind: RefKind,
+        scope: impl Into<Scope<'_>>,
+        name: &str,
+        unless_within: Duration,
+    ) -> Result<(), Error> {
+        let key = key(kind, scope.into(), name);
+        let written = match self.0.objects.head(&key).await {
+            Ok(found) => SystemTime::from(found.last_modified),
+            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(e) => return Err(self.failed("reading", &key, 0, e)),
+        };
+        if written.elapsed().is_ok_and(|age| age < unless_within) {
+            return Ok(());
+        }
+        let Some(document) = self.document(&key).await? else {
+            return Ok(());
+        };
+        let bytes = document.len() as u64;
+        (self.0.objects.put(&key, document.into()).await)
+            .map_err(|e| self.failed("writing", &key, bytes, e))?;
+        Ok(())
     }
 
     /// Removes the ref `name` of `scope`; returns whether there was one. Durable when this returns.
@@ -221,10 +255,12 @@ impl Store {
 }
 
 fn prefix(kind: RefKind, scope: Scope<'_>) -> Key {
-    Key::from_iter(["refs", "v1", kind.as_str(), &scope.to_string()])
+    Key::from_iter(REFS)
+        .join(kind.as_str())
+        .join(scope.to_string())
 }
 
-fn key(kind: RefKind, scope: Scope<'_>, name: &str) -> Key {
+pub(super) fn key(kind: RefKind, scope: Scope<'_>, name: &str) -> Key {
     let file = format!("{}.json", Digest::of(name.as_bytes()).hex());
     prefix(kind, scope).join(file)
 }

@@ -134,13 +134,15 @@ impl World {
         };
         let registries = Registries::of(images, store.clone()).await.unwrap();
         let pusher = Pusher::new(images, registries.clone()).unwrap();
-        let images = Images::new(store.clone(), registries).pushed_by(pusher);
         let compiles = Compiles::new(
             settings,
             Arc::clone(&runtime),
             store.clone(),
             TaskTracker::new(),
         );
+        let images = Images::new(store.clone(), registries)
+            .pushed_by(pusher)
+            .made_by(compiles.origins());
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let state = State {
             images: images.clone(),
