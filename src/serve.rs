@@ -22,7 +22,7 @@ use crate::listener::{self, Drain, Speech};
 use crate::names::{Digest, Tenant};
 use crate::registry::{Pusher, Registries};
 use crate::runtime::Runtime;
-use crate::store::{self, Store};
+use crate::store::{self, Patience, Store};
 
 mod descriptors;
 mod listeners;
@@ -74,7 +74,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let security = Security::read(config)?;
     let additions = Additions::read(config)?;
 
-    let store = Store::configured(&config.store, surrounding).await?;
+    let store = Store::configured(&config.store, surrounding, Patience::OfServer).await?;
     if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {
         tracing::warn!(
             "images.registry has no effect: images.mode is delivery, so that nothing is pushed"

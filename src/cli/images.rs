@@ -12,7 +12,7 @@ use super::{Sources, print};
 use crate::config::{Config, Surrounding};
 use crate::names::ImageName;
 use crate::registry::{self, HeldImage};
-use crate::store::Store;
+use crate::store::{self, Patience, Store};
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
@@ -62,13 +62,17 @@ impl Import {
     /// Imports and tells what.
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
         let (archive, file) = open(&self.file)?;
-        let store = Store::configured(&config.store, Surrounding::found()).await?;
+        let store = opened(config, Surrounding::found()).await?;
         let images = registry::import(&store, archive, self.name).await;
         for (name, image) in images.context(file)? {
             print(&format!("{name} {} {}\n", image.id, shown(image.size())));
         }
         Ok(())
     }
+}
+
+async fn opened(config: &Config, surrounding: Surrounding) -> Result<Store, store::Error> {
+    Store::configured(&config.store, surrounding, Patience::OfCommand).await
 }
 
 fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, String)> {
@@ -92,7 +96,7 @@ pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
     if config.store.bucket().is_none() && !directory.is_dir() {
         bail!("there is no store in {}", directory.display());
     }
-    let store = Store::configured(&config.store, surrounding).await?;
+    let store = opened(config, surrounding).await?;
     print(&table(&registry::list_held(&store).await?));
     Ok(())
 }
