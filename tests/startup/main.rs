@@ -8,3 +8,4 @@ mod images;
 mod kubernetes;
 mod listeners;
 mod program;
+mod store;
