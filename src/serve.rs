@@ -23,7 +23,7 @@ use crate::listener::{self, Drain, Speech};
 use crate::names::{Digest, Tenant};
 use crate::registry::{Pusher, Registries};
 use crate::runtime::Runtime;
-use crate::store::{self, Store};
+use crate::store::{self, Patience, Store};
 
 mod descriptors;
 mod instance;
@@ -77,7 +77,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let security = Security::read(config)?;
     let additions = Additions::read(config)?;
 
-    let store = Store::configured(&config.store, surrounding).await?;
+    let store = Store::configured(&config.store, surrounding, Patience::OfServer).await?;
     // Before anybody is served: what is damaged is not to be.
     if let Err(error) = collection::check(&store, Depth::Lengths).await {
         tracing::error!(%error, "store: it could not be checked; what can be read of it is served");

@@ -6,6 +6,7 @@
 //! <directory, or a bucket's prefix>/
 //! ├── layout.json                             {"layout": 1}: what the rest means
 //! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
+//! ├── probe/<16 hex digits>                   in a bucket, for the moment of a check of readiness
 //! ├── refs/v1/<image|compile|held>/<tenant, or _>/
 //! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
 //! ├── trash/                                  blobs that no ref names, before they go (`trash`)
@@ -28,6 +29,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
@@ -77,6 +79,24 @@ pub enum Alone {
     No,
 }
 
+/// How long a bucket's passing faults are repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// A minute, as for the API server: peers wait too.
+    OfServer,
+    /// Ten seconds: somebody sits before it.
+    OfCommand,
+}
+
+impl Patience {
+    fn time(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::OfServer => 60,
+            Self::OfCommand => 10,
+        })
+    }
+}
+
 /// The store; clones share it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -102,18 +122,19 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store that `config` names: a bucket, or else a directory, by [`Store::open`].
     ///
-    /// Waits a minute for a bucket that does not answer, and says so in the log.
+    /// A bucket that does not answer is waited for, and the log says so.
     ///
     /// # Errors
     /// In one line that says what is wrong and what to do.
     pub async fn configured(
         config: &config::Store,
         surrounding: Surrounding,
+        patience: Patience,
     ) -> Result<Self, Error> {
         let directory = config.place(surrounding);
         match config.bucket() {
             None => Self::open(&directory).await,
-            Some(s3) => bucket::open(s3, &directory).await,
+            Some(s3) => bucket::open(s3, &directory, patience.time()).await,
         }
     }
 

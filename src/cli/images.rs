@@ -18,7 +18,7 @@ use crate::collection::{Depth, check};
 use crate::config::{Config, Surrounding};
 use crate::names::ImageName;
 use crate::registry;
-use crate::store::Store;
+use crate::store::{self, Patience, Store};
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
@@ -145,13 +145,17 @@ impl Import {
     /// Imports and tells what.
     async fn run(self, config: &Config) -> anyhow::Result<()> {
         let (archive, file) = open(&self.file)?;
-        let store = Store::configured(&config.store, Surrounding::found()).await?;
+        let store = opened(config, Surrounding::found()).await?;
         let images = registry::import(&store, archive, self.name).await;
         for (name, image) in images.context(file)? {
             print(&format!("{name} {} {}\n", image.id, shown(image.size())));
         }
         Ok(())
     }
+}
+
+async fn opened(config: &Config, surrounding: Surrounding) -> Result<Store, store::Error> {
+    Store::configured(&config.store, surrounding, Patience::OfCommand).await
 }
 
 fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, String)> {
@@ -174,7 +178,7 @@ pub(super) async fn existing_store(config: &Config) -> anyhow::Result<Store> {
     if config.store.bucket().is_none() && !directory.is_dir() {
         bail!("there is no store in {}", directory.display());
     }
-    Ok(Store::configured(&config.store, surrounding).await?)
+    Ok(opened(config, surrounding).await?)
 }
 
 async fn verify(config: &Config) -> anyhow::Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! The objects in a bucket of S3: how it is reached, by the configuration, and whether it takes and keeps objects. `store` opens
 //! it; what is in an object is none of its business. Nothing in a bucket is swept here: other Peithos write to it.
 //!
-//! Passing faults are repeated inside `object_store`, for a minute, and nowhere else. Uploads that a killed process left are
+//! Passing faults are repeated inside `object_store` and nowhere else. Uploads that a killed process left are
 //! no objects; the bucket's own rule for incomplete uploads removes them.
 
 use std::path::Path;
@@ -27,8 +27,6 @@ mod upload;
 pub(super) use fault::is_missing;
 pub(super) use upload::Stop;
 
-/// How long passing faults are repeated, as with the API server.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// After how much silence the start says that it waits.
@@ -65,12 +63,8 @@ pub(super) struct Bucket {
     pub(super) copies: Copies,
 }
 
-/// Opens the store in the bucket of `config`, with its local part in `directory`.
-pub(super) async fn open(config: &S3, directory: &Path) -> Result<Store, Error> {
-    open_within(config, directory, PATIENCE).await
-}
-
-pub(super) async fn open_within(
+/// Opens the store in the bucket of `config`, with its local part in `directory`. Passing faults are repeated for `patience`.
+pub(super) async fn open(
     config: &S3,
     directory: &Path,
     patience: Duration,

@@ -3,18 +3,23 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
-use std::os::fd::AsRawFd as _;
 
 use super::bucket::{Bucket, Stop};
 use super::{Blob, Error, Ingest, Store, blob_key, volume};
 use crate::names::Digest;
 use crate::single_flight::SingleFlight;
+
+/// Copies leave so much of their volume free: a tenth,
+const RESERVE: u64 = 10;
+/// but no more than this.
+const LARGEST_RESERVE: u64 = 1 << 30;
 
 /// The directory of copies. When one was last used is the file's modification time, which a later process reads too.
 pub(super) struct Copies {
@@ -64,10 +69,17 @@ impl Copies {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         fs::rename(path, &place)?;
         *held += length;
-        if *held > self.limit {
+        if *held > self.allowed(*held)? {
             *held = self.make_room(Some(&place))?;
         }
         Ok(file)
+    }
+
+    fn allowed(&self, held: u64) -> io::Result<u64> {
+        let volume = rustix::fs::statvfs(&self.directory)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        let (free, size) = (bytes(volume.f_bavail), bytes(volume.f_blocks));
+        Ok(bound(self.limit, held, free, size))
     }
 
     /// Removes the least recently used but `newest` until the rest fits. Returns the bytes that are left.
@@ -84,8 +96,9 @@ impl Copies {
             }
         }
         all.sort_unstable();
+        let allowed = self.allowed(held)?;
         for (_, length, path) in all {
-            if held <= self.limit {
+            if held <= allowed {
                 break;
             }
             match fs::remove_file(&path) {
@@ -95,6 +108,14 @@ impl Copies {
         }
         Ok(held)
     }
+}
+
+/// What copies may take where they take `held`: less than their limit on a volume of which little is free, since that is for
+/// what comes in.
+fn bound(limit: u64, held: u64, free: u64, size: u64) -> u64 {
+    let reserve = LARGEST_RESERVE.min(size / RESERVE);
+    let wanting = reserve.saturating_sub(free);
+    limit.min(held.saturating_sub(wanting))
 }
 
 impl Store {
@@ -193,5 +214,23 @@ impl Store {
         let directory = &self.0.directory;
         let path = directory.join("copies").join(digest.hex());
         Error::of(directory, action, &path, 0, source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_leave_a_part_of_a_small_volume() {
+        for (limit, held, free, size, allowed) in [
+            (500, 400, 300, 1000, 400),
+            (500, 600, 300, 1000, 500),
+            (500, 400, 60, 1000, 360),
+            (500, 30, 0, 1000, 0),
+            (u64::MAX, 7 << 40, 1 << 30, 9 << 40, 7 << 40),
+        ] {
+            assert_eq!(bound(limit, held, free, size), allowed);
+        }
     }
 }

@@ -9,3 +9,4 @@ mod kubernetes;
 mod listeners;
 mod program;
 mod prune;
+mod store;

@@ -52,7 +52,7 @@ impl Own {
 
     /// Passing faults are repeated for so long.
     async fn open_within(&self, patience: Duration) -> Store {
-        let opened = bucket::open_within(&self.world.config.s3, self.world.directory(), patience);
+        let opened = bucket::open(&self.world.config.s3, self.world.directory(), patience);
         opened.await.unwrap()
     }
 
@@ -221,7 +221,7 @@ async fn a_bucket_that_is_away_is_told_and_waited_for() {
     let s3 = own.world.config.s3.clone();
     let directory = own.world.directory().with_file_name("patient");
     let opening = tokio::spawn(async move {
-        let opened = bucket::open_within(&s3, &directory, patient).await;
+        let opened = bucket::open(&s3, &directory, patient).await;
         put(&opened.unwrap(), b"waited").await
     });
     let mut own = tokio::task::spawn_blocking(move || {
@@ -243,9 +243,7 @@ async fn a_bucket_that_is_away_is_told_and_waited_for() {
 
 /// What the error says after the bucket.
 async fn refused(config: &config::S3, directory: &Path) -> String {
-    let error = bucket::open_within(config, directory, SHORT)
-        .await
-        .unwrap_err();
+    let error = bucket::open(config, directory, SHORT).await.unwrap_err();
     let error = format!("{error}");
     assert!(
         !error.contains('\n') && !error.contains(Server::SECRET_KEY),

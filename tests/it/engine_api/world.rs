@@ -16,7 +16,7 @@ use peitho::image::Images;
 use peitho::listener::{self, Drain, Speech};
 use peitho::registry::{Pusher, Registries};
 use peitho::runtime::Runtime;
-use peitho::store::Store;
+use peitho::store::{Patience, Store};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -118,7 +118,7 @@ impl World {
     ) -> Self {
         // One for the process; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let opened = Store::configured(config, Surrounding::Machine).await;
+        let opened = Store::configured(config, Surrounding::Machine, Patience::OfServer).await;
         let store = opened.unwrap_or_else(|error| panic!("{error}"));
         let (cluster, process) = Cluster::new();
         let cluster = Arc::new(cluster);
