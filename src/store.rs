@@ -137,6 +137,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     directory: PathBuf,
     objects: LocalFileSystem,
+    /// The same, for moves that need not be durable: two syncs each would make collection wait for the disk.
+    unsynced: LocalFileSystem,
     /// Bytes were to come in, and there was little room.
     nearly_full: tokio::sync::Notify,
     /// Tells other processes that `ingest/` is in use.
@@ -162,12 +164,13 @@ impl Store {
         let opened = volume::blocking(move || volume::open(&path)).await;
         let (directory, lock) =
             opened.map_err(|e| Error::of(directory, "opening", directory, 0, e))?;
-        let objects = LocalFileSystem::new_with_prefix(&directory)
-            .map_err(|e| Error::of(&directory, "opening", &directory, 0, volume::cause(e)))?
-            .with_fsync(true);
+        let unsynced = LocalFileSystem::new_with_prefix(&directory)
+            .map_err(|e| Error::of(&directory, "opening", &directory, 0, volume::cause(e)))?;
+        let objects = unsynced.clone().with_fsync(true);
         Ok(Self(Arc::new(Inner {
             directory,
             objects,
+            unsynced,
             nearly_full: tokio::sync::Notify::new(),
             lock,
         })))
