@@ -294,6 +294,11 @@ impl Store {
         self.0.directory.join(volume::INGEST)
     }
 
+    /// Whether `error` says that there is no such object.
+    fn is_missing(&self, error: &object_store::Error) -> bool {
+        matches!(error, object_store::Error::NotFound { .. })
+    }
+
     fn failed(
         &self,
         action: &'static str,

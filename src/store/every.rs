@@ -98,7 +98,8 @@ impl Store {
     /// [`Error::Io`].
     pub async fn remove_place(&self, place: &Place) -> Result<(), Error> {
         match self.0.objects.delete(&place.key).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(e) if self.is_missing(&e) => Ok(()),
             Err(e) => Err(self.failed("removing", &place.key, 0, e)),
         }
     }

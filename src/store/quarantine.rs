@@ -76,7 +76,8 @@ impl Store {
         let to = key(from);
         match self.0.objects.rename(from, &to).await {
             // Another process was first.
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(to.to_string()),
+            Ok(()) => Ok(to.to_string()),
+            Err(e) if self.is_missing(&e) => Ok(to.to_string()),
             Err(e) => Err(self.failed("moving into quarantine", from, 0, e)),
         }
     }

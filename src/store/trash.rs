@@ -208,7 +208,8 @@ impl Store {
                 self.put_from(&from, &to).await.map(drop)
             }
             Step::Delete(key) => match self.0.objects.delete(&key).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Ok(()) => Ok(()),
+                Err(e) if self.is_missing(&e) => Ok(()),
                 Err(e) => Err(self.failed("deleting", &key, 0, e)),
             },
         }
@@ -232,7 +233,7 @@ impl Store {
         let key = blob_key(digest);
         match self.0.objects.head(&key).await {
             Ok(found) => Ok(Some(found.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) if self.is_missing(&e) => Ok(None),
             Err(e) => Err(self.failed("reading", &key, 0, e)),
         }
     }
@@ -257,7 +258,7 @@ impl Store {
     async fn put_from(&self, from: &Key, to: &Key) -> Result<bool, Error> {
         match self.0.unsynced.rename(from, to).await {
             Ok(()) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) if self.is_missing(&e) => Ok(false),
             Err(e) => Err(self.failed("moving", from, 0, e)),
         }
     }
