@@ -105,6 +105,8 @@ struct Inner {
     /// What is local of it, and all of it where there is no bucket.
     directory: PathBuf,
     objects: Arc<dyn ObjectStore>,
+    /// The same, for moves that need not be durable: two syncs each would make collection wait for the disk.
+    unsynced: Arc<dyn ObjectStore>,
     /// Where the objects are not in the directory.
     bucket: Option<Bucket>,
     /// Bytes were to come in, and there was little room.
@@ -147,12 +149,13 @@ impl Store {
     /// When the directory cannot be made, written and synced, or is of a later Peitho.
     pub async fn open(directory: &Path) -> Result<Self, Error> {
         let (directory, lock) = local(directory, &["blobs/sha256", "refs/v1"]).await?;
-        let objects = LocalFileSystem::new_with_prefix(&directory)
-            .map_err(|e| Error::of(&directory, "opening", &directory, 0, volume::cause(e)))?
-            .with_fsync(true);
+        let unsynced = LocalFileSystem::new_with_prefix(&directory)
+            .map_err(|e| Error::of(&directory, "opening", &directory, 0, volume::cause(e)))?;
+        let objects = unsynced.clone().with_fsync(true);
         let store = Self(Arc::new(Inner {
             directory,
             objects: Arc::new(objects),
+            unsynced: Arc::new(unsynced),
             bucket: None,
             nearly_full: tokio::sync::Notify::new(),
             lock,
@@ -332,6 +335,7 @@ impl Store {
         self.0.directory.join(volume::INGEST)
     }
 
+    /// Whether `error` says that there is no such object.
     fn is_missing(&self, error: &object_store::Error) -> bool {
         match self.0.bucket {
             None => matches!(error, object_store::Error::NotFound { .. }),

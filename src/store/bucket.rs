@@ -103,6 +103,7 @@ pub(super) async fn open(
     };
     let store = Store(Arc::new(Inner {
         directory,
+        unsynced: Arc::clone(&objects),
         objects,
         bucket: Some(bucket),
         nearly_full: tokio::sync::Notify::new(),

@@ -143,7 +143,7 @@ impl Store {
         let key = key(kind, scope.into(), name);
         let written = match self.0.objects.head(&key).await {
             Ok(found) => SystemTime::from(found.last_modified),
-            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(e) if self.is_missing(&e) => return Ok(()),
             Err(e) => return Err(self.failed("reading", &key, 0, e)),
         };
         if written.elapsed().is_ok_and(|age| age < unless_within) {

@@ -253,9 +253,10 @@ impl Store {
         Ok(is_back || self.size_in_place(digest).await?.is_some())
     }
 
-    /// Moves an object; `false` when it is not there any more.
+    /// Moves an object; `false` when it is not there any more. Not durable when this returns: after a crash it is in the one
+    /// place or in the other, and either is as good.
     async fn put_from(&self, from: &Key, to: &Key) -> Result<bool, Error> {
-        match self.0.objects.rename(from, to).await {
+        match self.0.unsynced.rename(from, to).await {
             Ok(()) => Ok(true),
             Err(e) if self.is_missing(&e) => Ok(false),
             Err(e) => Err(self.failed("moving", from, 0, e)),

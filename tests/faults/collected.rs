@@ -21,7 +21,7 @@ const COLLECT: &str = "collect-for-the-faults";
 
 /// In strace's words, and how many of them one collection has at least.
 const KINDS: [(&str, u32); 3] = [
-    ("?rename,renameat,renameat2", 4),
+    ("?rename,renameat,renameat2", 3),
     ("?unlink,unlinkat", 3),
     ("fsync", 8),
 ];

@@ -103,12 +103,13 @@ pub(super) async fn run(config: &Config, output: Output) -> anyhow::Result<()> {
         Output::Table => table(&HEADER[..5], &rows),
         Output::Wide => table(&HEADER, &rows),
     });
-    if let Some((place, reason)) = unreadable.first() {
-        anyhow::bail!(
-            "the record {place} cannot be read: {reason}; `peitho images verify` sees to it"
-        );
+    if unreadable.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let told = unreadable.iter().map(|(place, reason)| {
+        format!("the record {place} cannot be read: {reason}; `peitho images verify` sees to it")
+    });
+    anyhow::bail!("{}", told.collect::<Vec<_>>().join("\n"))
 }
 
 const HEADER: [&str; 11] = [
