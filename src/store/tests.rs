@@ -14,6 +14,7 @@ mod contract;
 mod directory;
 mod s3;
 mod spools;
+mod trash;
 
 /// Where the objects of a store are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,11 @@ use super::*;
 
 contract!(Backend::Bucket);
 
+#[tokio::test]
+async fn what_is_not_named_leaves_a_bucket_too() {
+    super::trash::what_is_not_named_leaves_by_two_steps(Backend::Bucket).await;
+}
+
 /// For all that neither stop it nor count what it is asked.
 static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start().unwrap());
 
