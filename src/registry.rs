@@ -15,6 +15,7 @@ mod import;
 mod known;
 mod logins;
 mod manifest;
+mod outside;
 mod places;
 mod pull;
 mod push;

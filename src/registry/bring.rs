@@ -55,10 +55,7 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<LayerContent, LayerError> {
-        let store = &self.0.store;
-        let held = held::get(store, base).await?;
-        let is_held = held.is_some_and(|image| image.layers.iter().any(|it| it.blob == *layer));
-        if is_held && let Some((file, _)) = store.open_blob(&layer.digest).await? {
+        if let Some(file) = self.held_layer(base, layer).await? {
             return Ok(LayerContent::Held(file));
         }
         for mirror in self.0.places.mirrors(base) {
@@ -71,6 +68,21 @@ impl Registries {
             cause: refusal.to_string(),
         })?;
         Ok(LayerContent::Brought(brought))
+    }
+
+    /// `layer`, where it is one of `base` and that is held.
+    pub(super) async fn held_layer(
+        &self,
+        base: &ImageName,
+        layer: &Blob,
+    ) -> Result<Option<File>, store::Error> {
+        let store = &self.0.store;
+        let held = held::get(store, base).await?;
+        if !held.is_some_and(|image| image.layers.iter().any(|it| it.blob == *layer)) {
+            return Ok(None);
+        }
+        let found = store.open_blob(&layer.digest).await?;
+        Ok(found.map(|(file, _)| file))
     }
 
     /// The same of `source`, where the base is, whatever is held.

@@ -22,6 +22,8 @@ pub enum RefKind {
     Compile,
     /// Base images with all their content, by name.
     Held,
+    /// Layers that registries and archives showed, by digest. It keeps no blob in the store.
+    Outside,
 }
 
 /// Whose a ref is: the second part of its name.
@@ -55,6 +57,7 @@ impl RefKind {
             Self::Image => "image",
             Self::Compile => "compile",
             Self::Held => "held",
+            Self::Outside => "outside",
         }
     }
 }

@@ -126,9 +126,7 @@ async fn what_is_not_whole_is_not_held() {
     refused(&name, "lists 1 layers, its manifest 0").await;
 
     // The registry's own disk lies.
-    let hex = layer().diff_id.hex();
-    let path = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-    let file = registry.data().join(path);
+    let file = registry.blob(&layer().diff_id);
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[1000] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
@@ -164,4 +162,40 @@ async fn a_held_image_that_lost_a_part_is_pulled_again() {
         assert_eq!(registries.hold(&name).await.unwrap(), image);
         content(&store, &blob.digest).await;
     }
+}
+
+#[tokio::test]
+async fn what_only_the_store_has_is_not_had_by_its_digest() {
+    let registry = Registry::start("").await;
+    let layer = plain(noise("of a tenant", 5000));
+    let (name, other) = (registry.name("a/b:1"), registry.name("c/d:1"));
+    for name in [&name, &other] {
+        push_layers(
+            &registry.registries().await,
+            name,
+            &[plain(noise("of a tenant", 5000))],
+        )
+        .await;
+    }
+    let file = registry.blob(&layer.diff_id);
+    std::fs::remove_file(&file).unwrap();
+    let (_directory, store) = empty_store().await;
+    let mut ingest = store.ingest().await.unwrap();
+    ingest.append(&layer.bytes).await.unwrap();
+    let blob = store.commit(ingest).await.unwrap();
+    assert_eq!(blob.digest, layer.diff_id);
+
+    // The registry promises it, and does not show it.
+    let puller = registry.registries_over(&store).await;
+    puller.hold(&name).await.unwrap_err();
+    assert_eq!(list_held(&store).await.unwrap(), []);
+    let content = puller.layer_of(&name, &blob, 0..blob.size).await;
+    assert!(matches!(content, Err(LayerError::OutOfReach { .. })));
+
+    // Who shows it may have it, and others need not show it again.
+    std::fs::write(&file, &layer.bytes).unwrap();
+    let image = puller.hold(&name).await.unwrap();
+    assert_eq!(image.layers[0].blob, blob);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(puller.hold(&other).await.unwrap(), image);
 }
