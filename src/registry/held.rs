@@ -49,6 +49,10 @@ impl HeldImage {
         layers + self.config.size + self.manifest.size
     }
 
+    pub(super) fn has(&self, layer: &Blob) -> bool {
+        self.layers.iter().any(|it| it.blob == *layer)
+    }
+
     fn blobs(&self) -> impl Iterator<Item = &Blob> {
         let documents = [&self.manifest, &self.config].into_iter();
         documents.chain(self.layers.iter().map(|layer| &layer.blob))
