@@ -110,6 +110,7 @@ struct Inner {
     timeout: Duration,
     store: Store,
     pulls: SingleFlight<ImageName, Result<HeldImage, HoldError>>,
+    room: bring::Room,
     /// Locked for a look at the map only, never across a request.
     known: Mutex<Known>,
 }
@@ -179,6 +180,7 @@ impl Registries {
             timeout,
             store,
             pulls: SingleFlight::default(),
+            room: bring::Room::default(),
             known: Mutex::default(),
         })))
     }
