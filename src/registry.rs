@@ -15,6 +15,7 @@ mod import;
 mod known;
 mod logins;
 mod manifest;
+mod outside;
 mod places;
 mod pull;
 mod push;
@@ -109,6 +110,7 @@ struct Inner {
     timeout: Duration,
     store: Store,
     pulls: SingleFlight<ImageName, Result<HeldImage, HoldError>>,
+    room: bring::Room,
     /// Locked for a look at the map only, never across a request.
     known: Mutex<Known>,
 }
@@ -178,6 +180,7 @@ impl Registries {
             timeout,
             store,
             pulls: SingleFlight::default(),
+            room: bring::Room::default(),
             known: Mutex::default(),
         })))
     }

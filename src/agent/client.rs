@@ -26,7 +26,7 @@ use tokio_util::io::ReaderStream;
 const CONNECTION: Duration = Duration::from_secs(10);
 
 /// How long the head of an answer may take, once the request is sent.
-const ANSWER: Duration = Duration::from_secs(60);
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
 
 /// Bytes of an error's body that are read.
 const ERROR_BODY: usize = 16 << 10;

@@ -10,30 +10,61 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
-use super::client::{self, Client, patiently};
+use super::client::{self, ANSWER, Client, patiently};
 use super::fetch::{Error, volume};
 use crate::names::{Digest, Hasher};
 
-/// How long Peitho may be away, or bring nothing new, before the launch fails with the reason.
-const PATIENCE: Duration = Duration::from_secs(2 * 60);
+/// What counts as progress, in bytes. A line that brings less each time is given pauses, and up in the end: a launch would
+/// consist of handshakes.
+const PROGRESS: u64 = 1 << 20;
+
+/// How long things may take on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Peitho may be away, or bring hardly anything new, before the launch fails with the reason.
+    pub patience: Duration,
+    /// A connection may be silent in the middle of an answer, before another one goes on. TCP alone notices nothing when a
+    /// proxy or the server's process stands still.
+    pub silence: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(2 * 60),
+            silence: ANSWER,
+        }
+    }
+}
 
 /// The layer `digest`, as a file without a name in the directory `into`.
 ///
 /// # Errors
 /// When it does not come, or comes damaged twice: something on the way may have changed bytes, and Peitho itself will do so
 /// again.
-pub(super) async fn layer(client: &Client, digest: &Digest, into: &Path) -> Result<File, Error> {
-    match whole(client, digest, into).await {
+pub(super) async fn layer(
+    client: &Client,
+    digest: &Digest,
+    into: &Path,
+    bounds: Bounds,
+) -> Result<File, Error> {
+    match whole(client, digest, into, bounds).await {
         Err(error @ Error::Mismatch { .. }) => {
             tracing::warn!(%error, "fetches the layer once more");
-            whole(client, digest, into).await
+            whole(client, digest, into, bounds).await
         }
         fetched => fetched,
     }
 }
 
-async fn whole(client: &Client, digest: &Digest, into: &Path) -> Result<File, Error> {
+async fn whole(
+    client: &Client,
+    digest: &Digest,
+    into: &Path,
+    bounds: Bounds,
+) -> Result<File, Error> {
     let path = format!("/v2/layer/blobs/{digest}");
     let file = tempfile::tempfile_in(into).map_err(volume(into))?;
     // One attempt after the other has it.
@@ -41,14 +72,15 @@ async fn whole(client: &Client, digest: &Digest, into: &Path) -> Result<File, Er
         file: tokio::fs::File::from_std(file),
         hasher: Hasher::default(),
         have: 0,
-        most: 0,
+        counted: 0,
+        silence: bounds.silence,
     });
     let is_passing = |error: &Error| matches!(error, Error::Client(error) if error.is_passing());
     let attempt = || async {
         let mut download = download.lock().await;
         download.append_rest(client, &path, into).await
     };
-    while let Came::Part(error) = patiently(PATIENCE, is_passing, attempt).await? {
+    while let Came::Part(error) = patiently(bounds.patience, is_passing, attempt).await? {
         tracing::info!(%error, "goes on with what is missing");
     }
     let Download {
@@ -71,15 +103,17 @@ struct Download {
     hasher: Hasher,
     /// Bytes in the file.
     have: u64,
-    /// The most there ever were.
-    most: u64,
+    /// How many there were when progress was told last.
+    counted: u64,
+    /// How long there may be none.
+    silence: Duration,
 }
 
 /// What an attempt brought.
 enum Came {
     /// All that was missing.
     Rest,
-    /// More than there ever was, before it broke.
+    /// Before it broke, [`PROGRESS`] since the last time.
     Part(client::Error),
 }
 
@@ -87,7 +121,7 @@ impl Download {
     /// Asks for what is missing.
     ///
     /// # Errors
-    /// When nothing new came, or the volume refuses.
+    /// When too little new came, or the volume refuses.
     async fn append_rest(
         &mut self,
         client: &Client,
@@ -112,10 +146,15 @@ impl Download {
             return Err(client.broken(path, told).into());
         }
         let mut body = answer.into_body();
-        while let Some(frame) = body.frame().await {
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => return self.broken(client.broken(path, error.to_string())),
+        loop {
+            let frame = match timeout(self.silence, body.frame()).await {
+                Ok(None) => return Ok(Came::Rest),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return self.broken(client.broken(path, error.to_string())),
+                Err(_) => {
+                    let told = format!("nothing came for {:?}", self.silence);
+                    return self.broken(client.broken(path, told));
+                }
             };
             if let Ok(bytes) = frame.into_data() {
                 self.file.write_all(&bytes).await.map_err(volume(into))?;
@@ -123,15 +162,14 @@ impl Download {
                 self.have += bytes.len() as u64;
             }
         }
-        Ok(Came::Rest)
     }
 
     fn broken(&mut self, error: client::Error) -> Result<Came, Error> {
         // Where a server sends all of it each time, the same bytes are no progress.
-        if self.have <= self.most {
+        if self.have < self.counted + PROGRESS {
             return Err(error.into());
         }
-        self.most = self.have;
+        self.counted = self.have;
         Ok(Came::Part(error))
     }
 

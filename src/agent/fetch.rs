@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::client::{self, Client};
 use super::download;
+pub use super::download::Bounds;
 use crate::archive::{self, Limits};
 use crate::names::Digest;
 
@@ -83,8 +84,16 @@ pub enum Error {
 /// # Errors
 /// When anything of it failed; what lies in the directory then is of no use.
 pub async fn run(args: Args) -> Result<(), Error> {
+    run_within(args, Bounds::default()).await
+}
+
+/// The same, within other bounds than a pod's.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_within(args: Args, bounds: Bounds) -> Result<(), Error> {
     let client = Client::new(&args.address, &args.credentials)?;
-    let layer = download::layer(&client, &args.digest, &args.into).await?;
+    let layer = download::layer(&client, &args.digest, &args.into, bounds).await?;
     tokio::task::spawn_blocking(move || unpack(layer, &args))
         .await
         .expect("unpacking does not panic")

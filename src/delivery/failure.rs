@@ -88,9 +88,10 @@ impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
         match error {
             LayerError::Store(error) => error.into(),
-            LayerError::OutOfReach { .. } => {
+            LayerError::OutOfReach { .. } | LayerError::Replaced { .. } => {
                 Self::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", error.to_string())
             }
+            LayerError::Busy => Self::unavailable(error.to_string()),
         }
     }
 }

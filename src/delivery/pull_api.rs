@@ -177,7 +177,7 @@ async fn blob(
     let Some(span) = reply.span() else {
         return Ok(reply.without_content());
     };
-    let content = delivery.images.content(&part, span).await?;
+    let content = delivery.images.content(tenant, &part, span).await?;
     let content = content.ok_or_else(|| lost(digest))?;
     reply.with(content, Kind::Image).await
 }

@@ -89,11 +89,7 @@ impl Reply {
                 Body::from_stream(self.counters.counted(part, kind))
             }
             LayerContent::Brought(content) => {
-                let digest = self.blob.digest;
-                let told = content.inspect_err(move |error| {
-                    tracing::warn!(layer = %digest, %error, "delivery: a layer of a base image broke off on its way");
-                });
-                Body::from_stream(self.counters.counted(told, kind))
+                Body::from_stream(self.counters.counted(content, kind))
             }
         };
         let head = self.head();

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::ops::Range;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncReadExt as _;
 
 use super::{Error, Image, Images};
@@ -35,7 +36,8 @@ pub struct Part {
 enum Whose {
     /// Made here, so it is in the store.
     Own,
-    Base(ImageName),
+    /// Of `base`, on which `image` stands.
+    Base { base: ImageName, image: ImageName },
 }
 
 /// Why there is no manifest.
@@ -47,8 +49,8 @@ pub enum PullError {
     /// The image has none.
     #[error(
         "{name} has no manifest: when it was built, its base {base} could not be read, so that only the new layer is here. \
-         Let Peitho reach the registry of {base}, or bring it with `peitho images import`; then remove the image with \
-         `docker rmi`, restart its peer, and install again"
+         Let Peitho reach the registry of {base}, or bring it with `peitho images import`; then remove what was made of the \
+         image with `docker rm -f`, and it with `docker rmi`, restart its peer, and install again"
     )]
     Partial {
         /// The image.
@@ -109,10 +111,17 @@ impl Images {
             })?;
             return Ok(self.document(&image, &manifest).await?);
         };
+        let is_wanted = |image: &Image| image.manifest.filter(|it| it.digest == *digest);
+        // As good as always the only one, and spares the list.
+        if let Ok(latest) = name.at("latest")
+            && let Some(image) = self.legible(tenant, &latest).await?
+            && let Some(manifest) = is_wanted(&image)
+        {
+            return Ok(self.document(&image, &manifest).await?);
+        }
         for name in self.named(tenant, name).await? {
-            if let Some(image) = self.built(tenant, &name).await?
-                && let Some(manifest) = image.manifest
-                && manifest.digest == *digest
+            if let Some(image) = self.legible(tenant, &name).await?
+                && let Some(manifest) = is_wanted(&image)
             {
                 return Ok(self.document(&image, &manifest).await?);
             }
@@ -132,13 +141,13 @@ impl Images {
     ) -> Result<Option<Part>, Error> {
         // As good as always the only one, and spares the list.
         if let Ok(latest) = repository.at("latest")
-            && let Some(image) = self.built(tenant, &latest).await?
+            && let Some(image) = self.legible(tenant, &latest).await?
             && let Some(part) = self.part_of(&image, digest).await?
         {
             return Ok(Some(part));
         }
         for name in self.named(tenant, repository).await? {
-            if let Some(image) = self.built(tenant, &name).await?
+            if let Some(image) = self.legible(tenant, &name).await?
                 && let Some(part) = self.part_of(&image, digest).await?
             {
                 return Ok(Some(part));
@@ -147,12 +156,13 @@ impl Images {
         Ok(None)
     }
 
-    /// The bytes `span` of `part`; `None` where the store lost it.
+    /// The bytes `span` of `part`, which `tenant` may have; `None` where the store lost it.
     ///
     /// # Errors
     /// [`LayerError`].
     pub async fn content(
         &self,
+        tenant: &Tenant,
         part: &Part,
         span: Range<u64>,
     ) -> Result<Option<LayerContent>, LayerError> {
@@ -161,9 +171,21 @@ impl Images {
                 let found = self.store.open_blob(&part.blob.digest).await?;
                 Ok(found.map(|(file, _)| LayerContent::Held(file)))
             }
-            Whose::Base(base) => Ok(Some(
-                self.registries.layer_of(base, &part.blob, span).await?,
-            )),
+            Whose::Base { base, image } => {
+                let content = self.registries.layer_of(base, &part.blob, span).await?;
+                let LayerContent::Brought(content) = content else {
+                    return Ok(Some(content));
+                };
+                let (tenant, base, image) = (tenant.clone(), base.clone(), image.clone());
+                let layer = part.blob.digest;
+                let told = content.inspect_err(move |error| {
+                    tracing::warn!(
+                        %tenant, %image, %base, %layer, %error,
+                        "image: a layer of {base} broke off on its way to who pulls {image}"
+                    );
+                });
+                Ok(Some(LayerContent::Brought(told.boxed())))
+            }
         }
     }
 
@@ -186,7 +208,10 @@ impl Images {
         let of_base = layers.into_iter().find(|layer| layer.digest == *digest);
         Ok(of_base.map(|blob| Part {
             blob,
-            whose: Whose::Base(image.base.name.clone()),
+            whose: Whose::Base {
+                base: image.base.name.clone(),
+                image: image.name.clone(),
+            },
         }))
     }
 
@@ -205,6 +230,17 @@ impl Images {
         })
     }
 
+    /// The image `name`, where its record is readable: a search goes on without it else.
+    async fn legible(&self, tenant: &Tenant, name: &ImageName) -> Result<Option<Image>, Error> {
+        match self.built(tenant, name).await {
+            Err(Error::Store(error @ store::Error::Corrupt { .. })) => {
+                tracing::warn!(%tenant, image = %name, %error, "image: a record is left out of a search");
+                Ok(None)
+            }
+            built => built,
+        }
+    }
+
     /// The names of `tenant` in the repository of `name`.
     async fn named(&self, tenant: &Tenant, name: &ImageName) -> Result<Vec<ImageName>, Error> {
         let is_same = |it: &ImageName| {
@@ -216,7 +252,7 @@ impl Images {
     }
 
     async fn names(&self, tenant: &Tenant) -> Result<Vec<ImageName>, Error> {
-        let names = self.store.list_refs(RefKind::Image, tenant).await?;
+        let names = self.store.readable_refs(RefKind::Image, tenant).await?;
         // All were written as this type.
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }

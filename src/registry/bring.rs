@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 use futures::stream::{self, BoxStream};
@@ -12,14 +13,27 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use oci_client::RegistryOperation;
 use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::{DigestError, OciDistributionError};
+use tokio::sync::Semaphore;
 
 use super::answer::Refusal;
-use super::{Registries, held, reference};
+use super::{Registries, held, outside, reference};
 use crate::names::ImageName;
 use crate::store::{self, Blob};
 
 /// Bytes on their way.
 pub(super) type Content = BoxStream<'static, io::Result<Bytes>>;
+
+/// So many layers pass through at once, each with a connection on both sides: clients of people ask for three to six.
+const MOST: usize = 64;
+
+/// How many more may pass.
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST)))
+    }
+}
 
 /// Where a layer of a base comes from.
 pub enum LayerContent {
@@ -38,14 +52,30 @@ pub enum LayerError {
         /// Names the base.
         cause: String,
     },
+    /// The base was brought anew under its name, as another image, and nobody gives the old one.
+    #[error(
+        "{cause}; the {base} that Peitho holds is another image than the one that was built on: bring that one once more, \
+         with `peitho images import FILE --name` and a name of its own, or install again"
+    )]
+    Replaced {
+        /// The base.
+        base: ImageName,
+        /// What its registry says.
+        cause: String,
+    },
+    /// As many layers are on their way already as may be.
+    #[error(
+        "{MOST} layers of base images are on their way to others already; pull again in a moment"
+    )]
+    Busy,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
 impl Registries {
-    /// The bytes `span` of `layer`, one of `base`: of the store where the base is held, else of its registry. What else the
-    /// store has under that digest is not for who only names it (design D4).
+    /// The bytes `span` of `layer`, one of `base`: of the store where it has what came from outside under that digest, else of
+    /// the base's registry. What else the store has is not for who only names it (design D4).
     ///
     /// # Errors
     /// [`LayerError`].
@@ -55,25 +85,53 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<LayerContent, LayerError> {
-        let store = &self.0.store;
-        let held = held::get(store, base).await?;
-        let is_held = held.is_some_and(|image| image.layers.iter().any(|it| it.blob == *layer));
-        if is_held && let Some((file, _)) = store.open_blob(&layer.digest).await? {
+        if let Some(file) = self.held_layer(base, layer).await? {
             return Ok(LayerContent::Held(file));
         }
-        for mirror in self.0.places.mirrors(base) {
-            if let Ok(brought) = self.bring(base, &mirror, layer, span.clone()).await {
-                return Ok(LayerContent::Brought(brought));
+        let room = Arc::clone(&self.0.room.0);
+        let permit = room.try_acquire_owned().map_err(|_| LayerError::Busy)?;
+        let mut brought = Err(Refusal::Unknown(String::new()));
+        let mirrors = self.0.places.mirrors(base);
+        for place in mirrors.into_iter().chain([self.0.places.of(base)]) {
+            brought = self.bring(base, &place, layer, span.clone()).await;
+            if brought.is_ok() {
+                break;
             }
         }
-        let brought = self.bring(base, &self.0.places.of(base), layer, span).await;
-        let brought = brought.map_err(|refusal| LayerError::OutOfReach {
-            cause: refusal.to_string(),
-        })?;
-        Ok(LayerContent::Brought(brought))
+        match brought {
+            // It has its place until it is dropped.
+            Ok(brought) => Ok(LayerContent::Brought(
+                brought.inspect(move |_| _ = &permit).boxed(),
+            )),
+            Err(refusal) => {
+                let cause = refusal.to_string();
+                let base = base.clone();
+                Err(match held::get(&self.0.store, &base).await? {
+                    Some(image) if !image.has(layer) => LayerError::Replaced { base, cause },
+                    _ => LayerError::OutOfReach { cause },
+                })
+            }
+        }
     }
 
-    /// The same of `source`, where the base is, whatever is held.
+    /// `layer`, one of `base`, where the store has it and it may be had: it came from outside, if only with another base, or
+    /// with what was under this name before.
+    pub(super) async fn held_layer(
+        &self,
+        base: &ImageName,
+        layer: &Blob,
+    ) -> Result<Option<File>, store::Error> {
+        let store = &self.0.store;
+        let is_known = outside::has(store, layer).await?
+            || (held::get(store, base).await?).is_some_and(|image| image.has(layer));
+        if !is_known {
+            return Ok(None);
+        }
+        let found = store.open_blob(&layer.digest).await?;
+        Ok(found.map(|(file, _)| file))
+    }
+
+    /// The same of `source`, where the base is, whatever is held. It begins within the time of a look-up.
     pub(super) async fn bring(
         &self,
         base: &ImageName,
@@ -81,11 +139,26 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<Content, Refusal> {
-        let told = |error: OciDistributionError| {
-            let told = |cause| format!("a layer of its base {base} cannot be read: {cause}");
-            match Refusal::from(error) {
-                Refusal::Passing(cause) => Refusal::Passing(told(cause)),
-                Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
+        let begun = self.begin(base, source, layer, span);
+        let begun = tokio::time::timeout(self.0.timeout, begun).await;
+        begun.unwrap_or_else(|_| {
+            let (host, limit) = (source.registry(), self.0.timeout.as_secs());
+            let told = format!("{host} sent nothing of it within {limit} s");
+            Err(Refusal::Passing(unreadable(base, &told)))
+        })
+    }
+
+    async fn begin(
+        &self,
+        base: &ImageName,
+        source: &ImageName,
+        layer: &Blob,
+        span: Range<u64>,
+    ) -> Result<Content, Refusal> {
+        let told = |error: OciDistributionError| match Refusal::from(error) {
+            Refusal::Passing(cause) => Refusal::Passing(unreadable(base, &cause)),
+            Refusal::Missing(cause) | Refusal::Unknown(cause) => {
+                Refusal::Unknown(unreadable(base, &cause))
             }
         };
         let digest = layer.digest.to_string();
@@ -113,6 +186,10 @@ impl Registries {
         let is_whole = length == layer.size;
         Ok(Passing::new(content, skip, length, is_whole).stream())
     }
+}
+
+fn unreadable(base: &ImageName, cause: &str) -> String {
+    format!("a layer of its base {base} cannot be read: {cause}")
 }
 
 /// What comes of a registry, held against the length that was promised.

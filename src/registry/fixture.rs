@@ -113,6 +113,13 @@ impl Registry {
         self.file("data")
     }
 
+    /// Where it keeps the content of a blob.
+    pub(crate) fn blob(&self, digest: &Digest) -> std::path::PathBuf {
+        let hex = digest.hex();
+        let path = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+        self.data().join(path)
+    }
+
     pub(crate) fn config(&self) -> config::Registry {
         config::Registry {
             host: self.host.clone(),

@@ -48,6 +48,10 @@ impl HeldImage {
         layers + self.config.size + self.manifest.size
     }
 
+    pub(super) fn has(&self, layer: &Blob) -> bool {
+        self.layers.iter().any(|it| it.blob == *layer)
+    }
+
     /// All that it consists of.
     pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
         let documents = [&self.manifest, &self.config].into_iter();

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use self::members::Members;
 use super::held::{self, HeldImage, HeldLayer};
 use super::manifest::{Configuration, Unusable};
+use super::outside;
 use crate::names::{Digest, ImageName, InvalidName};
 use crate::store::{self, Store};
 
@@ -178,8 +179,10 @@ async fn commit(
     for layer in draft.layers {
         let (member, named_by) = (&layer.member, draft.named_by);
         let blob = members.commit(member, named_by, &layer.digest, store);
+        let blob = blob.await?;
+        outside::note(store, &blob).await?;
         layers.push(HeldLayer {
-            blob: blob.await?,
+            blob,
             media_type: layer.media_type,
             diff_id: layer.diff_id,
         });

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::answer::Refusal;
 use super::held::{self, HeldImage, HeldLayer};
 use super::manifest::{Configuration, ImageManifest, Manifest, Unusable};
-use super::{Found, Registries, reference, tell_passed_over};
+use super::{Found, Registries, outside, reference, tell_passed_over};
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Ingest};
 
@@ -176,7 +176,7 @@ impl Registries {
         })
     }
 
-    /// Brings one layer into the store, unless it is there.
+    /// Brings one layer into the store, unless it is there and may be had by who names it.
     async fn layer(
         &self,
         name: &ImageName,
@@ -184,9 +184,14 @@ impl Registries {
         layer: HeldLayer,
     ) -> Result<HeldLayer, Stop> {
         let store = &self.0.store;
-        let present = (store.find_blob(&layer.blob.digest).await).map_err(Stop::Store)?;
-        if present.is_some_and(|blob| blob == layer.blob) {
-            return Ok(layer);
+        if outside::has(store, &layer.blob)
+            .await
+            .map_err(Stop::Store)?
+        {
+            let present = (store.find_blob(&layer.blob.digest).await).map_err(Stop::Store)?;
+            if present.is_some_and(|blob| blob == layer.blob) {
+                return Ok(layer);
+            }
         }
         let fetch = || async {
             let ingest = self.download(name, reference, &layer).await?;
@@ -206,6 +211,7 @@ impl Registries {
                 tracing::warn!(image = %name, %error, "image: a layer of {name} came damaged; once more");
             })
             .await?;
+        (outside::note(store, &layer.blob).await).map_err(Stop::Store)?;
         Ok(layer)
     }
 

@@ -24,7 +24,7 @@ use super::access::Access;
 use super::answer::Refusal;
 use super::bring::Content;
 use super::manifest::{Contents, Unusable};
-use super::{Login, Lookup, Registries};
+use super::{Login, Lookup, Registries, outside};
 use crate::config;
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Blob};
@@ -102,6 +102,15 @@ impl Stop {
     fn pause(&self, own: Option<Duration>) -> Option<Duration> {
         own.map(|own| own.max(self.after.unwrap_or_default()))
     }
+}
+
+/// Who made a part of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// Peitho, just now.
+    Own,
+    /// Whoever made the base, and may have listed whatever he wanted.
+    Base,
 }
 
 /// What was done for an image, in bytes.
@@ -228,12 +237,19 @@ impl Pusher {
     }
 
     async fn try_push(&self, order: Order<'_>, moved: &Moved) -> Result<ImageName, Stop> {
-        let contents = Contents::of(order.manifest)?;
+        let Contents {
+            media_type,
+            config,
+            mut layers,
+        } = Contents::of(order.manifest)?;
+        // The layer that was added lies on top. First, so that a base cannot make it its own.
+        let own = [config].into_iter().chain(layers.pop());
+        let parts = own.map(|blob| (blob, Whose::Own));
+        let parts = parts.chain(layers.into_iter().map(|blob| (blob, Whose::Base)));
         let mut seen = HashSet::new();
-        let blobs = contents.layers.into_iter().chain([contents.config]);
-        let blobs: Vec<Blob> = blobs.filter(|blob| seen.insert(blob.digest)).collect();
-        futures::stream::iter(blobs)
-            .map(|blob| self.patiently(order, move || self.blob(order, blob, moved)))
+        let parts: Vec<_> = parts.filter(|(blob, _)| seen.insert(blob.digest)).collect();
+        futures::stream::iter(parts)
+            .map(|part| self.patiently(order, move || self.blob(order, part, moved)))
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
@@ -241,7 +257,7 @@ impl Pusher {
         // Whole by its digest, then found by its tag.
         for version in [digest.to_string(), order.name.pushed_tag(&digest)] {
             let version = version.as_str();
-            let put = || self.manifest(order.manifest, &digest, version, &contents.media_type);
+            let put = || self.manifest(order.manifest, &digest, version, &media_type);
             self.patiently(order, put).await?;
         }
         let pushed = self.0.repository.at(&digest.to_string());
@@ -283,14 +299,25 @@ impl Pusher {
         put.await
     }
 
-    /// Sees to it that the registry has `blob`.
-    async fn blob(&self, order: Order<'_>, blob: Blob, moved: &Moved) -> Result<(), Stop> {
-        let wire = &self.0.wire;
+    /// Sees to it that the registry has a part of the image. What it has, but of which nothing shows that the base has it too,
+    /// may be another tenant's: that is mounted or sent as if it were not there.
+    async fn blob(
+        &self,
+        order: Order<'_>,
+        (blob, whose): (Blob, Whose),
+        moved: &Moved,
+    ) -> Result<(), Stop> {
+        let (wire, store) = (&self.0.wire, &self.0.registries.0.store);
         let is_near = order.source.registry() == self.0.repository.registry();
-        let from = is_near.then(|| order.source.repository());
+        let from = (is_near && whose == Whose::Base).then(|| order.source.repository());
         // Anew for each attempt: a token may have run out since the last one.
         let mut session = self.session(from).await;
-        if wire.has_blob(&mut session, &blob.digest).await? {
+        let failed = |error| Stop::of_store(&error);
+        let may_be_had = match whose {
+            Whose::Own => true,
+            Whose::Base => outside::has(store, &blob).await.map_err(failed)?,
+        };
+        if may_be_had && wire.has_blob(&mut session, &blob.digest).await? {
             moved.present.fetch_add(blob.size, Ordering::Relaxed);
             return Ok(());
         }
@@ -306,7 +333,7 @@ impl Pusher {
                 moved.mounted.fetch_add(blob.size, Ordering::Relaxed);
             }
             Opened::At(place) => {
-                let content = self.content(order, &blob).await?;
+                let content = self.content(order, &blob, whose).await?;
                 let broken = Arc::<OnceLock<Refusal>>::default();
                 let (base, seen) = (order.base.clone(), Arc::clone(&broken));
                 let content = content.inspect_err(move |error| {
@@ -321,19 +348,36 @@ impl Pusher {
                 moved.sent.fetch_add(blob.size, Ordering::Relaxed);
             }
         }
+        if whose == Whose::Base && !may_be_had {
+            outside::note(store, &blob).await.map_err(failed)?;
+        }
         Ok(())
     }
 
-    /// The bytes of `blob`: of the store, else of the base's registry, as they come.
-    async fn content(&self, order: Order<'_>, blob: &Blob) -> Result<Content, Stop> {
+    /// The bytes of `blob`: of the store where it was made here or the base is held, else of the base's registry, as they
+    /// come.
+    async fn content(&self, order: Order<'_>, blob: &Blob, whose: Whose) -> Result<Content, Stop> {
         let registries = &self.0.registries;
-        let stored = registries.0.store.open_blob(&blob.digest).await;
-        if let Some((file, _)) = stored.map_err(|error| Stop::of_store(&error))? {
-            let file = tokio::fs::File::from_std(file);
-            return Ok(ReaderStream::with_capacity(file, 64 << 10).boxed());
-        }
-        let brought = registries.bring(order.base, order.source, blob, 0..blob.size);
-        Ok(brought.await?)
+        let failed = |error| Stop::of_store(&error);
+        let file = match whose {
+            Whose::Own => {
+                let stored = registries.0.store.open_blob(&blob.digest).await;
+                let (file, _) = stored.map_err(failed)?.ok_or_else(|| {
+                    Refusal::Unknown(format!("the store has lost {}", blob.digest))
+                })?;
+                Some(file)
+            }
+            Whose::Base => {
+                let held = registries.held_layer(order.base, blob).await;
+                held.map_err(failed)?
+            }
+        };
+        let Some(file) = file else {
+            let brought = registries.bring(order.base, order.source, blob, 0..blob.size);
+            return Ok(brought.await?);
+        };
+        let file = tokio::fs::File::from_std(file);
+        Ok(ReaderStream::with_capacity(file, 64 << 10).boxed())
     }
 
     /// For an attempt, which may mount from the repository `from`.

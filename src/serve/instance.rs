@@ -5,7 +5,7 @@ use anyhow::Context as _;
 
 use super::runtimes::INSTANCE_FILE;
 use crate::config::{Config, RuntimeKind, Surrounding};
-use crate::names::InstanceName;
+use crate::names::{self, InstanceName};
 use crate::runtime::InstanceMaterial;
 use crate::runtime::kubernetes;
 
@@ -25,7 +25,8 @@ pub async fn instance(config: &Config) -> anyhow::Result<InstanceMaterial> {
             client, namespace, ..
         } = connection;
         let found = kubernetes::load(client, &namespace, &instance).await?;
-        let place = format!("the Secret of the instance {instance} in namespace {namespace}");
+        let secret = names::kubernetes::instance_secret(&instance);
+        let place = format!("the Secret {secret} in namespace {namespace}");
         (found, place)
     } else {
         let path = config.store.place(surrounding).join(INSTANCE_FILE);
@@ -35,7 +36,7 @@ pub async fn instance(config: &Config) -> anyhow::Result<InstanceMaterial> {
     };
     found.with_context(|| {
         format!(
-            "there is no {place}: a server makes it at its first start, by the same configuration"
+            "{place} is not there: a server makes it at its first start, by the same configuration"
         )
     })
 }

@@ -16,8 +16,8 @@ const ENGINE_API_WITH_TLS: &str = "a peer needs CORE_VM_DOCKER_TLS_ENABLED=true 
      its CORE_VM_ENDPOINT stays tcp://host:port";
 const ENGINE_API_WITHOUT_TLS: &str =
     "a peer needs CORE_VM_DOCKER_TLS_ENABLED=false, or this server listen.tls";
-const DELIVERY: &str =
-    "use https, as the containers that this server makes do; people pull images here";
+const DELIVERY: &str = "use https with the authority that `peitho images ca` prints; people pull images here, and the containers that this \
+     server makes what they need";
 const ADMIN: &str = "use http";
 
 /// All of them, bound.

@@ -26,6 +26,8 @@ pub enum RefKind {
     Compile,
     /// Base images with all their content, by name.
     Held,
+    /// Layers that registries and archives showed, by digest. It keeps no blob in the store.
+    Outside,
 }
 
 /// Whose a ref is: the second part of its name.
@@ -59,6 +61,7 @@ impl RefKind {
             Self::Image => "image",
             Self::Compile => "compile",
             Self::Held => "held",
+            Self::Outside => "outside",
         }
     }
 }
@@ -216,16 +219,46 @@ impl Store {
         kind: RefKind,
         scope: impl Into<Scope<'_>>,
     ) -> Result<Vec<(String, i64)>, Error> {
-        let prefix = prefix(kind, scope.into());
-        let found: Vec<ObjectMeta> = (self.0.objects.list(Some(&prefix)).try_collect().await)
-            .map_err(|e| self.failed("listing", &prefix, 0, e))?;
-        let named = stream::iter(found).map(|object| self.dated(object));
-        let named = named.buffer_unordered(READ_AT_ONCE);
-        let mut names: Vec<_> = (named.try_filter_map(async |it| Ok(it)))
-            .try_collect()
-            .await?;
+        let read = self.read_all(kind, scope.into()).await?;
+        let read = read.into_iter().filter_map(Result::transpose);
+        let mut names = read.collect::<Result<Vec<_>, _>>()?;
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// As [`Store::list_refs`], for who only shows them: one that is unreadable hides no other. It is told and left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub async fn readable_refs(
+        &self,
+        kind: RefKind,
+        scope: impl Into<Scope<'_>>,
+    ) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        for read in self.read_all(kind, scope.into()).await? {
+            match read {
+                Ok(read) => names.extend(read.map(|(name, _)| name)),
+                Err(error @ Error::Corrupt { .. }) => {
+                    tracing::warn!(%error, "store: a record is left out of a list");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn read_all(
+        &self,
+        kind: RefKind,
+        scope: Scope<'_>,
+    ) -> Result<Vec<Result<Option<(String, i64)>, Error>>, Error> {
+        let prefix = prefix(kind, scope);
+        let found: Vec<ObjectMeta> = (self.0.objects.list(Some(&prefix)).try_collect().await)
+            .map_err(|e| self.failed("listing", &prefix, 0, e))?;
+        let read = stream::iter(found).map(|object| self.dated(object));
+        Ok(read.buffer_unordered(READ_AT_ONCE).collect().await)
     }
 
     async fn dated(&self, object: ObjectMeta) -> Result<Option<(String, i64)>, Error> {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -12,7 +13,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::{Router, middleware};
 use http::{StatusCode, header};
-use peitho::agent::fetch::{Args, Error, run};
+use peitho::agent::fetch::{Args, Bounds, Error, run_within};
 use peitho::store::Blob;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,7 +31,22 @@ struct Cuts {
     first: usize,
     /// After so many bytes of answers.
     after: u64,
+    by: By,
 }
+
+/// How a connection breaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Closing,
+    /// It stays open, and nothing comes.
+    Silence,
+}
+
+/// Enough for any machine, and silence is noticed soon.
+const BOUNDS: Bounds = Bounds {
+    patience: Duration::from_secs(60),
+    silence: Duration::from_secs(1),
+};
 
 /// A line to the server, which breaks.
 struct Line {
@@ -59,7 +75,7 @@ impl Line {
                 } else {
                     u64::MAX
                 };
-                tokio::spawn(carry(near, far, after, Arc::clone(&counting)));
+                tokio::spawn(carry(near, far, (after, cuts.by), Arc::clone(&counting)));
             }
         });
         Self { address, counts }
@@ -74,7 +90,7 @@ impl Line {
     }
 }
 
-async fn carry(near: TcpStream, far: TcpStream, after: u64, counts: Arc<Counts>) {
+async fn carry(near: TcpStream, far: TcpStream, (after, by): (u64, By), counts: Arc<Counts>) {
     let (mut from_near, mut to_near) = near.into_split();
     let (from_far, mut to_far) = far.into_split();
     let down = async {
@@ -85,6 +101,9 @@ async fn carry(near: TcpStream, far: TcpStream, after: u64, counts: Arc<Counts>)
             if to_near.write_all(&piece[..n]).await.is_err() {
                 break;
             }
+        }
+        if by == By::Silence && answers.limit() == 0 {
+            std::future::pending::<()>().await;
         }
     };
     // The end of either is that of both.
@@ -132,6 +151,15 @@ impl Case {
         cuts: Cuts,
         change: impl FnOnce(Router) -> Router,
     ) -> (Result<(), Error>, Line, World) {
+        self.fetch_within(BOUNDS, cuts, change).await
+    }
+
+    async fn fetch_within(
+        self,
+        bounds: Bounds,
+        cuts: Cuts,
+        change: impl FnOnce(Router) -> Router,
+    ) -> (Result<(), Error>, Line, World) {
         let Self {
             world,
             content,
@@ -142,11 +170,11 @@ impl Case {
         let server = world.serve_as(any_port(), router).await;
         let line = Line::to(server.address, cuts).await;
         let volume = args.into.clone();
-        let fetched = run(Args {
+        let args = Args {
             address: format!("https://{}", line.address),
             ..args
-        })
-        .await;
+        };
+        let fetched = run_within(args, bounds).await;
         if fetched.is_ok() {
             assert!(std::fs::read(volume.join("chaincode")).unwrap() == content);
         } else {
@@ -163,6 +191,7 @@ async fn a_cut_download_goes_on_where_it_stopped() {
     let cuts = Cuts {
         first: usize::MAX,
         after: 300_000,
+        by: By::Closing,
     };
     let (fetched, line, world) = case.fetch(cuts, |router| router).await;
     fetched.unwrap();
@@ -176,6 +205,51 @@ async fn a_cut_download_goes_on_where_it_stopped() {
     assert_eq!(world.counters.layers() as usize, line.connections());
 }
 
+#[tokio::test]
+async fn a_line_that_falls_silent_is_left_and_another_goes_on() {
+    let case = case().await;
+    let size = case.blob.size;
+    let cuts = Cuts {
+        by: By::Silence,
+        ..ONE_CUT
+    };
+    let (fetched, line, _) = case.fetch(cuts, |router| router).await;
+    fetched.unwrap();
+    assert_eq!(line.connections(), 2);
+    assert!(line.answered() < size + size / 5, "{}", line.answered());
+}
+
+#[tokio::test]
+async fn a_line_that_brings_hardly_anything_is_given_up_with_the_reason() {
+    let bounds = Bounds {
+        patience: Duration::from_secs(1),
+        ..BOUNDS
+    };
+    // The same bytes again and again, or a few more each time.
+    for (after, ranges) in [(300_000, false), (20_000, true)] {
+        let case = case().await;
+        let cuts = Cuts {
+            first: usize::MAX,
+            after,
+            by: By::Closing,
+        };
+        let change = |router: Router| match ranges {
+            true => router,
+            false => router.layer(from_fn(without_ranges)),
+        };
+        let (fetched, line, _) = case.fetch_within(bounds, cuts, change).await;
+        let error = fetched.unwrap_err();
+        assert!(matches!(error, Error::Client(_)), "{error}");
+        assert!(
+            error.to_string().contains("/v2/layer/blobs/sha256:"),
+            "{error}"
+        );
+        // With pauses between, which grow.
+        let connections = line.connections();
+        assert!(connections <= 6, "{connections}");
+    }
+}
+
 /// Leaves the wish for a part out, as some proxies do.
 async fn without_ranges(mut request: Request, next: Next) -> Response {
     request.headers_mut().remove(header::RANGE);
@@ -187,6 +261,7 @@ async fn where_there_are_no_parts_all_of_it_is_taken_again() {
     let cuts = Cuts {
         first: 2,
         after: 300_000,
+        by: By::Closing,
     };
     let case = case().await;
     let (fetched, line, _) = case
@@ -223,6 +298,7 @@ fn spoils(times: usize, with: StatusCode) -> impl FnOnce(Router) -> Router {
 const ONE_CUT: Cuts = Cuts {
     first: 1,
     after: 300_000,
+    by: By::Closing,
 };
 
 #[tokio::test]
@@ -240,12 +316,39 @@ async fn a_rest_that_is_something_else_is_found_and_all_is_fetched_once_more() {
 }
 
 #[tokio::test]
+async fn another_part_than_was_asked_for_is_not_taken() {
+    let case = case().await;
+    let size = case.blob.size;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&asked);
+    let shifted = |router: Router| {
+        router.layer(middleware::map_response(move |mut answer: Response| {
+            let first = counting.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if let Some(range) = answer.headers_mut().get_mut(header::CONTENT_RANGE)
+                    && first == 1
+                {
+                    *range = "bytes 7-8/9".parse().unwrap();
+                }
+                answer
+            }
+        }))
+    };
+    let (fetched, line, _) = case.fetch(ONE_CUT, shifted).await;
+    fetched.unwrap();
+    // From the beginning, after the part that was refused.
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    assert!(line.answered() > size + 300_000, "{}", line.answered());
+}
+
+#[tokio::test]
 async fn a_rest_that_is_always_something_else_ends_the_launch() {
     let case = case().await;
     let digest = case.blob.digest;
     let cuts = Cuts {
         first: usize::MAX,
         after: 300_000,
+        by: By::Closing,
     };
     let spoils = spoils(usize::MAX, StatusCode::PARTIAL_CONTENT);
     let (fetched, _, _) = case.fetch(cuts, spoils).await;

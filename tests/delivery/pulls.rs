@@ -216,6 +216,46 @@ async fn what_there_is_is_listed_by_the_page() {
 }
 
 #[tokio::test]
+async fn a_record_that_is_unreadable_hides_no_other_image() {
+    let world = World::new().await;
+    hold_base(&world).await;
+    let org1 = tenant("org1");
+    let old = world.build(&org1, "a:2", BASE, b"old").await;
+    for broken in ["b", "a:1"] {
+        world.build(&org1, broken, BASE, b"lost").await;
+    }
+    let records = world.scratch("store/refs/v1/image/org1");
+    // No record at all, and one of something else.
+    for (name, document) in [
+        ("b", "{"),
+        ("a:1", r#"{"name": "docker.io/library/a:1", "value": 5}"#),
+    ] {
+        let name: peitho::names::ImageName = name.parse().unwrap();
+        let record = records.join(Digest::of(name.full().as_bytes()).hex());
+        let record = record.with_extension("json");
+        assert!(record.exists(), "{record:?}");
+        std::fs::write(record, document).unwrap();
+    }
+    let person = Person::of(&world, &org1);
+    let (manifest, layer) = (old.manifest.unwrap().digest, old.layer.blob.digest);
+    for path in [format!("manifests/{manifest}"), format!("blobs/{layer}")] {
+        let (status, bytes) = person.get(&format!("/v2/org1/a/{path}")).await;
+        assert_eq!(
+            status,
+            StatusCode::OK,
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
+    }
+    let (_, listed) = person.get("/v2/_catalog").await;
+    let listed: Value = serde_json::from_slice(&listed).unwrap();
+    assert_eq!(listed["repositories"], json!(["org1/a"]));
+    // Who asks for it is told.
+    let (status, code, _) = person.refused("/v2/org1/b/manifests/latest").await;
+    assert_eq!((status, &*code), (500, "STORE"));
+}
+
+#[tokio::test]
 async fn an_image_without_its_base_says_what_to_do() {
     let world = World::new().await;
     let org1 = tenant("org1");

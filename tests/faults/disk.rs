@@ -31,7 +31,7 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
 pub(crate) struct Store {
     /// The blobs' paths.
     pub(crate) blobs: Vec<PathBuf>,
-    /// The refs' paths.
+    /// The paths of images' refs.
     pub(crate) refs: Vec<PathBuf>,
     /// What `ingest/` holds beside its lock.
     pub(crate) ingest: Vec<PathBuf>,
@@ -46,7 +46,7 @@ impl Store {
         };
         let store = Self {
             blobs: below("blobs"),
-            refs: below("refs"),
+            refs: below("refs/v1/image"),
             ingest: below("ingest")
                 .into_iter()
                 .filter(|path| !path.ends_with("lock"))

@@ -1,5 +1,6 @@
-//! The server is killed at every byte that it sends while it pushes what it built: to the base's registry, to the one that it
-//! pushes to, to the client. An image that exists afterwards is whole in the registry.
+//! The server is killed at every call by which it sends something while it pushes what it built: to the base's registry, of
+//! which a layer passes through, to the one that it pushes to, to the client. An image that exists afterwards is whole in the
+//! registry.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::world::in_directory;
 /// By which the server sends.
 const CALLS: &str = "write,writev,sendto,sendmsg";
 
-/// To a base and back, two blobs in two requests each at least, a manifest, the tag, the answer.
+/// To a base and back, three blobs in two requests each at least, a manifest, the tag, the answer.
 const AT_LEAST: u32 = 10;
 
 /// Where a build on `base` is pushed.
@@ -54,7 +55,8 @@ impl Build {
         assert_eq!(manifest.status, 200, "{manifest:?}");
         let manifest: serde_json::Value = serde_json::from_str(&manifest.body).unwrap();
         let layers = manifest["layers"].as_array().unwrap();
-        assert_eq!(layers.len(), 1);
+        // The base's, and the new one.
+        assert_eq!(layers.len(), 2);
         for blob in layers.iter().chain([&manifest["config"]]) {
             let blob = format!("/v2/chaincode/blobs/{}", blob["digest"].as_str().unwrap());
             assert_eq!(registry.ask("HEAD", &blob).await.status, 200, "{blob}");

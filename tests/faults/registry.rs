@@ -21,6 +21,9 @@ use tokio::task::JoinHandle;
 /// The type of all manifests here.
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
+/// The one layer of the base: what it holds matters to nobody here.
+const LAYER: &[u8] = b"the layer of the base";
+
 pub(crate) struct Base {
     address: SocketAddr,
     serving: JoinHandle<()>,
@@ -123,20 +126,25 @@ fn configuration() -> Value {
     json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
         "config": {"User": "500", "Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": []},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(LAYER)]},
     })
 }
 
 async fn manifest() -> impl IntoResponse {
     let config = configuration().to_string();
     let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST, "layers": [],
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "size": LAYER.len(), "digest": Digest::of(LAYER)}],
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
             "size": config.len(), "digest": Digest::of(config.as_bytes())},
     });
     ([("content-type", MANIFEST)], manifest.to_string())
 }
 
-async fn blob(Path(_): Path<String>) -> impl IntoResponse {
-    configuration().to_string()
+async fn blob(Path(digest): Path<String>) -> impl IntoResponse {
+    match digest == Digest::of(LAYER).to_string() {
+        true => LAYER.to_vec(),
+        false => configuration().to_string().into_bytes(),
+    }
 }

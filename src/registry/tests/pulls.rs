@@ -5,6 +5,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::super::fixture::{Line, Manner, noise, plain, push_layers, put, zipped};
 use super::*;
+use crate::store::{Blob, RefKind, Scope};
 
 async fn empty_store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
@@ -126,9 +127,7 @@ async fn what_is_not_whole_is_not_held() {
     refused(&name, "lists 1 layers, its manifest 0").await;
 
     // The registry's own disk lies.
-    let hex = layer().diff_id.hex();
-    let path = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-    let file = registry.data().join(path);
+    let file = registry.blob(&layer().diff_id);
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[1000] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
@@ -164,4 +163,119 @@ async fn a_held_image_that_lost_a_part_is_pulled_again() {
         assert_eq!(registries.hold(&name).await.unwrap(), image);
         content(&store, &blob.digest).await;
     }
+}
+
+#[tokio::test]
+async fn what_only_the_store_has_is_not_had_by_its_digest() {
+    let registry = Registry::start("").await;
+    let layer = plain(noise("of a tenant", 5000));
+    let (name, other) = (registry.name("a/b:1"), registry.name("c/d:1"));
+    for name in [&name, &other] {
+        push_layers(
+            &registry.registries().await,
+            name,
+            &[plain(noise("of a tenant", 5000))],
+        )
+        .await;
+    }
+    let file = registry.blob(&layer.diff_id);
+    std::fs::remove_file(&file).unwrap();
+    let (_directory, store) = empty_store().await;
+    let mut ingest = store.ingest().await.unwrap();
+    ingest.append(&layer.bytes).await.unwrap();
+    let blob = store.commit(ingest).await.unwrap();
+    assert_eq!(blob.digest, layer.diff_id);
+
+    // The registry promises it, and does not show it.
+    let puller = registry.registries_over(&store).await;
+    puller.hold(&name).await.unwrap_err();
+    assert_eq!(list_held(&store).await.unwrap(), []);
+    let content = puller.layer_of(&name, &blob, 0..blob.size).await;
+    assert!(matches!(content, Err(LayerError::OutOfReach { .. })));
+
+    // Who shows it may have it, and others need not show it again.
+    std::fs::write(&file, &layer.bytes).unwrap();
+    let image = puller.hold(&name).await.unwrap();
+    assert_eq!(image.layers[0].blob, blob);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(puller.hold(&other).await.unwrap(), image);
+}
+
+#[tokio::test]
+async fn the_base_of_before_is_had_while_its_layers_are_there_and_told_as_such_when_not() {
+    let registry = Registry::start("").await;
+    let name = registry.name("a/b:1");
+    let push = async |layer| {
+        push_layers(&registry.registries().await, &name, &[layer]).await;
+    };
+    let (old, new) = (plain(noise("old", 5000)), plain(noise("new", 5000)));
+    push(plain(noise("old", 5000))).await;
+    let (directory, store) = empty_store().await;
+    let registries = registry.registries_over(&store).await;
+    let before = registries.hold(&name).await.unwrap().layers[0].blob;
+    assert_eq!(before.digest, old.diff_id);
+    push(new).await;
+    assert!(
+        store
+            .remove_ref(RefKind::Held, Scope::Nobody, &name.full())
+            .await
+            .unwrap()
+    );
+    let after = registries.hold(&name).await.unwrap().layers[0].blob;
+    assert_ne!(after, before);
+
+    let had = registries.layer_of(&name, &before, 0..before.size).await;
+    assert!(matches!(had, Ok(LayerContent::Held(_))));
+    for digest in [before.digest, after.digest] {
+        let path = format!("blobs/sha256/{}", digest.hex());
+        std::fs::remove_file(directory.path().join(path)).unwrap();
+    }
+    drop(registry);
+    let gone = async |layer: &Blob| {
+        let had = registries.layer_of(&name, layer, 0..layer.size).await;
+        had.err().unwrap().to_string()
+    };
+    let told = gone(&before).await;
+    assert!(told.contains("is another image than the one"), "{told}");
+    assert!(
+        told.contains("refused") && told.contains(&name.to_string()),
+        "{told}"
+    );
+    let told = gone(&after).await;
+    assert!(told.ends_with("pull again when that is mended"), "{told}");
+}
+
+#[tokio::test]
+async fn so_many_layers_pass_at_once_and_no_more() {
+    let registry = Registry::start("").await;
+    let name = registry.name("a/b:1");
+    let layer = plain(noise("l", 1000));
+    let blob = Blob {
+        digest: layer.diff_id,
+        size: layer.bytes.len() as u64,
+    };
+    push_layers(&registry.registries().await, &name, &[layer]).await;
+    let (_directory, store) = empty_store().await;
+    let registries = registry.registries_over(&store).await;
+    let bring = || registries.layer_of(&name, &blob, 0..blob.size);
+    let mut passing = Vec::new();
+    let error = loop {
+        match bring().await {
+            Ok(content) => passing.push(content),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, LayerError::Busy), "{error}");
+    let most = passing.len();
+    assert!(
+        error.to_string().starts_with(&format!("{most} layers")),
+        "{error}"
+    );
+    // One that is through makes room for the next one.
+    let Some(LayerContent::Brought(content)) = passing.pop() else {
+        panic!("its registry sends it");
+    };
+    let pieces: Vec<_> = content.try_collect().await.unwrap();
+    assert!(pieces.concat() == noise("l", 1000));
+    bring().await.unwrap();
 }

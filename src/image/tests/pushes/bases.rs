@@ -101,9 +101,7 @@ async fn mirrors_are_asked_first_and_what_they_lack_comes_from_the_next_place() 
     let [lower, upper] = base_in(&broken).await;
     base_in(&whole).await;
     // It has the image, and not what is in it.
-    let hex = Digest::of(&lower.bytes).hex();
-    let blob = format!("docker/registry/v2/blobs/sha256/{}/{hex}", &hex[..2]);
-    std::fs::remove_dir_all(broken.data().join(blob)).unwrap();
+    std::fs::remove_file(broken.blob(&Digest::of(&lower.bytes))).unwrap();
     let mut config = registry.built();
     let away = "127.0.0.1:1".to_owned();
     let mirrors = [&away, &empty.host, &whole.host].map(String::clone);
@@ -133,4 +131,53 @@ async fn mirrors_are_asked_first_and_what_they_lack_comes_from_the_next_place() 
     let name = format!("{ELSEWHERE}/a/b:1").parse().unwrap();
     let error = registries.hold(&name).await.unwrap_err().to_string();
     assert!(error.contains(ELSEWHERE), "{error}");
+}
+
+#[tokio::test]
+async fn a_base_that_lists_the_layer_of_somebody_elses_image_gets_nothing_of_it() {
+    let (far, registry) = (Registry::start("").await, Registry::start("").await);
+    let mut config = registry.built();
+    config.registries = vec![far.config()];
+    let (scratch, images) = pushing(&config).await;
+    base_in(&far).await;
+    let victim = (build(&scratch, &images, &of(b"secret", &far.host)).await).unwrap();
+    let (mut file, blob) = (scratch.store.open_blob(&victim.layer.blob.digest).await)
+        .unwrap()
+        .unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+
+    // In the registry of built images or beside it: what is listed is not there.
+    for thief in [&far, &registry] {
+        let base = thief.name("fabric/baseos:2.5");
+        let listed = PushedLayer {
+            kind: "+gzip",
+            diff_id: victim.layer.diff_id,
+            bytes: bytes.clone(),
+        };
+        push_layers(&thief.registries().await, &base, &[listed]).await;
+        if thief.host == registry.host {
+            // The repository of the base does not have it; that of built images does.
+            let hex = blob.digest.hex();
+            let link =
+                format!("docker/registry/v2/repositories/fabric/baseos/_layers/sha256/{hex}");
+            std::fs::remove_dir_all(thief.data().join(link)).unwrap();
+        } else {
+            std::fs::remove_file(thief.blob(&blob.digest)).unwrap();
+        }
+        let body = of(b"program", &thief.host);
+        // Another Peitho, which remembers nothing of the base that was there.
+        let registries = Registries::of(&config, scratch.store.clone())
+            .await
+            .unwrap();
+        let pusher = Pusher::impatient(&config, registries.clone()).unwrap();
+        let images = Images::new(scratch.store.clone(), registries).pushed_by(Some(pusher));
+        let error = build(&scratch, &images, &body)
+            .await
+            .unwrap_err()
+            .to_string();
+        let told = format!("a layer of its base {base} cannot be read");
+        assert!(error.contains(&told), "{error}");
+    }
+    assert!(registry.blob(&blob.digest).exists());
 }
