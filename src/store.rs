@@ -343,6 +343,7 @@ async fn local(
     directory: &Path,
     folders: &'static [&'static str],
 ) -> Result<(PathBuf, File), Error> {
+    layout::check_directory(directory).await?;
     let path = directory.to_owned();
     let opened = volume::blocking(move || volume::open(&path, folders)).await;
     opened.map_err(|e| Error::of(directory, "opening", directory, 0, e))
