@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _};
+use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Surrounding};
@@ -192,6 +192,8 @@ impl Store {
         let present = match present {
             Ok(present) => present.size == blob.size,
             Err(e) if self.is_missing(&e) => false,
+            // Where it is there after all, it is written again, and no harm is done.
+            Err(e) if bucket::is_untold(&e) => false,
             Err(e) => return Err(self.failed("committing", &key, blob.size, e)),
         };
         match (&self.0.bucket, present) {
@@ -224,14 +226,12 @@ impl Store {
     /// As [`Store::open_blob`].
     pub async fn find_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         let key = blob_key(digest);
-        match self.0.objects.head(&key).await {
-            Ok(found) => Ok(Some(Blob {
-                digest: *digest,
-                size: found.size,
-            })),
-            Err(e) if self.is_missing(&e) => Ok(None),
-            Err(e) => Err(self.failed("looking for", &key, 0, e)),
-        }
+        let found = self.look(&key).await;
+        let found = found.map_err(|e| self.failed("looking for", &key, 0, e))?;
+        Ok(found.map(|found| Blob {
+            digest: *digest,
+            size: found.size,
+        }))
     }
 
     /// Opens a blob for reading, or `None` where there is none. The file stands at its first byte, and
@@ -309,6 +309,23 @@ impl Store {
 
     fn ingest_directory(&self) -> PathBuf {
         self.0.directory.join(volume::INGEST)
+    }
+
+    /// What is known of an object; `None` where there is none.
+    ///
+    /// A refusal of HEAD does not say whether it is the object that is missing. One of GET does, and is asked for then.
+    async fn look(&self, key: &Key) -> object_store::Result<Option<ObjectMeta>> {
+        let found = match self.0.objects.head(key).await {
+            Err(e) if self.0.bucket.is_some() && bucket::is_untold(&e) => {
+                self.0.objects.get(key).await.map(|found| found.meta)
+            }
+            found => found,
+        };
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if self.is_missing(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     fn is_missing(&self, error: &object_store::Error) -> bool {

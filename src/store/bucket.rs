@@ -24,7 +24,7 @@ mod fault;
 mod http;
 mod upload;
 
-pub(super) use fault::is_missing;
+pub(super) use fault::{is_missing, is_untold};
 pub(super) use upload::Stop;
 
 /// How long passing faults are repeated, as with the API server.

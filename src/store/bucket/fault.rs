@@ -33,16 +33,23 @@ pub(super) fn error(
     }
 }
 
-/// Whether it is the object that is missing, and not the whole bucket.
+/// Whether it is the object that is missing, in the server's own words: neither the whole bucket, nor the server behind something
+/// that answers in its place.
 pub(in crate::store) fn is_missing(error: &object_store::Error) -> bool {
-    let object_store::Error::NotFound { source, .. } = error else {
-        return false;
-    };
-    // An answer to HEAD has no text.
-    matches!(
-        code(&source.to_string()),
-        None | Some("NoSuchKey" | "NotFound")
-    )
+    match error {
+        object_store::Error::NotFound { source, .. } => {
+            matches!(code(&source.to_string()), Some("NoSuchKey" | "NotFound"))
+        }
+        _ => false,
+    }
+}
+
+/// Whether something is missing, and nobody says what. An answer to HEAD has no text.
+pub(in crate::store) fn is_untold(error: &object_store::Error) -> bool {
+    match error {
+        object_store::Error::NotFound { source, .. } => code(&source.to_string()).is_none(),
+        _ => false,
+    }
 }
 
 fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
@@ -65,7 +72,9 @@ fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
         (Some("PermanentRedirect" | "AuthorizationHeaderMalformed"), _) => (REGION, Permanent),
         (_, object_store::Error::Unauthenticated { .. }) => (CREDENTIALS, Permanent),
         (_, object_store::Error::PermissionDenied { .. }) => (RIGHTS, Permanent),
-        (_, object_store::Error::NotFound { .. }) => (BUCKET, Permanent),
+        (Some(_), object_store::Error::NotFound { .. }) => (BUCKET, Permanent),
+        // No server of S3 says so little: it is what stands before one that is not there at the moment.
+        (None, object_store::Error::NotFound { .. }) => (AWAY, Passing),
         _ if text.contains("redirect") => (REGION, Permanent),
         // It was too busy, and so for long.
         _ => (AWAY, Passing),
@@ -132,7 +141,7 @@ mod tests {
         };
         let of_object = "404 Not Found: <Error><Code>NoSuchKey</Code></Error>";
         assert!(is_missing(&missing(of_object)));
-        assert!(is_missing(&missing("404 Not Found: ")));
+        assert!(!is_untold(&missing(of_object)));
         let of_bucket =
             "404 Not Found: <Error><Code>NoSuchBucket</Code><Message>No such.</Message></Error>";
         assert!(!is_missing(&missing(of_bucket)));
@@ -142,5 +151,25 @@ mod tests {
             format!("store: writing k in the bucket b at e: NoSuchBucket: No such; {BUCKET}")
         );
         assert!(!told.may_pass());
+    }
+
+    #[test]
+    fn what_answers_in_place_of_the_server_says_nothing_of_objects() {
+        for text in [
+            "404 Not Found: ",
+            "404 Not Found: <html><h1>404 Not Found</h1>nginx</html>",
+            "404 Not Found: default backend - 404",
+        ] {
+            let answer = object_store::Error::NotFound {
+                path: "refs/v1/x".to_owned(),
+                source: Box::new(Words(text)),
+            };
+            assert!(is_untold(&answer) && !is_missing(&answer), "{text}");
+            let told = error("reading", "k", "the bucket b at e", &answer);
+            assert!(
+                told.may_pass() && told.to_string().ends_with(AWAY),
+                "{told}"
+            );
+        }
     }
 }
