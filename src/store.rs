@@ -295,16 +295,25 @@ impl Store {
     /// # Errors
     /// [`Error::Full`], [`Error::Io`] or [`Error::Bucket`].
     pub async fn check_writable(&self) -> Result<(), Error> {
-        let ingest = self.ingest_directory();
-        let probed = volume::blocking(move || volume::probe(&ingest)).await;
-        probed.map_err(|e| {
+        let this = self.clone();
+        let probed = volume::blocking(move || {
+            let ingest = this.ingest_directory();
+            this.with_room(volume::PROBE, || volume::probe(&ingest))
+        });
+        let probed = probed.await.map_err(|e| {
             let directory = &self.0.directory;
             Error::of(directory, "probing", directory, volume::PROBE, e)
-        })?;
-        match &self.0.bucket {
-            None => Ok(()),
-            Some(bucket) => bucket.probe().await,
+        });
+        // A full volume hides no fault of the bucket.
+        if let Some(bucket) = &self.0.bucket {
+            bucket.probe().await?;
         }
+        probed
+    }
+
+    /// Whether blobs can be read while the volume is full: those of a bucket come over it.
+    pub fn is_readable_when_full(&self) -> bool {
+        self.0.bucket.is_none()
     }
 
     fn ingest_directory(&self) -> PathBuf {
