@@ -13,6 +13,8 @@ const BUCKET: &str = "make the bucket, or see store.s3.bucket and store.s3.addre
 const REGION: &str = "see store.s3.region and store.s3.endpoint";
 const TRUST: &str = "see store.s3.caFile and store.s3.endpoint";
 const AWAY: &str = "see whether it runs, and store.s3.endpoint";
+const ENDED: &str =
+    "the upload was ended in the bucket: try again, and see its rules for incomplete uploads";
 const CLOCK: &str = "set the clock of this machine right";
 
 /// The error of an `action` on `key` in the bucket that is `shown` so.
@@ -68,6 +70,7 @@ fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
         (Some("InvalidToken" | "ExpiredToken"), _) => (CREDENTIALS, Permanent),
         // VersityGW's word for an access key that it does not know.
         (Some("XAdminUserNotFound"), _) => (CREDENTIALS, Permanent),
+        (Some("NoSuchUpload"), _) => (ENDED, Passing),
         (Some("RequestTimeTooSkewed"), _) => (CLOCK, Permanent),
         (Some("PermanentRedirect" | "AuthorizationHeaderMalformed"), _) => (REGION, Permanent),
         (_, object_store::Error::Unauthenticated { .. }) => (CREDENTIALS, Permanent),
