@@ -37,7 +37,7 @@ use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
 
-/// How long an inspect goes on when the store's volume fails for a moment (design D18).
+/// For how long an inspect looks again when the store fails for a moment (design D18). The last look takes as long as it takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Names are told of once, up to so many.
@@ -187,11 +187,15 @@ impl Images {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(5))
-            .without_max_times()
-            .with_total_delay(Some(PATIENCE));
+            .without_max_times();
+        // By the clock: a look may take long itself, since a bucket is asked again and again before it counts as away.
+        let begun = Instant::now();
         let built = look
             .retry(backoff)
-            .when(|error| matches!(error, Error::Store(fault) if fault.may_pass()))
+            .when(|error| {
+                begun.elapsed() < PATIENCE
+                    && matches!(error, Error::Store(fault) if fault.may_pass())
+            })
             .notify(|error, pause| {
                 tracing::warn!(%tenant, image = %name, %error, ?pause, "image: inspect waits for the store");
             })

@@ -301,8 +301,9 @@ fn checks(store: &Store, runtimes: Vec<(String, Bearing, Arc<dyn Runtime>)>) -> 
         let store = store.clone();
         async move {
             match store.check_writable().await {
+                Ok(()) => Ok(()),
                 // A full store refuses builds and says so; launches go on, so peers must still get here.
-                Ok(()) | Err(store::Error::Full { .. }) => Ok(()),
+                Err(store::Error::Full { .. }) if store.is_readable_when_full() => Ok(()),
                 Err(error) => Err(error.to_string()),
             }
         }

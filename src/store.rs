@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _};
+use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Surrounding};
@@ -216,6 +216,8 @@ impl Store {
         let present = match present {
             Ok(present) => present.size == blob.size,
             Err(e) if self.is_missing(&e) => false,
+            // Where it is there after all, it is written again, and no harm is done.
+            Err(e) if bucket::is_untold(&e) => false,
             Err(e) => return Err(self.failed("committing", &key, blob.size, e)),
         };
         match (&self.0.bucket, present) {
@@ -248,14 +250,12 @@ impl Store {
     /// As [`Store::open_blob`].
     pub async fn find_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         let key = blob_key(digest);
-        match self.0.objects.head(&key).await {
-            Ok(found) => Ok(Some(Blob {
-                digest: *digest,
-                size: found.size,
-            })),
-            Err(e) if self.is_missing(&e) => Ok(None),
-            Err(e) => Err(self.failed("looking for", &key, 0, e)),
-        }
+        let found = self.look(&key).await;
+        let found = found.map_err(|e| self.failed("looking for", &key, 0, e))?;
+        Ok(found.map(|found| Blob {
+            digest: *digest,
+            size: found.size,
+        }))
     }
 
     /// Opens a blob for reading, or `None` where there is none. The file stands at its first byte, and
@@ -319,20 +319,46 @@ impl Store {
     /// # Errors
     /// [`Error::Full`], [`Error::Io`] or [`Error::Bucket`].
     pub async fn check_writable(&self) -> Result<(), Error> {
-        let ingest = self.ingest_directory();
-        let probed = volume::blocking(move || volume::probe(&ingest)).await;
-        probed.map_err(|e| {
+        let this = self.clone();
+        let probed = volume::blocking(move || {
+            let ingest = this.ingest_directory();
+            this.with_room(volume::PROBE, || volume::probe(&ingest))
+        });
+        let probed = probed.await.map_err(|e| {
             let directory = &self.0.directory;
             Error::of(directory, "probing", directory, volume::PROBE, e)
-        })?;
-        match &self.0.bucket {
-            None => Ok(()),
-            Some(bucket) => bucket.probe().await,
+        });
+        // A full volume hides no fault of the bucket.
+        if let Some(bucket) = &self.0.bucket {
+            bucket.probe().await?;
         }
+        probed
+    }
+
+    /// Whether blobs can be read while the volume is full: those of a bucket come over it.
+    pub fn is_readable_when_full(&self) -> bool {
+        self.0.bucket.is_none()
     }
 
     fn ingest_directory(&self) -> PathBuf {
         self.0.directory.join(volume::INGEST)
+    }
+
+    /// What is known of an object; `None` where there is none.
+    ///
+    /// A refusal of HEAD does not say whether it is the object that is missing. One of GET does, and is asked for then.
+    async fn look(&self, key: &Key) -> object_store::Result<Option<ObjectMeta>> {
+        let found = match self.0.objects.head(key).await {
+            Err(e) if self.0.bucket.is_some() && bucket::is_untold(&e) => {
+                self.0.objects.get(key).await.map(|found| found.meta)
+            }
+            found => found,
+        };
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if self.is_missing(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Whether `error` says that there is no such object.
@@ -368,6 +394,7 @@ async fn local(
     directory: &Path,
     folders: &'static [&'static str],
 ) -> Result<(PathBuf, File), Error> {
+    layout::check_directory(directory).await?;
     let path = directory.to_owned();
     let opened = volume::blocking(move || volume::open(&path, folders)).await;
     opened.map_err(|e| Error::of(directory, "opening", directory, 0, e))

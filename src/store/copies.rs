@@ -20,6 +20,8 @@ use crate::single_flight::SingleFlight;
 const RESERVE: u64 = 10;
 /// but no more than this.
 const LARGEST_RESERVE: u64 = 1 << 30;
+/// On a full volume so many bytes go at once, so that not every write looks for room.
+const WAY: u64 = 64 << 20;
 
 /// The directory of copies. When one was last used is the file's modification time, which a later process reads too.
 pub(super) struct Copies {
@@ -39,7 +41,8 @@ impl Copies {
             held: Mutex::new(0),
             flights: SingleFlight::default(),
         };
-        *copies.held.lock().unwrap_or_else(PoisonError::into_inner) = copies.make_room(None)?;
+        let (held, _) = copies.make_room(None, |all| copies.allowed(all))?;
+        *copies.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         Ok(copies)
     }
 
@@ -70,7 +73,7 @@ impl Copies {
         fs::rename(path, &place)?;
         *held += length;
         if *held > self.allowed(*held)? {
-            *held = self.make_room(Some(&place))?;
+            (*held, _) = self.make_room(Some(&place), |all| self.allowed(all))?;
         }
         Ok(file)
     }
@@ -82,8 +85,21 @@ impl Copies {
         Ok(bound(self.limit, held, free, size))
     }
 
-    /// Removes the least recently used but `newest` until the rest fits. Returns the bytes that are left.
-    fn make_room(&self, newest: Option<&Path>) -> io::Result<u64> {
+    /// Removes the least recently used until `bytes` are given back, or there are none. Returns how many were removed.
+    fn give_up(&self, bytes: u64) -> io::Result<usize> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, gone) = self.make_room(None, |all| Ok(all.saturating_sub(bytes)))?;
+        *held = left;
+        Ok(gone)
+    }
+
+    /// Removes the least recently used but `newest` until the rest is below what is allowed, which may depend on how much there
+    /// is. Returns the bytes that are left, and how many copies were removed.
+    fn make_room(
+        &self,
+        newest: Option<&Path>,
+        allowed: impl Fn(u64) -> io::Result<u64>,
+    ) -> io::Result<(u64, usize)> {
         let (mut all, mut held) = (Vec::new(), 0);
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -96,7 +112,7 @@ impl Copies {
             }
         }
         all.sort_unstable();
-        let allowed = self.allowed(held)?;
+        let (allowed, mut gone) = (allowed(held)?, 0);
         for (_, length, path) in all {
             if held <= allowed {
                 break;
@@ -105,8 +121,9 @@ impl Copies {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => held -= length,
             }
+            gone += 1;
         }
-        Ok(held)
+        Ok((held, gone))
     }
 }
 
@@ -178,6 +195,25 @@ impl Store {
             });
         }
         self.take(&ingest, &blob).await.map(Some)
+    }
+
+    /// Does what writes `bytes` to the volume, and again while that is full and there are copies that can make way: they can be
+    /// brought again, and what comes in cannot. Blocks.
+    pub(super) fn with_room<T>(
+        &self,
+        bytes: u64,
+        mut write: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match (write(), &self.0.bucket) {
+                (Err(error), Some(bucket)) if volume::is_full(&error) => {
+                    if bucket.copies.give_up(bytes.max(WAY))? == 0 {
+                        return Err(error);
+                    }
+                }
+                (written, _) => return written,
+            }
+        }
     }
 
     /// Makes the file of a blob that is in the bucket its copy. Without it, the next reader brings one.

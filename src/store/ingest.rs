@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +27,10 @@ pub struct Ingest {
 }
 
 struct Sink {
+    store: Store,
     file: File,
+    /// Bytes that are in the file.
+    written: u64,
     hasher: Hasher,
     buffer: Vec<u8>,
     /// How a write failed: what is in the file then is unknown.
@@ -38,10 +42,14 @@ impl Sink {
         if let Some(kind) = self.failed {
             return Err(io::Error::new(kind, "an earlier write failed"));
         }
-        if let Err(e) = self.file.write_all(&self.buffer) {
+        // At its position, so that it may be done twice.
+        let bytes = self.buffer.len() as u64;
+        let write = || self.file.write_all_at(&self.buffer, self.written);
+        if let Err(e) = self.store.with_room(bytes, write) {
             self.failed = Some(e.kind());
             return Err(e);
         }
+        self.written += bytes;
         self.hasher.update(&self.buffer);
         self.buffer.clear();
         Ok(())
@@ -65,9 +73,9 @@ impl Ingest {
     pub(super) async fn create(store: &Store) -> Result<Self, Error> {
         let directory = store.ingest_directory();
         let made = volume::blocking({
-            let directory = directory.clone();
+            let (store, directory) = (store.clone(), directory.clone());
             move || {
-                let file = volume::named_file(&directory)?;
+                let file = store.with_room(0, || volume::named_file(&directory))?;
                 Ok((
                     file,
                     Room::of(&directory).is_ok_and(|room| room.is_little()),
@@ -88,7 +96,9 @@ impl Ingest {
             path,
             len: 0,
             sink: Arc::new(Mutex::new(Sink {
+                store: store.clone(),
                 file,
+                written: 0,
                 hasher: Hasher::default(),
                 buffer: Vec::new(),
                 failed: None,

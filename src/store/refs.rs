@@ -144,9 +144,9 @@ impl Store {
         unless_within: Duration,
     ) -> Result<(), Error> {
         let key = key(kind, scope.into(), name);
-        let written = match self.0.objects.head(&key).await {
-            Ok(found) => SystemTime::from(found.last_modified),
-            Err(e) if self.is_missing(&e) => return Ok(()),
+        let written = match self.look(&key).await {
+            Ok(Some(found)) => SystemTime::from(found.last_modified),
+            Ok(None) => return Ok(()),
             Err(e) => return Err(self.failed("reading", &key, 0, e)),
         };
         if written.elapsed().is_ok_and(|age| age < unless_within) {
@@ -176,10 +176,8 @@ impl Store {
         if self.0.bucket.is_some() {
             // S3 does not say whether there was one.
             let failed = |e| self.failed("removing", &key, 0, e);
-            match self.0.objects.head(&key).await {
-                Ok(_) => {}
-                Err(e) if self.is_missing(&e) => return Ok(false),
-                Err(e) => return Err(failed(e)),
+            if self.look(&key).await.map_err(failed)?.is_none() {
+                return Ok(false);
             }
             self.0.objects.delete(&key).await.map_err(failed)?;
             return Ok(true);

@@ -231,11 +231,9 @@ impl Store {
 
     async fn size_in_place(&self, digest: &Digest) -> Result<Option<u64>, Error> {
         let key = blob_key(digest);
-        match self.0.objects.head(&key).await {
-            Ok(found) => Ok(Some(found.size)),
-            Err(e) if self.is_missing(&e) => Ok(None),
-            Err(e) => Err(self.failed("reading", &key, 0, e)),
-        }
+        let found = self.look(&key).await;
+        let found = found.map_err(|e| self.failed("reading", &key, 0, e))?;
+        Ok(found.map(|found| found.size))
     }
 
     /// Brings a blob that is not in its place back from the trash; whether it may be there now.

@@ -176,6 +176,38 @@ async fn copies_stay_below_their_bound_and_the_least_used_goes_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_give_way_on_a_full_volume() {
+    let world = World::new(Backend::Bucket).await;
+    let store = world.open().await;
+    for _ in 0..3 {
+        put(&store, &noise(1_000_000)).await;
+    }
+    let copies = world.directory().join("copies");
+    let full = || std::io::Error::from_raw_os_error(28);
+    let (this, held) = (store.clone(), copies.clone());
+    let written = volume::blocking(move || {
+        this.with_room(1, || match files(&held).len() {
+            0 => Ok("written"),
+            _ => Err(full()),
+        })
+    });
+    assert_eq!(written.await.unwrap(), "written");
+    assert!(files(&copies).is_empty());
+    // There is nothing left that could go, and other faults are none of room.
+    let this = store.clone();
+    let denied = std::io::ErrorKind::PermissionDenied;
+    let ended = volume::blocking(move || {
+        let nothing = this.with_room(1, || Err::<(), _>(full())).unwrap_err();
+        let other = this.with_room(1, || Err::<(), _>(denied.into()));
+        Ok((nothing, other.unwrap_err()))
+    });
+    let (nothing, other) = ended.await.unwrap();
+    assert!(volume::is_full(&nothing) && other.kind() == denied);
+    let blob = put(&store, b"after").await;
+    assert_eq!(files(&copies), [blob.digest.hex()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_changed_in_the_bucket_is_no_blob() {
     let world = World::new(Backend::Bucket).await;
     let blob = put(&world.open().await, b"as it was").await;
