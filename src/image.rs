@@ -6,6 +6,7 @@
 //! compile left) → `layer` (its bytes) → `assemble` (with the base's own JSON, where that is at hand).
 
 mod assemble;
+mod base;
 mod context;
 mod dockerfile;
 #[cfg(test)]
@@ -226,7 +227,7 @@ impl Images {
         if name.is_chaincode() {
             return Err(Error::NotFound(name.clone()));
         }
-        let (id, config, facts, manifest) = match self.registries.look_up(name).await {
+        let (id, config, facts, manifest) = match self.look_up(name).await {
             Lookup::Found(found) => (
                 found.id,
                 Some(found.config),
@@ -257,7 +258,7 @@ impl Images {
     /// # Errors
     /// [`Error::Refused`] with the registry's reason.
     pub async fn pull(&self, name: &ImageName) -> Result<(), Error> {
-        match self.registries.look_up(name).await {
+        match self.look_up(name).await {
             Lookup::Found(_) => Ok(()),
             Lookup::Missing(reason) => Err(refused(name, reason)),
             Lookup::Unknown(cause) => {
@@ -289,7 +290,7 @@ impl Images {
     /// # Errors
     /// [`Error::NotFound`] when the registry says so.
     pub async fn config(&self, name: &ImageName) -> Result<Option<ImageConfig>, Error> {
-        match self.registries.look_up(name).await {
+        match self.look_up(name).await {
             Lookup::Found(found) => Ok(Some(found.config)),
             Lookup::Missing(_) => Err(Error::NotFound(name.clone())),
             Lookup::Unknown(cause) => {
@@ -426,14 +427,6 @@ impl Images {
             }
         }
         Ok(())
-    }
-
-    /// What a build knows of its base.
-    async fn base(&self, from: &ImageName) -> Lookup {
-        match &self.pusher {
-            Some(pusher) => pusher.look_up(from).await,
-            None => self.registries.look_up(from).await,
-        }
     }
 
     /// Makes configuration and manifest, and stores them.

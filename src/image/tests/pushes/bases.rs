@@ -181,3 +181,38 @@ async fn a_base_that_lists_the_layer_of_somebody_elses_image_gets_nothing_of_it(
     }
     assert!(registry.blob(&blob.digest).exists());
 }
+
+#[tokio::test]
+async fn an_image_of_a_tenant_is_no_base_and_no_builder_under_the_name_that_it_was_pushed_to() {
+    let registry = Registry::start("").await;
+    base_in(&registry).await;
+    let mut config = registry.built();
+    config.registries = vec![config::Registry {
+        host: ELSEWHERE.to_owned(),
+        replaced_by: Some(registry.host.clone()),
+        ..config::Registry::default()
+    }];
+    let (scratch, images) = pushing(&config).await;
+    let image = (build(&scratch, &images, &of(b"secret", &registry.host)).await).unwrap();
+    let pushed = image.pushed.unwrap();
+    let other: Tenant = "org2".parse().unwrap();
+    let digest = pushed.digest().unwrap();
+    let by_the_way = format!("{ELSEWHERE}/fabric/chaincode@{digest}");
+    for name in [pushed.clone(), by_the_way.parse().unwrap()] {
+        let inspected = images.inspect(&other, &name).await;
+        assert!(
+            matches!(inspected, Err(Error::NotFound(_))),
+            "{inspected:?}"
+        );
+        let dockerfile = format!("FROM {name}\nADD binpackage.tar /usr/local/bin");
+        let package = tar(&[("chaincode", b"program")]);
+        let body = tar(&[
+            ("Dockerfile", dockerfile.as_bytes()),
+            ("binpackage.tar", &package),
+        ]);
+        let ingest = scratch.filled(&body).await;
+        let refused = images.build(&other, &chaincode_name(), ingest).await;
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains("are images of tenants"), "{told}");
+    }
+}
