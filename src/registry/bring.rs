@@ -9,7 +9,6 @@ use std::ops::Range;
 use bytes::{Buf as _, Bytes};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use oci_client::RegistryOperation;
 use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::{DigestError, OciDistributionError};
 
@@ -81,22 +80,22 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<Content, Refusal> {
-        let told = |error: OciDistributionError| {
+        let of_layer = |refusal: Refusal| {
             let told = |cause| format!("a layer of its base {base} cannot be read: {cause}");
-            match Refusal::from(error) {
+            match refusal {
                 Refusal::Passing(cause) => Refusal::Passing(told(cause)),
                 Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
             }
         };
+        let told = |error: OciDistributionError| of_layer(error.into());
         let digest = layer.digest.to_string();
         let descriptor = LayerDescriptor {
             digest: &digest,
             urls: &None,
         };
-        let (client, auth) = (self.client(source), self.auth(source).await);
-        let source = reference(source);
-        let pull = RegistryOperation::Pull;
-        client.auth(&source, &auth, pull).await.map_err(told)?;
+        let (client, name) = (self.client(source), source);
+        let source = reference(name);
+        self.log_in(name, &source).await.map_err(of_layer)?;
         let length = span.end - span.start;
         let (content, skip) = if span == (0..layer.size) {
             let whole = client.pull_blob_stream(&source, &descriptor);
