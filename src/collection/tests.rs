@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use serde_json::json;
@@ -298,25 +300,27 @@ async fn the_same_bytes_may_be_committed_while_they_are_in_the_trash() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passes_of_two_processes_take_nothing_from_builds() {
     const BUILDS: usize = 150;
+    const ENOUGH: u64 = BUILDS as u64 / 8;
     let world = World::new().await;
     let (stop, stopped) = tokio::sync::watch::channel(());
+    let moved = Arc::<AtomicU64>::default();
     let collecting: Vec<_> = (0..2)
         .map(|_| {
             let (path, stopped) = (world.directory.path().to_owned(), stopped.clone());
+            let moved = Arc::clone(&moved);
             tokio::spawn(async move {
                 let store = Store::open(&path).await.unwrap();
-                let mut moved = 0;
                 while !stopped.has_changed().unwrap() {
                     let rules = rules(Duration::ZERO);
                     let collected = pass(&store, &rules, Doing::Collect).await;
-                    moved += collected.unwrap().aside.blobs;
+                    moved.fetch_add(collected.unwrap().aside.blobs, Ordering::Relaxed);
                 }
-                moved
             })
         })
         .collect();
     let mut kept = Vec::new();
-    for number in 0..BUILDS {
+    // Until they were really in each other's way, which takes longer on a busy machine.
+    for number in 0..100 * BUILDS {
         // Every other one has bytes that were there before, and that nothing names just now.
         let content = format!("layer {}", number / 2);
         let name = format!("dev-{number}");
@@ -331,11 +335,14 @@ async fn passes_of_two_processes_take_nothing_from_builds() {
         {
             world.remove(&image).await;
         }
+        let is_disturbed = moved.load(Ordering::Relaxed) >= ENOUGH && kept.len() as u64 >= ENOUGH;
+        if number >= BUILDS && is_disturbed {
+            break;
+        }
     }
     stop.send(()).unwrap();
-    let mut moved = 0;
     for pass in collecting {
-        moved += pass.await.unwrap();
+        pass.await.unwrap();
     }
     // What the last of the two left in the trash.
     pass(&world.store, &rules(Duration::ZERO), Doing::Collect)
@@ -345,11 +352,8 @@ async fn passes_of_two_processes_take_nothing_from_builds() {
         let judged = world.store.judge(&image.layer.blob).await.unwrap();
         assert_eq!(judged, Verdict::Sound, "{}", image.name);
     }
-    assert!(kept.len() >= BUILDS / 8, "{}", kept.len());
-    assert!(
-        moved >= BUILDS as u64 / 8,
-        "{moved} is hardly a disturbance"
-    );
+    let (kept, moved) = (kept.len() as u64, moved.load(Ordering::Relaxed));
+    assert!(kept >= ENOUGH && moved >= ENOUGH, "{kept}, {moved}");
 }
 
 #[tokio::test]
