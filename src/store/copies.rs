@@ -1,10 +1,11 @@
 //! Local copies of blobs that are in a bucket, so that every reader has a file: brought once for all who want one, verified on
 //! the way, and the least recently used given up first. Only `store` knows that they are copies.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
@@ -23,9 +24,18 @@ const WAY: u64 = 64 << 20;
 pub(super) struct Copies {
     directory: PathBuf,
     limit: u64,
-    /// Bytes of all of them, as far as this process knows. Held on blocking threads only.
-    held: Mutex<u64>,
+    /// Locked on blocking threads only.
+    held: Mutex<Held>,
     flights: SingleFlight<Digest, Result<Option<Arc<File>>, Arc<Error>>>,
+}
+
+/// What this process knows of the copies.
+#[derive(Default)]
+struct Held {
+    /// Bytes of all of them.
+    bytes: u64,
+    /// Those that it has read or written: a disk may have changed the others since.
+    sound: HashSet<PathBuf>,
 }
 
 impl Copies {
@@ -34,22 +44,36 @@ impl Copies {
         let copies = Self {
             directory,
             limit,
-            held: Mutex::new(0),
+            held: Mutex::default(),
             flights: SingleFlight::default(),
         };
-        let (held, _) = copies.make_room(None, |_| limit)?;
-        *copies.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        copies.make_room(&mut copies.held(), None, |_| limit)?;
         Ok(copies)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
         self.directory.join(digest.hex())
     }
 
-    /// The copy of a blob with its length, which counts as used now.
+    /// The copy of a blob with its length, which counts as used now. It is read when it is first used in this process, and one
+    /// that is damaged is none.
     fn find(&self, digest: &Digest) -> io::Result<Option<(File, u64)>> {
-        match File::open(self.path(digest)) {
-            Ok(file) => {
+        let path = self.path(digest);
+        match File::open(&path) {
+            Ok(mut file) => {
+                if !self.held().sound.contains(&path) {
+                    if volume::hash(&file)? != *digest {
+                        tracing::warn!(copy = %path.display(), "store: a copy is damaged and is brought again");
+                        fs::remove_file(&path)?;
+                        return Ok(None);
+                    }
+                    file.rewind()?;
+                    self.held().sound.insert(path);
+                }
                 // A volume may outlive the user that wrote the file; then it counts as older than it is.
                 let _ = file.set_modified(SystemTime::now());
                 let length = file.metadata()?.len();
@@ -65,30 +89,29 @@ impl Copies {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let place = self.path(digest);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         fs::rename(path, &place)?;
-        *held += length;
-        if *held > self.limit {
-            (*held, _) = self.make_room(Some(&place), |_| self.limit)?;
+        held.bytes += length;
+        if held.bytes > self.limit {
+            self.make_room(&mut held, Some(&place), |_| self.limit)?;
         }
+        held.sound.insert(place);
         Ok(file)
     }
 
     /// Removes the least recently used until `bytes` are given back, or there are none. Returns how many were removed.
     fn give_up(&self, bytes: u64) -> io::Result<usize> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (left, gone) = self.make_room(None, |all| all.saturating_sub(bytes))?;
-        *held = left;
-        Ok(gone)
+        self.make_room(&mut self.held(), None, |all| all.saturating_sub(bytes))
     }
 
     /// Removes the least recently used but `newest` until the rest is below the bound, which may depend on how much there is.
-    /// Returns the bytes that are left, and how many copies were removed.
+    /// Returns how many copies were removed.
     fn make_room(
         &self,
+        known: &mut Held,
         newest: Option<&Path>,
         bound: impl Fn(u64) -> u64,
-    ) -> io::Result<(u64, usize)> {
+    ) -> io::Result<usize> {
         let (mut all, mut held) = (Vec::new(), 0);
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -110,9 +133,11 @@ impl Copies {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => held -= length,
             }
+            known.sound.remove(&path);
             gone += 1;
         }
-        Ok((held, gone))
+        known.bytes = held;
+        Ok(gone)
     }
 }
 
