@@ -304,6 +304,7 @@ fn checks(store: &Store, runtimes: Vec<(String, Bearing, Arc<dyn Runtime>)>) -> 
                 Ok(()) => Ok(()),
                 // A full store refuses builds and says so; launches go on, so peers must still get here.
                 Err(store::Error::Full { .. }) if store.is_readable_when_full() => Ok(()),
+                Err(error @ store::Error::Bucket { .. }) if error.is_full() => Ok(()),
                 Err(error) => Err(error.to_string()),
             }
         }

@@ -16,7 +16,8 @@ pub struct Store {
     /// A directory on a volume that outlives Peitho. Unset: `/var/lib/peitho`, and for an ordinary user of a machine
     /// `peitho` in `$XDG_DATA_HOME`, which mostly is `~/.local/share`.
     ///
-    /// With a bucket, it holds what is on its way there and copies of what is in it, and may be lost.
+    /// With a bucket, it holds what is on its way there and copies of what is in it, and may be lost, unless a runtime is
+    /// `oci` or `docker`: their keys and the records of their containers are in it too.
     pub directory: Option<PathBuf>,
     /// A bucket instead of the directory, which several Peithos may share: see [its page](store.md).
     pub s3: S3,

@@ -190,8 +190,9 @@ impl From<store::Error> for ApiError {
         use store::Error;
         let (status, kind) = match error {
             // Clients only look whether it is 400 or more; proxies and people learn from the 507.
-            Error::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
-            Error::Io { .. }
+            _ if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
+            Error::Full { .. }
+            | Error::Io { .. }
             | Error::Bucket { .. }
             | Error::Unusable { .. }
             | Error::Mismatch { .. }

@@ -16,7 +16,7 @@ use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::copies::Copies;
 use super::{Error, Inner, Store, local, volume};
@@ -59,8 +59,8 @@ pub(super) struct Bucket {
     shown: String,
     /// Where the probe goes: without repeating, since readiness is to tell a fault and not to wait for its end.
     impatient: Arc<dyn ObjectStore>,
-    /// Of this process alone.
-    probe: Key,
+    /// Of this process alone, and of one probe at a time.
+    probe: Mutex<Key>,
     /// Of the parts that are in memory, over all uploads.
     parts: Arc<Semaphore>,
     pub(super) copies: Copies,
@@ -104,7 +104,7 @@ pub(super) async fn open(
     let bucket = Bucket {
         shown: shown.clone(),
         impatient,
-        probe: Key::from(format!("probe/{:016x}", rand::random::<u64>())),
+        probe: Mutex::new(Key::from(format!("probe/{:016x}", rand::random::<u64>()))),
         parts: Arc::new(Semaphore::new(upload::AT_ONCE)),
         copies,
     };
@@ -162,7 +162,8 @@ impl Bucket {
     }
 
     async fn probe_by(&self, objects: &dyn ObjectStore) -> Result<(), Error> {
-        let key = &self.probe;
+        // Two at once would read and remove what the other one wrote.
+        let key = &*self.probe.lock().await;
         let failed = |e| self.error("probing", key, &e);
         let written: Vec<u8> = (0..PROBE).map(|_| rand::random()).collect();
         let put = objects.put(key, written.clone().into()).await;

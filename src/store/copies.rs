@@ -1,11 +1,12 @@
 //! Local copies of blobs that are in a bucket, so that every reader has a file: brought once for all who want one, verified on
 //! the way, and the least recently used given up first. Only `store` knows that they are copies.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
@@ -27,9 +28,18 @@ const WAY: u64 = 64 << 20;
 pub(super) struct Copies {
     directory: PathBuf,
     limit: u64,
-    /// Bytes of all of them, as far as this process knows. Held on blocking threads only.
-    held: Mutex<u64>,
+    /// Locked on blocking threads only.
+    held: Mutex<Held>,
     flights: SingleFlight<Digest, Result<Option<Arc<File>>, Arc<Error>>>,
+}
+
+/// What this process knows of the copies.
+#[derive(Default)]
+struct Held {
+    /// Bytes of all of them.
+    bytes: u64,
+    /// Those that it has read or written: a disk may have changed the others since.
+    sound: HashSet<PathBuf>,
 }
 
 impl Copies {
@@ -38,22 +48,36 @@ impl Copies {
         let copies = Self {
             directory,
             limit,
-            held: Mutex::new(0),
+            held: Mutex::default(),
             flights: SingleFlight::default(),
         };
-        let (held, _) = copies.make_room(None, |all| copies.allowed(all))?;
-        *copies.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        copies.make_room(&mut copies.held(), None, |all| copies.allowed(all))?;
         Ok(copies)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
         self.directory.join(digest.hex())
     }
 
-    /// The copy of a blob with its length, which counts as used now.
+    /// The copy of a blob with its length, which counts as used now. It is read when it is first used in this process, and one
+    /// that is damaged is none.
     fn find(&self, digest: &Digest) -> io::Result<Option<(File, u64)>> {
-        match File::open(self.path(digest)) {
-            Ok(file) => {
+        let path = self.path(digest);
+        match File::open(&path) {
+            Ok(mut file) => {
+                if !self.held().sound.contains(&path) {
+                    if volume::hash(&file)? != *digest {
+                        tracing::warn!(copy = %path.display(), "store: a copy is damaged and is brought again");
+                        fs::remove_file(&path)?;
+                        return Ok(None);
+                    }
+                    file.rewind()?;
+                    self.held().sound.insert(path);
+                }
                 // A volume may outlive the user that wrote the file; then it counts as older than it is.
                 let _ = file.set_modified(SystemTime::now());
                 let length = file.metadata()?.len();
@@ -69,12 +93,13 @@ impl Copies {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let place = self.path(digest);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         fs::rename(path, &place)?;
-        *held += length;
-        if *held > self.allowed(*held)? {
-            (*held, _) = self.make_room(Some(&place), |all| self.allowed(all))?;
+        held.bytes += length;
+        if held.bytes > self.allowed(held.bytes)? {
+            self.make_room(&mut held, Some(&place), |all| self.allowed(all))?;
         }
+        held.sound.insert(place);
         Ok(file)
     }
 
@@ -87,19 +112,17 @@ impl Copies {
 
     /// Removes the least recently used until `bytes` are given back, or there are none. Returns how many were removed.
     fn give_up(&self, bytes: u64) -> io::Result<usize> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (left, gone) = self.make_room(None, |all| Ok(all.saturating_sub(bytes)))?;
-        *held = left;
-        Ok(gone)
+        self.make_room(&mut self.held(), None, |all| Ok(all.saturating_sub(bytes)))
     }
 
     /// Removes the least recently used but `newest` until the rest is below what is allowed, which may depend on how much there
-    /// is. Returns the bytes that are left, and how many copies were removed.
+    /// is. Returns how many copies were removed.
     fn make_room(
         &self,
+        known: &mut Held,
         newest: Option<&Path>,
         allowed: impl Fn(u64) -> io::Result<u64>,
-    ) -> io::Result<(u64, usize)> {
+    ) -> io::Result<usize> {
         let (mut all, mut held) = (Vec::new(), 0);
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -121,9 +144,11 @@ impl Copies {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => held -= length,
             }
+            known.sound.remove(&path);
             gone += 1;
         }
-        Ok((held, gone))
+        known.bytes = held;
+        Ok(gone)
     }
 }
 

@@ -91,6 +91,8 @@ pub enum Lasting {
     Passing,
     /// It is the same the next time, until somebody mends it.
     Permanent,
+    /// There is no room, until somebody makes some. What is there can be read.
+    Full,
 }
 
 impl Error {
@@ -127,6 +129,18 @@ impl Error {
             | Self::Corrupt { .. }
             | Self::Layout { .. } => false,
         }
+    }
+
+    /// Whether there is no room: on the volume, or in the bucket.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self,
+            Self::Full { .. }
+                | Self::Bucket {
+                    lasting: Lasting::Full,
+                    ..
+                }
+        )
     }
 
     /// The same once more, for another one who waited.

@@ -1,13 +1,11 @@
 //! What is damaged is moved out of the way, to the same path below `quarantine/`: never served, never deleted by Peitho, and
 //! still there for who knows better. Who finds the damage says what it means; here it is moved.
 
-use std::io::Read as _;
-
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Key;
 
 use super::{Blob, Error, Place, Store, blob_key, volume};
-use crate::names::{Digest, Hasher};
+use crate::names::Digest;
 
 /// Where `key` goes.
 pub(super) fn key(key: &Key) -> Key {
@@ -40,17 +38,7 @@ impl Store {
             Err(Error::Corrupt { .. }) => return Ok(Verdict::Damaged),
             Err(error) => return Err(error),
         };
-        let hashed = volume::blocking(move || {
-            let mut hasher = Hasher::default();
-            let mut piece = vec![0; 256 << 10];
-            let mut file = file;
-            loop {
-                match file.read(&mut piece)? {
-                    0 => return Ok(hasher.finish()),
-                    length => hasher.update(&piece[..length]),
-                }
-            }
-        });
+        let hashed = volume::blocking(move || volume::hash(&file));
         let key = blob_key(&blob.digest);
         let digest = (hashed.await).map_err(|e| self.io("reading", &key, 0, e))?;
         Ok(match (digest == blob.digest, found.size == blob.size) {

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Alone;
+use crate::names::{Digest, Hasher};
 
 /// Where bytes on their way in are.
 pub(super) const INGEST: &str = "ingest";
@@ -159,6 +160,18 @@ pub(super) fn probe(ingest: &Path) -> io::Result<()> {
         Err(io::Error::other(
             "the volume returned other bytes than were written",
         ))
+    }
+}
+
+/// The digest of all that `file` has from its position on.
+pub(super) fn hash(mut file: &File) -> io::Result<Digest> {
+    let mut hasher = Hasher::default();
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hasher.finish()),
+            length => hasher.update(&piece[..length]),
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use super::http::Unanswered;
 use crate::store::error::{Error, Lasting};
 
 const CREDENTIALS: &str = "see store.s3.accessKeyId and store.s3.secretAccessKeyFile, or the variables AWS_* in their place";
+const IDENTITY: &str =
+    "see whether AWS_ROLE_ARN may be assumed with the token in AWS_WEB_IDENTITY_TOKEN_FILE";
+const FULL: &str = "the bucket or its quota is full: free some space in it or enlarge it";
 const RIGHTS: &str =
     "see whether these credentials may list the bucket, and read, write and delete objects in it";
 const BUCKET: &str = "make the bucket, or see store.s3.bucket and store.s3.addressing";
@@ -55,7 +58,7 @@ pub(in crate::store) fn is_untold(error: &object_store::Error) -> bool {
 }
 
 fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
-    use Lasting::{Passing, Permanent};
+    use Lasting::{Full, Passing, Permanent};
     if let Some(unanswered) = find::<Unanswered>(error) {
         let cause = unanswered.to_string();
         return match unanswered.is_untrusted {
@@ -65,6 +68,13 @@ fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
     }
     let text = innermost(error);
     let (advice, lasting) = match (code(&text), error) {
+        // Of MinIO, by its disks and by a quota, and of Ceph.
+        (Some("XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "QuotaExceeded"), _) => {
+            (FULL, Full)
+        }
+        // S3 itself refuses by its status; this comes from where credentials do.
+        (Some("AccessDenied"), object_store::Error::Generic { .. }) => (IDENTITY, Permanent),
+        (Some("InvalidIdentityToken" | "ExpiredTokenException"), _) => (IDENTITY, Permanent),
         (Some("NoSuchBucket"), _) => (BUCKET, Permanent),
         (Some("InvalidAccessKeyId" | "SignatureDoesNotMatch"), _) => (CREDENTIALS, Permanent),
         (Some("InvalidToken" | "ExpiredToken"), _) => (CREDENTIALS, Permanent),
@@ -78,6 +88,7 @@ fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
         (Some(_), object_store::Error::NotFound { .. }) => (BUCKET, Permanent),
         // No server of S3 says so little: it is what stands before one that is not there at the moment.
         (None, object_store::Error::NotFound { .. }) => (AWAY, Passing),
+        _ if text.contains("token file") => (IDENTITY, Permanent),
         _ if text.contains("redirect") => (REGION, Permanent),
         // It was too busy, and so for long.
         _ => (AWAY, Passing),
@@ -154,6 +165,36 @@ mod tests {
             format!("store: writing k in the bucket b at e: NoSuchBucket: No such; {BUCKET}")
         );
         assert!(!told.may_pass());
+    }
+
+    #[test]
+    fn a_full_bucket_and_refused_credentials_are_told_as_such() {
+        let told = |code: &str, of: fn(Box<Words>) -> object_store::Error| {
+            let text = format!("507: <Error><Code>{code}</Code></Error>");
+            let error = of(Box::new(Words(text.leak())));
+            self::error("writing", "k", "the bucket b at e", &error)
+        };
+        let generic = |source: Box<Words>| object_store::Error::Generic {
+            store: "S3",
+            source,
+        };
+        let denied = |source: Box<Words>| object_store::Error::PermissionDenied {
+            path: "k".to_owned(),
+            source,
+        };
+        let full = told("XMinioStorageFull", generic);
+        assert!(full.is_full() && full.to_string().ends_with(FULL), "{full}");
+        let quota = told("QuotaExceeded", denied);
+        assert!(quota.is_full() && !quota.may_pass(), "{quota}");
+        let right = told("AccessDenied", denied);
+        assert!(right.to_string().ends_with(RIGHTS), "{right}");
+        let role = told("AccessDenied", generic);
+        assert!(
+            role.to_string().ends_with(IDENTITY) && !role.may_pass(),
+            "{role}"
+        );
+        let busy = told("InternalError", generic);
+        assert!(!busy.is_full() && busy.may_pass(), "{busy}");
     }
 
     #[test]

@@ -176,6 +176,32 @@ async fn copies_stay_below_their_bound_and_the_least_used_goes_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_do_not_disturb_each_other() {
+    let world = World::new(Backend::Bucket).await;
+    let store = world.open().await;
+    let probes = (0..8).map(|_| store.check_writable());
+    for probed in futures::future::join_all(probes).await {
+        probed.unwrap();
+    }
+    assert_eq!(world.objects(), ["layout.json"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_copy_is_brought_again() {
+    let world = World::new(Backend::Bucket).await;
+    let blob = put(&world.open().await, b"as it was").await;
+    let copy = world.directory().join("copies").join(blob.digest.hex());
+    for damaged in [&b"as it wAs"[..], b"as it"] {
+        fs::write(&copy, damaged).unwrap();
+        // Another process, as after a restart.
+        let again = world.open().await;
+        let found = content(&again, &blob.digest).await;
+        assert_eq!(found.as_deref(), Some(&b"as it was"[..]));
+        assert_eq!(fs::read(&copy).unwrap(), b"as it was");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copies_give_way_on_a_full_volume() {
     let world = World::new(Backend::Bucket).await;
     let store = world.open().await;
