@@ -3,6 +3,7 @@
 
 mod images;
 mod login;
+mod prune;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -13,7 +14,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::runtime::{Builder, Runtime};
 
-use self::images::ImagesCommand;
+use self::images::Images;
+use self::prune::Prune;
 use crate::config::{self, Config, Log, Notice, Origin, Origins, Setting};
 use crate::runtime::kubernetes::Templates;
 use crate::runtime::oci::host::{Job, run_shim};
@@ -66,9 +68,13 @@ pub enum Command {
         /// The directory of the launch
         directory: PathBuf,
     },
-    /// Base images that the store holds, and what people need to pull those that were built
-    #[command(subcommand)]
-    Images(ImagesCommand),
+    /// What was built, and the base images that the store holds
+    Images(Images),
+    /// Remove from the store what nothing needs any more
+    ///
+    /// A running server does that by itself, every store.collectEverySeconds. Images go only with --images.
+    #[command(after_help = prune::EXAMPLES)]
+    Prune(Prune),
     /// Print the version
     Version,
 }
@@ -260,21 +266,10 @@ impl Command {
                 };
                 return Ok(ExitCode::from(run_shim(job, directory)));
             }
-            Self::Images(ImagesCommand::Import(import)) => {
-                let (config, _) = import.sources().load()?;
-                one_thread()?.block_on(import.run(&config))?;
-            }
-            Self::Images(ImagesCommand::List(sources)) => {
-                let (config, _) = sources.load()?;
-                one_thread()?.block_on(images::list(&config))?;
-            }
-            Self::Images(ImagesCommand::Token(token)) => {
-                let (config, _) = token.sources().load()?;
-                one_thread()?.block_on(token.run(&config))?;
-            }
-            Self::Images(ImagesCommand::Ca(sources)) => {
-                let (config, _) = sources.load()?;
-                one_thread()?.block_on(login::authority(&config))?;
+            Self::Images(images) => return images.run(),
+            Self::Prune(prune) => {
+                let (config, _) = prune.sources().load()?;
+                one_thread()?.block_on(prune.run(&config))?;
             }
             Self::Version => print(&format!("peitho {}\n", env!("CARGO_PKG_VERSION"))),
         }
@@ -352,6 +347,14 @@ fn notices(mark: &str, origins: &Origins) -> String {
 fn comments(origins: &Origins) -> String {
     let line = |(key, origin): (&str, &Origin)| format!("# {key}: {origin}\n");
     notices("# ", origins) + &origins.settings().map(line).collect::<String>()
+}
+
+/// Decimal, as Docker writes sizes.
+fn shown(bytes: u64) -> String {
+    match bytes < 1_000_000 {
+        true => format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100),
+        false => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+    }
 }
 
 /// A reader that went away, such as `head`, has seen enough.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ByTenant;
-use crate::image_spec::ImageFacts;
+use crate::image_spec::{Builder, ImageFacts};
 use crate::names::{CompileKey, Digest, ImageName, Tenant};
 use crate::runtime::{self, CompileSpec, Resolution, Runtime};
 use crate::store::spool::Spool;
@@ -20,10 +20,13 @@ use crate::store::{self, Blob, Ingest, Store};
 mod cache;
 mod job;
 mod key;
+mod origins;
 mod queue;
 
+pub use cache::{StoredResult, USE_IS_NOTED, stored};
 pub use job::Asker;
 use job::{Door, Job};
+pub use origins::Origins;
 use queue::Queue;
 
 /// Why there is no run for a request.
@@ -104,6 +107,8 @@ pub struct Request {
     pub builder: Option<Digest>,
     /// What else is known of it.
     pub facts: ImageFacts,
+    /// The digest of the builder's manifest, by which a registry has it: told of what was made, and nothing depends on it.
+    pub manifest: Option<Digest>,
     /// ENTRYPOINT and command.
     pub command: Vec<String>,
     /// The request's environment.
@@ -154,6 +159,7 @@ struct Inner {
     runtime: Arc<dyn Runtime>,
     store: Store,
     queue: Queue,
+    origins: Origins,
     /// Held for look-ups only, never across an await.
     jobs: Mutex<HashMap<CompileKey, Arc<Job>>>,
     /// Where runs are spawned. A shutdown does not wait for them: the next process joins or discards what it finds
@@ -175,9 +181,24 @@ impl Compiles {
             runtime,
             store,
             queue,
+            origins: Origins::default(),
             jobs: Mutex::default(),
             tasks,
         }))
+    }
+
+    /// Which builder made which output.
+    pub fn origins(&self) -> Origins {
+        self.0.origins.clone()
+    }
+
+    fn note_origin(&self, image: &ImageName, manifest: Option<Digest>, end: Option<&End>) {
+        if let (Some(digest), Some(End::Exited { output, .. })) = (manifest, end)
+            && let Some(output) = output
+        {
+            let name = image.clone();
+            self.0.origins.note(output.digest, Builder { name, digest });
+        }
     }
 
     /// The compile of `request`: from the store, or the run that goes on, or a new one.
@@ -194,6 +215,7 @@ impl Compiles {
                 && let Some(run) = cache::find(&self.0.store, &request.tenant, &key).await?
             {
                 tracing::info!(compile = %key, tenant = %request.tenant, "compile: served from the store");
+                self.note_origin(&request.image, request.manifest, run.end.borrow().as_ref());
                 return Ok(run);
             }
             let fresh = Job::new(
@@ -262,6 +284,7 @@ impl Compiles {
                 duration_ms = started.elapsed().as_millis() as u64,
                 end = %end, "compile: over"
             );
+            this.note_origin(&spec.image, request.manifest, Some(&end));
             job.finish(end);
             this.discard(Some(&spec.tenant), &key, &job).await;
         });

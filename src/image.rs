@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod layer;
 mod listed;
 mod pulled;
+mod record;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -25,19 +26,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::assemble::Delta;
 use self::context::Context;
 use self::dockerfile::Dockerfile;
+use crate::compile::Origins;
 use crate::events::{Action, Events};
-use crate::image_spec::{ImageConfig, ImageFacts, Layer};
+use crate::image_spec::{ImageConfig, ImageFacts};
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
 
-/// How long an inspect goes on when the store's volume fails for a moment (design D18).
+/// For how long an inspect looks again when the store fails for a moment (design D18). The last look takes as long as it takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Names are told of once, up to so many.
@@ -90,6 +91,11 @@ pub enum Error {
         /// How many names it has.
         names: usize,
     },
+    /// The build took longer than the store keeps what no record names yet.
+    #[error(
+        "build of {0}: parts of it were collected before it was whole, since it took longer than store.collectEverySeconds; install again"
+    )]
+    Collected(ImageName),
     /// The image is built and not in the registry that it runs from.
     #[error(transparent)]
     Push(#[from] PushError),
@@ -98,46 +104,10 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
-/// An image that Peitho built: base + one layer. Stored as a ref, one document per tenant and name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Image {
-    /// As the peer names it.
-    pub name: ImageName,
-    /// The config's digest where the base's config was at hand, else the digest of this record's
-    /// reproducible part.
-    pub id: Digest,
-    /// What it stands on.
-    pub base: Base,
-    /// The layer that was added.
-    pub layer: Layer,
-    /// `ENV` of the Dockerfile, in order.
-    pub env: Vec<(String, String)>,
-    /// `LABEL` of the Dockerfile.
-    pub labels: BTreeMap<String, String>,
-    /// The OCI manifest, when the base's manifest was at hand; a *partial* image has none.
-    pub manifest: Option<Blob>,
-    /// Its name by digest in the registry that it was pushed to.
-    #[serde(default)]
-    pub pushed: Option<ImageName>,
-}
-
-/// The image named by `FROM`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Base {
-    /// As the Dockerfile names it.
-    pub name: ImageName,
-    /// Its configuration, when its registry could be reached.
-    pub config: Option<ImageConfig>,
-    /// What its registry told beside.
-    #[serde(default)]
-    pub facts: ImageFacts,
-}
-
 /// The documents of a complete image, in the store.
 struct Stored {
-    id: Digest,
+    /// The configuration; its digest is the image's id.
+    config: Blob,
     /// Of the manifest.
     blob: Blob,
     manifest: Vec<u8>,
@@ -155,12 +125,17 @@ pub struct Inspected {
     pub config: Option<ImageConfig>,
     /// What a registry told beside.
     pub facts: ImageFacts,
+    /// The digest of its manifest, for this machine's platform; likewise.
+    pub manifest: Option<Digest>,
     /// Length of the layers that Peitho holds, in bytes.
     pub size: u64,
+    /// `LABEL`s of its build, and what else is known, by [`labels`](crate::names::labels); of built ones alone.
+    pub labels: BTreeMap<String, String>,
 }
 
-pub use listed::Listed;
+pub use listed::{Catalogue, Listed, catalogue};
 pub use pulled::{Document, Part, PullError};
+pub use record::{Base, Image};
 
 /// The door to images; clones share it.
 #[derive(Clone)]
@@ -171,6 +146,7 @@ pub struct Images {
     /// Images whose registry is out of reach, and of which the log tells already.
     told: Arc<Mutex<HashSet<ImageName>>>,
     events: Events,
+    origins: Origins,
 }
 
 impl Images {
@@ -182,7 +158,13 @@ impl Images {
             pusher: None,
             told: Arc::default(),
             events: Events::default(),
+            origins: Origins::default(),
         }
+    }
+
+    /// The same, where `origins` tells which builder made an output.
+    pub fn made_by(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     /// The same, where `pusher` brings what is built into a registry.
@@ -206,11 +188,15 @@ impl Images {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(5))
-            .without_max_times()
-            .with_total_delay(Some(PATIENCE));
+            .without_max_times();
+        // By the clock: a look may take long itself, since a bucket is asked again and again before it counts as away.
+        let begun = Instant::now();
         let built = look
             .retry(backoff)
-            .when(|error| matches!(error, Error::Store(fault) if fault.may_pass()))
+            .when(|error| {
+                begun.elapsed() < PATIENCE
+                    && matches!(error, Error::Store(fault) if fault.may_pass())
+            })
             .notify(|error, pause| {
                 tracing::warn!(%tenant, image = %name, %error, ?pause, "image: inspect waits for the store");
             })
@@ -221,7 +207,9 @@ impl Images {
                 name: name.clone(),
                 config: image.config(),
                 facts: ImageFacts::default(),
+                manifest: image.manifest.map(|manifest| manifest.digest),
                 size: image.layer.blob.size,
+                labels: listed::told(tenant, &image),
             });
         }
         // All of them have one id; so any will do.
@@ -231,19 +219,26 @@ impl Images {
                 name: image.name.clone(),
                 config: image.config(),
                 facts: ImageFacts::default(),
+                manifest: image.manifest.map(|manifest| manifest.digest),
                 size: image.layer.blob.size,
+                labels: listed::told(tenant, image),
             });
         }
         if name.is_chaincode() {
             return Err(Error::NotFound(name.clone()));
         }
-        let (id, config, facts) = match self.look_up(name).await {
-            Lookup::Found(found) => (found.id, Some(found.config), found.facts),
+        let (id, config, facts, manifest) = match self.look_up(name).await {
+            Lookup::Found(found) => (
+                found.id,
+                Some(found.config),
+                found.facts,
+                Some(found.digest),
+            ),
             Lookup::Missing(_) => return Err(Error::NotFound(name.clone())),
             Lookup::Unknown(cause) => {
                 self.tell_unknown(name, &cause);
                 let id = Digest::of(name.full().as_bytes());
-                (id, None, ImageFacts::default())
+                (id, None, ImageFacts::default(), None)
             }
         };
         Ok(Inspected {
@@ -251,7 +246,9 @@ impl Images {
             name: name.clone(),
             config,
             facts,
+            manifest,
             size: 0,
+            labels: BTreeMap::new(),
         })
     }
 
@@ -318,7 +315,11 @@ impl Images {
     ) -> Result<Image, Error> {
         let started = Instant::now();
         let contents = self.store.ingest().await?;
-        let Context { dockerfile, tree } = blocking(move || context::read(&body, contents)).await?;
+        let Context {
+            dockerfile,
+            tree,
+            output,
+        } = blocking(move || context::read(&body, contents)).await?;
         let Dockerfile {
             from,
             destination,
@@ -348,8 +349,13 @@ impl Images {
             env: &env,
             labels: &labels,
         };
+        let builder = self.origins.of(&output);
         let assembled = match &base {
-            Some(found) => Some(self.assemble(&from, found, delta).await?),
+            Some(found) => {
+                let annotations =
+                    assemble::annotations(name, &from, found, delta, builder.as_ref());
+                Some(self.assemble(&from, found, delta, &annotations).await?)
+            }
             None => None,
         };
         let pushed = match (&self.pusher, &assembled, &base) {
@@ -369,7 +375,7 @@ impl Images {
             _ => None,
         };
         let (id, manifest) = match &assembled {
-            Some(Stored { id, blob, .. }) => (*id, Some(*blob)),
+            Some(Stored { config, blob, .. }) => (config.digest, Some(*blob)),
             None => (assemble::partial_id(&from, delta), None),
         };
         let image = Image {
@@ -378,6 +384,7 @@ impl Images {
             base: Base {
                 name: from,
                 facts: (base.as_ref()).map_or_else(ImageFacts::default, |it| it.facts.clone()),
+                digest: base.as_ref().map(|found| found.digest),
                 config: base.map(|found| found.config),
             },
             layer,
@@ -385,11 +392,14 @@ impl Images {
             labels,
             manifest,
             pushed,
+            builder,
         };
         // Last: an image exists when its ref does, and everything it names is durable by then.
         self.store
             .put_ref(RefKind::Image, tenant, &name.full(), &image)
             .await?;
+        let config = assembled.as_ref().map(|stored| stored.config);
+        self.check_held(tenant, &image, config).await?;
         tracing::info!(
             %tenant, image = %name, image.digest = %image.id, base = %image.base.name,
             partial = image.manifest.is_none(), layer.size = image.layer.blob.size,
@@ -400,18 +410,38 @@ impl Images {
         Ok(image)
     }
 
+    /// That what `image` consists of was not collected before its record was there, as it can be when a push takes hours.
+    async fn check_held(
+        &self,
+        tenant: &Tenant,
+        image: &Image,
+        config: Option<Blob>,
+    ) -> Result<(), Error> {
+        let named = [Some(image.layer.blob), config, image.manifest];
+        for blob in named.into_iter().flatten() {
+            if !self.store.holds(&blob).await? {
+                self.store
+                    .remove_ref(RefKind::Image, tenant, &image.name.full())
+                    .await?;
+                return Err(Error::Collected(image.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes configuration and manifest, and stores them.
     async fn assemble(
         &self,
         from: &ImageName,
         base: &Found,
         delta: Delta<'_>,
+        annotations: &BTreeMap<String, String>,
     ) -> Result<Stored, Error> {
-        let assembled =
-            assemble::complete(base, delta).map_err(|e| refused(from, e.to_string()))?;
+        let assembled = assemble::complete(base, delta, annotations)
+            .map_err(|e| refused(from, e.to_string()))?;
         let config = self.put(&assembled.config).await?;
         Ok(Stored {
-            id: config.digest,
+            config,
             blob: self.put(&assembled.manifest).await?,
             manifest: assembled.manifest,
         })
@@ -438,18 +468,6 @@ impl Images {
                 "image: the registry of {name} cannot tell; it is taken to exist, and the nodes pull it themselves"
             );
         }
-    }
-}
-
-impl Image {
-    /// The configuration of a container of this image: the base's with this image's `ENV`. `None` where the
-    /// base's is not known.
-    pub fn config(&self) -> Option<ImageConfig> {
-        let mut config = self.base.config.clone()?;
-        for pair in &self.env {
-            dockerfile::set(&mut config.env, pair.clone());
-        }
-        Some(config)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{Architecture, Digest};
+use crate::names::{Architecture, Digest, ImageName};
 use crate::store::Blob;
 
 /// The part of an OCI image configuration that decides how a container starts.
@@ -41,6 +41,16 @@ pub struct ImageFacts {
     pub digest: Option<Digest>,
     /// For which it is made.
     pub architecture: Option<Architecture>,
+}
+
+/// The image in which a chaincode was compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Builder {
+    /// As the peer named it.
+    pub name: ImageName,
+    /// The digest of its manifest.
+    pub digest: Digest,
 }
 
 /// The one layer that a build adds.

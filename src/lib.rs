@@ -40,6 +40,7 @@ pub mod admin;
 pub mod agent;
 pub mod archive;
 pub mod cli;
+pub mod collection;
 pub mod compile;
 pub mod config;
 pub mod container;

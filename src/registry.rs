@@ -31,7 +31,6 @@ use oci_client::client::LayerDescriptor;
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
-use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
 use crate::config;
@@ -40,8 +39,8 @@ use crate::names::{Architecture, Digest, ImageName};
 use crate::single_flight::SingleFlight;
 use crate::store::Store;
 
-use access::Access;
-use answer::{Refusal, cut};
+use access::{Access, Reader};
+use answer::Refusal;
 pub use bring::{LayerContent, LayerError};
 pub use held::{HeldImage, HeldLayer, list as list_held};
 pub use import::{ImportError, import};
@@ -99,9 +98,9 @@ pub struct Registries(Arc<Inner>);
 
 struct Inner {
     /// For every host without one of its own.
-    client: Client,
+    reader: Reader,
     /// By the host that image names carry: those that trust authorities of their own, which no other registry may use.
-    clients: HashMap<String, Client>,
+    readers: HashMap<String, Reader>,
     logins: Logins,
     places: Places,
     architecture: Architecture,
@@ -157,19 +156,19 @@ impl Registries {
         if let Some(built) = config.pushed_to() {
             accesses.push(Access::of_built(built).await?);
         }
-        let client = access::client(&accesses, &[], timeout)?;
-        let mut clients = HashMap::new();
+        let reader = Reader::new(&accesses, &[], timeout)?;
+        let mut readers = HashMap::new();
         for access in accesses.iter().filter(|it| !it.authorities.is_empty()) {
-            let client = access::client(&accesses, &access.authorities, timeout)?;
-            clients.insert(access.host.clone(), client);
+            let reader = Reader::new(&accesses, &access.authorities, timeout)?;
+            readers.insert(access.host.clone(), reader);
         }
         let own = accesses.iter().filter_map(|access| {
             let login = access.login.clone()?;
             Some((access.host.clone(), login))
         });
         Ok(Self(Arc::new(Inner {
-            client,
-            clients,
+            reader,
+            readers,
             logins: Logins::read(own.collect(), config.docker_config_file.as_deref()).await?,
             places: Places::of_config(&config.registries),
             architecture: (config.architecture.clone())
@@ -280,14 +279,8 @@ impl Registries {
     }
 
     async fn ask_at(&self, name: &ImageName) -> Result<Found, Refusal> {
-        let client = self.client(name);
-        let auth = self.auth(name).await;
         let reference = reference(name);
-        // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
-        let asked = client.auth(&reference, &auth, RegistryOperation::Pull);
-        if let Err(error) = asked.await {
-            return Err(self.denial(name, error).await);
-        }
+        let auth = self.log_in(name, &reference).await?;
         let mut answer = self.manifest(&reference, &auth).await?;
         let told = digest_of(&answer.1)?;
         if let Manifest::Index(index) = Manifest::parse(&answer.0)? {
@@ -362,22 +355,11 @@ impl Registries {
     }
 
     fn client_of(&self, host: &str) -> &Client {
-        self.0.clients.get(host).unwrap_or(&self.0.client)
+        &self.reader(host).client
     }
 
-    /// What `error` of the login for `name` means. The library takes every answer of a token service that is no token for a no,
-    /// also that it is overloaded: so that is asked once more, by who tells them apart.
-    async fn denial(&self, name: &ImageName, error: OciDistributionError) -> Refusal {
-        match error {
-            OciDistributionError::AuthenticationFailure(words) => {
-                let login = self.0.logins.of(name).await;
-                match push::denied(&self.access(name), login, name.repository()).await {
-                    Some(refusal) => refusal,
-                    None => Refusal::Passing(format!("denied, and not any more: {}", cut(&words))),
-                }
-            }
-            error => error.into(),
-        }
+    fn reader(&self, host: &str) -> &Reader {
+        self.0.readers.get(host).unwrap_or(&self.0.reader)
     }
 
     /// How the registry of `name` is reached: by https, where nothing else is said.
@@ -388,13 +370,22 @@ impl Registries {
         }
     }
 
-    async fn auth(&self, name: &ImageName) -> RegistryAuth {
-        match self.0.logins.of(name).await {
-            Some(login) => {
-                RegistryAuth::Basic(login.username, login.password.expose_secret().to_owned())
-            }
-            None => RegistryAuth::Anonymous,
-        }
+    /// Lets the library read `reference`, which is `name`. It gets tokens and never the password for them: left alone it would
+    /// send that to any token service, also without TLS, and take every fault of one for a no.
+    async fn log_in(
+        &self,
+        name: &ImageName,
+        reference: &Reference,
+    ) -> Result<RegistryAuth, Refusal> {
+        let (access, login) = (self.access(name), self.0.logins.of(name).await);
+        let tokens = &self.reader(name.registry()).tokens;
+        let auth = push::authorization(tokens, &access, login, name.repository()).await?;
+        // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
+        let told = self
+            .client(name)
+            .auth(reference, &auth, RegistryOperation::Pull);
+        told.await?;
+        Ok(auth)
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Bearing, Check};
+use crate::collection::{self, Depth};
 use crate::compile::{self, Compiles};
 use crate::config::{BuiltRegistry, ByTenant, Config, Surrounding};
 use crate::container::{Containers, Policy};
@@ -22,7 +23,7 @@ use crate::listener::{self, Drain, Speech};
 use crate::names::{Digest, Tenant};
 use crate::registry::{Pusher, Registries};
 use crate::runtime::Runtime;
-use crate::store::{self, Store};
+use crate::store::{self, Patience, Store};
 
 mod descriptors;
 mod instance;
@@ -76,7 +77,11 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let security = Security::read(config)?;
     let additions = Additions::read(config)?;
 
-    let store = Store::configured(&config.store, surrounding).await?;
+    let store = Store::configured(&config.store, surrounding, Patience::OfServer).await?;
+    // Before anybody is served: what is damaged is not to be.
+    if let Err(error) = collection::check(&store, Depth::Lengths).await {
+        tracing::error!(%error, "store: it could not be checked; what can be read of it is served");
+    }
     if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {
         tracing::warn!(
             "images.registry has no effect: images.mode is delivery, so that nothing is pushed"
@@ -84,8 +89,6 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     }
     let registries = Registries::of(&config.images, store.clone()).await?;
     let pusher = Pusher::new(&config.images, registries.clone())?;
-    let images = Images::new(store.clone(), registries.clone()).pushed_by(pusher);
-
     let delivery = bound.delivery.addr;
     let (runtimes, grants) =
         runtimes::start(config, roles, delivery, &store, &registries, additions).await?;
@@ -114,6 +117,9 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         TaskTracker::new(),
     );
     compiles.collect();
+    let images = Images::new(store.clone(), registries)
+        .pushed_by(pusher)
+        .made_by(compiles.origins());
     let containers = Containers::new(
         images.clone(),
         compiles.clone(),
@@ -127,10 +133,20 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     tasks.spawn({
         let (containers, until) = (containers.clone(), closing.clone());
-        let all: BTreeSet<_> = std::iter::once(Tenant::default_tenant())
-            .chain(config.tenants.names())
-            .collect();
+        let all = all_tenants(config);
         async move { until.run_until_cancelled(containers.adopt(all)).await }
+    });
+
+    tasks.spawn({
+        let until = closing.clone();
+        let collecting = collection::Service {
+            store: store.clone(),
+            containers: containers.clone(),
+            tenants: all_tenants(config),
+            every: Duration::from_secs(config.store.collect_every_seconds),
+            results: config.store.compile_result_bytes(),
+        };
+        async move { until.run_until_cancelled(collecting.run()).await }
     });
 
     let requests = engine_api::metrics::Requests::default();
@@ -256,6 +272,12 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
+fn all_tenants(config: &Config) -> BTreeSet<Tenant> {
+    std::iter::once(Tenant::default_tenant())
+        .chain(config.tenants.names())
+        .collect()
+}
+
 fn tenants(config: &Config) -> Tenants {
     let known = config.tenants.names();
     Tenants::new(known, config.tenants.unproven())
@@ -279,8 +301,9 @@ fn checks(store: &Store, runtimes: Vec<(String, Bearing, Arc<dyn Runtime>)>) -> 
         let store = store.clone();
         async move {
             match store.check_writable().await {
+                Ok(()) => Ok(()),
                 // A full store refuses builds and says so; launches go on, so peers must still get here.
-                Ok(()) | Err(store::Error::Full { .. }) => Ok(()),
+                Err(store::Error::Full { .. }) if store.is_readable_when_full() => Ok(()),
                 Err(error) => Err(error.to_string()),
             }
         }

@@ -6,8 +6,11 @@
 //! <directory, or a bucket's prefix>/
 //! ├── layout.json                             {"layout": 1}: what the rest means
 //! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
-//! └── refs/v1/<image|compile|held>/<tenant, or _>/
-//!     └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
+//! ├── probe/<16 hex digits>                   in a bucket, for the moment of a check of readiness
+//! ├── refs/v1/<image|compile|held>/<tenant, or _>/
+//! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
+//! ├── trash/                                  blobs that no ref names, before they go (`trash`)
+//! └── quarantine/                             what is damaged, by the path that it had (`quarantine`)
 //! <directory>/
 //! ├── copies/<64 hex digits>                  with a bucket: blobs that were used of late
 //! └── ingest/
@@ -26,10 +29,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt as _};
+use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Surrounding};
@@ -38,16 +42,24 @@ use crate::names::Digest;
 mod bucket;
 mod copies;
 mod error;
+mod every;
 mod ingest;
 mod layout;
+mod quarantine;
 mod refs;
+mod room;
 pub mod spool;
+mod trash;
 mod volume;
 
 use bucket::Bucket;
 pub use error::{Error, Lasting};
+pub use every::{Place, Read};
 pub use ingest::Ingest;
+pub use quarantine::Verdict;
 pub use refs::{RefKind, Scope};
+pub use room::Room;
+pub use trash::{Plan, Sum, Survey};
 
 /// A blob that is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +70,33 @@ pub struct Blob {
     pub size: u64,
 }
 
+/// Whether other processes may have the store open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// None has, and none will while this one does.
+    Yes,
+    /// Some have, or nobody can tell.
+    No,
+}
+
+/// How long a bucket's passing faults are repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// A minute, as for the API server: peers wait too.
+    OfServer,
+    /// Ten seconds: somebody sits before it.
+    OfCommand,
+}
+
+impl Patience {
+    fn time(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::OfServer => 60,
+            Self::OfCommand => 10,
+        })
+    }
+}
+
 /// The store; clones share it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -66,10 +105,14 @@ struct Inner {
     /// What is local of it, and all of it where there is no bucket.
     directory: PathBuf,
     objects: Arc<dyn ObjectStore>,
+    /// The same, for moves that need not be durable: two syncs each would make collection wait for the disk.
+    unsynced: Arc<dyn ObjectStore>,
     /// Where the objects are not in the directory.
     bucket: Option<Bucket>,
+    /// Bytes were to come in, and there was little room.
+    nearly_full: tokio::sync::Notify,
     /// Tells other processes that `ingest/` is in use.
-    _lock: File,
+    lock: File,
 }
 
 impl std::fmt::Debug for Store {
@@ -81,18 +124,19 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store that `config` names: a bucket, or else a directory, by [`Store::open`].
     ///
-    /// Waits a minute for a bucket that does not answer, and says so in the log.
+    /// A bucket that does not answer is waited for, and the log says so.
     ///
     /// # Errors
     /// In one line that says what is wrong and what to do.
     pub async fn configured(
         config: &config::Store,
         surrounding: Surrounding,
+        patience: Patience,
     ) -> Result<Self, Error> {
         let directory = config.place(surrounding);
         match config.bucket() {
             None => Self::open(&directory).await,
-            Some(s3) => bucket::open(s3, &directory).await,
+            Some(s3) => bucket::open(s3, &directory, patience.time()).await,
         }
     }
 
@@ -105,14 +149,16 @@ impl Store {
     /// When the directory cannot be made, written and synced, or is of a later Peitho.
     pub async fn open(directory: &Path) -> Result<Self, Error> {
         let (directory, lock) = local(directory, &["blobs/sha256", "refs/v1"]).await?;
-        let objects = LocalFileSystem::new_with_prefix(&directory)
-            .map_err(|e| Error::of(&directory, "opening", &directory, 0, volume::cause(e)))?
-            .with_fsync(true);
+        let unsynced = LocalFileSystem::new_with_prefix(&directory)
+            .map_err(|e| Error::of(&directory, "opening", &directory, 0, volume::cause(e)))?;
+        let objects = unsynced.clone().with_fsync(true);
         let store = Self(Arc::new(Inner {
             directory,
             objects: Arc::new(objects),
+            unsynced: Arc::new(unsynced),
             bucket: None,
-            _lock: lock,
+            nearly_full: tokio::sync::Notify::new(),
+            lock,
         }));
         store.agree_on_layout().await?;
         Ok(store)
@@ -170,6 +216,8 @@ impl Store {
         let present = match present {
             Ok(present) => present.size == blob.size,
             Err(e) if self.is_missing(&e) => false,
+            // Where it is there after all, it is written again, and no harm is done.
+            Err(e) if bucket::is_untold(&e) => false,
             Err(e) => return Err(self.failed("committing", &key, blob.size, e)),
         };
         match (&self.0.bucket, present) {
@@ -202,14 +250,12 @@ impl Store {
     /// As [`Store::open_blob`].
     pub async fn find_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         let key = blob_key(digest);
-        match self.0.objects.head(&key).await {
-            Ok(found) => Ok(Some(Blob {
-                digest: *digest,
-                size: found.size,
-            })),
-            Err(e) if self.is_missing(&e) => Ok(None),
-            Err(e) => Err(self.failed("looking for", &key, 0, e)),
-        }
+        let found = self.look(&key).await;
+        let found = found.map_err(|e| self.failed("looking for", &key, 0, e))?;
+        Ok(found.map(|found| Blob {
+            digest: *digest,
+            size: found.size,
+        }))
     }
 
     /// Opens a blob for reading, or `None` where there is none. The file stands at its first byte, and
@@ -218,8 +264,15 @@ impl Store {
     /// It is always a local file: a blob of a bucket is copied first, once for all who want it, and verified on its way.
     ///
     /// # Errors
-    /// When volume or bucket refuse; [`Error::Mismatch`] when the bucket has something else under the digest.
+    /// When volume or bucket refuse; [`Error::Corrupt`] when the bucket has something else under the digest.
     pub async fn open_blob(&self, digest: &Digest) -> Result<Option<(File, Blob)>, Error> {
+        match self.open_in_place(digest).await? {
+            None if self.rescue(digest).await? => self.open_in_place(digest).await,
+            found => Ok(found),
+        }
+    }
+
+    async fn open_in_place(&self, digest: &Digest) -> Result<Option<(File, Blob)>, Error> {
         if let Some(bucket) = &self.0.bucket {
             return self.open_copy(bucket, digest).await;
         }
@@ -243,28 +296,72 @@ impl Store {
         }
     }
 
+    /// Keeps other processes from opening the store for as long as this one has it; [`Alone::No`] when one has it open already,
+    /// or nobody can tell, as of a bucket.
+    ///
+    /// # Errors
+    /// When the volume refuses.
+    pub async fn keep_alone(&self) -> Result<Alone, Error> {
+        if self.0.bucket.is_some() {
+            return Ok(Alone::No);
+        }
+        let this = self.clone();
+        let kept = volume::blocking(move || volume::keep_alone(&this.0.lock)).await;
+        kept.map_err(|e| {
+            let directory = &self.0.directory;
+            Error::of(directory, "locking", directory, 0, e)
+        })
+    }
+
     /// Whether the volume, and the bucket where there is one, take and keep bytes right now: writes, syncs, reads back and
     /// removes a few (readiness).
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Io`] or [`Error::Bucket`].
     pub async fn check_writable(&self) -> Result<(), Error> {
-        let ingest = self.ingest_directory();
-        let probed = volume::blocking(move || volume::probe(&ingest)).await;
-        probed.map_err(|e| {
+        let this = self.clone();
+        let probed = volume::blocking(move || {
+            let ingest = this.ingest_directory();
+            this.with_room(volume::PROBE, || volume::probe(&ingest))
+        });
+        let probed = probed.await.map_err(|e| {
             let directory = &self.0.directory;
             Error::of(directory, "probing", directory, volume::PROBE, e)
-        })?;
-        match &self.0.bucket {
-            None => Ok(()),
-            Some(bucket) => bucket.probe().await,
+        });
+        // A full volume hides no fault of the bucket.
+        if let Some(bucket) = &self.0.bucket {
+            bucket.probe().await?;
         }
+        probed
+    }
+
+    /// Whether blobs can be read while the volume is full: those of a bucket come over it.
+    pub fn is_readable_when_full(&self) -> bool {
+        self.0.bucket.is_none()
     }
 
     fn ingest_directory(&self) -> PathBuf {
         self.0.directory.join(volume::INGEST)
     }
 
+    /// What is known of an object; `None` where there is none.
+    ///
+    /// A refusal of HEAD does not say whether it is the object that is missing. One of GET does, and is asked for then.
+    async fn look(&self, key: &Key) -> object_store::Result<Option<ObjectMeta>> {
+        let found = match self.0.objects.head(key).await {
+            Err(e) if self.0.bucket.is_some() && bucket::is_untold(&e) => {
+                self.0.objects.get(key).await.map(|found| found.meta)
+            }
+            found => found,
+        };
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if self.is_missing(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether `error` says that there is no such object.
     fn is_missing(&self, error: &object_store::Error) -> bool {
         match self.0.bucket {
             None => matches!(error, object_store::Error::NotFound { .. }),
@@ -297,6 +394,7 @@ async fn local(
     directory: &Path,
     folders: &'static [&'static str],
 ) -> Result<(PathBuf, File), Error> {
+    layout::check_directory(directory).await?;
     let path = directory.to_owned();
     let opened = volume::blocking(move || volume::open(&path, folders)).await;
     opened.map_err(|e| Error::of(directory, "opening", directory, 0, e))

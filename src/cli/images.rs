@@ -1,19 +1,24 @@
-//! `peitho images`: the base images that the store holds. What people pull with is in `login`.
+//! `peitho images`: what the store has, for operators; base images come in by `import`, and `verify` reads all of it. What people
+//! pull with is in `login`.
+
+mod list;
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
-use super::login::{CA_EXAMPLES, TOKEN_EXAMPLES, Token};
-use super::{Sources, print};
+use super::login::{self, CA_EXAMPLES, TOKEN_EXAMPLES, Token};
+use super::{Failure, Sources, one_thread, print, shown};
+use crate::collection::{Depth, check};
 use crate::config::{Config, Surrounding};
 use crate::names::ImageName;
-use crate::registry::{self, HeldImage};
-use crate::store::Store;
+use crate::registry;
+use crate::store::{self, Patience, Store};
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
@@ -24,21 +29,94 @@ Examples:
 
 const LIST_EXAMPLES: &str = "\
 Examples:
-  peitho images list
-  peitho images list --set store.directory=/srv/peitho";
+  peitho images
+  peitho images -o wide                      with package, Fabric version, base and builder
+  peitho images -o json | jq '.[] | select(.tenant == \"org1\") | .name'
+  peitho images --set store.directory=/srv/peitho";
 
-/// What can be asked about base images.
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  peitho images verify                       reads every byte; a running server is not disturbed";
+
+/// `peitho images`, with or without an order of its own.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = LIST_EXAMPLES)]
+pub struct Images {
+    #[command(subcommand)]
+    command: Option<ImagesCommand>,
+    #[command(flatten)]
+    list: List,
+}
+
+/// How the list is to look.
+#[derive(Debug, Args)]
+struct List {
+    /// What is told of each image
+    #[arg(short, long, value_name = "HOW", default_value = "table")]
+    output: Output,
+    /// Where the store is.
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// Ways to print a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Name, tenant, id, size, age
+    Table,
+    /// Also where it comes from
+    Wide,
+    /// All of it, as JSON
+    Json,
+}
+
+impl Images {
+    /// Does what was asked.
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let runtime = one_thread()?;
+        match self.command.unwrap_or(ImagesCommand::List(self.list)) {
+            ImagesCommand::Import(import) => {
+                let (config, _) = import.sources.load()?;
+                runtime.block_on(import.run(&config))?;
+            }
+            ImagesCommand::List(list) => {
+                let (config, _) = list.sources.load()?;
+                runtime.block_on(list::run(&config, list.output))?;
+            }
+            ImagesCommand::Verify(sources) => {
+                let (config, _) = sources.load()?;
+                return Ok(runtime.block_on(verify(&config))?);
+            }
+            ImagesCommand::Token(token) => {
+                let (config, _) = token.sources().load()?;
+                runtime.block_on(token.run(&config))?;
+            }
+            ImagesCommand::Ca(sources) => {
+                let (config, _) = sources.load()?;
+                runtime.block_on(login::authority(&config))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What can be asked about images.
 #[derive(Debug, Subcommand)]
-pub enum ImagesCommand {
+enum ImagesCommand {
     /// Take base images out of an archive, for machines that reach no registry
     ///
     /// The archive is what `docker save` or `podman save` writes, or an OCI image layout as tar; with gzip around it or
     /// not. A running server uses the images at once. An image of the same name is replaced.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(Import),
-    /// List the base images that the store holds
+    /// List what was built, and the base images that the store holds; as without any order
     #[command(after_help = LIST_EXAMPLES)]
-    List(Sources),
+    List(List),
+    /// Read all that images consist of, and put into quarantine what is damaged
+    ///
+    /// What is damaged is moved to `quarantine/` in the store, is never served, and is told with what to do. Ends with 1 then.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Sources),
     /// Print a token with which a tenant's images can be pulled from a server
     ///
     /// It is the password of the user that is called after the tenant, for reading alone, until its time is over.
@@ -51,7 +129,7 @@ pub enum ImagesCommand {
 
 /// What to import.
 #[derive(Debug, Args)]
-pub struct Import {
+struct Import {
     /// The archive, `-` for standard input
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
@@ -64,20 +142,20 @@ pub struct Import {
 }
 
 impl Import {
-    pub(super) fn sources(&self) -> &Sources {
-        &self.sources
-    }
-
     /// Imports and tells what.
-    pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
+    async fn run(self, config: &Config) -> anyhow::Result<()> {
         let (archive, file) = open(&self.file)?;
-        let store = Store::configured(&config.store, Surrounding::found()).await?;
+        let store = opened(config, Surrounding::found()).await?;
         let images = registry::import(&store, archive, self.name).await;
         for (name, image) in images.context(file)? {
             print(&format!("{name} {} {}\n", image.id, shown(image.size())));
         }
         Ok(())
     }
+}
+
+async fn opened(config: &Config, surrounding: Surrounding) -> Result<Store, store::Error> {
+    Store::configured(&config.store, surrounding, Patience::OfCommand).await
 }
 
 fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, String)> {
@@ -93,76 +171,26 @@ fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, String)> {
     Ok((Box::new(opened), shown))
 }
 
-/// Prints the held images as a table.
-pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
+/// The store of `config`, where there is one: opening it would make it.
+pub(super) async fn existing_store(config: &Config) -> anyhow::Result<Store> {
     let surrounding = Surrounding::found();
     let directory = config.store.place(surrounding);
-    // Opening would make it.
     if config.store.bucket().is_none() && !directory.is_dir() {
         bail!("there is no store in {}", directory.display());
     }
-    let store = Store::configured(&config.store, surrounding).await?;
-    print(&table(&registry::list_held(&store).await?));
-    Ok(())
+    Ok(opened(config, surrounding).await?)
 }
 
-fn table(images: &[(ImageName, HeldImage)]) -> String {
-    let mut rows = vec![["NAME", "ID", "SIZE"].map(str::to_owned)];
-    rows.extend(
-        images
-            .iter()
-            .map(|(name, image)| [name.to_string(), image.id.to_string(), shown(image.size())]),
-    );
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let (names, ids) = (width(0), width(1));
-    rows.iter()
-        .map(|[name, id, size]| format!("{name:names$}   {id:ids$}   {size}\n"))
-        .collect()
-}
-
-/// Decimal, as Docker writes sizes.
-fn shown(bytes: u64) -> String {
-    match bytes < 1_000_000 {
-        true => format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100),
-        false => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+async fn verify(config: &Config) -> anyhow::Result<ExitCode> {
+    let store = existing_store(config).await?;
+    let findings = check(&store, Depth::Contents).await?;
+    for trouble in &findings.troubles {
+        print(&format!("{trouble}\n"));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::image_spec::ImageConfig;
-    use crate::names::Digest;
-    use crate::store::Blob;
-
-    #[test]
-    fn the_table_lines_up() {
-        let image = |size| {
-            let blob = Blob {
-                digest: Digest::of(b"x"),
-                size,
-            };
-            HeldImage {
-                id: Digest::of(b"id"),
-                manifest: blob,
-                config: Blob { size: 0, ..blob },
-                start: ImageConfig::default(),
-                layers: Vec::new(),
-            }
-        };
-        let name = |text: &str| text.parse().unwrap();
-        let images = [
-            (name("hyperledger/fabric-ccenv:2.5"), image(177_290_000)),
-            (name("r.example.com/a"), image(99_999)),
-        ];
-        let id = Digest::of(b"id");
-        let (header, spaces) = ("NAME                           ID", " ".repeat(69));
-        let expected = format!(
-            "{header}{spaces}   SIZE\n\
-             hyperledger/fabric-ccenv:2.5   {id}   177.2 MB\n\
-             r.example.com/a:latest         {id}   99.9 kB\n"
-        );
-        assert_eq!(table(&images), expected);
-        assert_eq!(table(&[]), "NAME   ID   SIZE\n");
-    }
+    let (images, troubles) = (findings.images, findings.troubles.len());
+    print(&format!("images: {images}, troubles: {troubles}\n"));
+    Ok(match troubles {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
 }

@@ -28,7 +28,7 @@ Examples:
 
 /// A token for a person.
 #[derive(Debug, Args)]
-pub struct Token {
+pub(super) struct Token {
     /// Whose images; also the user to log in as
     #[arg(long, value_name = "TENANT", default_value = "default")]
     tenant: Tenant,

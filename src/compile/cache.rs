@@ -1,13 +1,20 @@
 //! Results in the store: a finished compile is served from there, log and all (design D7). Failures are
-//! never kept. Only `compile` uses it.
+//! never kept. `compile` uses it, and `collection` asks which there are and when they were used: any of them may go, the
+//! next install compiles again.
 
+use std::time::Duration;
+
+use futures::{Stream, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{End, Run};
 use crate::names::{CompileKey, Tenant};
 use crate::store::spool::Spool;
-use crate::store::{Blob, Error, RefKind, Store};
+use crate::store::{Blob, Error, Place, Read, RefKind, Store};
+
+/// A use is noted when the last note is older: a network that installs one package on many peers writes once.
+pub const USE_IS_NOTED: Duration = Duration::from_secs(3600);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,22 +23,64 @@ struct Kept {
     output: Option<Blob>,
 }
 
+/// A result in the store.
+#[derive(Clone, Debug)]
+pub struct StoredResult {
+    /// Whose it is, where it stands, and when it was last noted as used: [`USE_IS_NOTED`] less exact.
+    pub place: Place,
+    /// What it consists of.
+    pub blobs: Vec<Blob>,
+}
+
+impl StoredResult {
+    /// Bytes of its blobs.
+    pub fn size(&self) -> u64 {
+        self.blobs.iter().map(|blob| blob.size).sum()
+    }
+}
+
+/// Every result in the store, in no order. One that cannot be read is worth nothing: it is told, and left out.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn stored(store: &Store) -> impl Stream<Item = Result<StoredResult, Error>> {
+    let read = store.every_ref::<Kept>(RefKind::Compile);
+    read.try_filter_map(async |read| match read {
+        Read::Ref { place, value, .. } => Ok(Some(StoredResult {
+            place,
+            blobs: value.output.into_iter().chain([value.log]).collect(),
+        })),
+        Read::Damaged { place, reason } | Read::Strange { place, reason } => {
+            tracing::warn!(record = %place, reason, "compile: the record of a result cannot be read, and the result goes; the next install of its package compiles again");
+            Ok(None)
+        }
+    })
+}
+
 /// The kept result of `key`, if its blobs are still there.
 pub(super) async fn find(
     store: &Store,
     tenant: &Tenant,
     key: &CompileKey,
 ) -> Result<Option<Run>, Error> {
-    let Some(kept) = store
-        .get_ref::<Kept>(RefKind::Compile, tenant, &key.to_string())
-        .await?
-    else {
-        return Ok(None);
+    let name = key.to_string();
+    let kept = match store.get_ref::<Kept>(RefKind::Compile, tenant, &name).await {
+        Ok(Some(kept)) => kept,
+        Ok(None) => return Ok(None),
+        Err(error @ Error::Corrupt { .. }) => {
+            tracing::warn!(compile = %key, %tenant, %error, "compile: its result in the store cannot be read; it is compiled again");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
     };
     for blob in kept.output.iter().chain([&kept.log]) {
         if store.find_blob(&blob.digest).await?.is_none() {
             return Ok(None);
         }
+    }
+    // A full volume refuses that, and what is there can be served all the same.
+    if let Err(error) = (store.touch_ref(RefKind::Compile, tenant, &name, USE_IS_NOTED)).await {
+        tracing::warn!(compile = %key, %tenant, %error, "compile: the use of its result is not noted; it may go from the store sooner");
     }
     let end = End::Exited {
         code: 0,

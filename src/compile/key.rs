@@ -81,6 +81,7 @@ mod tests {
             image: "hyperledger/fabric-ccenv:2.1".parse().unwrap(),
             builder: Some(Digest::of(b"builder")),
             facts: Default::default(),
+            manifest: Some(Digest::of(b"manifest")),
             command: vec!["/bin/sh".into(), "-c".into(), "go build".into()],
             env: vec![("GOPROXY".into(), "off".into())],
             working_dir: None,

@@ -6,10 +6,11 @@ use rustix::process::geteuid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::quantity::Quantity;
 use super::{Problems, S3, Surrounding};
 
 /// The content-addressed store (design D4).
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Store {
     /// A directory on a volume that outlives Peitho. Unset: `/var/lib/peitho`, and for an ordinary user of a machine
@@ -19,9 +20,32 @@ pub struct Store {
     pub directory: Option<PathBuf>,
     /// A bucket instead of the directory, which several Peithos may share: see [its page](store.md).
     pub s3: S3,
+    /// Bytes that the results of compiles may take, as a quantity such as `10Gi`. The longest unused go first; the next
+    /// install of such a package compiles again. `0` keeps each only until the next collection.
+    pub compile_results: String,
+    /// Seconds from one collection to the next. What no image, base or result needs any more is deleted by the second one
+    /// that finds it so.
+    pub collect_every_seconds: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            s3: S3::default(),
+            compile_results: "10Gi".to_owned(),
+            collect_every_seconds: 3600,
+        }
+    }
 }
 
 impl Store {
+    /// [`Store::compile_results`] in bytes.
+    pub fn compile_result_bytes(&self) -> u64 {
+        let checked = self.compile_results.parse::<Quantity>();
+        checked.map_or(u64::MAX, Quantity::whole)
+    }
+
     /// The directory in force for a Peitho that runs in `surrounding`.
     pub fn place(&self, surrounding: Surrounding) -> PathBuf {
         let of_machine = PathBuf::from("/var/lib/peitho");
@@ -40,6 +64,21 @@ impl Store {
 
     pub(super) fn check(&self, problems: &mut Problems) {
         self.s3.check(problems);
+        if self.compile_results.parse::<Quantity>().is_err() {
+            let key = "store.compileResults";
+            problems.add(
+                key,
+                &self.compile_results,
+                "a quantity such as 500Mi or 10Gi",
+            );
+        }
+        // A pass reads every record; and what takes a minute from its blobs to its record must not be disturbed.
+        let range = 300..=30 * 24 * 3600;
+        problems.number(
+            "store.collectEverySeconds",
+            self.collect_every_seconds,
+            range,
+        );
         if let Some(directory) = &self.directory
             && directory.as_os_str().is_empty()
         {

@@ -108,6 +108,7 @@ pub(super) async fn order(
         image,
         builder: inspected.config.is_some().then_some(inspected.id),
         facts: inspected.facts,
+        manifest: inspected.manifest,
         command,
         env: spec.env,
         working_dir: spec.working_dir,

@@ -1,10 +1,11 @@
 //! Looking at containers: which one a reference means, the list of all, one of them, and its output. `engine_api` calls it
 //! for people; the look-up of references serves every request.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Containers, Error, Found, Reading, Shown};
-use crate::names::{ContainerId, ContainerKey, ContainerRef, ImageName, Tenant};
+use crate::names::{ContainerId, ContainerKey, ContainerRef, Digest, ImageName, Tenant};
 use crate::runtime::{LogStream, State};
 
 impl Containers {
@@ -97,6 +98,23 @@ impl Containers {
                     .map_or_else(|| user.id.to_string(), |name| name.to_string()),
             }),
         }
+    }
+
+    /// The layers of which containers of `tenants` were made, whatever became of the images since.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`].
+    pub async fn layers(
+        &self,
+        tenants: impl IntoIterator<Item = &Tenant>,
+    ) -> Result<HashSet<Digest>, Error> {
+        let mut layers = HashSet::new();
+        for tenant in tenants {
+            let found = self.0.runtime.list(tenant).await;
+            let found = found.map_err(Error::from_runtime)?;
+            layers.extend(found.iter().map(|it| it.spec.layer.blob.digest));
+        }
+        Ok(layers)
     }
 
     pub(super) async fn find(

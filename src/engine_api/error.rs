@@ -133,6 +133,7 @@ impl From<image::Error> for ApiError {
             Error::Dockerfile { .. } => (StatusCode::BAD_REQUEST, "dockerfile"),
             Error::Archive(ref error) => of_archive(error),
             Error::Push(_) => (StatusCode::INTERNAL_SERVER_ERROR, "image_push"),
+            Error::Collected(_) => (StatusCode::INTERNAL_SERVER_ERROR, "image_collected"),
             Error::Store(error) => return error.into(),
         };
         Self::of(status, kind, &error)

@@ -194,6 +194,7 @@ mod tests {
                 name: "hyperledger/fabric-baseos:2.5".parse().unwrap(),
                 config: None,
                 facts: ImageFacts::default(),
+                digest: None,
             },
             layer: Layer {
                 blob: Blob { digest, size: 0 },
@@ -205,6 +206,7 @@ mod tests {
             labels: [("type".into(), "GOLANG".into())].into(),
             manifest: None,
             pushed: None,
+            builder: None,
         };
         let lines: Vec<_> = steps(&image)
             .iter()

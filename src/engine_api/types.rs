@@ -1,6 +1,8 @@
 //! The wire's JSON in Docker's spelling, and the extractors that parse paths and queries into types. Answers are
 //! `axum::Json`, whose Content-Type is exactly `application/json` (protocol rule 3).
 
+use std::collections::BTreeMap;
+
 use axum::extract::{FromRequestParts, Path, Query};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -139,6 +141,16 @@ pub(super) struct ImageInspect {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ImageInspectConfig {
+    /// Where that is not known, nothing is said of it.
+    #[serde(flatten)]
+    start: Option<ImageInspectStart>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageInspectStart {
     user: String,
     env: Vec<String>,
     entrypoint: Option<Vec<String>>,
@@ -154,6 +166,17 @@ impl From<Inspected> for ImageInspect {
             Some(_) => (vec![], vec![name]),
         };
         let listed = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
+        let start = image.config.map(|config| ImageInspectStart {
+            user: config.user,
+            env: config
+                .env
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+            entrypoint: listed(config.entrypoint),
+            cmd: listed(config.cmd),
+            working_dir: config.working_dir,
+        });
         Self {
             id: image.id.to_string(),
             repo_tags,
@@ -161,16 +184,9 @@ impl From<Inspected> for ImageInspect {
             os: "linux",
             architecture: ARCHITECTURE,
             size: image.size,
-            config: image.config.map(|config| ImageInspectConfig {
-                user: config.user,
-                env: config
-                    .env
-                    .into_iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect(),
-                entrypoint: listed(config.entrypoint),
-                cmd: listed(config.cmd),
-                working_dir: config.working_dir,
+            config: (start.is_some() || !image.labels.is_empty()).then_some(ImageInspectConfig {
+                start,
+                labels: image.labels,
             }),
         }
     }
@@ -265,7 +281,9 @@ mod tests {
             name: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
             config: None,
             facts: Default::default(),
+            manifest: None,
             size: 0,
+            labels: [("dev.peitho.tenant".to_owned(), "org1".to_owned())].into(),
         };
         let inspected = json(&ImageInspect::from(inspected));
         assert!(
@@ -274,6 +292,8 @@ mod tests {
         );
         assert!(inspected.contains(r#""RepoTags":["hyperledger/fabric-ccenv:2.5"]"#));
         assert!(!inspected.contains("Created"));
+        let labels = r#""Config":{"Labels":{"dev.peitho.tenant":"org1"}}"#;
+        assert!(inspected.contains(labels), "{inspected}");
         let aux = Progress::Aux {
             aux: Aux { id: "x".into() },
         };

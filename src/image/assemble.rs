@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::dockerfile::set;
-use crate::image_spec::Layer;
-use crate::names::{Digest, ImageName};
+use crate::image_spec::{Builder, Layer};
+use crate::names::{Digest, ImageName, labels};
 use crate::registry::{Found, split_env};
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -43,10 +43,41 @@ pub(super) struct Delta<'a> {
 ///
 /// # Errors
 /// [`Malformed`].
-pub(super) fn complete(base: &Found, delta: Delta<'_>) -> Result<Assembled, Malformed> {
+pub(super) fn complete(
+    base: &Found,
+    delta: Delta<'_>,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Assembled, Malformed> {
     let config = config(&base.raw_config, delta)?;
-    let manifest = manifest(&base.manifest, &config, delta.layer)?;
+    let manifest = manifest(&base.manifest, &config, delta.layer, annotations)?;
     Ok(Assembled { config, manifest })
+}
+
+/// Where an image comes from, for its manifest (ADR 0012): facts that are the same on every machine with the same package,
+/// builder and base, and for every peer.
+pub(super) fn annotations(
+    name: &ImageName,
+    from: &ImageName,
+    base: &Found,
+    delta: Delta<'_>,
+    builder: Option<&Builder>,
+) -> BTreeMap<String, String> {
+    let of_peer = delta.labels.iter();
+    let mut all: BTreeMap<String, String> = of_peer
+        .filter(|(name, _)| name.starts_with(labels::FABRIC))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let mut tell = |name: &str, value: String| all.insert(name.to_owned(), value);
+    tell(labels::OCI_BASE, from.full());
+    tell(labels::OCI_BASE_DIGEST, base.digest.to_string());
+    if let Some(hash) = name.package_hash() {
+        tell(labels::PACKAGE_HASH, hash.to_owned());
+    }
+    if let Some(Builder { name, digest }) = builder {
+        tell(labels::BUILDER, name.full());
+        tell(labels::BUILDER_DIGEST, digest.to_string());
+    }
+    all
 }
 
 /// The id of an image whose base is out of reach: a digest of what is known.
@@ -125,7 +156,12 @@ fn config(base: &[u8], delta: Delta<'_>) -> Result<Vec<u8>, Malformed> {
     Ok(bytes(config))
 }
 
-fn manifest(base: &[u8], config: &[u8], layer: &Layer) -> Result<Vec<u8>, Malformed> {
+fn manifest(
+    base: &[u8],
+    config: &[u8],
+    layer: &Layer,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, Malformed> {
     let missing = |field| Malformed {
         document: "manifest",
         field,
@@ -152,6 +188,12 @@ fn manifest(base: &[u8], config: &[u8], layer: &Layer) -> Result<Vec<u8>, Malfor
         "digest": layer.blob.digest,
         "size": layer.blob.size,
     }));
+    if !annotations.is_empty() {
+        let all = child(&mut manifest, "annotations").ok_or(missing("annotations object"))?;
+        for (name, value) in annotations {
+            all.insert(name.clone(), json!(value));
+        }
+    }
     Ok(bytes(manifest))
 }
 
@@ -234,8 +276,9 @@ mod tests {
             env: &env,
             labels: &labels,
         };
-        let image = complete(base, delta).unwrap();
-        assert_eq!(image, complete(base, delta).unwrap());
+        let told = BTreeMap::from([("told".to_owned(), "1".to_owned())]);
+        let image = complete(base, delta, &told).unwrap();
+        assert_eq!(image, complete(base, delta, &told).unwrap());
         let config: Value = serde_json::from_slice(&image.config).unwrap();
         let manifest: Value = serde_json::from_slice(&image.manifest).unwrap();
         assert_eq!(
@@ -267,7 +310,7 @@ mod tests {
             json!({"mediaType": DOCKER_LAYER, "digest": Digest::of(b"layer"), "size": 5})
         );
         assert_eq!(manifest["layers"][0]["size"], json!(9));
-        assert_eq!(manifest["annotations"], json!({"kept": "yes"}));
+        assert_eq!(manifest["annotations"], json!({"kept": "yes", "told": "1"}));
     }
 
     #[test]
@@ -323,7 +366,8 @@ mod tests {
                 env: &[],
                 labels: &BTreeMap::new(),
             };
-            assert_eq!(complete(&base, delta).unwrap_err().to_string(), said);
+            let refused = complete(&base, delta, &BTreeMap::new()).unwrap_err();
+            assert_eq!(refused.to_string(), said);
         }
     }
 

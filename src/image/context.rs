@@ -1,12 +1,13 @@
 //! The body of `/build`: a tar, gzip or not, with `Dockerfile` and `binpackage.tar`. Read once, from a file,
 //! with nothing but the Dockerfile in memory. Blocks: `image` runs it beside the async runtime.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use super::Error;
 use super::dockerfile::{self, BINPACKAGE, Dockerfile};
 use super::tree::Tree;
 use crate::archive::{self, Kind, Limits};
+use crate::names::{Digest, Hasher};
 use crate::store::Ingest;
 
 /// A peer's is 250 bytes (protocol §3.3). What it sets is looked through for each variable, and stands in every
@@ -25,6 +26,22 @@ pub(super) struct Context {
     pub(super) dockerfile: Dockerfile,
     /// The members of `binpackage.tar`.
     pub(super) tree: Tree,
+    /// The digest of its bytes, which are those of the compile's output.
+    pub(super) output: Digest,
+}
+
+/// Passes bytes on and hashes them.
+struct Hashing<R> {
+    from: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.from.read(buffer)?;
+        self.hasher.update(&buffer[..length]);
+        Ok(length)
+    }
 }
 
 /// Reads `body`; the content of the files goes to `contents`. Members other than the two are ignored, as
@@ -46,7 +63,14 @@ pub(super) fn read(body: &Ingest, contents: Ingest) -> Result<Context, Error> {
         };
         if name == BINPACKAGE {
             let contents = contents.take().ok_or_else(|| twice(name))?;
-            tree = Some(Tree::read(content, contents)?);
+            let mut hashing = Hashing {
+                from: content,
+                hasher: Hasher::default(),
+            };
+            let read = Tree::read(&mut hashing, contents)?;
+            // What comes after the archive's end counts too.
+            io::copy(&mut hashing, &mut io::sink()).map_err(archive::Error::Unreadable)?;
+            tree = Some((read, hashing.hasher.finish()));
         } else if dockerfile.is_some() {
             return Err(twice(name));
         } else {
@@ -56,7 +80,7 @@ pub(super) fn read(body: &Ingest, contents: Ingest) -> Result<Context, Error> {
     })?;
     let dockerfile =
         dockerfile.ok_or_else(|| Error::Context("Dockerfile is missing".to_owned()))?;
-    let tree = tree.ok_or_else(|| {
+    let (tree, output) = tree.ok_or_else(|| {
         // Protocol rule 8.
         let reason = "binpackage.tar is missing: that is how a peer's body ends when the compile of the \
                       chaincode failed; the compile's own output has the reason";
@@ -65,6 +89,7 @@ pub(super) fn read(body: &Ingest, contents: Ingest) -> Result<Context, Error> {
     Ok(Context {
         dockerfile: dockerfile::parse(&dockerfile)?,
         tree,
+        output,
     })
 }
 

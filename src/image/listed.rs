@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use futures::TryStreamExt as _;
+
 use super::{Error, Image, Images};
 use crate::events::{Action, Event, Kind};
 use crate::names::{Digest, ImageName, LANGUAGE_LABEL, Language, Tenant, labels};
 use crate::registry;
-use crate::store::{RefKind, Scope};
+use crate::store::{self, Place, Read, RefKind, Scope, Store};
 
 /// An image in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,17 +150,53 @@ impl Images {
     }
 
     async fn all_built(&self, tenant: &Tenant) -> Result<Vec<(Image, i64)>, Error> {
-        let mut all = Vec::new();
-        for (name, created) in self.store.dated_refs(RefKind::Image, tenant).await? {
-            // One that was removed in the meantime is none.
-            let image: Option<Image> = self.store.get_ref(RefKind::Image, tenant, &name).await?;
-            all.extend(image.map(|image| (image, created)));
-        }
-        Ok(all)
+        let read = (self.store).every_ref_of::<Image>(RefKind::Image, Scope::Of(tenant));
+        let sound = read.and_then(async |read| match read {
+            Read::Ref { place, value, .. } => Ok((value, place.written)),
+            Read::Damaged { place, reason } | Read::Strange { place, reason } => {
+                Err(store::Error::Corrupt {
+                    name: place.to_string(),
+                    reason,
+                })
+            }
+        });
+        Ok(sound.try_collect().await?)
     }
 }
 
-fn told(tenant: &Tenant, image: &Image) -> BTreeMap<String, String> {
+/// Every image of every tenant, for operators.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// With its tenant, and the second since the Unix epoch in which it was built.
+    pub images: Vec<(Tenant, Image, i64)>,
+    /// Records that cannot be read, and why.
+    pub unreadable: Vec<(Place, String)>,
+}
+
+/// What all tenants built, sorted by tenant and name.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn catalogue(store: &Store) -> Result<Catalogue, store::Error> {
+    let mut all = Catalogue::default();
+    let mut read = std::pin::pin!(store.every_ref::<Image>(RefKind::Image));
+    while let Some(read) = read.try_next().await? {
+        match read {
+            Read::Ref { place, value, .. } => {
+                let tenant = place.tenant.unwrap_or_else(Tenant::default_tenant);
+                all.images.push((tenant, value, place.written));
+            }
+            Read::Damaged { place, reason } | Read::Strange { place, reason } => {
+                all.unreadable.push((place, reason));
+            }
+        }
+    }
+    let by_name = |(tenant, image, _): &(Tenant, Image, i64)| (tenant.clone(), image.name.clone());
+    all.images.sort_by_cached_key(by_name);
+    Ok(all)
+}
+
+pub(super) fn told(tenant: &Tenant, image: &Image) -> BTreeMap<String, String> {
     let mut told = image.labels.clone();
     let language = image.labels.get(LANGUAGE_LABEL);
     let language = language.and_then(|label| Language::of_label(label));
@@ -167,5 +205,18 @@ fn told(tenant: &Tenant, image: &Image) -> BTreeMap<String, String> {
     }
     told.insert(labels::TENANT.to_owned(), tenant.to_string());
     told.insert(labels::BASE.to_owned(), image.base.name.to_string());
+    if let Some(digest) = image.base.digest {
+        told.insert(labels::BASE_DIGEST.to_owned(), digest.to_string());
+    }
+    if let Some(hash) = image.name.package_hash() {
+        told.insert(labels::PACKAGE_HASH.to_owned(), hash.to_owned());
+    }
+    if let Some(builder) = &image.builder {
+        told.insert(labels::BUILDER.to_owned(), builder.name.to_string());
+        told.insert(
+            labels::BUILDER_DIGEST.to_owned(),
+            builder.digest.to_string(),
+        );
+    }
     told
 }

@@ -2,6 +2,7 @@
 
 use super::fixtures::{Scratch, tar};
 use super::*;
+use crate::image_spec::Builder;
 use crate::registry::fixture::{Registry, push};
 
 mod pushes;
@@ -237,6 +238,54 @@ async fn a_build_over_a_held_base_needs_no_registry() {
     let config = json(&scratch.store, &built.id).await;
     let env = serde_json::json!(["A=b", "CORE_CHAINCODE_BUILDLEVEL=2.5.16"]);
     assert_eq!(config["config"]["Env"], env);
+}
+
+/// Two machines, and two peers: the digests depend on package, builder, base and program alone.
+#[tokio::test]
+async fn the_same_package_builder_and_program_give_the_same_image_and_say_so() {
+    let base = "127.0.0.1:1/hyperledger/fabric-baseos:2.5";
+    let config = r#"{"config": {"Env": ["A=b"]}, "rootfs": {"diff_ids": []}}"#;
+    let manifest = format!(r#"[{{"Config": "c.json", "RepoTags": ["{base}"], "Layers": []}}]"#);
+    let archive = tar(&[
+        ("c.json", config.as_bytes()),
+        ("manifest.json", manifest.as_bytes()),
+    ]);
+    let program = tar(&[("chaincode", b"program")]);
+    let builder = Builder {
+        name: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
+        digest: Digest::of(b"ccenv"),
+    };
+    let hash = "cd".repeat(32);
+    let (mut built, mut held) = (Vec::new(), None);
+    for peer in ["peer0", "peer1"] {
+        let (scratch, images) = images().await;
+        let imported =
+            crate::registry::import(&scratch.store, std::io::Cursor::new(archive.clone()), None);
+        held = Some(imported.await.unwrap().remove(0).1);
+        let origins = Origins::default();
+        origins.note(Digest::of(&program), builder.clone());
+        let images = images.made_by(origins);
+        let name = format!(
+            "dev-{peer}-basic_1-{hash}-{}",
+            Digest::of(peer.as_bytes()).hex()
+        );
+        let ingest = scratch.filled(&body(DOCKERFILE)).await;
+        let (tenant, name) = (Tenant::default_tenant(), name.parse().unwrap());
+        let image = images.build(&tenant, &name, ingest).await.unwrap();
+        assert_eq!(image.builder.as_ref(), Some(&builder));
+        let manifest = json(&scratch.store, &image.manifest.unwrap().digest).await;
+        built.push((image.id, image.manifest, manifest));
+    }
+    assert_eq!(built[0], built[1]);
+    let expected = serde_json::json!({
+        "org.opencontainers.image.base.name": base,
+        "org.opencontainers.image.base.digest": held.unwrap().manifest.digest,
+        "org.hyperledger.fabric.chaincode.type": "GOLANG",
+        "dev.peitho.package-hash": hash,
+        "dev.peitho.builder": builder.name.full(),
+        "dev.peitho.builder.digest": builder.digest,
+    });
+    assert_eq!(built[0].2["annotations"], expected);
 }
 
 #[tokio::test]

@@ -30,6 +30,18 @@ impl Architecture {
         }
     }
 
+    /// What is accepted instead of a word that Linux, or people, have for it.
+    fn rule_of(text: &str) -> Option<&'static str> {
+        match text {
+            "x86_64" | "x64" => Some("amd64, as nodes of Kubernetes are labelled"),
+            "aarch64" => Some("arm64, as nodes of Kubernetes are labelled"),
+            "x86" | "i386" | "i686" => Some("386, as nodes of Kubernetes are labelled"),
+            "powerpc64le" => Some("ppc64le, as nodes of Kubernetes are labelled"),
+            "loongarch64" => Some("loong64, as nodes of Kubernetes are labelled"),
+            _ => None,
+        }
+    }
+
     /// As it is written.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -46,6 +58,9 @@ impl FromStr for Architecture {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if let Some(rule) = Self::rule_of(text) {
+            return Err(InvalidName::new("architecture", text, rule));
+        }
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         match (1..=32).contains(&text.len()) && text.chars().all(is_word) {
             true => Ok(Self(text.to_owned())),

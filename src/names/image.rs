@@ -100,18 +100,30 @@ impl ImageName {
     pub fn pushed_tag(&self, digest: &Digest) -> String {
         /// What a tag may have, less a dash and the digest's beginning.
         const MOST: usize = 128 - 13;
-        let name = self.repository.rsplit('/').next().unwrap_or_default();
-        let is_hash = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());
-        let mut readable = name;
+        let readable = self.readable();
+        // The label is at the end, so that stays. Names are ASCII.
+        let readable = &readable[readable.len().saturating_sub(MOST)..];
+        let readable = readable.trim_start_matches(['.', '-']);
+        format!("{readable}-{}", &digest.hex()[..12])
+    }
+
+    /// The last part of the repository without the hashes that peers put at the end: `dev-peer0.org1.example.com-basic_1.0`.
+    pub fn readable(&self) -> &str {
+        let mut readable = self.repository.rsplit('/').next().unwrap_or_default();
         while let Some((rest, last)) = readable.rsplit_once('-')
             && is_hash(last)
         {
             readable = rest;
         }
-        // The label is at the end, so that stays. Names are ASCII.
-        let readable = &readable[readable.len().saturating_sub(MOST)..];
-        let readable = readable.trim_start_matches(['.', '-']);
-        format!("{readable}-{}", &digest.hex()[..12])
+        readable
+    }
+
+    /// The hash of the package that a chaincode image of a 2.x peer is of: it stands before the hash at the end (protocol §5.1).
+    /// None for those of 1.4, which have no package hash.
+    pub fn package_hash(&self) -> Option<&str> {
+        let (rest, last) = self.repository.rsplit_once('-')?;
+        let (_, hash) = rest.rsplit_once('-')?;
+        (self.is_chaincode() && is_hash(last) && is_hash(hash)).then_some(hash)
     }
 
     /// The hexadecimal digits of `sha256:3f2a…` or `3f2a…`: what a person may mean by the beginning of an image's id.
@@ -254,6 +266,11 @@ fn tag(text: &str) -> Result<String, InvalidName> {
             "up to 128 characters out of A-Z, a-z, 0-9, _, . and -",
         ))
     }
+}
+
+/// 64 hexadecimal digits.
+fn is_hash(part: &str) -> bool {
+    part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Whether the first part of a name is a registry, by Docker's rule.

@@ -25,3 +25,21 @@ pub const PROCESS: &str = "dev.peitho.process";
 pub const ENGINE_CONTAINER: &str = "dev.peitho.engine-container";
 /// The image that a built one stands on.
 pub const BASE: &str = "dev.peitho.base";
+/// The digest of that one's manifest, when it was built on.
+pub const BASE_DIGEST: &str = "dev.peitho.base.digest";
+/// The hash of the package, where the image's name has it: not in 1.4.
+pub const PACKAGE_HASH: &str = "dev.peitho.package-hash";
+/// The image that compiled it.
+pub const BUILDER: &str = "dev.peitho.builder";
+/// The digest of that one's manifest.
+pub const BUILDER_DIGEST: &str = "dev.peitho.builder.digest";
+
+/// Labels of a peer's Dockerfile begin so: type of the chaincode, Fabric's version, in 1.4 name and version of the chaincode.
+pub const FABRIC: &str = "org.hyperledger.fabric.";
+/// The version of the peer.
+pub const FABRIC_VERSION: &str = "org.hyperledger.fabric.version";
+
+/// OCI's annotation for the name of a base: <https://github.com/opencontainers/image-spec/blob/main/annotations.md>.
+pub const OCI_BASE: &str = "org.opencontainers.image.base.name";
+/// OCI's annotation for the digest of a base's manifest.
+pub const OCI_BASE_DIGEST: &str = "org.opencontainers.image.base.digest";

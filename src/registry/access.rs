@@ -87,8 +87,42 @@ impl Access {
     }
 }
 
-/// A client that reads from the registries of `accesses`, and trusts `authorities` beside the system's.
-pub(super) fn client(
+/// What reads from registries.
+pub(super) struct Reader {
+    /// The library's.
+    pub(super) client: Client,
+    /// What finds out how that one is authorized.
+    pub(super) tokens: reqwest::Client,
+}
+
+impl Reader {
+    /// From the registries of `accesses`, trusting `authorities` beside the system's.
+    pub(super) fn new(
+        accesses: &[Access],
+        authorities: &[CertificateDer<'_>],
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let tokens = plain_client(authorities)?.read_timeout(timeout).build();
+        Ok(Self {
+            client: client(accesses, authorities, timeout)?,
+            tokens: tokens.context("cannot make a client for token services")?,
+        })
+    }
+}
+
+/// A client to be, which trusts `authorities` beside the system's.
+pub(super) fn plain_client(
+    authorities: &[CertificateDer<'_>],
+) -> anyhow::Result<reqwest::ClientBuilder> {
+    let authorities = authorities.iter();
+    let authorities = authorities.map(|der| reqwest::Certificate::from_der(der));
+    Ok(reqwest::Client::builder()
+        .tls_certs_merge(authorities.collect::<Result<Vec<_>, _>>()?)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(USER_AGENT))
+}
+
+fn client(
     accesses: &[Access],
     authorities: &[CertificateDer<'_>],
     timeout: Duration,

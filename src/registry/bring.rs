@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use oci_client::RegistryOperation;
 use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::{DigestError, OciDistributionError};
 use tokio::sync::Semaphore;
@@ -155,21 +154,21 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<Content, Refusal> {
-        let told = |error: OciDistributionError| match Refusal::from(error) {
+        let of_layer = |refusal: Refusal| match refusal {
             Refusal::Passing(cause) => Refusal::Passing(unreadable(base, &cause)),
             Refusal::Missing(cause) | Refusal::Unknown(cause) => {
                 Refusal::Unknown(unreadable(base, &cause))
             }
         };
+        let told = |error: OciDistributionError| of_layer(error.into());
         let digest = layer.digest.to_string();
         let descriptor = LayerDescriptor {
             digest: &digest,
             urls: &None,
         };
-        let (client, auth) = (self.client(source), self.auth(source).await);
-        let source = reference(source);
-        let pull = RegistryOperation::Pull;
-        client.auth(&source, &auth, pull).await.map_err(told)?;
+        let (client, name) = (self.client(source), source);
+        let source = reference(name);
+        self.log_in(name, &source).await.map_err(of_layer)?;
         let length = span.end - span.start;
         let (content, skip) = if span == (0..layer.size) {
             let whole = client.pull_blob_stream(&source, &descriptor);

@@ -77,7 +77,9 @@ impl DockerConfig {
         let auths = document.get("auths").and_then(Value::as_object);
         let mut logins = Vec::new();
         for (key, entry) in auths.ok_or_else(no_logins)? {
-            let told = |what: &str| Malformed(format!("auths has an entry {key:?} {what}"));
+            // A user in front of the host may come with a password.
+            let shown = key.rsplit('@').next().unwrap_or_default();
+            let told = |what: &str| Malformed(format!("auths has an entry {shown:?} {what}"));
             let place = Place::of(key).ok_or_else(|| {
                 told("that is no registry; accepted: host, host:port, host/path or https://host/v1/, without patterns")
             })?;
@@ -304,6 +306,10 @@ mod tests {
                 "\"ftp://r.io\" that is no registry",
             ),
             (json!({"auths": {"": {}}}), "\"\" that is no registry"),
+            (
+                json!({"auths": {"https://me:hunter2@r.io/v1/": {}}}),
+                "\"r.io/v1/\" that is no registry",
+            ),
         ] {
             let error = parse(&document).err().unwrap().to_string();
             assert!(error.contains(told), "{document}: {error}");

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -88,14 +89,17 @@ impl Registry {
     /// A registry that lets in who has a token of a service that knows `reader`.
     pub(crate) async fn start_with_tokens(manner: Tokens) -> Self {
         let service = tokens::Service::bind().await;
-        let auth = format!(
-            "auth: {{token: {{realm: 'http://{}/token', service: {}, issuer: {}, rootcertbundle: DIRECTORY/ca.pem}}}}\n",
-            service.host,
-            tokens::SERVICE,
-            tokens::ISSUER
-        );
-        let registry = Self::start(&auth).await;
+        let registry = Self::start(&service.auth()).await;
         service.serve(&registry, manner);
+        registry
+    }
+
+    /// The same by https, its token service without.
+    pub(crate) async fn start_tls_with_tokens_in_the_open() -> Self {
+        let service = tokens::Service::bind().await;
+        let tls = ", tls: {certificate: DIRECTORY/cert.pem, key: DIRECTORY/key.pem}";
+        let registry = Self::start_with(&service.auth(), "", tls).await;
+        service.serve(&registry, Tokens::Good);
         registry
     }
 
@@ -279,8 +283,13 @@ async fn push_blob(
     bytes: Vec<u8>,
 ) -> Value {
     let reference = reference(image);
-    let (auth, push) = (registries.auth(image).await, RegistryOperation::Push);
-    let client = &registries.0.client;
+    let auth = match registries.0.logins.of(image).await {
+        Some(login) => {
+            RegistryAuth::Basic(login.username, login.password.expose_secret().to_owned())
+        }
+        None => RegistryAuth::Anonymous,
+    };
+    let (client, push) = (&registries.0.reader.client, RegistryOperation::Push);
     client.auth(&reference, &auth, push).await.unwrap();
     let (digest, size) = (Digest::of(&bytes).to_string(), bytes.len());
     let pushed = client.push_blob(&reference, bytes, &digest);
@@ -291,7 +300,7 @@ async fn push_blob(
 pub(crate) async fn put(registries: &Registries, name: &ImageName, manifest: &Value) {
     let bytes = manifest.to_string().into_bytes();
     let media_type = manifest["mediaType"].as_str().unwrap().parse().unwrap();
-    let client = &registries.0.client;
+    let client = &registries.0.reader.client;
     client
         .push_manifest_raw(&reference(name), bytes, media_type)
         .await

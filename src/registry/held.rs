@@ -2,8 +2,7 @@
 //! pulled when a runtime of this host wanted one. They belong to nobody: any tenant may name a base, as it may name
 //! one of a registry, so their refs stand beside those of the tenants, not among them.
 //!
-//! A ref is written when everything that it names is durable. Nothing removes a held image yet: its removal will
-//! end here, with that of the blobs that no other ref names.
+//! A ref is written when everything that it names is durable. Nothing removes a held image; `collection` spares what they name.
 
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -53,7 +52,8 @@ impl HeldImage {
         self.layers.iter().any(|it| it.blob == *layer)
     }
 
-    fn blobs(&self) -> impl Iterator<Item = &Blob> {
+    /// All that it consists of.
+    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
         let documents = [&self.manifest, &self.config].into_iter();
         documents.chain(self.layers.iter().map(|layer| &layer.blob))
     }

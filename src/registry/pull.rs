@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable as _, RetryableWithContext as _};
 use futures::{StreamExt as _, TryStreamExt as _};
+use oci_client::Reference;
 use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::OciDistributionError;
-use oci_client::{Reference, RegistryOperation};
 use tokio::time::Instant;
 
 use super::answer::Refusal;
@@ -258,10 +258,7 @@ impl Registries {
             return Ok(());
         }
         // A token may have run out since the last attempt.
-        let auth = self.auth(name).await;
-        client
-            .auth(reference, &auth, RegistryOperation::Pull)
-            .await?;
+        self.log_in(name, reference).await?;
         let digest = layer.blob.digest.to_string();
         let descriptor = LayerDescriptor {
             digest: &digest,

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use futures::{StreamExt as _, TryStreamExt as _};
+use oci_client::secrets::RegistryAuth;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
@@ -386,19 +387,21 @@ impl Pusher {
     }
 }
 
-/// Why the registry of `access` does not let `login` read `repository`, asked now; `None` where it does.
-pub(super) async fn denied(
+/// What `login`, with `client`, reads `repository` of the registry of `access` with, asked now.
+pub(super) async fn authorization(
+    client: &reqwest::Client,
     access: &Access,
     login: Option<Login>,
     repository: &str,
-) -> Option<Refusal> {
+) -> Result<RegistryAuth, Refusal> {
     let asked = async {
-        let wire = Wire::new(access, repository);
+        let wire = Wire::by(client.clone(), access, repository);
         let wire = wire.map_err(|error| Refusal::Unknown(format!("{error:#}")))?;
-        wire.log_in(&mut Session::reading(login, repository)).await
+        let mut session = Session::reading(login, repository);
+        wire.introduce(&mut session).await?;
+        Ok(session.for_reading())
     };
-    let stop: Stop = asked.await.err()?;
-    Some(stop.refusal)
+    asked.await.map_err(|stop: Stop| stop.refusal)
 }
 
 /// Why the content of a blob ended before its end.

@@ -86,6 +86,27 @@ async fn a_registry_with_passwords_tells_only_those_who_know_one() {
 }
 
 #[tokio::test]
+async fn a_password_is_not_sent_to_a_token_service_without_tls() {
+    let registry = Registry::start_tls_with_tokens_in_the_open().await;
+    let config = [config::Registry {
+        scheme: Scheme::Https,
+        ca_file: Some(registry.file("ca.pem")),
+        ..registry.config_with_login("s3cret")
+    }];
+    let registries = Registries::new(&config, registry.store().await);
+    let registries = registries.await.unwrap();
+    let name = registry.name("a/b:1");
+    // That service knows the login, and would let it in.
+    let told = "a token service without TLS; no password goes there";
+    match registries.look_up(&name).await {
+        Lookup::Unknown(cause) => assert!(cause.ends_with(told), "{cause}"),
+        other => panic!("{other:?}"),
+    }
+    let error = registries.hold(&name).await.unwrap_err().to_string();
+    assert!(error.contains(told), "{error}");
+}
+
+#[tokio::test]
 async fn who_does_not_answer_or_not_as_a_registry_is_unknown() {
     let registry = Registry::start("").await;
     // Plain HTTP where https is spoken by default.

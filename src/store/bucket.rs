@@ -1,9 +1,11 @@
 //! The objects in a bucket of S3: how it is reached, by the configuration, and whether it takes and keeps objects. `store` opens
 //! it; what is in an object is none of its business. Nothing in a bucket is swept here: other Peithos write to it.
 //!
-//! Passing faults are repeated inside `object_store`, for a minute, and nowhere else. Uploads that a killed process left are
+//! Passing faults are repeated inside `object_store` and nowhere else. Uploads that a killed process left are
 //! no objects; the bucket's own rule for incomplete uploads removes them.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,11 +26,9 @@ mod fault;
 mod http;
 mod upload;
 
-pub(super) use fault::is_missing;
+pub(super) use fault::{is_missing, is_untold};
 pub(super) use upload::Stop;
 
-/// How long passing faults are repeated, as with the API server.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// After how much silence the start says that it waits.
@@ -36,13 +36,14 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Bytes of the probe.
 const PROBE: usize = 64;
 
-/// What the environment may say of the bucket; all else is in the configuration.
-const OF_ENVIRONMENT: [AmazonS3ConfigKey; 13] = [
+/// What the environment may say of the region.
+const REGION: [AmazonS3ConfigKey; 2] =
+    [AmazonS3ConfigKey::DefaultRegion, AmazonS3ConfigKey::Region];
+/// What it may say of credentials; all else is in the configuration.
+const CREDENTIALS: [AmazonS3ConfigKey; 11] = [
     AmazonS3ConfigKey::AccessKeyId,
     AmazonS3ConfigKey::SecretAccessKey,
     AmazonS3ConfigKey::Token,
-    AmazonS3ConfigKey::Region,
-    AmazonS3ConfigKey::DefaultRegion,
     AmazonS3ConfigKey::MetadataEndpoint,
     AmazonS3ConfigKey::WebIdentityTokenFile,
     AmazonS3ConfigKey::RoleArn,
@@ -65,12 +66,8 @@ pub(super) struct Bucket {
     pub(super) copies: Copies,
 }
 
-/// Opens the store in the bucket of `config`, with its local part in `directory`.
-pub(super) async fn open(config: &S3, directory: &Path) -> Result<Store, Error> {
-    open_within(config, directory, PATIENCE).await
-}
-
-pub(super) async fn open_within(
+/// Opens the store in the bucket of `config`, with its local part in `directory`. Passing faults are repeated for `patience`.
+pub(super) async fn open(
     config: &S3,
     directory: &Path,
     patience: Duration,
@@ -82,7 +79,11 @@ pub(super) async fn open_within(
     };
     let builder = {
         let config = config.clone();
-        let built = volume::blocking(move || Ok(builder(&config))).await;
+        let built = volume::blocking(move || {
+            let environment = of_environment(std::env::vars_os());
+            Ok(builder(&config, &environment))
+        });
+        let built = built.await;
         built
             .map_err(|e| unusable(e.to_string()))?
             .map_err(unusable)?
@@ -109,9 +110,11 @@ pub(super) async fn open_within(
     };
     let store = Store(Arc::new(Inner {
         directory,
+        unsynced: Arc::clone(&objects),
         objects,
         bucket: Some(bucket),
-        _lock: lock,
+        nearly_full: tokio::sync::Notify::new(),
+        lock,
     }));
     patiently(&store, &shown).await?;
     Ok(store)
@@ -218,10 +221,21 @@ fn shown(config: &S3) -> String {
 }
 
 /// Reads files: blocks.
-fn builder(config: &S3) -> Result<AmazonS3Builder, String> {
+fn builder(
+    config: &S3,
+    environment: &HashMap<AmazonS3ConfigKey, String>,
+) -> Result<AmazonS3Builder, String> {
     let mut builder = AmazonS3Builder::new();
+    for key in REGION {
+        if let Some(region) = environment.get(&key) {
+            builder = builder.with_region(region);
+        }
+    }
     if config.access_key_id.is_none() {
-        let found: Vec<_> = of_environment().collect();
+        let found = CREDENTIALS
+            .iter()
+            .filter_map(|key| Some((*key, environment.get(key)?)));
+        let found: Vec<_> = found.collect();
         if found.is_empty() && config.endpoint.is_some() {
             return Err(
                 "there are no credentials; set store.s3.accessKeyId and store.s3.secretAccessKeyFile, \
@@ -259,12 +273,17 @@ fn builder(config: &S3) -> Result<AmazonS3Builder, String> {
         .with_http_connector(connector))
 }
 
-fn of_environment() -> impl Iterator<Item = (AmazonS3ConfigKey, String)> {
-    std::env::vars().filter_map(|(name, value)| {
-        let name = name.strip_prefix("AWS_")?.to_ascii_lowercase();
+/// The variables `AWS_*` that are set to something. Others may hold anything, and be no text.
+fn of_environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> HashMap<AmazonS3ConfigKey, String> {
+    let known = variables.filter_map(|(name, value)| {
+        let name = name.to_str()?.strip_prefix("AWS_")?.to_ascii_lowercase();
         let key = format!("aws_{name}").parse().ok()?;
-        (OF_ENVIRONMENT.contains(&key) && !value.is_empty()).then_some((key, value))
-    })
+        let value = value.into_string().ok()?;
+        (!value.is_empty()).then_some((key, value))
+    });
+    known.collect()
 }
 
 fn secret(file: &Path) -> Result<SecretString, String> {
@@ -275,4 +294,71 @@ fn secret(file: &Path) -> Result<SecretString, String> {
     let secret = secret.strip_suffix('\n').unwrap_or(&secret);
     let secret = secret.strip_suffix('\r').unwrap_or(secret);
     Ok(SecretString::from(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    /// What is made of a configuration, with a key of its own or without, in an environment.
+    fn made(has_key: HasKey, variables: &[(&str, &str)]) -> Result<AmazonS3Builder, String> {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "secret\n").unwrap();
+        let mut config = S3 {
+            bucket: "b".to_owned(),
+            endpoint: Some("http://127.0.0.1:1".to_owned()),
+            ..S3::default()
+        };
+        if has_key == HasKey::Yes {
+            config.access_key_id = Some("own".to_owned());
+            config.secret_access_key_file = Some(secret.path().to_owned());
+        }
+        let unreadable = OsString::from_vec(vec![b'A', 0xff]);
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let variables = variables.chain([(unreadable.clone(), unreadable)]);
+        builder(&config, &of_environment(variables))
+    }
+
+    #[derive(PartialEq)]
+    enum HasKey {
+        Yes,
+        No,
+    }
+
+    #[test]
+    fn the_environment_names_the_region_and_a_key_where_there_is_none() {
+        let region = ("AWS_REGION", "eu-central-1");
+        let (id, secret) = (
+            ("AWS_ACCESS_KEY_ID", "theirs"),
+            ("AWS_SECRET_ACCESS_KEY", "theirs"),
+        );
+        let value = |made: &AmazonS3Builder, key| made.get_config_value(&key);
+        let own = made(HasKey::Yes, &[region, id, secret]).unwrap();
+        assert_eq!(
+            value(&own, AmazonS3ConfigKey::Region).as_deref(),
+            Some("eu-central-1")
+        );
+        assert_eq!(
+            value(&own, AmazonS3ConfigKey::AccessKeyId).as_deref(),
+            Some("own")
+        );
+        let theirs = made(HasKey::No, &[region, id, secret]).unwrap();
+        assert_eq!(
+            value(&theirs, AmazonS3ConfigKey::Region).as_deref(),
+            Some("eu-central-1")
+        );
+        assert_eq!(
+            value(&theirs, AmazonS3ConfigKey::AccessKeyId).as_deref(),
+            Some("theirs")
+        );
+        let empty = ("AWS_ACCESS_KEY_ID", "");
+        for variables in [&[region][..], &[region, empty], &[]] {
+            let told = made(HasKey::No, variables).unwrap_err();
+            assert!(told.starts_with("there are no credentials; "), "{told}");
+        }
+    }
 }

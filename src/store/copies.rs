@@ -3,18 +3,25 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
-use std::os::fd::AsRawFd as _;
 
 use super::bucket::{Bucket, Stop};
 use super::{Blob, Error, Ingest, Store, blob_key, volume};
 use crate::names::Digest;
 use crate::single_flight::SingleFlight;
+
+/// Copies leave so much of their volume free: a tenth,
+const RESERVE: u64 = 10;
+/// but no more than this.
+const LARGEST_RESERVE: u64 = 1 << 30;
+/// On a full volume so many bytes go at once, so that not every write looks for room.
+const WAY: u64 = 64 << 20;
 
 /// The directory of copies. When one was last used is the file's modification time, which a later process reads too.
 pub(super) struct Copies {
@@ -34,7 +41,8 @@ impl Copies {
             held: Mutex::new(0),
             flights: SingleFlight::default(),
         };
-        *copies.held.lock().unwrap_or_else(PoisonError::into_inner) = copies.make_room(None)?;
+        let (held, _) = copies.make_room(None, |all| copies.allowed(all))?;
+        *copies.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         Ok(copies)
     }
 
@@ -64,14 +72,34 @@ impl Copies {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         fs::rename(path, &place)?;
         *held += length;
-        if *held > self.limit {
-            *held = self.make_room(Some(&place))?;
+        if *held > self.allowed(*held)? {
+            (*held, _) = self.make_room(Some(&place), |all| self.allowed(all))?;
         }
         Ok(file)
     }
 
-    /// Removes the least recently used but `newest` until the rest fits. Returns the bytes that are left.
-    fn make_room(&self, newest: Option<&Path>) -> io::Result<u64> {
+    fn allowed(&self, held: u64) -> io::Result<u64> {
+        let volume = rustix::fs::statvfs(&self.directory)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        let (free, size) = (bytes(volume.f_bavail), bytes(volume.f_blocks));
+        Ok(bound(self.limit, held, free, size))
+    }
+
+    /// Removes the least recently used until `bytes` are given back, or there are none. Returns how many were removed.
+    fn give_up(&self, bytes: u64) -> io::Result<usize> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, gone) = self.make_room(None, |all| Ok(all.saturating_sub(bytes)))?;
+        *held = left;
+        Ok(gone)
+    }
+
+    /// Removes the least recently used but `newest` until the rest is below what is allowed, which may depend on how much there
+    /// is. Returns the bytes that are left, and how many copies were removed.
+    fn make_room(
+        &self,
+        newest: Option<&Path>,
+        allowed: impl Fn(u64) -> io::Result<u64>,
+    ) -> io::Result<(u64, usize)> {
         let (mut all, mut held) = (Vec::new(), 0);
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -84,17 +112,27 @@ impl Copies {
             }
         }
         all.sort_unstable();
+        let (allowed, mut gone) = (allowed(held)?, 0);
         for (_, length, path) in all {
-            if held <= self.limit {
+            if held <= allowed {
                 break;
             }
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => held -= length,
             }
+            gone += 1;
         }
-        Ok(held)
+        Ok((held, gone))
     }
+}
+
+/// What copies may take where they take `held`: less than their limit on a volume of which little is free, since that is for
+/// what comes in.
+fn bound(limit: u64, held: u64, free: u64, size: u64) -> u64 {
+    let reserve = LARGEST_RESERVE.min(size / RESERVE);
+    let wanting = reserve.saturating_sub(free);
+    limit.min(held.saturating_sub(wanting))
 }
 
 impl Store {
@@ -159,6 +197,25 @@ impl Store {
         self.take(&ingest, &blob).await.map(Some)
     }
 
+    /// Does what writes `bytes` to the volume, and again while that is full and there are copies that can make way: they can be
+    /// brought again, and what comes in cannot. Blocks.
+    pub(super) fn with_room<T>(
+        &self,
+        bytes: u64,
+        mut write: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match (write(), &self.0.bucket) {
+                (Err(error), Some(bucket)) if volume::is_full(&error) => {
+                    if bucket.copies.give_up(bytes.max(WAY))? == 0 {
+                        return Err(error);
+                    }
+                }
+                (written, _) => return written,
+            }
+        }
+    }
+
     /// Makes the file of a blob that is in the bucket its copy. Without it, the next reader brings one.
     pub(super) async fn keep(&self, ingest: &Ingest, blob: &Blob) {
         if let Err(error) = self.take(ingest, blob).await {
@@ -193,5 +250,23 @@ impl Store {
         let directory = &self.0.directory;
         let path = directory.join("copies").join(digest.hex());
         Error::of(directory, action, &path, 0, source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_leave_a_part_of_a_small_volume() {
+        for (limit, held, free, size, allowed) in [
+            (500, 400, 300, 1000, 400),
+            (500, 600, 300, 1000, 500),
+            (500, 400, 60, 1000, 360),
+            (500, 30, 0, 1000, 0),
+            (u64::MAX, 7 << 40, 1 << 30, 9 << 40, 7 << 40),
+        ] {
+            assert_eq!(bound(limit, held, free, size), allowed);
+        }
     }
 }

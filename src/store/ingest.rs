@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use object_store::path::Path as Key;
 use tempfile::TempPath;
 
-use super::{Blob, Error, Store, volume};
+use super::{Blob, Error, Room, Store, volume};
 use crate::names::Hasher;
 
 /// Bytes held in memory at the most before they are hashed and written; small pieces are frequent (peers
@@ -26,7 +27,10 @@ pub struct Ingest {
 }
 
 struct Sink {
+    store: Store,
     file: File,
+    /// Bytes that are in the file.
+    written: u64,
     hasher: Hasher,
     buffer: Vec<u8>,
     /// How a write failed: what is in the file then is unknown.
@@ -38,10 +42,14 @@ impl Sink {
         if let Some(kind) = self.failed {
             return Err(io::Error::new(kind, "an earlier write failed"));
         }
-        if let Err(e) = self.file.write_all(&self.buffer) {
+        // At its position, so that it may be done twice.
+        let bytes = self.buffer.len() as u64;
+        let write = || self.file.write_all_at(&self.buffer, self.written);
+        if let Err(e) = self.store.with_room(bytes, write) {
             self.failed = Some(e.kind());
             return Err(e);
         }
+        self.written += bytes;
         self.hasher.update(&self.buffer);
         self.buffer.clear();
         Ok(())
@@ -65,20 +73,32 @@ impl Ingest {
     pub(super) async fn create(store: &Store) -> Result<Self, Error> {
         let directory = store.ingest_directory();
         let made = volume::blocking({
-            let directory = directory.clone();
-            move || volume::named_file(&directory)
+            let (store, directory) = (store.clone(), directory.clone());
+            move || {
+                let file = store.with_room(0, || volume::named_file(&directory))?;
+                Ok((
+                    file,
+                    Room::of(&directory).is_ok_and(|room| room.is_little()),
+                ))
+            }
         });
-        let file = made.await.map_err(|e| {
+        let (file, is_nearly_full) = made.await.map_err(|e| {
             let root = &store.0.directory;
             Error::of(root, "creating a file in", &directory, 0, e)
         })?;
+        // What could be given up of a bucket takes no room here.
+        if is_nearly_full && store.0.bucket.is_none() {
+            store.0.nearly_full.notify_one();
+        }
         let (file, path) = file.into_parts();
         Ok(Self {
             store: store.clone(),
             path,
             len: 0,
             sink: Arc::new(Mutex::new(Sink {
+                store: store.clone(),
                 file,
+                written: 0,
                 hasher: Hasher::default(),
                 buffer: Vec::new(),
                 failed: None,

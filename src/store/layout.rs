@@ -1,11 +1,17 @@
 //! The marker of the layout: `layout.json`, `{"layout": 1}`. The store writes it when it is first opened, and refuses what a
 //! later Peitho wrote: half-understood, that would be lost.
 
+use std::io::ErrorKind::{NotADirectory, NotFound};
+use std::path::Path;
+
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store};
+use super::{Error, Store, volume};
+
+/// The marker's name.
+const NAME: &str = "layout.json";
 
 /// What this Peitho writes, and the newest that it reads. A store without marker is of this one: it came first.
 const LAYOUT: u32 = 1;
@@ -18,24 +24,40 @@ struct Marker {
     layout: u32,
 }
 
+/// Refuses a directory of a layout that is not known, before anything in it is made or swept: what is half-written to this
+/// Peitho may be whole to the later one.
+pub(super) async fn check_directory(directory: &Path) -> Result<(), Error> {
+    let marker = directory.join(NAME);
+    match volume::blocking(move || std::fs::read(marker)).await {
+        Ok(found) => check(&found, || directory.display().to_string()),
+        // What is no directory is told by who makes one.
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory) => Ok(()),
+        Err(e) => Err(Error::of(directory, "reading", &directory.join(NAME), 0, e)),
+    }
+}
+
+fn check(marker: &[u8], place: impl Fn() -> String) -> Result<(), Error> {
+    match serde_json::from_slice::<Marker>(marker) {
+        Ok(Marker { layout }) if layout <= LAYOUT => Ok(()),
+        _ => {
+            let text = String::from_utf8_lossy(marker);
+            Err(Error::Layout {
+                place: place(),
+                found: text.trim().chars().take(LONGEST_SHOWN).collect(),
+                known: LAYOUT,
+            })
+        }
+    }
+}
+
 impl Store {
     /// Refuses a layout that is not known, and marks a store that has no mark.
     pub(super) async fn agree_on_layout(&self) -> Result<(), Error> {
-        let key = Key::from("layout.json");
+        let key = Key::from(NAME);
         let Some(found) = self.document(&key).await? else {
             return self.mark(&key).await;
         };
-        match serde_json::from_slice::<Marker>(&found) {
-            Ok(Marker { layout }) if layout <= LAYOUT => Ok(()),
-            _ => {
-                let text = String::from_utf8_lossy(&found);
-                Err(Error::Layout {
-                    place: self.place(),
-                    found: text.trim().chars().take(LONGEST_SHOWN).collect(),
-                    known: LAYOUT,
-                })
-            }
-        }
+        check(&found, || self.place())
     }
 
     /// Two who do this at once write the same.

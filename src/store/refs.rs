@@ -1,6 +1,8 @@
 //! Refs: small JSON documents under names of any text. The file is named by the name's digest, since
 //! names may be long and hold anything; the name itself stands in the document.
 
+use std::time::{Duration, SystemTime};
+
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
@@ -12,6 +14,8 @@ use crate::names::{Digest, Tenant};
 
 /// How many refs a list reads at once: in a bucket each is a request, and takes its time.
 const READ_AT_ONCE: usize = 16;
+/// Where refs are.
+pub(super) const REFS: [&str; 2] = ["refs", "v1"];
 
 /// The kind of a ref: the first part of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +56,7 @@ impl std::fmt::Display for Scope<'_> {
 }
 
 impl RefKind {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Compile => "compile",
@@ -69,15 +73,15 @@ struct Written<'a, T> {
 }
 
 #[derive(Deserialize)]
-struct Record<T> {
-    name: String,
-    value: T,
+pub(super) struct Record<T> {
+    pub(super) name: String,
+    pub(super) value: T,
 }
 
 /// Just the name: the value is skipped, whatever it is.
 #[derive(Deserialize)]
-struct Named {
-    name: String,
+pub(super) struct Named {
+    pub(super) name: String,
 }
 
 impl Store {
@@ -127,6 +131,36 @@ impl Store {
         Ok(Some(record.value))
     }
 
+    /// Notes that the ref `name` of `scope` is in use: writes it again where it was last written longer than `unless_within`
+    /// ago.
+    ///
+    /// # Errors
+    /// [`Error::Full`] or [`Error::Io`]; the ref is as before.
+    pub async fn touch_ref(
+        &self,
+        kind: RefKind,
+        scope: impl Into<Scope<'_>>,
+        name: &str,
+        unless_within: Duration,
+    ) -> Result<(), Error> {
+        let key = key(kind, scope.into(), name);
+        let written = match self.look(&key).await {
+            Ok(Some(found)) => SystemTime::from(found.last_modified),
+            Ok(None) => return Ok(()),
+            Err(e) => return Err(self.failed("reading", &key, 0, e)),
+        };
+        if written.elapsed().is_ok_and(|age| age < unless_within) {
+            return Ok(());
+        }
+        let Some(document) = self.document(&key).await? else {
+            return Ok(());
+        };
+        let bytes = document.len() as u64;
+        (self.0.objects.put(&key, document.into()).await)
+            .map_err(|e| self.failed("writing", &key, bytes, e))?;
+        Ok(())
+    }
+
     /// Removes the ref `name` of `scope`; returns whether there was one. Durable when this returns.
     ///
     /// # Errors
@@ -142,10 +176,8 @@ impl Store {
         if self.0.bucket.is_some() {
             // S3 does not say whether there was one.
             let failed = |e| self.failed("removing", &key, 0, e);
-            match self.0.objects.head(&key).await {
-                Ok(_) => {}
-                Err(e) if self.is_missing(&e) => return Ok(false),
-                Err(e) => return Err(failed(e)),
+            if self.look(&key).await.map_err(failed)?.is_none() {
+                return Ok(false);
             }
             self.0.objects.delete(&key).await.map_err(failed)?;
             return Ok(true);
@@ -254,10 +286,12 @@ impl Store {
 }
 
 fn prefix(kind: RefKind, scope: Scope<'_>) -> Key {
-    Key::from_iter(["refs", "v1", kind.as_str(), &scope.to_string()])
+    Key::from_iter(REFS)
+        .join(kind.as_str())
+        .join(scope.to_string())
 }
 
-fn key(kind: RefKind, scope: Scope<'_>, name: &str) -> Key {
+pub(super) fn key(kind: RefKind, scope: Scope<'_>, name: &str) -> Key {
     let file = format!("{}.json", Digest::of(name.as_bytes()).hex());
     prefix(kind, scope).join(file)
 }

@@ -51,8 +51,8 @@ impl Spool {
     pub async fn create(store: &Store) -> Result<Self, Error> {
         let directory = store.ingest_directory();
         let made = volume::blocking({
-            let directory = directory.clone();
-            move || tempfile::tempfile_in(directory)
+            let (store, directory) = (store.clone(), directory.clone());
+            move || store.with_room(0, || tempfile::tempfile_in(&directory))
         });
         let file = made.await.map_err(|e| {
             let root = &store.0.directory;
@@ -175,7 +175,8 @@ impl Inner {
         if before.closed {
             return Ok(());
         }
-        self.file.write_all_at(bytes, before.len)?;
+        let write = || self.file.write_all_at(bytes, before.len);
+        self.store.with_room(bytes.len() as u64, write)?;
         self.state.send_modify(|state| {
             // Readers may have taken the end for final meanwhile.
             if !state.closed {

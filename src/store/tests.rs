@@ -14,6 +14,7 @@ mod contract;
 mod directory;
 mod s3;
 mod spools;
+mod trash;
 
 /// Where the objects of a store are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl World {
     }
 
     async fn try_open(&self) -> Result<Store, Error> {
-        Store::configured(&self.config, Surrounding::Machine).await
+        Store::configured(&self.config, Surrounding::Machine, Patience::OfServer).await
     }
 
     /// The store as another Peitho opens it: in a bucket, with a working directory of its own.
@@ -69,8 +70,8 @@ impl World {
             let other = format!("other-{:016x}", rand::random::<u64>());
             config.directory = Some(self.directory().with_file_name(other));
         }
-        let opened = Store::configured(&config, Surrounding::Machine).await;
-        opened.unwrap()
+        let opened = Store::configured(&config, Surrounding::Machine, Patience::OfServer);
+        opened.await.unwrap()
     }
 
     fn directory(&self) -> &Path {

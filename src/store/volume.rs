@@ -6,6 +6,8 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::Alone;
+
 /// Where bytes on their way in are.
 pub(super) const INGEST: &str = "ingest";
 
@@ -70,6 +72,20 @@ fn sweep_alone(lock: File, directory: &Path, folders: &[&str]) -> io::Result<Fil
     }
     lock.lock_shared()?;
     Ok(lock)
+}
+
+/// Makes the shared lock one that nobody else has.
+pub(super) fn keep_alone(lock: &File) -> io::Result<Alone> {
+    match lock.try_lock() {
+        Ok(()) => Ok(Alone::Yes),
+        Err(TryLockError::WouldBlock) => {
+            // The shared one may have been lost in the attempt (flock(2)).
+            lock.lock_shared()?;
+            Ok(Alone::No)
+        }
+        // Volumes without locks exist.
+        Err(TryLockError::Error(_)) => Ok(Alone::No),
+    }
 }
 
 fn sweep(directory: &Path, folders: &[&str]) -> io::Result<()> {

@@ -3,7 +3,8 @@
 //! `target/bench/report.json`.
 //!
 //! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `launches` what a launch costs
-//! beside its runtime, `pods` what it costs over a bare pod, `builds` and `pushes` what an image costs.
+//! beside its runtime, `pods` what it costs over a bare pod, `builds` and `pushes` what an image costs, `store` what ten thousand
+//! images cost.
 
 mod builds;
 mod kubernetes;
@@ -12,6 +13,7 @@ mod machine;
 mod meter;
 mod pods;
 mod pushes;
+mod store;
 
 use std::fs;
 use std::path::Path;
@@ -73,6 +75,9 @@ pub(crate) fn bench(rounds: usize) -> Result<()> {
         "",
         "<= 15",
     );
+    let run = Run::start()?;
+    foreground(&run, Ending::Once, || store::measure(&run, &mut report))?;
+    drop(run);
     for measure in [kubernetes::measure, machine::measure] {
         let run = Run::start()?;
         foreground(&run, Ending::Once, || {

@@ -242,6 +242,7 @@ impl World {
             image: "busybox".parse().unwrap(),
             builder: None,
             facts: Default::default(),
+            manifest: None,
             command: vec!["sh".to_owned()],
             env: Vec::new(),
             working_dir: None,

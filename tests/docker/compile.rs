@@ -61,6 +61,7 @@ fn request(engine: &Engine, script: &str) -> Request {
         image: engine.base(),
         builder: None,
         facts: Default::default(),
+        manifest: None,
         command: ["sh", "-c", script].map(str::to_owned).into(),
         env: vec![("GOPROXY".to_owned(), "off".to_owned())],
         working_dir: None,

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
 use peitho::config;
+use peitho::store::{self, Patience};
 use tempfile::TempDir;
 use testbed::S3;
 
@@ -92,8 +93,8 @@ pub(crate) async fn another_has_what_one_built() {
     // As it is delivered: by its digest, out of a directory that was empty.
     let third = setting.order("shared", Threads::Many);
     let surrounding = config::Surrounding::Machine;
-    let third = peitho::store::Store::configured(&third.store, surrounding).await;
-    let third = third.unwrap();
+    let third = store::Store::configured(&third.store, surrounding, Patience::OfServer);
+    let third = third.await.unwrap();
     for blob in &stored.blobs {
         let hex = blob.file_name().unwrap().to_str().unwrap();
         let digest = format!("sha256:{hex}").parse().unwrap();

@@ -23,6 +23,7 @@ mod cluster;
 mod world;
 
 mod bucket;
+mod collected;
 mod disk;
 mod durable;
 mod full;
@@ -55,6 +56,10 @@ const CASES: &[(&str, Case)] = &[
     ("killed_at_any_step_of_a_push_it_builds_again", || {
         Box::pin(pushed::killed_at_every_step())
     }),
+    (
+        "collection_killed_at_any_step_loses_nothing_that_is_named",
+        || Box::pin(collected::at_every_step()),
+    ),
     ("an_error_of_the_disk_is_told_and_harms_nothing", || {
         Box::pin(killed::with_an_error_at_every_step())
     }),
@@ -83,6 +88,9 @@ const CASES: &[(&str, Case)] = &[
 fn main() -> ExitCode {
     if let Some(order) = server::Order::of_this_process() {
         return order.serve();
+    }
+    if let Some(code) = collected::of_this_process() {
+        return code;
     }
     let mut arguments = Arguments::from_args();
     // Each has a server, and most have a tracer.

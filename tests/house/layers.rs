@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["serve", "agent"],
     &["admin"],
     &["engine_api", "delivery"],
+    &["collection"],
     &["container"],
     &["image"],
     &["compile"],

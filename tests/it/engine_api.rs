@@ -4,6 +4,7 @@ mod build;
 mod builder;
 pub(crate) mod client;
 mod cluster;
+mod collection;
 mod drain;
 mod events;
 mod gone;

@@ -111,6 +111,18 @@ impl Pods {
         &self.images
     }
 
+    /// Another Peitho of the same instance, which has nodes pull with `pull_secret`.
+    pub(crate) async fn connected_with(&self, pull_secret: PullSecret) -> Arc<Kubernetes> {
+        let settings = Settings {
+            pull_secret,
+            ..self.settings.clone()
+        };
+        let client = self.connection.client.clone();
+        let (store, grants) = (self.store.clone(), self.grants.clone());
+        let runtime = Kubernetes::start(client, settings, store, grants).await;
+        runtime.unwrap()
+    }
+
     /// Another Peitho of the same instance.
     async fn connected(&self) -> Arc<dyn Runtime> {
         let client = self.connection.client.clone();

@@ -9,6 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use peitho::names::ImageName;
 use peitho::runtime::Outcome;
+use peitho::runtime::Runtime as _;
+use peitho::runtime::kubernetes::PullSecret;
 use serde_json::Value;
 use testbed::peitho::CHAINCODE_NAMESPACE;
 
@@ -19,10 +21,16 @@ use crate::world::{PASSWORD, USER, World};
 
 type Case = fn(&World) -> Result<()>;
 
-pub(crate) const ALL: &[(&str, Case)] = &[(
-    "what was built runs from a registry with a login",
-    built_pushed_and_run,
-)];
+pub(crate) const ALL: &[(&str, Case)] = &[
+    (
+        "what was built runs from a registry with a login",
+        built_pushed_and_run,
+    ),
+    (
+        "nodes pull with a login of their own",
+        pulled_with_a_named_secret,
+    ),
+];
 
 /// Longer than any launch here takes: the node pulls.
 const LAUNCH: Duration = Duration::from_secs(60);
@@ -55,6 +63,9 @@ fn built_pushed_and_run(world: &World) -> Result<()> {
     ensure!(spec.get("initContainers").is_none(), "{spec}");
     let secret = &spec["imagePullSecrets"][0]["name"];
     ensure!(secret == "peitho-pull", "{spec}");
+    let wanted =
+        &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    ensure!(wanted.to_string().contains("kubernetes.io/arch"), "{spec}");
     login_appears_nowhere(world)?;
 
     // Somebody deletes the login: the next launch writes it again.
@@ -77,7 +88,67 @@ fn built_pushed_and_run(world: &World) -> Result<()> {
         secret["type"] == "kubernetes.io/dockerconfigjson",
         "the pull secret is gone"
     );
+    removed_by_who_needs_none(world, pods)
+}
+
+/// And nobody else's.
+fn removed_by_who_needs_none(world: &World, pods: &Pods) -> Result<()> {
+    let runtime = world.block_on(pods.connected_with(PullSecret::None));
+    let place = ["--namespace", CHAINCODE_NAMESPACE];
+    let kubectl = |arguments: &[&str]| world.kubectl(&[arguments, &place].concat());
+    let label = |value: &str| {
+        let label = format!("app.kubernetes.io/managed-by={value}");
+        kubectl(&["label", "--overwrite", "secret", "peitho-pull", &label])
+    };
+    label("somebody")?;
+    world.block_on(runtime.remove_idle_pull_secret());
+    label("peitho")?;
+    world.block_on(runtime.remove_idle_pull_secret());
+    ensure!(label("peitho").is_err(), "it is still there");
     Ok(())
+}
+
+/// Not by what is on the node already: each script is an image of its own.
+fn pulled_with_a_named_secret(world: &World) -> Result<()> {
+    const NAME: &str = "of-the-operator";
+    let pods = world.pods()?;
+    let place = ["--namespace", CHAINCODE_NAMESPACE];
+    let kubectl = |arguments: &[&str]| world.kubectl(&[arguments, &place].concat());
+    let (order, whole) = world.block_on(ordered_by(pods, "named"))?;
+    let server = format!("--docker-server={}", whole.registry());
+    let secret = || -> Result<()> {
+        let (user, password) = (
+            format!("--docker-username={USER}"),
+            format!("--docker-password={PASSWORD}"),
+        );
+        let make = ["create", "secret", "docker-registry", NAME];
+        kubectl(&[&make[..], &[&server, &user, &password]].concat())?;
+        Ok(())
+    };
+    let runtime = world.block_on(pods.connected_with(PullSecret::Named(NAME.to_owned())));
+    let started = world.block_on(async {
+        runtime.create(&order.spec).await?;
+        Arc::clone(&runtime).start(order.key()).await
+    });
+    let told = started
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    ensure!(
+        told.contains("secret of-the-operator, with which nodes pull chaincode")
+            && told.contains("is not in namespace"),
+        "{told}"
+    );
+    secret()?;
+    let ran = world.block_on(async {
+        ensure!(Arc::clone(&runtime).start(order.key()).await?.outcome == Outcome::Done);
+        let exit = tokio::time::timeout(LAUNCH, runtime.wait_exit(order.key())).await??;
+        ensure!(exit.code == 7, "{exit:?}");
+        order.removed(&*runtime).await;
+        Ok(())
+    });
+    kubectl(&["delete", "secret", NAME])?;
+    ran
 }
 
 /// Outside of its Secret, in no spelling.
@@ -95,9 +166,14 @@ fn login_appears_nowhere(world: &World) -> Result<()> {
 
 /// A container of an image that was built now.
 async fn ordered(pods: &Pods) -> Result<(Order, ImageName)> {
+    ordered_by(pods, "the layer").await
+}
+
+/// The same, of a program that prints `text`.
+async fn ordered_by(pods: &Pods, text: &str) -> Result<(Order, ImageName)> {
     let mut order = Order::script(pods, "id -u; from-the-layer").await;
     let mut ingest = pods.store().ingest().await?;
-    ingest.append(&context(&pods.base())?).await?;
+    ingest.append(&context(&pods.base(), text)?).await?;
     let tenant = order.key_tenant().clone();
     let image = pods
         .images()
@@ -106,13 +182,14 @@ async fn ordered(pods: &Pods) -> Result<(Order, ImageName)> {
     let whole = pods.images().whole(&image).expect("it was pushed");
     order.spec.whole = Some(whole.clone());
     order.spec.layer = image.layer;
+    order.spec.base_facts = image.base.facts;
     Ok((order, whole))
 }
 
 /// What a peer sends to `/build`, with a script for a program.
-fn context(base: &ImageName) -> Result<Vec<u8>> {
-    let program = b"#!/bin/sh\necho from the layer\nexit 7\n";
-    let layer = archive(&[("from-the-layer", program)])?;
+fn context(base: &ImageName, text: &str) -> Result<Vec<u8>> {
+    let program = format!("#!/bin/sh\necho from {text}\nexit 7\n");
+    let layer = archive(&[("from-the-layer", program.as_bytes())])?;
     let dockerfile = format!("FROM {base}\nADD binpackage.tar /usr/local/bin\n");
     archive(&[
         ("Dockerfile", dockerfile.as_bytes()),

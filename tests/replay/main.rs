@@ -3,11 +3,12 @@
 //! clients in up to ten scenarios each (one file a family), and two whole peers with their network. What is not in a
 //! recording, the contents of archives, is made here. Peers of Fabric itself are in `tests/peer` and `tests/machine`; these
 //! recordings cover more releases in less time, and need no network. Beside them, clients that nobody recorded: many,
-//! slow, broken and malicious ones.
+//! slow, broken and malicious ones; and a server whose machine is gone.
 //!
 //! `cargo test --test replay` plays all of them, as root with runc and busybox; a name or a part of one plays some.
 
 mod archives;
+mod bucket;
 mod hostile;
 mod judge;
 mod peer;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     })];
     if arguments.list {
         trials.extend(names(&recordings).map(|name| trial(name, || Ok(()))));
-        trials.extend(hostile_trials(Path::new("")));
+        trials.extend(trials_beside(Path::new("")));
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
     let started = testbed::peitho::program()
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         "what_is_unknown_is_a_404_and_one_label".into(),
         move || judge::unknown_requests(&ended),
     ));
-    trials.extend(hostile_trials(&program));
+    trials.extend(trials_beside(&program));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.has_failed() {
         testbed::say(format!("the server warned of:\n{}", server.warnings()));
@@ -74,11 +75,16 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-fn hostile_trials(program: &Path) -> impl Iterator<Item = Trial> {
-    hostile::ALL.iter().map(|(name, case)| {
+fn trials_beside(program: &Path) -> impl Iterator<Item = Trial> {
+    let hostile = hostile::ALL.iter().map(|(name, case)| {
         let program = program.to_owned();
         trial(format!("hostile::{name}"), move || case(&program))
-    })
+    });
+    let program = program.to_owned();
+    let name = "bucket::another_server_launches_what_one_built";
+    hostile.chain([trial(name.to_owned(), move || {
+        bucket::another_server_launches_what_one_built(&program)
+    })])
 }
 
 fn names(recordings: &[Recording]) -> impl Iterator<Item = String> {

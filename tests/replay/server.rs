@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::archives;
@@ -30,21 +30,35 @@ pub(crate) struct Server {
 impl Server {
     /// With all that recordings need.
     pub(crate) fn with_images(program: &Path, recordings: &[Recording]) -> Result<Self> {
-        Self::start(program, Some(archives::image(&image_names(recordings))?))
+        let images = archives::image(&image_names(recordings))?;
+        Self::start(program, &Value::Null, Some(images))
     }
 
     /// With an empty store.
     pub(crate) fn empty(program: &Path) -> Result<Self> {
-        Self::start(program, None)
+        Self::start(program, &Value::Null, None)
     }
 
-    fn start(program: &Path, images: Option<Vec<u8>>) -> Result<Self> {
+    /// With the store in the bucket that `store.s3` names, and these images in it beside those that it has.
+    pub(crate) fn with_bucket(
+        program: &Path,
+        bucket: &Value,
+        images: Option<Vec<u8>>,
+    ) -> Result<Self> {
+        Self::start(program, bucket, images)
+    }
+
+    fn start(program: &Path, bucket: &Value, images: Option<Vec<u8>>) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("peitho.yml");
         let anywhere = "127.0.0.1:0";
+        let mut store = json!({"directory": directory.path().join("store")});
+        if bucket.is_object() {
+            store["s3"] = bucket.clone();
+        }
         let settings = json!({
             "listen": {"engineApi": anywhere, "delivery": anywhere, "admin": anywhere},
-            "store": {"directory": directory.path().join("store")},
+            "store": store,
             "compile": {"runtime": "oci"},
             "chaincode": {"runtime": "oci"},
             "log": {"color": "never"},

@@ -11,10 +11,15 @@ use crate::program::{Ended, Place};
 
 /// Starts the server with `kubeconfig` until it gives up; the log is off, so that the last word stands alone.
 fn serve(place: &Place, kubeconfig: &str) -> Ended {
+    serve_with(place, kubeconfig, &[])
+}
+
+/// The same with `variables`.
+fn serve_with(place: &Place, kubeconfig: &str, variables: &[(&str, &str)]) -> Ended {
     let setting = format!("kubernetes.kubeconfig={kubeconfig}");
     let arguments = place.serve(&[&setting, "log.level=off"]);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    place.run(&arguments)
+    place.run_with(&arguments, variables)
 }
 
 /// A kubeconfig whose cluster is `cluster` and whose user is `user`, both as YAML.
@@ -36,7 +41,7 @@ fn nobody() -> String {
 fn a_kubeconfig_that_does_not_serve_is_one_line_with_the_cause() {
     let advice = "name a readable kubeconfig file with a current context";
     let server = "server: 'https://127.0.0.1:1'";
-    let cases: [(Option<String>, &str); 8] = [
+    let cases: [(Option<String>, &str); 9] = [
         (None, "No such file or directory (os error 2)"),
         (Some(String::new()), "it has no current-context"),
         (
@@ -64,6 +69,13 @@ fn a_kubeconfig_that_does_not_serve_is_one_line_with_the_cause() {
             )),
             "failed to load certificate authority: failed to read file '\"nowhere.crt\"': No such file or directory (os \
              error 2)",
+        ),
+        (
+            Some(kubeconfig(
+                &format!("{server}, proxy-url: 'http://me:hunter2@127.0.0.1:1'"),
+                "",
+            )),
+            "its current cluster has a proxy-url, and Peitho reaches the API server without proxies",
         ),
         (
             Some("users:\n- name: u\n  user: {token: hunter2\n".to_owned()),
@@ -141,7 +153,12 @@ fn a_certificate_of_another_authority_ends_the_start_at_once() {
     );
     place.file("kubeconfig", kubeconfig(&cluster, ""));
     let begun = Instant::now();
-    let ended = serve(&place, "kubeconfig");
+    // A proxy is for registries. Nobody listens at this one.
+    let proxies = [
+        ("HTTPS_PROXY", "http://127.0.0.1:1"),
+        ("https_proxy", "http://127.0.0.1:1"),
+    ];
+    let ended = serve_with(&place, "kubeconfig", &proxies);
     assert!(
         begun.elapsed() < Duration::from_secs(20),
         "{:?}",

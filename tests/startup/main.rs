@@ -8,3 +8,5 @@ mod images;
 mod kubernetes;
 mod listeners;
 mod program;
+mod prune;
+mod store;

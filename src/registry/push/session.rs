@@ -5,6 +5,7 @@
 
 use http::header::{self, HeaderMap};
 use http::{StatusCode, header::HeaderValue};
+use oci_client::secrets::RegistryAuth;
 use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -72,6 +73,17 @@ impl Session {
             login,
             scopes: vec![format!("repository:{repository}:pull")],
             authorization: Authorization::None,
+        }
+    }
+
+    /// The same for the library that reads.
+    pub(super) fn for_reading(self) -> RegistryAuth {
+        match self.authorization {
+            Authorization::None => RegistryAuth::Anonymous,
+            Authorization::Basic(Login { username, password }) => {
+                RegistryAuth::Basic(username, password.expose_secret().to_owned())
+            }
+            Authorization::Bearer(token) => RegistryAuth::Bearer(token.expose_secret().to_owned()),
         }
     }
 

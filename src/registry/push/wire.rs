@@ -11,7 +11,7 @@ use oci_client::errors::OciDistributionError;
 use reqwest::{Body, Client, RequestBuilder, Response, Url};
 use tokio::sync::watch;
 
-use super::super::access::{self, Access, CONNECT_TIMEOUT, USER_AGENT};
+use super::super::access::{self, Access};
 use super::super::answer::{Refusal, cut};
 use super::super::bring::Content;
 use super::Stop;
@@ -46,35 +46,37 @@ pub(super) enum Opened {
 
 impl Wire {
     pub(super) fn new(access: &Access, repository: &str) -> anyhow::Result<Self> {
+        // No read timeout: that would also end an upload, which is silent until its end.
+        let client = access::plain_client(&access.authorities)?.build();
+        let client = client.context("cannot make a client for the registry of built images")?;
+        Self::by(client, access, repository)
+    }
+
+    /// With `client`.
+    pub(super) fn by(client: Client, access: &Access, repository: &str) -> anyhow::Result<Self> {
         let scheme = match access.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
         let host = access::asked(&access.host);
-        let authorities = access.authorities.iter();
-        let authorities = authorities.map(|der| reqwest::Certificate::from_der(der));
-        // No read timeout: that would also end an upload, which is silent until its end.
-        let client = Client::builder()
-            .tls_certs_merge(authorities.collect::<Result<Vec<_>, _>>()?)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(USER_AGENT)
-            .build()
-            .context("cannot make a client for the registry of built images")?;
         Ok(Self {
             client,
             repository: Url::parse(&format!("{scheme}://{host}/v2/{repository}/"))?,
         })
     }
 
-    /// Asks for nothing but to be let in.
-    pub(super) async fn log_in(&self, session: &mut Session) -> Result<(), Stop> {
+    /// Does what the registry asks of who comes, and no more: whether it lets in then, or lets in everybody to some of its
+    /// images, is told by who asks for one.
+    pub(super) async fn introduce(&self, session: &mut Session) -> Result<(), Stop> {
         let mut url = self.repository.clone();
         url.set_path("/v2/");
-        let answer = self.asked(session, || self.client.get(url.clone())).await?;
-        match answer.status() {
-            status if status.is_success() => Ok(()),
-            _ => Err(refusal(answer).await),
+        let asked = self.client.get(url).timeout(ANSWER);
+        let answer = asked.send().await.map_err(unsent)?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            let renewed = session.renew(&self.client, &self.repository, answer.headers());
+            renewed.await?;
         }
+        Ok(())
     }
 
     pub(super) async fn has_blob(

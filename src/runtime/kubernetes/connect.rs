@@ -64,16 +64,29 @@ pub async fn connect(section: &config::Kubernetes) -> Result<Connection, Connect
             cause: cause(&error, Some(path)),
         };
         let file = Kubeconfig::read_from(path).map_err(failed)?;
+        if has_proxy(&file) {
+            return Err(ConnectError::Configured {
+                path: path.to_owned(),
+                cause: PROXY.to_owned(),
+            });
+        }
         Config::from_custom_kubeconfig(file, &options)
             .await
             .map_err(failed)?
     } else if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         Config::incluster().map_err(ConnectError::InCluster)?
     } else {
-        Config::from_kubeconfig(&options)
+        let failed = |error: KubeconfigError| ConnectError::Nowhere(cause(&error, None));
+        let file = Kubeconfig::read().map_err(failed)?;
+        if has_proxy(&file) {
+            return Err(ConnectError::Nowhere(PROXY.to_owned()));
+        }
+        Config::from_custom_kubeconfig(file, &options)
             .await
-            .map_err(|error| ConnectError::Nowhere(cause(&error, None)))?
+            .map_err(failed)?
     };
+    // The library takes `HTTPS_PROXY`, which is for registries, for this too, and asks no `NO_PROXY`.
+    config.proxy_url = None;
     // `request` repeats and bounds; watches live long, so there is no read timeout.
     config.default_retry = false;
     config.read_timeout = None;
@@ -90,6 +103,22 @@ pub async fn connect(section: &config::Kubernetes) -> Result<Connection, Connect
         namespace,
         server,
     })
+}
+
+/// What is said of a kubeconfig that wants a proxy.
+const PROXY: &str =
+    "its current cluster has a proxy-url, and Peitho reaches the API server without proxies";
+
+/// Whether the cluster that is used has one.
+fn has_proxy(file: &Kubeconfig) -> bool {
+    let find = || {
+        let context = file.current_context.as_ref()?;
+        let context = file.contexts.iter().find(|it| it.name == *context)?;
+        let cluster = &context.context.as_ref()?.cluster;
+        let cluster = file.clusters.iter().find(|it| it.name == *cluster)?;
+        cluster.cluster.as_ref()?.proxy_url.as_ref()
+    };
+    find().is_some_and(|url| !url.is_empty())
 }
 
 /// Scheme, host and port: credentials may stand before them, and what comes after says nothing.

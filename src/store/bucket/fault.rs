@@ -13,6 +13,8 @@ const BUCKET: &str = "make the bucket, or see store.s3.bucket and store.s3.addre
 const REGION: &str = "see store.s3.region and store.s3.endpoint";
 const TRUST: &str = "see store.s3.caFile and store.s3.endpoint";
 const AWAY: &str = "see whether it runs, and store.s3.endpoint";
+const ENDED: &str =
+    "the upload was ended in the bucket: try again, and see its rules for incomplete uploads";
 const CLOCK: &str = "set the clock of this machine right";
 
 /// The error of an `action` on `key` in the bucket that is `shown` so.
@@ -33,16 +35,23 @@ pub(super) fn error(
     }
 }
 
-/// Whether it is the object that is missing, and not the whole bucket.
+/// Whether it is the object that is missing, in the server's own words: neither the whole bucket, nor the server behind something
+/// that answers in its place.
 pub(in crate::store) fn is_missing(error: &object_store::Error) -> bool {
-    let object_store::Error::NotFound { source, .. } = error else {
-        return false;
-    };
-    // An answer to HEAD has no text.
-    matches!(
-        code(&source.to_string()),
-        None | Some("NoSuchKey" | "NotFound")
-    )
+    match error {
+        object_store::Error::NotFound { source, .. } => {
+            matches!(code(&source.to_string()), Some("NoSuchKey" | "NotFound"))
+        }
+        _ => false,
+    }
+}
+
+/// Whether something is missing, and nobody says what. An answer to HEAD has no text.
+pub(in crate::store) fn is_untold(error: &object_store::Error) -> bool {
+    match error {
+        object_store::Error::NotFound { source, .. } => code(&source.to_string()).is_none(),
+        _ => false,
+    }
 }
 
 fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
@@ -61,11 +70,14 @@ fn read(error: &object_store::Error) -> (String, &'static str, Lasting) {
         (Some("InvalidToken" | "ExpiredToken"), _) => (CREDENTIALS, Permanent),
         // VersityGW's word for an access key that it does not know.
         (Some("XAdminUserNotFound"), _) => (CREDENTIALS, Permanent),
+        (Some("NoSuchUpload"), _) => (ENDED, Passing),
         (Some("RequestTimeTooSkewed"), _) => (CLOCK, Permanent),
         (Some("PermanentRedirect" | "AuthorizationHeaderMalformed"), _) => (REGION, Permanent),
         (_, object_store::Error::Unauthenticated { .. }) => (CREDENTIALS, Permanent),
         (_, object_store::Error::PermissionDenied { .. }) => (RIGHTS, Permanent),
-        (_, object_store::Error::NotFound { .. }) => (BUCKET, Permanent),
+        (Some(_), object_store::Error::NotFound { .. }) => (BUCKET, Permanent),
+        // No server of S3 says so little: it is what stands before one that is not there at the moment.
+        (None, object_store::Error::NotFound { .. }) => (AWAY, Passing),
         _ if text.contains("redirect") => (REGION, Permanent),
         // It was too busy, and so for long.
         _ => (AWAY, Passing),
@@ -132,7 +144,7 @@ mod tests {
         };
         let of_object = "404 Not Found: <Error><Code>NoSuchKey</Code></Error>";
         assert!(is_missing(&missing(of_object)));
-        assert!(is_missing(&missing("404 Not Found: ")));
+        assert!(!is_untold(&missing(of_object)));
         let of_bucket =
             "404 Not Found: <Error><Code>NoSuchBucket</Code><Message>No such.</Message></Error>";
         assert!(!is_missing(&missing(of_bucket)));
@@ -142,5 +154,25 @@ mod tests {
             format!("store: writing k in the bucket b at e: NoSuchBucket: No such; {BUCKET}")
         );
         assert!(!told.may_pass());
+    }
+
+    #[test]
+    fn what_answers_in_place_of_the_server_says_nothing_of_objects() {
+        for text in [
+            "404 Not Found: ",
+            "404 Not Found: <html><h1>404 Not Found</h1>nginx</html>",
+            "404 Not Found: default backend - 404",
+        ] {
+            let answer = object_store::Error::NotFound {
+                path: "refs/v1/x".to_owned(),
+                source: Box::new(Words(text)),
+            };
+            assert!(is_untold(&answer) && !is_missing(&answer), "{text}");
+            let told = error("reading", "k", "the bucket b at e", &answer);
+            assert!(
+                told.may_pass() && told.to_string().ends_with(AWAY),
+                "{told}"
+            );
+        }
     }
 }

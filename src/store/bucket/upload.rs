@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -35,6 +36,19 @@ impl From<object_store::Error> for Stop {
     }
 }
 
+/// An upload that is neither complete nor given up. It is given up when this is dropped, since its parts cost money: with the
+/// future of a commit, too, that nobody waits for any more.
+struct Begun(Option<Box<dyn MultipartUpload>>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let (Some(mut upload), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            // Best effort, and nobody waits for it: the bucket's rule for incomplete uploads does the rest.
+            runtime.spawn(async move { upload.abort().await });
+        }
+    }
+}
+
 impl Bucket {
     /// Makes the `size` bytes of `file` the object `key`. Durable when this returns; nothing is visible otherwise.
     pub(in crate::store) async fn upload(
@@ -49,16 +63,20 @@ impl Bucket {
             objects.put(key, payload).await?;
             return Ok(());
         }
-        let mut upload = objects.put_multipart(key).await?;
-        let sent = match self.send(&mut *upload, &file, size).await {
-            Ok(()) => upload.complete().await.map(drop).map_err(Stop::from),
-            Err(stop) => Err(stop),
+        let mut begun = Begun(Some(objects.put_multipart(key).await?));
+        let Some(upload) = &mut begun.0 else {
+            return Ok(());
         };
-        if sent.is_err() {
-            // Best effort: the bucket's rule for incomplete uploads does the rest.
-            let _ = upload.abort().await;
+        self.send(&mut **upload, &file, size).await?;
+        if let Err(error) = upload.complete().await {
+            // An earlier attempt may have done it, and its answer have been lost: the upload is unknown since then.
+            match self.impatient.head(key).await {
+                Ok(found) if found.size == size => {}
+                _ => return Err(error.into()),
+            }
         }
-        sent
+        begun.0 = None;
+        Ok(())
     }
 
     async fn send(

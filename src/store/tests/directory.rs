@@ -35,6 +35,35 @@ async fn opening_sweeps_what_a_crash_left() {
 }
 
 #[tokio::test]
+async fn a_later_layout_is_refused_before_anything_is_touched() {
+    let (directory, store) = store().await;
+    put(&store, b"kept").await;
+    drop(store);
+    for (left, content) in [
+        ("layout.json", r#"{"layout": 2}"#),
+        // Of the later Peitho, whatever it means by them.
+        ("ingest/a", "theirs"),
+        ("blobs/b#1", "theirs"),
+        ("c#2", "theirs"),
+    ] {
+        fs::write(directory.path().join(left), content).unwrap();
+    }
+    fs::remove_dir_all(directory.path().join("refs")).unwrap();
+    let tree = || {
+        let read = |it: String| (fs::read(directory.path().join(&it)).unwrap(), it);
+        files(directory.path())
+            .into_iter()
+            .map(read)
+            .collect::<Vec<_>>()
+    };
+    let before = tree();
+    let error = Store::open(directory.path()).await.unwrap_err();
+    assert!(matches!(error, Error::Layout { .. }), "{error:?}");
+    assert_eq!(tree(), before);
+    assert!(!directory.path().join("refs").exists());
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_be_written_says_so() {
     let (directory, store) = store().await;
     store.check_writable().await.unwrap();

@@ -9,6 +9,11 @@ use super::*;
 
 contract!(Backend::Bucket);
 
+#[tokio::test]
+async fn what_is_not_named_leaves_a_bucket_too() {
+    super::trash::what_is_not_named_leaves_by_two_steps(Backend::Bucket).await;
+}
+
 /// For all that neither stop it nor count what it is asked.
 static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start().unwrap());
 
@@ -52,7 +57,7 @@ impl Own {
 
     /// Passing faults are repeated for so long.
     async fn open_within(&self, patience: Duration) -> Store {
-        let opened = bucket::open_within(&self.world.config.s3, self.world.directory(), patience);
+        let opened = bucket::open(&self.world.config.s3, self.world.directory(), patience);
         opened.await.unwrap()
     }
 
@@ -171,6 +176,38 @@ async fn copies_stay_below_their_bound_and_the_least_used_goes_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_give_way_on_a_full_volume() {
+    let world = World::new(Backend::Bucket).await;
+    let store = world.open().await;
+    for _ in 0..3 {
+        put(&store, &noise(1_000_000)).await;
+    }
+    let copies = world.directory().join("copies");
+    let full = || std::io::Error::from_raw_os_error(28);
+    let (this, held) = (store.clone(), copies.clone());
+    let written = volume::blocking(move || {
+        this.with_room(1, || match files(&held).len() {
+            0 => Ok("written"),
+            _ => Err(full()),
+        })
+    });
+    assert_eq!(written.await.unwrap(), "written");
+    assert!(files(&copies).is_empty());
+    // There is nothing left that could go, and other faults are none of room.
+    let this = store.clone();
+    let denied = std::io::ErrorKind::PermissionDenied;
+    let ended = volume::blocking(move || {
+        let nothing = this.with_room(1, || Err::<(), _>(full())).unwrap_err();
+        let other = this.with_room(1, || Err::<(), _>(denied.into()));
+        Ok((nothing, other.unwrap_err()))
+    });
+    let (nothing, other) = ended.await.unwrap();
+    assert!(volume::is_full(&nothing) && other.kind() == denied);
+    let blob = put(&store, b"after").await;
+    assert_eq!(files(&copies), [blob.digest.hex()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_changed_in_the_bucket_is_no_blob() {
     let world = World::new(Backend::Bucket).await;
     let blob = put(&world.open().await, b"as it was").await;
@@ -221,7 +258,7 @@ async fn a_bucket_that_is_away_is_told_and_waited_for() {
     let s3 = own.world.config.s3.clone();
     let directory = own.world.directory().with_file_name("patient");
     let opening = tokio::spawn(async move {
-        let opened = bucket::open_within(&s3, &directory, patient).await;
+        let opened = bucket::open(&s3, &directory, patient).await;
         put(&opened.unwrap(), b"waited").await
     });
     let mut own = tokio::task::spawn_blocking(move || {
@@ -243,9 +280,7 @@ async fn a_bucket_that_is_away_is_told_and_waited_for() {
 
 /// What the error says after the bucket.
 async fn refused(config: &config::S3, directory: &Path) -> String {
-    let error = bucket::open_within(config, directory, SHORT)
-        .await
-        .unwrap_err();
+    let error = bucket::open(config, directory, SHORT).await.unwrap_err();
     let error = format!("{error}");
     assert!(
         !error.contains('\n') && !error.contains(Server::SECRET_KEY),

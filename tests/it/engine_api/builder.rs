@@ -6,7 +6,7 @@ use peitho::names::CompileKey;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use super::bodies::tar;
+use super::bodies::{IMAGE, packed, tar};
 use super::world::{SOON, World, read_head};
 
 impl World {
@@ -116,4 +116,50 @@ async fn input_goes_in_and_output_comes_out() {
     }
     let got = world.ask("GET", &output).await;
     assert_eq!(got.body.as_bytes(), package);
+}
+
+/// What was compiled here tells its builder, by the output that the build brings back.
+#[tokio::test]
+async fn an_image_knows_its_builder_and_its_base() {
+    let world = World::new().await;
+    let [builder, base] =
+        ["fabric-ccenv:2.5", "fabric-baseos:2.5"].map(|name| format!("127.0.0.1:1/{name}"));
+    let mut digests = Vec::new();
+    for name in [&builder, &base] {
+        let config =
+            format!(r#"{{"config": {{"Env": ["OF={name}"]}}, "rootfs": {{"diff_ids": []}}}}"#);
+        let manifest = format!(r#"[{{"Config": "c.json", "RepoTags": ["{name}"], "Layers": []}}]"#);
+        let archive = tar(&[
+            ("c.json", config.as_bytes()),
+            ("manifest.json", manifest.as_bytes()),
+        ]);
+        let imported = peitho::registry::import(&world.store, std::io::Cursor::new(archive), None);
+        digests.push(imported.await.unwrap()[0].1.manifest.digest.to_string());
+    }
+    let id = world.builder().await;
+    let start = format!("/containers/{id}/start");
+    assert_eq!(world.ask("POST", &start).await.status, 204);
+    let key = world.compile().await;
+    // With bytes after the archive's end, as some tar programs write.
+    let package = [tar(&[("chaincode", b"program")]), vec![0; 4096]].concat();
+    world.report(&key, &package).await;
+    world.ask("POST", &format!("/containers/{id}/wait")).await;
+    let output = format!("/containers/{id}/archive?path=%2Fchaincode%2Foutput%2F.");
+    let got = world.ask("GET", &output).await;
+    let dockerfile = format!(
+        "FROM {base}\nADD binpackage.tar /usr/local/bin\nLABEL org.hyperledger.fabric.version=\"2.5.16\""
+    );
+    let body = packed(dockerfile.as_bytes(), got.body.as_bytes());
+    let built = world
+        .send("POST", &format!("/build?t={IMAGE}"), &body)
+        .await;
+    assert_eq!(built.status, 200, "{built:?}");
+    let inspected = world.ask("GET", &format!("/images/{IMAGE}/json")).await;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected.body).unwrap();
+    let labels = &inspected["Config"]["Labels"];
+    assert_eq!(labels["dev.peitho.builder"], builder.as_str());
+    assert_eq!(labels["dev.peitho.builder.digest"], digests[0].as_str());
+    assert_eq!(labels["dev.peitho.base"], base.as_str());
+    assert_eq!(labels["dev.peitho.base.digest"], digests[1].as_str());
+    assert_eq!(labels["org.hyperledger.fabric.version"], "2.5.16");
 }

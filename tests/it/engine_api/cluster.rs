@@ -170,8 +170,15 @@ impl Runtime for Cluster {
         Ok(None)
     }
 
-    async fn list(&self, _: &Tenant) -> Result<Vec<Found>, Error> {
-        Ok(Vec::new())
+    async fn list(&self, tenant: &Tenant) -> Result<Vec<Found>, Error> {
+        let orders = self.orders.lock().unwrap();
+        let own = orders.iter().filter(|order| order.key.tenant == *tenant);
+        let found = own.map(|order| Found {
+            spec: order.clone(),
+            state: self.state.borrow().clone(),
+            life: Life::default(),
+        });
+        Ok(found.collect())
     }
 
     async fn lines(&self, key: &ContainerKey, _: &LineQuery) -> Result<LineStream, Error> {

@@ -16,7 +16,7 @@ use peitho::image::Images;
 use peitho::listener::{self, Drain, Speech};
 use peitho::registry::{Pusher, Registries};
 use peitho::runtime::Runtime;
-use peitho::store::Store;
+use peitho::store::{Patience, Store};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -118,7 +118,7 @@ impl World {
     ) -> Self {
         // One for the process; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let opened = Store::configured(config, Surrounding::Machine).await;
+        let opened = Store::configured(config, Surrounding::Machine, Patience::OfServer).await;
         let store = opened.unwrap_or_else(|error| panic!("{error}"));
         let (cluster, process) = Cluster::new();
         let cluster = Arc::new(cluster);
@@ -134,13 +134,15 @@ impl World {
         };
         let registries = Registries::of(images, store.clone()).await.unwrap();
         let pusher = Pusher::new(images, registries.clone()).unwrap();
-        let images = Images::new(store.clone(), registries).pushed_by(pusher);
         let compiles = Compiles::new(
             settings,
             Arc::clone(&runtime),
             store.clone(),
             TaskTracker::new(),
         );
+        let images = Images::new(store.clone(), registries)
+            .pushed_by(pusher)
+            .made_by(compiles.origins());
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let state = State {
             images: images.clone(),

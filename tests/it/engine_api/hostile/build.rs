@@ -359,6 +359,6 @@ async fn two_bodies_of_one_name_make_one_image() {
         assert!(ids.iter().any(|id| inspected["Id"] == **id), "{inspected}");
     }
     let left = world.listing();
-    // Two layers, one ref, one lock.
-    assert_eq!(left.len(), 4, "{left:?}");
+    // Two layers, one ref, one lock, and the layout.
+    assert_eq!(left.len(), 5, "{left:?}");
 }

@@ -1,0 +1,138 @@
+//! `peitho prune`: collection by order, now, and images that nobody needs any more.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::{Span, SpanRelativeTo};
+
+use super::images::existing_store;
+use super::{Sources, print, shown};
+use crate::collection::{Collected, Doing, Old, Rules, pass};
+use crate::config::Config;
+use crate::names::Tenant;
+use crate::store::{Alone, Sum};
+
+/// Said wherever images go.
+const WARNING: &str = "a peer of Fabric 2 believes that what it built is there: before it launches such a chaincode again, restart it and install the package again";
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  peitho prune --dry-run                     what would go?
+  peitho prune                               what nothing needs any more
+  peitho prune --older-than 7d               and results of compiles that were not used for a week
+  peitho prune --images --older-than 90d --tenant org1 --dry-run
+
+With a running server, records go at once, and what only they needed goes by the server's next two collections. Images that
+containers run from are not spared by --images: the containers go on, and cannot be launched again.";
+
+/// What is to go.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Tell what would go, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Results of compiles that were not used for so long go too, and with --images what was built so long ago: 36h, 30d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    older_than: Option<Duration>,
+    /// Only results and images of this tenant go by age
+    #[arg(long, value_name = "NAME", requires = "older_than")]
+    tenant: Option<Tenant>,
+    /// Remove images, not only what nothing needs. Peers go on to believe that they are there
+    #[arg(long, requires = "older_than")]
+    images: bool,
+    /// Where the store is.
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// A span of hours, days or weeks; a day has 24 hours.
+fn duration(text: &str) -> Result<Duration, String> {
+    let accepted = || format!("{text:?} is no duration such as 36h, 30d or 2w");
+    let span: Span = text.parse().map_err(|_| accepted())?;
+    let exact = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    Duration::try_from(exact.map_err(|_| accepted())?).map_err(|_| accepted())
+}
+
+impl Prune {
+    pub(super) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Collects, and tells what went.
+    pub(super) async fn run(self, config: &Config) -> anyhow::Result<()> {
+        let store = existing_store(config).await?;
+        let old = self.older_than.map(|than| Old {
+            than,
+            tenant: self.tenant.clone(),
+        });
+        let alone = store.keep_alone().await?;
+        let rules = |grace| Rules {
+            grace,
+            results: config.store.compile_result_bytes(),
+            built: old.clone().filter(|_| self.images),
+            unused: old.clone(),
+            in_use: HashSet::new(),
+        };
+        let all = rules(Duration::ZERO);
+        let going = pass(&store, &all, Doing::Tell).await?;
+        if !self.dry_run {
+            match alone {
+                // The second one deletes what the first one moved to the trash.
+                Alone::Yes => {
+                    pass(&store, &all, Doing::Collect).await?;
+                    pass(&store, &all, Doing::Collect).await?;
+                }
+                // Records alone: of the blobs a server knows what its containers use.
+                Alone::No => drop(pass(&store, &rules(Duration::MAX), Doing::Collect).await?),
+            }
+        }
+        print(&told(&going, self.dry_run, alone));
+        Ok(())
+    }
+}
+
+fn told(going: &Collected, is_dry_run: bool, alone: Alone) -> String {
+    let mut lines = Vec::new();
+    for (tenant, image) in &going.images {
+        lines.push(format!("image {image} of the tenant {tenant}"));
+    }
+    let sum = |sum: Sum| format!("{}, {}", sum.blobs, shown(sum.bytes));
+    let blobs = Sum {
+        blobs: going.aside.blobs + going.gone.blobs,
+        bytes: going.aside.bytes + going.gone.bytes,
+    };
+    lines.push(format!("results of compiles: {}", sum(going.results)));
+    lines.push(format!("blobs that nothing needs: {}", sum(blobs)));
+    lines.push(match (is_dry_run, alone) {
+        (true, _) => "all of this would go".to_owned(),
+        (false, Alone::Yes) => "all of this is gone".to_owned(),
+        (false, Alone::No) => "the records are gone; the blobs go by the next two collections of the server that has the store open".to_owned(),
+    });
+    if !going.images.is_empty() {
+        lines.push(format!("note: {WARNING}"));
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_in_hours_days_and_weeks() {
+        let hours = |hours: u64| Ok(Duration::from_secs(hours * 3600));
+        for (text, expected) in [
+            ("36h", hours(36)),
+            ("30d", hours(720)),
+            ("2w", hours(336)),
+            ("0s", hours(0)),
+        ] {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+        for text in ["", "30", "-1d", "1 month", "soon"] {
+            let refused = duration(text).unwrap_err();
+            assert!(refused.contains("36h"), "{refused}");
+        }
+    }
+}

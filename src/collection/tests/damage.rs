@@ -1,0 +1,74 @@
+//! What the check finds, and what becomes of it.
+
+use super::*;
+
+#[tokio::test]
+async fn damage_is_told_and_moved_and_never_served() {
+    let world = World::new().await;
+    let mut images = Vec::new();
+    for name in ["sound", "cut", "gone", "other"] {
+        let layer = world.put_old(name.as_bytes()).await;
+        images.push(world.image(&format!("dev-{name}"), layer).await);
+    }
+    let (cut, gone) = (&images[1].layer.blob, &images[2].layer.blob);
+    fs::write(world.blob(cut), "c").unwrap();
+    fs::remove_file(world.blob(gone)).unwrap();
+    fs::copy(
+        world.record("image", &images[0].name.full()),
+        world.record("image", &images[3].name.full()),
+    )
+    .unwrap();
+    let findings = check(&world.store, Depth::Lengths).await.unwrap();
+    assert_eq!(findings.images, 3);
+    let told = findings.troubles.join("\n");
+    assert_eq!(findings.troubles.len(), 4, "{told}");
+    for part in [
+        "the image dev-cut:latest of the tenant default has lost its layer",
+        "the image dev-gone:latest of the tenant default has lost its layer",
+        "install its package again",
+        &format!("the blob {} does not have the content", cut.digest),
+        "it is the record of \"docker.io/library/dev-sound:latest\"",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let left = world.store.list_refs(RefKind::Image, &world.tenant).await;
+    assert_eq!(left.unwrap(), [images[0].name.full()]);
+    assert!(!world.blob(cut).exists());
+    let quarantined = world.path("quarantine/blobs/sha256").join(cut.digest.hex());
+    assert_eq!(fs::read(quarantined).unwrap(), b"c");
+    let again = check(&world.store, Depth::Lengths).await.unwrap();
+    assert_eq!((again.images, again.troubles.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn only_a_close_look_sees_a_flipped_bit() {
+    let world = World::new().await;
+    let layer = world.put_old(b"layer").await;
+    world.image("dev-peer0-basic", layer).await;
+    let in_trash = world.put_old(b"moved by a slow pass").await;
+    world.collect().await;
+    world.image("dev-peer1-basic", in_trash).await;
+    fs::write(world.blob(&layer), b"lager").unwrap();
+    let findings = check(&world.store, Depth::Lengths).await.unwrap();
+    assert_eq!(findings.troubles, Vec::<String>::new());
+    let findings = check(&world.store, Depth::Contents).await.unwrap();
+    assert_eq!(findings.troubles.len(), 2, "{findings:?}");
+    assert!(!world.blob(&layer).exists());
+    assert!(world.blob(&in_trash).exists());
+}
+
+#[tokio::test]
+async fn what_another_release_wrote_is_left_alone() {
+    let world = World::new().await;
+    let (store, tenant) = (&world.store, &world.tenant);
+    let value = json!({"shape": "new"});
+    let put = store.put_ref(RefKind::Image, tenant, "dev-new", &value);
+    put.await.unwrap();
+    let findings = check(store, Depth::Lengths).await.unwrap();
+    assert_eq!(findings.troubles.len(), 1);
+    assert!(
+        findings.troubles[0].contains("it is left alone"),
+        "{findings:?}"
+    );
+    assert!(world.record("image", "dev-new").exists());
+}

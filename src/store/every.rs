@@ -1,0 +1,172 @@
+//! All refs of a kind at once, of whoever they are: for who has to know everything that is named (collection, the check
+//! at start, lists for operators). A ref that cannot be read is told as such and hides no other.
+
+use futures::{Stream, TryStreamExt as _};
+use object_store::path::Path as Key;
+use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
+use serde::de::DeserializeOwned;
+
+use super::refs::{Named, REFS, Record};
+use super::{Error, RefKind, Scope, Store, quarantine};
+use crate::names::{Digest, Tenant};
+
+/// So many refs are read at once: a bucket answers each after some milliseconds.
+const AT_ONCE: usize = 32;
+
+/// Where a ref stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub(super) key: Key,
+    /// Whose it is; `None`: nobody's.
+    pub tenant: Option<Tenant>,
+    /// When it was written, in seconds since the Unix epoch.
+    pub written: i64,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.key.as_ref())
+    }
+}
+
+/// A ref as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read<T> {
+    /// A sound one.
+    Ref {
+        /// Where it stands.
+        place: Place,
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: T,
+    },
+    /// Damaged: no record at all, or the one of another name.
+    Damaged {
+        /// Where it stands.
+        place: Place,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A sound record whose value is not what this program knows: another release may have written it.
+    Strange {
+        /// Where it stands.
+        place: Place,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Store {
+    /// Every ref of a kind, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Io`], after which nothing more comes.
+    pub fn every_ref<T: DeserializeOwned>(
+        &self,
+        kind: RefKind,
+    ) -> impl Stream<Item = Result<Read<T>, Error>> {
+        self.every(root(kind))
+    }
+
+    /// Those of `scope` alone.
+    ///
+    /// # Errors
+    /// As [`Store::every_ref`].
+    pub fn every_ref_of<T: DeserializeOwned>(
+        &self,
+        kind: RefKind,
+        scope: Scope<'_>,
+    ) -> impl Stream<Item = Result<Read<T>, Error>> {
+        self.every(root(kind).join(scope.to_string()))
+    }
+
+    /// The same of those in quarantine.
+    ///
+    /// # Errors
+    /// As [`Store::every_ref`].
+    pub fn every_quarantined_ref<T: DeserializeOwned>(
+        &self,
+        kind: RefKind,
+    ) -> impl Stream<Item = Result<Read<T>, Error>> {
+        self.every(quarantine::key(&root(kind)))
+    }
+
+    /// Removes the ref that stands there; one that is gone is no fault.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub async fn remove_place(&self, place: &Place) -> Result<(), Error> {
+        match self.0.objects.delete(&place.key).await {
+            Ok(()) => Ok(()),
+            Err(e) if self.is_missing(&e) => Ok(()),
+            Err(e) => Err(self.failed("removing", &place.key, 0, e)),
+        }
+    }
+
+    fn every<T: DeserializeOwned>(&self, root: Key) -> impl Stream<Item = Result<Read<T>, Error>> {
+        let listed = self.0.objects.list(Some(&root));
+        let listed = listed.map_err({
+            let (this, root) = (self.clone(), root.clone());
+            move |e| this.failed("listing", &root, 0, e)
+        });
+        let this = self.clone();
+        listed
+            .map_ok(move |object| {
+                let this = this.clone();
+                async move { this.read(object).await }
+            })
+            .try_buffer_unordered(AT_ONCE)
+            // One that was removed in the meantime is no fault.
+            .try_filter_map(async |read| Ok(read))
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        object: ObjectMeta,
+    ) -> Result<Option<Read<T>>, Error> {
+        let Some(document) = self.document(&object.location).await? else {
+            return Ok(None);
+        };
+        let parts: Vec<_> = object.location.parts().collect();
+        let [.., scope, file] = &parts[..] else {
+            return Ok(None);
+        };
+        let place = Place {
+            tenant: scope.as_ref().parse().ok(),
+            written: object.last_modified.timestamp(),
+            key: object.location.clone(),
+        };
+        let is_of = |name: &str| {
+            let own = format!("{}.json", Digest::of(name.as_bytes()).hex());
+            file.as_ref() == own
+        };
+        let of_other = |name: &str| format!("it is the record of {name:?}");
+        let read = match serde_json::from_slice::<Record<T>>(&document) {
+            Ok(Record { name, value }) if is_of(&name) => Read::Ref { place, name, value },
+            Ok(Record { name, .. }) => Read::Damaged {
+                place,
+                reason: of_other(&name),
+            },
+            Err(error) => match serde_json::from_slice::<Named>(&document) {
+                Ok(Named { name }) if is_of(&name) => Read::Strange {
+                    place,
+                    reason: error.to_string(),
+                },
+                Ok(Named { name }) => Read::Damaged {
+                    place,
+                    reason: of_other(&name),
+                },
+                Err(error) => Read::Damaged {
+                    place,
+                    reason: error.to_string(),
+                },
+            },
+        };
+        Ok(Some(read))
+    }
+}
+
+fn root(kind: RefKind) -> Key {
+    Key::from_iter(REFS).join(kind.as_str())
+}

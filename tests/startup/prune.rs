@@ -1,0 +1,221 @@
+//! `peitho prune` and the lists of `peitho images`, by the real program over a store that the library filled.
+
+use std::fs;
+
+use peitho::names::{Digest, Tenant};
+use peitho::store::{Blob, RefKind, Store};
+use serde_json::{Value, json};
+
+use crate::program::{Ended, Place};
+
+const IMAGE: &str = "dev-peer0-basic_1-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef-fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+
+/// Runs it over the store of `place`.
+fn peitho(place: &Place, line: &str) -> Ended {
+    let store = place.path().join("store");
+    let variables = [("PEITHO_STORE__DIRECTORY", store.to_str().unwrap())];
+    let words: Vec<&str> = line.split(' ').collect();
+    let ended = place.run_with(&words, &variables);
+    assert_eq!(ended.stderr, "", "{line}");
+    ended
+}
+
+/// A store with an image, the result of a compile, and a blob that nothing needs.
+struct Filled {
+    place: Place,
+    store: Store,
+    layer: Blob,
+    unnamed: Blob,
+}
+
+impl Filled {
+    async fn new() -> Self {
+        let place = Place::new();
+        let store = Store::open(&place.path().join("store")).await.unwrap();
+        let (layer, output) = (put(&store, b"layer").await, put(&store, b"output").await);
+        let unnamed = put(&store, b"unnamed").await;
+        let tenant = Tenant::default_tenant();
+        let image = json!({
+            "name": format!("docker.io/library/{IMAGE}:latest"),
+            "id": layer.digest,
+            "base": {"name": "docker.io/hyperledger/fabric-baseos:2.5", "config": null, "digest": Digest::of(b"base")},
+            "layer": {"blob": layer, "diffId": layer.digest, "destination": "/usr/local/bin", "entries": []},
+            "env": [], "labels": {"org.hyperledger.fabric.version": "2.5.16"}, "manifest": null,
+            "builder": {"name": "docker.io/hyperledger/fabric-ccenv:2.5", "digest": Digest::of(b"builder")},
+        });
+        let name = format!("docker.io/library/{IMAGE}:latest");
+        let put = store.put_ref(RefKind::Image, &tenant, &name, &image);
+        put.await.unwrap();
+        let result = json!({"log": output, "output": output});
+        let put = store.put_ref(RefKind::Compile, &tenant, "key", &result);
+        put.await.unwrap();
+        Self {
+            place,
+            store,
+            layer,
+            unnamed,
+        }
+    }
+
+    fn has(&self, blob: &Blob) -> bool {
+        let path = self.place.path().join("store/blobs/sha256");
+        path.join(blob.digest.hex()).exists()
+    }
+}
+
+async fn put(store: &Store, content: &[u8]) -> Blob {
+    let mut ingest = store.ingest().await.unwrap();
+    ingest.append(content).await.unwrap();
+    store.commit(ingest).await.unwrap()
+}
+
+#[tokio::test]
+async fn without_a_server_what_nothing_needs_goes_at_once() {
+    let filled = Filled::new().await;
+    let told = peitho(&filled.place, "prune --dry-run");
+    assert_eq!(
+        told.stdout,
+        "results of compiles: 0, 0.0 kB\nblobs that nothing needs: 1, 0.0 kB\nall of this would go\n"
+    );
+    assert!(filled.has(&filled.unnamed));
+    // This test is the server until here.
+    let (layer, unnamed) = (filled.layer, filled.unnamed);
+    let Filled { place, store, .. } = filled;
+    drop(store);
+    let done = peitho(&place, "prune");
+    assert!(
+        done.stdout.ends_with("all of this is gone\n"),
+        "{}",
+        done.stdout
+    );
+    let blobs = place.path().join("store/blobs/sha256");
+    assert!(!blobs.join(unnamed.digest.hex()).exists());
+    assert!(blobs.join(layer.digest.hex()).exists());
+    assert_eq!(
+        fs::read_dir(place.path().join("store/trash"))
+            .unwrap()
+            .count(),
+        0
+    );
+    let again = peitho(&place, "prune");
+    assert!(
+        again.stdout.contains("needs: 0, 0.0 kB"),
+        "{}",
+        again.stdout
+    );
+
+    // The result goes by age, the image by age and order.
+    let done = peitho(&place, "prune --older-than 0s --tenant other");
+    assert!(done.stdout.contains("compiles: 0"), "{}", done.stdout);
+    let done = peitho(&place, "prune --older-than 0s");
+    assert!(done.stdout.contains("compiles: 1"), "{}", done.stdout);
+    assert!(blobs.join(layer.digest.hex()).exists());
+    let done = peitho(&place, "prune --images --older-than 0s");
+    let told = format!("image {IMAGE}:latest of the tenant default\n");
+    assert!(done.stdout.starts_with(&told), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("install the package again"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn beside_a_server_records_go_and_blobs_stay_for_it() {
+    let filled = Filled::new().await;
+    let done = peitho(&filled.place, "prune --images --older-than 0s");
+    assert!(
+        done.stdout.contains("by the next two collections"),
+        "{}",
+        done.stdout
+    );
+    assert!(filled.has(&filled.unnamed) && filled.has(&filled.layer));
+    let tenant = Tenant::default_tenant();
+    let left = filled.store.list_refs(RefKind::Image, &tenant).await;
+    assert_eq!(left.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn images_tell_where_they_come_from() {
+    let filled = Filled::new().await;
+    let wide = peitho(&filled.place, "images -o wide").stdout;
+    let line = wide.lines().nth(1).unwrap();
+    let columns: Vec<_> = line
+        .split("   ")
+        .map(str::trim)
+        .filter(|it| !it.is_empty())
+        .collect();
+    assert_eq!(
+        columns[..2],
+        [format!("{IMAGE}:latest"), "default".to_owned()]
+    );
+    let short = |of: &[u8]| Digest::of(of).hex()[..12].to_owned();
+    let origin = [
+        "0123456789ab".to_owned(),
+        "2.5.16".to_owned(),
+        "hyperledger/fabric-baseos:2.5".to_owned(),
+        short(b"base"),
+        "hyperledger/fabric-ccenv:2.5".to_owned(),
+        short(b"builder"),
+    ];
+    assert_eq!(columns[5..], origin, "{wide}");
+    let plain = peitho(&filled.place, "images").stdout;
+    assert!(
+        plain.starts_with("NAME") && !plain.contains("BUILDER"),
+        "{plain}"
+    );
+
+    let all: Value = serde_json::from_str(&peitho(&filled.place, "images -o json").stdout).unwrap();
+    assert_eq!(all[0]["tenant"], "default");
+    assert_eq!(all[0]["builderDigest"], Digest::of(b"builder").to_string());
+    assert_eq!(all[0]["packageHash"].as_str().unwrap().len(), 64);
+
+    let sound = peitho(&filled.place, "images verify");
+    assert_eq!(
+        (sound.code, &*sound.stdout),
+        (Some(0), "images: 1, troubles: 0\n")
+    );
+    let layer = filled
+        .place
+        .path()
+        .join("store/blobs/sha256")
+        .join(filled.layer.digest.hex());
+    fs::write(layer, "lager").unwrap();
+    let damaged = peitho(&filled.place, "images verify");
+    assert_eq!(damaged.code, Some(1));
+    assert!(
+        damaged.stdout.ends_with("images: 1, troubles: 2\n"),
+        "{}",
+        damaged.stdout
+    );
+    assert!(
+        damaged.stdout.contains("has lost its layer"),
+        "{}",
+        damaged.stdout
+    );
+    assert_eq!(
+        peitho(&filled.place, "images verify").stdout,
+        "images: 0, troubles: 0\n"
+    );
+}
+
+#[test]
+fn what_is_dangerous_needs_an_age() {
+    let place = Place::new();
+    for line in [
+        "prune --images",
+        "prune --tenant org1",
+        "prune --older-than soon",
+    ] {
+        let ended = place.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(ended.code, Some(2), "{line}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("older-than"),
+            "{line}: {}",
+            ended.stderr
+        );
+    }
+    let ended = place.run(&["prune", "--set", "store.directory=none"]);
+    assert_eq!(ended.stderr, "error: there is no store in none\n");
+}
