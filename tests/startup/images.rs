@@ -104,7 +104,7 @@ fn a_token_and_the_authority_are_those_of_the_server_of_that_store() {
         let ended = images(&place, &[command]);
         assert_eq!(
             ended.stderr,
-            "error: there is no store/instance.json: a server makes it at its first start, by the same configuration\n"
+            "error: store/instance.json is not there: a server makes it at its first start, by the same configuration\n"
         );
         assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
     }
