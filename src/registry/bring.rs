@@ -13,7 +13,7 @@ use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::{DigestError, OciDistributionError};
 
 use super::answer::Refusal;
-use super::{Registries, held, reference};
+use super::{Registries, held, reference, tell_passed_over};
 use crate::names::ImageName;
 use crate::store::{self, Blob};
 
@@ -60,20 +60,36 @@ impl Registries {
         if is_held && let Some((file, _)) = store.open_blob(&layer.digest).await? {
             return Ok(LayerContent::Held(file));
         }
-        for mirror in self.0.places.mirrors(base) {
-            if let Ok(brought) = self.bring(base, &mirror, layer, span.clone()).await {
-                return Ok(LayerContent::Brought(brought));
-            }
-        }
-        let brought = self.bring(base, &self.0.places.of(base), layer, span).await;
+        let brought = self.bring(base, None, layer, span).await;
         let brought = brought.map_err(|refusal| LayerError::OutOfReach {
             cause: refusal.to_string(),
         })?;
         Ok(LayerContent::Brought(brought))
     }
 
-    /// The same of `source`, where the base is, whatever is held.
+    /// The same of the first place that has it, whatever is held: of `source`, where the base was found, and then of its mirrors
+    /// and of where it is for everybody. A mirror may have an image and not what is in it.
     pub(super) async fn bring(
+        &self,
+        base: &ImageName,
+        source: Option<&ImageName>,
+        layer: &Blob,
+        span: Range<u64>,
+    ) -> Result<Content, Refusal> {
+        let last = self.0.places.of(base);
+        let mirrors = self.0.places.mirrors(base);
+        let first = source.filter(|source| **source != last);
+        let others = mirrors.iter().filter(|mirror| Some(*mirror) != first);
+        for place in first.into_iter().chain(others) {
+            match self.bring_of(base, place, layer, span.clone()).await {
+                Ok(brought) => return Ok(brought),
+                Err(refusal) => tell_passed_over(base, place, &refusal),
+            }
+        }
+        self.bring_of(base, &last, layer, span).await
+    }
+
+    async fn bring_of(
         &self,
         base: &ImageName,
         source: &ImageName,

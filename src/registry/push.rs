@@ -333,7 +333,7 @@ impl Pusher {
             let file = tokio::fs::File::from_std(file);
             return Ok(ReaderStream::with_capacity(file, 64 << 10).boxed());
         }
-        let brought = registries.bring(order.base, order.source, blob, 0..blob.size);
+        let brought = registries.bring(order.base, Some(order.source), blob, 0..blob.size);
         Ok(brought.await?)
     }
 
