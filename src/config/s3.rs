@@ -107,7 +107,7 @@ impl S3 {
         }
         let prefix = self.prefix.strip_suffix('/').unwrap_or(&self.prefix);
         let parts = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(fits);
-        if !prefix.is_empty() && !prefix.split('/').all(parts) {
+        if !self.prefix.is_empty() && !prefix.split('/').all(parts) {
             let accepted = "words of letters, digits, -, . and _, with / between them; or nothing";
             problems.add("store.s3.prefix", &self.prefix, accepted);
         }
