@@ -151,7 +151,8 @@ impl Config {
         let tls = &self.listen.tls;
         self.tenants.check(tls, &self.compile, &mut problems);
         self.store.check(&mut problems);
-        self.images.check(&mut problems);
+        let instance = &self.kubernetes.instance;
+        self.images.check(instance, &mut problems);
         self.delivery.check(&mut problems);
         self.kubernetes.check(&mut problems);
         self.oci.check(&mut problems);

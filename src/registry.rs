@@ -252,7 +252,9 @@ impl Registries {
                 Err(refusal) => tell_passed_over(name, &mirror, &refusal),
             }
         }
-        self.ask_in_time(&self.0.places.of(name)).await
+        let place = self.0.places.of(name);
+        let asked = self.ask_in_time(&place).await;
+        asked.map_err(|refusal| refusal.at(&place, name))
     }
 
     async fn ask_in_time(&self, name: &ImageName) -> Result<Found, Refusal> {

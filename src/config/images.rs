@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
-use crate::names::{Architecture, ImageName};
+use crate::names::{self, Architecture, ImageName};
 
 /// Images and the registries they come from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -152,15 +152,25 @@ impl Images {
         (self.mode == ImageMode::Registry).then_some(&self.registry)
     }
 
-    pub(super) fn check(&self, problems: &mut Problems) {
+    /// With the Secret that `instance` writes for nodes, and removes.
+    pub(super) fn check(&self, instance: &str, problems: &mut Problems) {
+        let own = instance
+            .parse()
+            .map(|it| names::kubernetes::pull_secret(&it));
+        if let (Some(name), Ok(own)) = (&self.registry.pull_secret, own)
+            && *name == own
+        {
+            let accepted = "a Secret of your own; Peitho writes and removes the one of this name";
+            problems.add("images.registry.pullSecret", name, accepted);
+        }
         for (index, registry) in self.registries.iter().enumerate() {
             let key = format!("images.registries[{index}]");
             registry.check(&key, problems);
             let earlier = &self.registries[..index];
-            let again = earlier.iter().any(|other| other.host == registry.host)
-                || self
-                    .pushed_to()
-                    .is_some_and(|it| it.address == registry.host);
+            let spelled = ImageName::spelled_host;
+            let host = spelled(&registry.host);
+            let again = earlier.iter().any(|other| spelled(&other.host) == host)
+                || (self.pushed_to()).is_some_and(|it| spelled(&it.address) == host);
             if again {
                 let accepted = "each host once, here or as images.registry.address";
                 problems.add(format!("{key}.host"), &registry.host, accepted);

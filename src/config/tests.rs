@@ -214,6 +214,26 @@ fn values_are_refused_with_what_is_accepted() {
             "peitho.yml:1:53: images.registry.password is (hidden); accepted: together with username",
         ),
         (
+            "images: {registries: [{host: docker.io}, {host: index.docker.io}]}\n",
+            "peitho.yml:1:43: images.registries[1].host is \"index.docker.io\"; accepted: each host once, here or as images.registry.address",
+        ),
+        (
+            "images: {registries: [{host: a, mirrors: ['m.io', 'https://m.io']}]}\n",
+            "peitho.yml:1:51: images.registries[0].mirrors[1] is \"https://m.io\"; accepted: host, host:port or host/path, without a scheme or user",
+        ),
+        (
+            "images: {registries: [{host: a, replacedBy: 'me:hunter2@m.io'}]}\n",
+            "peitho.yml:1:33: images.registries[0].replacedBy is \"m.io\"; accepted: host, host:port or host/path, without a scheme or user",
+        ),
+        (
+            "images: {architecture: x86_64}\n",
+            "peitho.yml:1:10: images.architecture: invalid architecture \"x86_64\": amd64, as nodes of Kubernetes are labelled",
+        ),
+        (
+            "images: {registry: {pullSecret: peitho-pull}}\n",
+            "peitho.yml:1:21: images.registry.pullSecret is \"peitho-pull\"; accepted: a Secret of your own; Peitho writes and removes the one of this name",
+        ),
+        (
             "images:\n  registries:\n    - scheme: http\n",
             "peitho.yml:3:7: images.registries[0]: missing field `host`",
         ),

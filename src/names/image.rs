@@ -72,6 +72,15 @@ impl ImageName {
         })
     }
 
+    /// `host` of a registry as names have it: Docker Hub has several.
+    pub fn spelled_host(host: &str) -> &str {
+        match host {
+            // The last is where Docker's own client pulls from.
+            "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
+            host => host,
+        }
+    }
+
     /// The same repository and version in another `place`, a host with or without the beginning of a path.
     ///
     /// # Errors

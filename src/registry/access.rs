@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use super::logins::Login;
 use super::{DOCKER_HUB, DOCKER_HUB_HOST};
 use crate::config::{self, Scheme};
+use crate::names::ImageName;
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const USER_AGENT: &str = concat!("peitho/", env!("CARGO_PKG_VERSION"));
@@ -145,11 +146,7 @@ fn client(
 
 /// The host as image names spell it.
 pub(super) fn spelled(host: &str) -> String {
-    match host {
-        // The last is where Docker's own client pulls from.
-        DOCKER_HUB_HOST | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
-        host => host.to_owned(),
-    }
+    ImageName::spelled_host(host).to_owned()
 }
 
 /// The host that answers for `host` of an image's name.

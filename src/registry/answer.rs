@@ -7,6 +7,7 @@ use oci_client::manifest::{
 };
 
 use super::manifest::Unusable;
+use crate::names::ImageName;
 
 /// What is asked for.
 pub(super) const MEDIA_TYPES: &[&str] = &[
@@ -33,6 +34,19 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Self::Passing(_))
+    }
+
+    /// The same of `name`, which was asked for at `place`: told where that is another one.
+    pub(super) fn at(self, place: &ImageName, name: &ImageName) -> Self {
+        if place == name {
+            return self;
+        }
+        let told = |words| format!("{words} (asked for as {place})");
+        match self {
+            Self::Missing(words) => Self::Missing(told(words)),
+            Self::Unknown(cause) => Self::Unknown(told(cause)),
+            Self::Passing(cause) => Self::Passing(told(cause)),
+        }
     }
 }
 
@@ -144,6 +158,15 @@ mod tests {
         ] {
             assert_eq!(refusal.may_pass(), may_pass, "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn the_place_is_told_where_the_name_does_not() {
+        let (name, place) = ("a/b:1".parse().unwrap(), "r.io/m/a/b:1".parse().unwrap());
+        let refusal = Refusal::Missing("manifest unknown".to_owned());
+        assert_eq!(refusal.clone().at(&name, &name), refusal);
+        let told = "manifest unknown (asked for as r.io/m/a/b:1)".to_owned();
+        assert_eq!(refusal.at(&place, &name), Refusal::Missing(told));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use oci_client::errors::{DigestError, OciDistributionError};
 use tokio::sync::Semaphore;
 
 use super::answer::Refusal;
-use super::{Registries, held, outside, reference};
+use super::{Registries, held, outside, reference, tell_passed_over};
 use crate::names::ImageName;
 use crate::store::{self, Blob};
 
@@ -89,14 +89,7 @@ impl Registries {
         }
         let room = Arc::clone(&self.0.room.0);
         let permit = room.try_acquire_owned().map_err(|_| LayerError::Busy)?;
-        let mut brought = Err(Refusal::Unknown(String::new()));
-        let mirrors = self.0.places.mirrors(base);
-        for place in mirrors.into_iter().chain([self.0.places.of(base)]) {
-            brought = self.bring(base, &place, layer, span.clone()).await;
-            if brought.is_ok() {
-                break;
-            }
-        }
+        let brought = self.bring(base, None, layer, span).await;
         match brought {
             // It has its place until it is dropped.
             Ok(brought) => Ok(LayerContent::Brought(
@@ -130,8 +123,30 @@ impl Registries {
         Ok(found.map(|(file, _)| file))
     }
 
-    /// The same of `source`, where the base is, whatever is held. It begins within the time of a look-up.
+    /// The same of the first place that has it, whatever is held: of `source`, where the base was found, and then of its mirrors
+    /// and of where it is for everybody. A mirror may have an image and not what is in it.
     pub(super) async fn bring(
+        &self,
+        base: &ImageName,
+        source: Option<&ImageName>,
+        layer: &Blob,
+        span: Range<u64>,
+    ) -> Result<Content, Refusal> {
+        let last = self.0.places.of(base);
+        let mirrors = self.0.places.mirrors(base);
+        let first = source.filter(|source| **source != last);
+        let others = mirrors.iter().filter(|mirror| Some(*mirror) != first);
+        for place in first.into_iter().chain(others) {
+            match self.bring_of(base, place, layer, span.clone()).await {
+                Ok(brought) => return Ok(brought),
+                Err(refusal) => tell_passed_over(base, place, &refusal),
+            }
+        }
+        self.bring_of(base, &last, layer, span).await
+    }
+
+    /// It begins within the time of a look-up.
+    async fn bring_of(
         &self,
         base: &ImageName,
         source: &ImageName,

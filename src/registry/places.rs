@@ -21,7 +21,7 @@ struct OfRegistry {
 }
 
 impl Places {
-    pub(super) fn of_config(registries: &[config::Registry]) -> Self {
+    pub(crate) fn of_config(registries: &[config::Registry]) -> Self {
         let all = registries.iter().map(|registry| {
             let places = OfRegistry {
                 replaced_by: registry.replaced_by.clone(),

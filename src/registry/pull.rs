@@ -151,7 +151,10 @@ impl Registries {
             }
         }
         let place = self.0.places.of(name);
-        let ask = || async { Ok::<_, Stop>(self.ask_at(&place).await?) };
+        let ask = || async {
+            let asked = self.ask_at(&place).await;
+            Ok::<_, Stop>(asked.map_err(|refusal| refusal.at(&place, name))?)
+        };
         let found = ask.retry(patience()).when(Stop::may_pass).await?;
         self.pull_found(found).await
     }

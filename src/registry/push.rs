@@ -374,7 +374,7 @@ impl Pusher {
             }
         };
         let Some(file) = file else {
-            let brought = registries.bring(order.base, order.source, blob, 0..blob.size);
+            let brought = registries.bring(order.base, Some(order.source), blob, 0..blob.size);
             return Ok(brought.await?);
         };
         let file = tokio::fs::File::from_std(file);

@@ -204,8 +204,10 @@ async fn pull_secret(config: &Config, registries: &Registries) -> PullSecret {
         return PullSecret::Named(name.clone());
     }
     let logins = registries.logins();
+    // What a file of logins lacks today it may have tomorrow: then the push finds it, and nodes have to as well.
+    let may_come = config.images.docker_config_file.is_some();
     match built.repository() {
-        Some(repository) if logins.of(&repository).await.is_some() => PullSecret::Own {
+        Some(repository) if may_come || logins.of(&repository).await.is_some() => PullSecret::Own {
             repository,
             logins: logins.clone(),
         },

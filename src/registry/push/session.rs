@@ -1,7 +1,7 @@
-//! What requests to the registry of built images are authorized with: nothing, until an answer asks for a login and says for
+//! What requests to a registry are authorized with: nothing, until an answer asks for a login and says for
 //! which (RFC 9110, section 11; "Token Authentication" of the distribution project). One session for each attempt, since
-//! tokens run out. `push` opens it, `wire` sends with it. Beside the library that reads, because that one takes a fault of
-//! the registry or its token service for a no.
+//! tokens run out. `push` opens it, `wire` sends with it; the library that reads other registries is given what it found. That
+//! one would send a password to any token service, and takes a fault of the registry or its token service for a no.
 
 use http::header::{self, HeaderMap};
 use http::{StatusCode, header::HeaderValue};

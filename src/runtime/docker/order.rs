@@ -172,6 +172,7 @@ mod tests {
     use super::*;
     use crate::config::{self, ByTenant};
     use crate::names::{CompileKey, Digest, Tenant};
+    use crate::registry::Places;
     use crate::runtime::{HostSpec, Surroundings};
     use crate::store::Store;
     use crate::store::spool::Spool;
@@ -186,6 +187,17 @@ mod tests {
         spec.user = Some(500);
         let body = chaincode(&spec, &settings(), None);
         assert_eq!(body.image.unwrap(), "docker.io/library/busybox:1");
+        let replaced = Settings {
+            places: Places::of_config(&[config::Registry {
+                host: "docker.io".to_owned(),
+                replaced_by: Some("r.example.com/mirror".to_owned()),
+                ..config::Registry::default()
+            }]),
+            ..settings()
+        };
+        let there = chaincode(&spec, &replaced, None).image;
+        let place = "r.example.com/mirror/library/busybox:1";
+        assert_eq!(there.as_deref(), Some(place));
         assert_eq!(body.cmd.unwrap(), spec.args);
         assert_eq!(body.entrypoint, None);
         assert_eq!(body.env.unwrap(), ["PATH=/usr/bin", "A=x=y"]);

@@ -67,7 +67,9 @@ mod tests {
 
     use super::super::tests::settings;
     use super::*;
+    use crate::config;
     use crate::names::Digest;
+    use crate::registry::Places;
 
     fn on_arm(spec: &Value) -> Value {
         let pod = serde_json::from_value(json!({"spec": spec})).unwrap();
@@ -145,5 +147,19 @@ mod tests {
         assert_eq!(of(PullPolicy::Always, &facts), pinned);
         assert_eq!(of(PullPolicy::Never, &facts), name.full());
         assert_eq!(of(PullPolicy::Always, &ImageFacts::default()), name.full());
+
+        // From where everybody takes it, in either form.
+        let replaced = Settings {
+            places: Places::of_config(&[config::Registry {
+                host: "docker.io".to_owned(),
+                replaced_by: Some("r.example.com/mirror".to_owned()),
+                ..config::Registry::default()
+            }]),
+            ..settings()
+        };
+        let place = "r.example.com/mirror/hyperledger/fabric-baseos";
+        let by_tag = image(&replaced, &name, &ImageFacts::default());
+        assert_eq!(by_tag, format!("{place}:2.5"));
+        assert_eq!(image(&replaced, &name, &facts), format!("{place}@{digest}"));
     }
 }

@@ -162,16 +162,20 @@ impl Kubernetes {
             names::pull_secret(&self.settings.instance),
             &self.settings.namespace,
         );
+        // It may have become the operator's: pods of every image are told to use it.
+        if self.settings.image_pull_secrets.contains(&name) {
+            return;
+        }
         match self.remove_pull_secret(&name).await {
             Ok(true) => tracing::info!(
                 secret = name,
                 namespace,
-                "the login of the nodes for the registry of built images is removed: no pod needs it any more"
+                "the login of the nodes for the registry of built images is removed: by this configuration no new pod needs it"
             ),
             Ok(false) => {}
             Err(error) => tracing::warn!(
                 secret = name, namespace, %error,
-                "the login of the nodes, which no pod needs any more, cannot be removed"
+                "the login of the nodes, which no new pod needs, cannot be removed"
             ),
         }
     }

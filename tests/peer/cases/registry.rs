@@ -63,9 +63,11 @@ pub(super) fn images_in_a_registry_run_by_their_digest(c: &Counterparts) -> Resu
         .split_whitespace()
         .filter(|image| image.starts_with(&repository));
     ensure!(whole.count() == 2, "pods run {images}");
+    // The Peitho of before removes it too, some time after its start.
     c.cluster.kubectl(&[
         "delete",
         "secret",
+        "--ignore-not-found",
         "peitho-pull",
         "--namespace",
         CHAINCODE_NAMESPACE,

@@ -103,7 +103,7 @@ async fn mirrors_are_asked_first_and_what_they_lack_comes_from_the_next_place() 
     std::fs::remove_file(broken.blob(&Digest::of(&lower.bytes))).unwrap();
     let mut config = registry.built();
     let away = "127.0.0.1:1".to_owned();
-    let mirrors = [&away, &empty.host, &whole.host].map(String::clone);
+    let mirrors = [&away, &empty.host, &broken.host, &whole.host].map(String::clone);
     config.registries = [&empty, &broken, &whole].map(Registry::config).to_vec();
     config.registries.push(config::Registry {
         host: ELSEWHERE.to_owned(),

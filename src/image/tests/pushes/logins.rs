@@ -62,16 +62,19 @@ async fn a_login_that_is_renewed_in_its_file_is_used_at_once() {
     let told = error.unwrap_err().to_string();
     assert!(told.contains("to the user reader"), "{told}");
     assert!(!told.contains("wr0ng"), "{told}");
+    let elsewhere = Scratch::new().await;
+    let registries = Registries::of(&config, elsewhere.store.clone())
+        .await
+        .unwrap();
+    let error = registries.hold(&registry.name("fabric/chaincode:1")).await;
+    let told = error.unwrap_err().to_string();
+    assert!(told.contains("denied"), "{told}");
     write("s3cret");
     let image = build(&scratch, &images, &of(b"x", &far.host))
         .await
         .unwrap();
     assert!(image.pushed.is_some());
-    // So it is for who reads.
-    let elsewhere = Scratch::new().await;
-    let registries = Registries::of(&config, elsewhere.store.clone())
-        .await
-        .unwrap();
+    // So it is for who reads, and was denied before.
     let held = registries.hold(&image.pushed.unwrap()).await.unwrap();
     assert_eq!(held.layers.last().unwrap().diff_id, image.layer.diff_id);
 }
