@@ -38,7 +38,7 @@ use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
 
-/// For how long an inspect looks again when the store fails for a moment (design D18). The last look takes as long as it takes.
+/// For how long, by the clock, an inspect looks again when the store fails for a moment (design D18). A look may take a minute itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Names are told of once, up to so many.
@@ -189,7 +189,6 @@ impl Images {
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(5))
             .without_max_times();
-        // By the clock: a look may take long itself, since a bucket is asked again and again before it counts as away.
         let begun = Instant::now();
         let built = look
             .retry(backoff)

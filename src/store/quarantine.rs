@@ -1,11 +1,12 @@
 //! What is damaged is moved out of the way, to the same path below `quarantine/`: never served, never deleted by Peitho, and
 //! still there for who knows better. Who finds the damage says what it means; here it is moved.
 
+use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Key;
 
 use super::{Blob, Error, Place, Store, blob_key, volume};
-use crate::names::Digest;
+use crate::names::{Digest, Hasher};
 
 /// Where `key` goes.
 pub(super) fn key(key: &Key) -> Key {
@@ -31,21 +32,52 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub async fn judge(&self, blob: &Blob) -> Result<Verdict, Error> {
-        let (file, found) = match self.open_blob(&blob.digest).await {
-            Ok(Some(opened)) => opened,
-            Ok(None) => return Ok(Verdict::Missing),
-            // What a bucket has is read as it is copied.
-            Err(Error::Corrupt { .. }) => return Ok(Verdict::Damaged),
-            Err(error) => return Err(error),
+        let read = match &self.0.bucket {
+            None => self.read_file(&blob.digest).await?,
+            Some(_) => self.read_object(&blob.digest).await?,
+        };
+        Ok(match read {
+            None => Verdict::Missing,
+            Some(found) if found.digest != blob.digest => Verdict::Damaged,
+            Some(found) if found.size != blob.size => Verdict::OtherLength,
+            Some(_) => Verdict::Sound,
+        })
+    }
+
+    /// What is in the file of a blob.
+    async fn read_file(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        let Some((file, found)) = self.open_blob(digest).await? else {
+            return Ok(None);
         };
         let hashed = volume::blocking(move || volume::hash(&file));
-        let key = blob_key(&blob.digest);
+        let key = blob_key(digest);
         let digest = (hashed.await).map_err(|e| self.io("reading", &key, 0, e))?;
-        Ok(match (digest == blob.digest, found.size == blob.size) {
-            (false, _) => Verdict::Damaged,
-            (true, false) => Verdict::OtherLength,
-            (true, true) => Verdict::Sound,
-        })
+        Ok(Some(Blob {
+            digest,
+            size: found.size,
+        }))
+    }
+
+    /// What is in the object of a blob: a copy, sound or damaged, says nothing of that.
+    async fn read_object(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        let key = blob_key(digest);
+        let failed = |e| self.failed("reading", &key, 0, e);
+        // Where it is in the trash, it is brought back.
+        if self.look(&key).await.map_err(failed)?.is_none() && !self.rescue(digest).await? {
+            return Ok(None);
+        }
+        let found = match self.0.objects.get(&key).await {
+            Ok(found) => found,
+            Err(e) if self.is_missing(&e) => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        let (size, mut hasher) = (found.meta.size, Hasher::default());
+        let mut content = found.into_stream();
+        while let Some(piece) = content.try_next().await.map_err(failed)? {
+            hasher.update(&piece);
+        }
+        let digest = hasher.finish();
+        Ok(Some(Blob { digest, size }))
     }
 
     /// Moves a ref into quarantine; gives where it is now.

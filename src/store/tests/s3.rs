@@ -238,7 +238,12 @@ async fn what_was_changed_in_the_bucket_is_no_blob() {
     let world = World::new(Backend::Bucket).await;
     let blob = put(&world.open().await, b"as it was").await;
     let place = (world.objects.join("blobs/sha256")).join(blob.digest.hex());
+    let store = world.open().await;
+    assert_eq!(store.judge(&blob).await.unwrap(), Verdict::Sound);
     fs::write(place, b"as it wAs").unwrap();
+    assert_eq!(store.judge(&blob).await.unwrap(), Verdict::Damaged);
+    // Its copy is as it was.
+    assert!(content(&store, &blob.digest).await.is_some());
     let other = world.open_elsewhere().await;
     let error = other.open_blob(&blob.digest).await.unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
