@@ -335,7 +335,7 @@ impl Images {
             Lookup::Found(found) => Some(found),
             Lookup::Missing(reason) => return Err(refused(&from, reason)),
             Lookup::Unknown(cause) => match &self.pusher {
-                Some(pusher) => return Err(no_base(pusher, &from, &cause)),
+                Some(pusher) => return Err(base::no_base(pusher, &from, &cause)),
                 None => {
                     self.tell_unknown(&from, &cause);
                     None
@@ -468,12 +468,6 @@ impl Images {
             );
         }
     }
-}
-
-/// A registry takes whole images only.
-fn no_base(pusher: &Pusher, base: &ImageName, cause: &str) -> Error {
-    let cause = format!("its base {base} cannot be read: {cause}");
-    pusher.refused(cause).into()
 }
 
 fn refused(name: &ImageName, reason: String) -> Error {

@@ -1,9 +1,9 @@
 //! What registries say of images that Peitho did not build: bases and builders, for all that this module does with their names.
 //! It decides which names are none of these, and asks `registry` for the others.
 
-use super::Images;
+use super::{Error, Images};
 use crate::names::ImageName;
-use crate::registry::Lookup;
+use crate::registry::{Lookup, Pusher};
 
 impl Images {
     /// What its registry says of an image that Peitho did not build.
@@ -34,4 +34,10 @@ impl Images {
             Lookup::Missing(words.to_owned())
         })
     }
+}
+
+/// A registry takes whole images only.
+pub(super) fn no_base(pusher: &Pusher, base: &ImageName, cause: &str) -> Error {
+    let cause = format!("its base {base} cannot be read: {cause}");
+    pusher.refused(cause).into()
 }
