@@ -233,6 +233,10 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
         legacy::compile_error_reaches_the_user,
     ),
     (
+        "legacy_images_in_a_registry_run_by_their_digest",
+        registry::legacy_images_in_a_registry_run_by_their_digest,
+    ),
+    (
         "legacy_peer_terminated_then_next_invoke_works",
         legacy::peer_terminated_then_next_invoke_works,
     ),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use testbed::{Chaincode, Steps, scenario};
+use testbed::{Chaincode, Fabric, Steps, scenario};
 
 use crate::world::{Counterparts, PEER, REFERENCE};
 
@@ -30,14 +30,14 @@ pub(super) fn dockerd_node_chaincode(c: &Counterparts) -> Result<Option<Steps>> 
 /// npm does without its cache at the start: `$HOME` is `/` for a user whom the image does not know.
 pub(super) fn node_chaincode(c: &Counterparts) -> Result<Option<Steps>> {
     let steps = install_and_crash(c, PEER, "node")?;
-    expect_rights(c, "node")?;
+    c.with_fabric(|fabric| expect_rights(fabric, "node"))?;
     Ok(Some(steps))
 }
 
 /// Who the process is, and what it may write: by the user that Pod Security wants instead of the image's root.
-pub(super) fn expect_rights(c: &Counterparts, name: &str) -> Result<()> {
+pub(super) fn expect_rights(fabric: &Fabric, name: &str) -> Result<()> {
     let asked = ["writable", r#"["/tmp", "/", "/usr/local/src/index.js"]"#];
-    let told = c.with_fabric(|fabric| Ok(fabric.query(PEER, name, &asked)?))?;
+    let told = fabric.query(PEER, name, &asked)?;
     let told: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
     ensure!(
         told == serde_json::json!({"user": 500, "writable": ["/tmp"]}),
