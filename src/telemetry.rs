@@ -4,8 +4,7 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
@@ -31,13 +30,11 @@ pub enum Error {
 /// # Errors
 /// [`Error::Level`], or [`Error::Second`] when it was called before.
 pub fn init(config: &Log) -> Result<(), Error> {
-    // What cannot be read of an answer is logged whole there, and an answer may be a Secret.
-    let silent = "kube_client::client=off".parse().expect("a constant");
-    // Orders are logged whole there, with all variables of their containers.
-    let mute = "bollard=off".parse().expect("a constant");
-    let filter = EnvFilter::try_new(&config.level)?
-        .add_directive(silent)
-        .add_directive(mute);
+    let filter = (config.level.parse::<Targets>()?)
+        // What cannot be read of an answer is logged whole there, and an answer may be a Secret.
+        .with_target("kube_client::client", LevelFilter::OFF)
+        // Orders are logged whole there, with all variables of their containers.
+        .with_target("bollard", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
