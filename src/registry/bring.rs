@@ -202,7 +202,7 @@ impl Registries {
     }
 }
 
-fn unreadable(base: &ImageName, cause: &str) -> String {
+pub(super) fn unreadable(base: &ImageName, cause: &str) -> String {
     format!("a layer of its base {base} cannot be read: {cause}")
 }
 

@@ -23,7 +23,7 @@ use self::session::Session;
 use self::wire::{Opened, Wire};
 use super::access::Access;
 use super::answer::Refusal;
-use super::bring::Content;
+use super::bring::{Content, unreadable};
 use super::manifest::{Contents, Unusable};
 use super::{Login, Lookup, Registries, outside};
 use crate::config;
@@ -406,7 +406,7 @@ pub(super) async fn authorization(
 
 /// Why the content of a blob ended before its end.
 fn unread(base: &ImageName, error: &std::io::Error) -> Refusal {
-    let told = format!("a layer of its base {base} cannot be read: {error}");
+    let told = unreadable(base, &error.to_string());
     match error.kind() {
         std::io::ErrorKind::InvalidData => Refusal::Unknown(told),
         _ => Refusal::Passing(told),

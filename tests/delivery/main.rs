@@ -7,6 +7,7 @@ mod builds;
 mod clients;
 mod compile;
 mod cuts;
+mod docker_registry;
 mod fetch;
 mod liar;
 mod pull_api;

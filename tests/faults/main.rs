@@ -14,6 +14,9 @@ mod bodies;
 mod client;
 #[path = "../it/engine_api/cluster.rs"]
 mod cluster;
+#[path = "../delivery/docker_registry.rs"]
+#[expect(dead_code, reason = "the tests of the delivery listener use the rest")]
+mod docker_registry;
 #[path = "../it/engine_api/world.rs"]
 #[expect(
     dead_code,

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use crate::bodies::{packed, tar};
 use crate::client::{Answer, Client};
 use crate::disk::Store;
-use crate::registry::{Base, MANIFEST, Real};
+use crate::docker_registry::DockerRegistry;
+use crate::registry::{Base, MANIFEST};
 use crate::server::{Order, Server, Threads, built, strace};
 use crate::world::in_directory;
 
@@ -23,7 +24,7 @@ const AT_LEAST: u32 = 10;
 /// Where a build on `base` is pushed.
 struct Build {
     base: Base,
-    registry: Real,
+    registry: DockerRegistry,
     body: Vec<u8>,
 }
 
@@ -71,7 +72,7 @@ fn digest(name: &str) -> &str {
 pub(crate) async fn killed_at_every_step() {
     let mut build = Build {
         base: Base::serve().await,
-        registry: Real::start().await,
+        registry: DockerRegistry::start().await,
         body: Vec::new(),
     };
     // How many were killed before there was an image, and how many after.

@@ -1,5 +1,5 @@
-//! The registries: one at the far edge that has a base image and serves it to whoever asks, with which images are complete, so that a
-//! build stores configuration and manifest beside its layer; and a real one, to push to.
+//! The far edge: a registry that has a base image and serves it to whoever asks, with which images are complete, so that a build
+//! stores configuration and manifest beside its layer.
 
 use std::net::SocketAddr;
 
@@ -7,15 +7,10 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use std::process::Stdio;
-
 use peitho::config::{BuiltRegistry, ImageMode, Images, Registry, Scheme};
 use peitho::names::Digest;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 /// The type of all manifests here.
@@ -78,48 +73,6 @@ pub(crate) fn images(registry: &str, pushed_to: Option<&str>) -> Images {
         };
     }
     images
-}
-
-/// A real registry, the one that Debian packages, with nothing in it.
-pub(crate) struct Real {
-    pub(crate) address: SocketAddr,
-    _process: Child,
-    _directory: TempDir,
-}
-
-impl Real {
-    pub(crate) async fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let config = json!({
-            "version": "0.1", "log": {"level": "info"}, "http": {"addr": "127.0.0.1:0"},
-            "storage": {"filesystem": {"rootdirectory": directory.path().join("data")}},
-        });
-        let file = directory.path().join("config.yml");
-        std::fs::write(&file, config.to_string()).unwrap();
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("docker-registry (Debian's package of that name) is installed");
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next_line().await.unwrap().expect("it listens");
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                let end = rest.find(|c: char| c != '.' && c != ':' && !c.is_ascii_digit());
-                break rest[..end.unwrap_or(rest.len())].parse().unwrap();
-            }
-        };
-        // Or it would stop when the pipe is full.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self {
-            address,
-            _process: process,
-            _directory: directory,
-        }
-    }
 }
 
 fn configuration() -> Value {

@@ -1,20 +1,16 @@
 //! A real registry with a base image in it: Debian's `docker-registry`, and `skopeo` to push.
 
-use std::process::Stdio;
-
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::builds::noise;
+use crate::docker_registry::DockerRegistry;
 use crate::world::tar;
 
 /// A registry of plain http.
 pub(crate) struct Registry {
     pub(crate) host: String,
-    directory: TempDir,
-    process: Child,
+    server: DockerRegistry,
 }
 
 /// Which types the documents of a base have.
@@ -26,36 +22,10 @@ pub(crate) enum Form {
 
 impl Registry {
     pub(crate) async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data");
-        let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: '127.0.0.1:0'}}\n",
-            data.display()
-        );
-        let file = directory.path().join("config.yml");
-        std::fs::write(&file, config).unwrap();
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let port: String = loop {
-            let line = lines.next_line().await.unwrap().expect("it listens");
-            if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
-                break rest.chars().take_while(char::is_ascii_digit).collect();
-            }
-        };
-        // Or it would stop when the pipe is full.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let server = DockerRegistry::start().await;
         Self {
-            host: format!("127.0.0.1:{port}"),
-            directory,
-            process,
+            host: server.address.to_string(),
+            server,
         }
     }
 
@@ -82,7 +52,7 @@ impl Registry {
             ("1.tar", 0o644, &layers[1]),
             ("manifest.json", 0o644, manifest.to_string().as_bytes()),
         ]);
-        let file = self.directory.path().join("base.tar");
+        let file = self.server.directory.path().join("base.tar");
         std::fs::write(&file, archive).unwrap();
         let name = format!("{}/fabric/baseos:2.5", self.host);
         let form = match form {
@@ -110,6 +80,7 @@ impl Registry {
     pub(crate) fn damage(&self, digest: &str) {
         let hex = digest.trim_start_matches("sha256:");
         let blobs = self
+            .server
             .directory
             .path()
             .join("data/docker/registry/v2/blobs/sha256");
@@ -121,6 +92,6 @@ impl Registry {
 
     /// Ends it.
     pub(crate) async fn stop(&mut self) {
-        self.process.kill().await.unwrap();
+        self.server.process.kill().await.unwrap();
     }
 }
