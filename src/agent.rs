@@ -2,12 +2,14 @@
 //! build and reports it (design D5, D6). `cli` calls it. Its only counterpart is the delivery API of
 //! [`crate::delivery`]: it knows nothing of Kubernetes beyond the file for a container's last words.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
 
 use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+mod cache;
 mod client;
 pub mod compile;
 mod download;
@@ -70,6 +72,29 @@ fn told<T, E: std::error::Error>(job: &str, result: Result<T, E>) -> Option<T> {
         .ok()
 }
 
+/// Removes all that lies in `directory`.
+async fn empty(directory: &Path) -> io::Result<()> {
+    let path = directory.to_owned();
+    blocking(move || {
+        for entry in std::fs::read_dir(&path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("work on files does not panic")
+}
+
 /// One line on stderr and in the container's status. Nobody is left to hear that this fails.
 fn last_words(message: &str) {
     let mut line = message.replace('\n', " ");
@@ -119,7 +144,7 @@ mod tests {
         assert_eq!(args.expect, ["chaincode", "-x"]);
         let compile = format!(
             "agent compile --address https://peitho:8081 --key {hex} --credentials /credentials \
-             --spool /spool -- /bin/sh -c exit --key"
+             --spool /spool --cache /home/.cache -- /bin/sh -c exit --key"
         );
         let Command::Compile(args) = parsed(&compile).unwrap() else {
             panic!("{compile}");

@@ -6,10 +6,12 @@
 //! readers could understand differently, and everything beyond the [`Limits`]. A cut archive is an error;
 //! only the two empty blocks at the end may be missing, since some writers leave them out.
 
+mod increment;
 mod layer;
 mod pack;
 mod read;
 mod unpack;
+mod write;
 mod zstd;
 
 #[cfg(test)]
@@ -19,6 +21,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::names::Digest;
+
+pub use increment::{Extent, Increment, Known};
 
 /// Bounds on one archive (design D20).
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +122,8 @@ pub struct Member {
     /// Setuid, setgid and sticky are dropped: a chaincode runs as one user without privileges, so they
     /// could only serve somebody who should not have them.
     pub mode: u32,
+    /// When it was changed last, in seconds since the Unix epoch; 0 where the archive does not say.
+    pub mtime: u64,
 }
 
 /// Reads plain or gzip-compressed tar from `reader` to its end and gives each member with its content to `each`.
@@ -154,7 +160,7 @@ pub fn digest(reader: impl Read, limits: Limits) -> Result<Digest, Error> {
 /// # Errors
 /// As [`read()`]; what was written stays.
 pub fn unpack(reader: impl Read, limits: Limits, into: &Path) -> Result<(), Error> {
-    unpack::unpack(reader, limits, into)
+    unpack::unpack(reader, limits, into, unpack::Times::Dropped)
 }
 
 /// What becomes of the owners that a layer gives to its files.

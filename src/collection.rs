@@ -6,9 +6,11 @@
 //! |---|---|
 //! | built images, and bases held whole | by order alone: a peer believes for its whole life that what it built exists |
 //! | results of compiles | the longest unused first, beyond `store.compileResults`, or when the volume is nearly full |
+//! | compilers' caches | the longest unused first, beyond `store.compileCaches`, or when the volume is nearly full: before results |
 //! | blobs that nothing names | after two passes, `store.collectEverySeconds` apart |
 //! | what is damaged | never: it is moved to `quarantine/` and told |
 
+mod caches;
 mod check;
 mod results;
 mod service;
@@ -18,8 +20,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use self::caches::{Cache, Caches};
 pub use self::check::{Depth, Findings, check};
+use self::results::Results;
 pub use self::service::Service;
+use crate::compile::StoredResult;
 use crate::image::Image;
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::HeldImage;
@@ -50,6 +55,10 @@ pub struct Rules {
     pub grace: Duration,
     /// Bytes that the results of compiles may have altogether.
     pub results: u64,
+    /// Bytes that compilers' caches may have altogether.
+    pub caches: u64,
+    /// Caches that were not used for so long go in any case.
+    pub wiped: Option<Old>,
     /// Results that were not used for so long go in any case.
     pub unused: Option<Old>,
     /// Images that were built so long ago go, by explicit order alone: peers believe that they are there (protocol rule 5).
@@ -84,6 +93,8 @@ pub struct Collected {
     pub images: Vec<(Tenant, ImageName)>,
     /// Results of compiles that are no more.
     pub results: Sum,
+    /// Parts of compilers' caches that are no more.
+    pub caches: Sum,
     /// Blobs that nothing names, moved to the trash.
     pub aside: Sum,
     /// Blobs that something names after all, brought back from there.
@@ -113,14 +124,20 @@ pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collecte
         leaving: images,
     } = Images::read(store, rules.built.as_ref()).await?;
     named.extend(&rules.in_use);
-    let mut results = results::Results::read(store).await?;
+    let mut results = Results::read(store).await?;
     let mut leaving = results.beyond(rules.results);
     if let Some(unused) = &rules.unused {
         leaving.extend(results.unused(unused));
     }
     named.extend(results.named());
+    let mut caches = Caches::read(store).await?;
+    let mut cold = caches.beyond(rules.caches);
+    if let Some(wiped) = &rules.wiped {
+        cold.extend(caches.wiped(wiped));
+    }
+    named.extend(caches.named());
     let plan = survey.plan(&named, &HashSet::new(), rules.grace);
-    let mut collected = collected(&leaving, &plan);
+    let mut collected = collected(&leaving, &cold, &plan);
     for (place, name) in images {
         if doing == Doing::Collect {
             store.remove_place(&place).await?;
@@ -129,17 +146,15 @@ pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collecte
         collected.images.push((tenant, name));
     }
     if doing == Doing::Collect {
-        for result in leaving {
-            store.remove_place(&result.place).await?;
-        }
+        remove(store, leaving, cold).await?;
         store.carry_out(plan).await?;
     }
     Ok(collected)
 }
 
-/// Makes room now: results of compiles go, the longest unused first, until `bytes` are free; those that may be in use at this
-/// moment stay. Their blobs do not pass through the trash: a full volume cannot wait, and a compile that loses its result is
-/// compiled again.
+/// Makes room now: compilers' caches go, then results of compiles, the longest unused first, until `bytes` are free; results that may
+/// be in use at this moment stay. Their blobs do not pass through the trash: a full volume cannot wait, and a compile that loses its
+/// result is compiled again.
 ///
 /// # Errors
 /// As [`pass`].
@@ -147,28 +162,52 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
     let survey = store.survey().await?;
     let mut named = Images::read(store, None).await?.named;
     named.extend(&rules.in_use);
-    let mut results = results::Results::read(store).await?;
-    let leaving = results.for_room(bytes);
+    let mut caches = Caches::read(store).await?;
+    let cold = caches.for_room(bytes);
+    named.extend(caches.named());
+    let mut results = Results::read(store).await?;
+    let freed: u64 = cold.iter().map(Cache::size).sum();
+    let leaving = results.for_room(bytes.saturating_sub(freed));
     named.extend(results.named());
-    let given_up: HashSet<Digest> = (leaving.iter())
-        .flat_map(|result| result.blobs.iter().map(|blob| blob.digest))
+    let of_results = leaving.iter().flat_map(|result| &result.blobs);
+    let of_caches = cold.iter().flat_map(|cache| &cache.increments);
+    let given_up: HashSet<Digest> = of_results
+        .chain(of_caches.map(|increment| &increment.blob))
+        .map(|blob| blob.digest)
         .filter(|digest| !named.contains(digest))
         .collect();
     let plan = survey.plan(&named, &given_up, rules.grace);
-    let collected = collected(&leaving, &plan);
-    for result in leaving {
-        store.remove_place(&result.place).await?;
-    }
+    let collected = collected(&leaving, &cold, &plan);
+    remove(store, leaving, cold).await?;
     store.carry_out(plan).await?;
     Ok(collected)
 }
 
-fn collected(leaving: &[crate::compile::StoredResult], plan: &Plan) -> Collected {
+/// Removes the records of these.
+async fn remove(
+    store: &Store,
+    results: Vec<StoredResult>,
+    caches: Vec<Cache>,
+) -> Result<(), store::Error> {
+    for result in results {
+        store.remove_place(&result.place).await?;
+    }
+    for increment in caches.into_iter().flat_map(|cache| cache.increments) {
+        store.remove_place(&increment.place).await?;
+    }
+    Ok(())
+}
+
+fn collected(results: &[StoredResult], caches: &[Cache], plan: &Plan) -> Collected {
     Collected {
         images: Vec::new(),
         results: Sum {
-            blobs: leaving.len() as u64,
-            bytes: leaving.iter().map(crate::compile::StoredResult::size).sum(),
+            blobs: results.len() as u64,
+            bytes: results.iter().map(StoredResult::size).sum(),
+        },
+        caches: Sum {
+            blobs: caches.iter().map(|it| it.increments.len() as u64).sum(),
+            bytes: caches.iter().map(Cache::size).sum(),
         },
         aside: plan.aside(),
         back: plan.back(),

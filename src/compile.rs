@@ -7,27 +7,34 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ByTenant;
 use crate::image_spec::{Builder, ImageFacts};
-use crate::names::{CompileKey, Digest, ImageName, Tenant};
+use crate::names::{Architecture, CompileKey, Digest, ImageName, Tenant};
 use crate::runtime::{self, CompileSpec, Resolution, Runtime};
 use crate::store::spool::Spool;
 use crate::store::{self, Blob, Ingest, Store};
 
 mod cache;
+mod increments;
 mod job;
 mod key;
 mod origins;
 mod queue;
+mod warmth;
 
 pub use cache::{StoredResult, USE_IS_NOTED, stored};
+use increments::Whose;
+pub use increments::{StoredIncrement, stored_increments};
 pub use job::Asker;
 use job::{Door, Job};
 pub use origins::Origins;
 use queue::Queue;
+use warmth::Warmth;
+pub use warmth::{Coming, Fared, Plan, Told};
 
 /// Why there is no run for a request.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +63,12 @@ pub enum ReportError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// No such part of a compiler's cache was given to this compile, or it has gone.
+    #[error("no part {0} of the compiler's cache")]
+    NoIncrement(Digest),
+    /// The compiler's cache that the compile began with was removed meanwhile.
+    #[error("the compiler's cache was removed or replaced meanwhile")]
+    Superseded,
     /// The output is not an archive that a build may give.
     #[error("compile output: {0}")]
     Output(#[from] crate::archive::Error),
@@ -148,6 +161,8 @@ pub struct Settings {
     pub env: BTreeMap<String, String>,
     /// Digest of all else that the runtime gives to compiles of a tenant, where there is something.
     pub surroundings: ByTenant<Option<Digest>>,
+    /// Bytes that a compiler's cache may have, for one tenant and builder; `None`: none is kept.
+    pub cache: Option<u64>,
 }
 
 /// The door to compiles; clones share it.
@@ -224,6 +239,7 @@ impl Compiles {
                     .input
                     .as_ref()
                     .map(|input| Arc::clone(&input.archive)),
+                self.warmth(&request),
             );
             let (job, is_new) = {
                 let mut jobs = self.jobs();
@@ -241,10 +257,20 @@ impl Compiles {
                 }
                 _ => {}
             }
+            job.warmth.hurry();
             // Its container is still being removed; a new one under the same name has to wait for that. Not for long where
             // that fails: peers want an answer, and the removal goes on without them.
             job.discarded().await?;
         }
+    }
+
+    fn warmth(&self, request: &Request) -> Warmth {
+        let architecture = request.facts.architecture.clone();
+        let architecture = architecture.unwrap_or_else(Architecture::of_this_machine);
+        let tenant = request.tenant.clone();
+        let builder = request.builder.as_ref();
+        let whose = builder.map(|builder| Whose::new(tenant, builder, &architecture));
+        Warmth::new(whose, self.0.settings.cache)
     }
 
     fn drive(&self, key: CompileKey, request: Request, job: Arc<Job>) {
@@ -265,10 +291,9 @@ impl Compiles {
                 log: job.log.clone(),
             };
             let started = tokio::time::Instant::now();
-            let end = job
-                .drive(&inner.settings, &inner.queue, &*inner.runtime, &spec)
-                .await;
-            let end = match end {
+            let mut running = inner.runtime.compile(&spec).fuse();
+            let driven = job.drive(&inner.settings, &inner.queue, &mut running, &spec);
+            let end = match driven.await {
                 End::Exited { code: 0, output } if request.builder.is_some() => {
                     match cache::keep(&inner.store, &request.tenant, &key, &job.log, output).await {
                         Ok(()) => End::Exited { code: 0, output },
@@ -285,7 +310,14 @@ impl Compiles {
                 end = %end, "compile: over"
             );
             this.note_origin(&spec.image, request.manifest, Some(&end));
+            let has_exited = matches!(end, End::Exited { .. });
             job.finish(end);
+            match has_exited {
+                true => job.warmth.gathered(&mut running).await,
+                false => job.warmth.close(),
+            }
+            job.warmth.tell(&key);
+            drop(running);
             this.discard(Some(&spec.tenant), &key, &job).await;
         });
     }

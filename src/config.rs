@@ -45,7 +45,7 @@ pub use agent::Agent;
 pub use by_tenant::ByTenant;
 pub use chaincode::Chaincode;
 pub use check::Problems;
-pub use compile::Compile;
+pub use compile::{Compile, CompileCache};
 pub use delivery::Delivery;
 pub use docker::{Docker, DockerAddress, DockerTls};
 pub use error::{Error, Notice, Origin, Problem};

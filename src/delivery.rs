@@ -1,5 +1,5 @@
 //! What pods talk to: the pull half of the OCI distribution API for layers, and the reports of the agent that
-//! runs a compile (design D5, D6). People pull whole images by the same API. Every request carries a token that allows one
+//! runs a compile (design D5, D6), with what its compiler keeps. People pull whole images by the same API. Every request carries a token that allows one
 //! thing (design D16). `serve` puts the router behind the TLS of [`tls`]; below are `container`, `image`, `compile` and
 //! `store`. It does not know what a compile does or how an image is built.
 
@@ -20,6 +20,7 @@ use crate::image::Images;
 use crate::store::Store;
 
 mod authorization;
+mod cache;
 mod failure;
 mod lists;
 mod pull_api;
@@ -56,6 +57,7 @@ pub struct Delivery {
 pub fn router(delivery: Delivery) -> Router {
     pull_api::routes()
         .merge(upload::routes())
+        .merge(cache::routes())
         .with_state(delivery)
 }
 
@@ -68,6 +70,8 @@ pub struct Counters {
     input_bytes: AtomicU64,
     log_bytes: AtomicU64,
     output_bytes: AtomicU64,
+    cache_bytes: AtomicU64,
+    gained_bytes: AtomicU64,
     pulls: AtomicU64,
     pull_bytes: AtomicU64,
 }
@@ -103,6 +107,16 @@ impl Counters {
         self.output_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of compilers' caches handed to connections.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes received of what compilers' caches gained, lost ones too.
+    pub fn gained_bytes(&self) -> u64 {
+        self.gained_bytes.load(Ordering::Relaxed)
+    }
+
     /// How many downloads of a part of an image were begun by people's clients.
     pub fn pulls(&self) -> u64 {
         self.pulls.load(Ordering::Relaxed)
@@ -120,6 +134,7 @@ enum Kind {
     Layer,
     Input,
     Image,
+    Cache,
 }
 
 impl Delivery {
@@ -142,6 +157,7 @@ impl Counters {
             Kind::Layer => self.layers.fetch_add(1, Ordering::Relaxed),
             Kind::Input => self.inputs.fetch_add(1, Ordering::Relaxed),
             Kind::Image => self.pulls.fetch_add(1, Ordering::Relaxed),
+            Kind::Cache => return,
         };
     }
 
@@ -150,6 +166,7 @@ impl Counters {
             Kind::Layer => &self.layer_bytes,
             Kind::Input => &self.input_bytes,
             Kind::Image => &self.pull_bytes,
+            Kind::Cache => &self.cache_bytes,
         };
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
     }

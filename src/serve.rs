@@ -145,6 +145,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
             tenants: all_tenants(config),
             every: Duration::from_secs(config.store.collect_every_seconds),
             results: config.store.compile_result_bytes(),
+            caches: config.store.compile_cache_bytes(),
         };
         async move { until.run_until_cancelled(collecting.run()).await }
     });
@@ -291,6 +292,7 @@ fn compile_settings(config: &Config, surroundings: ByTenant<Option<Digest>>) -> 
         abandon_grace: Duration::from_secs(config.compile.abandoned_after_seconds),
         env: config.compile.env.clone(),
         surroundings,
+        cache: config.compile.cache.bytes(),
     }
 }
 

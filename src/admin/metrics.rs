@@ -163,6 +163,18 @@ impl Collector for Delivered {
                 Some(Unit::Bytes),
                 counters.output_bytes(),
             ),
+            (
+                "cache",
+                "Compilers' caches sent to pods",
+                Some(Unit::Bytes),
+                counters.cache_bytes(),
+            ),
+            (
+                "cache_gained",
+                "What compilers' caches gained, as received",
+                Some(Unit::Bytes),
+                counters.gained_bytes(),
+            ),
         ] {
             let name = format!("delivery_{name}");
             let counter = ConstCounter::new(value);

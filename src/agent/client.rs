@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -156,7 +156,8 @@ impl Client {
 
     /// Gets `path`; the answer is a success.
     pub(super) async fn get(&self, path: &str) -> Result<Response<Incoming>, Error> {
-        let response = self.send(Method::GET, path, None, empty()).await?;
+        let sent = self.send(Method::GET, path, None, empty(), Bound::Answer);
+        let response = sent.await?;
         self.successful(&Method::GET, path, response).await
     }
 
@@ -167,14 +168,32 @@ impl Client {
         first: u64,
     ) -> Result<Response<Incoming>, Error> {
         let range = (first > 0).then(|| (header::RANGE, format!("bytes={first}-")));
-        let response = self.send(Method::GET, path, range, empty()).await?;
+        let sent = self.send(Method::GET, path, range, empty(), Bound::Answer);
+        let response = sent.await?;
         self.successful(&Method::GET, path, response).await
     }
 
     /// Puts `body` to `path`; the answer is a success.
     pub(super) async fn put(&self, path: &str, body: Body) -> Result<(), Error> {
-        let response = self.send(Method::PUT, path, None, body).await?;
+        let sent = self.send(Method::PUT, path, None, body, Bound::Answer);
+        let response = sent.await?;
         self.successful(&Method::PUT, path, response).await?;
+        Ok(())
+    }
+
+    /// The same for a body that takes its time.
+    pub(super) async fn put_whole(&self, path: &str, body: Body) -> Result<(), Error> {
+        let sent = self.send(Method::PUT, path, None, body, Bound::Connection);
+        let response = sent.await?;
+        self.successful(&Method::PUT, path, response).await?;
+        Ok(())
+    }
+
+    /// Deletes `path`; the answer is a success.
+    pub(super) async fn delete(&self, path: &str) -> Result<(), Error> {
+        let sent = self.send(Method::DELETE, path, None, empty(), Bound::Answer);
+        let response = sent.await?;
+        self.successful(&Method::DELETE, path, response).await?;
         Ok(())
     }
 
@@ -189,14 +208,14 @@ impl Client {
         let (file, length) = opened
             .await
             .map_err(|error: io::Error| self.unreachable(&Method::PUT, path, &error))?;
-        let stream = ReaderStream::with_capacity(file, 128 << 10).map_ok(Frame::data);
-        let body = StreamBody::new(stream).boxed_unsync();
+        let body = streamed(ReaderStream::with_capacity(file, 128 << 10));
         let response = self
             .send(
                 Method::PUT,
                 path,
                 Some((header::CONTENT_LENGTH, length.to_string())),
                 body,
+                Bound::Connection,
             )
             .await?;
         self.successful(&Method::PUT, path, response).await?;
@@ -210,7 +229,8 @@ impl Client {
         body: Body,
         expected: &[StatusCode],
     ) -> Result<Bytes, Error> {
-        let response = self.send(Method::PUT, path, None, body).await?;
+        let sent = self.send(Method::PUT, path, None, body, Bound::Answer);
+        let response = sent.await?;
         let response = if expected.contains(&response.status()) {
             response
         } else {
@@ -233,14 +253,14 @@ impl Client {
         }
     }
 
-    /// Sends a request. With a body from a file there is no limit in time: a connection that is lost is
-    /// noticed by TCP.
+    /// Sends a request.
     async fn send(
         &self,
         method: Method,
         path: &str,
         more: Option<(HeaderName, String)>,
         body: Body,
+        bound: Bound,
     ) -> Result<Response<Incoming>, Error> {
         let uri = Uri::builder()
             .scheme(Scheme::HTTPS)
@@ -255,7 +275,6 @@ impl Client {
             .method(method.clone())
             .uri(uri)
             .header(header::AUTHORIZATION, self.authorization.clone());
-        let is_of_file = matches!(more, Some((header::CONTENT_LENGTH, _)));
         if let Some((name, value)) = more {
             request = request.header(name, value);
         }
@@ -263,15 +282,14 @@ impl Client {
             .body(body)
             .expect("all parts of the request are valid");
         let answer = self.http.request(request);
-        let answer = if is_of_file {
-            answer.await
-        } else {
-            timeout(ANSWER, answer)
+        let answer = match bound {
+            Bound::Connection => answer.await,
+            Bound::Answer => timeout(ANSWER, answer)
                 .await
                 .map_err(|_| Error::Unreachable {
                     request: self.request(&method, path),
                     reason: format!("no answer for {} s", ANSWER.as_secs()),
-                })?
+                })?,
         };
         answer.map_err(|error| self.unreachable(&method, path, &error))
     }
@@ -315,6 +333,20 @@ impl Client {
     fn request(&self, method: &Method, path: &str) -> String {
         format!("{method} https://{}{path}", self.authority)
     }
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// [`ANSWER`].
+    Answer,
+    /// As long as the connection stands, for a body that takes its time: one that is lost is noticed by TCP.
+    Connection,
+}
+
+/// A body of what comes; it breaks off with an error.
+pub(super) fn streamed(bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+    StreamBody::new(bytes.map_ok(Frame::data)).boxed_unsync()
 }
 
 /// A body of nothing.

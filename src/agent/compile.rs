@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,11 +20,13 @@ use tokio::time::timeout;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
+use super::cache::{Cache, Fetched, Worth};
 use super::client::{self, Client, patiently};
 use super::log::Log;
 use super::memory;
 use super::process::Process;
 use super::report::{self, End, PATIENCE, Report, is_passing};
+use super::{blocking, empty};
 use crate::archive::{self, Limits};
 use crate::names::CompileKey;
 
@@ -37,6 +39,9 @@ const READ: usize = 64 << 10;
 /// A shell's codes for a program that is not there, and one that cannot be executed.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
+
+/// From here on a code says which signal ended the command.
+const SIGNALLED: u8 = 128;
 
 /// 128 + SIGTERM.
 const TERMINATED: u8 = 143;
@@ -56,6 +61,9 @@ pub struct Args {
     /// A directory for the log and the packed output
     #[arg(long)]
     pub spool: PathBuf,
+    /// The directory that is kept from one compile to the next
+    #[arg(long)]
+    pub cache: PathBuf,
     /// Where the command finds its input
     #[arg(skip = PathBuf::from("/chaincode/input"))]
     pub input: PathBuf,
@@ -139,47 +147,79 @@ pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error>
         source,
     })?;
     let report = Report::new(client.clone(), &args.key, log.clone());
+    let cache = Cache::new(client.clone(), &args.key, args.cache.clone());
     let working = async {
-        let end = work(&args, &client, &log, &terminated).await;
+        let done = work(&args, &client, &cache, &log, &terminated).await;
         log.close();
-        match end {
-            Some(end) => Ok(end),
+        match done {
+            Some(done) => Ok(done),
             None => Err(None),
         }
     };
     let following = async { report.follow().await.map_err(Some) };
-    let end = match tokio::try_join!(working, following) {
-        Ok((end, ())) => end,
+    let done = match tokio::try_join!(working, following) {
+        Ok((done, ())) => done,
         // The command, if it still runs, is killed with the future that waited for it.
         Err(Some(error)) => return Err(error.into()),
         Err(None) => return Ok(TERMINATED),
     };
-    match terminated.run_until_cancelled(report.finish(end)).await {
-        Some(code) => Ok(code?),
+    let reporting = async {
+        let code = report.finish(done.end).await?;
+        // Now nobody waits any more.
+        if let Some((fetched, worth)) = done.warmth
+            && let Err(error) = cache.give(fetched, worth).await
+        {
+            tracing::info!(error, "what the compiler's cache gained is lost");
+        }
+        Ok(code)
+    };
+    match terminated.run_until_cancelled(reporting).await {
+        Some(code) => code,
         None => Ok(TERMINATED),
     }
+}
+
+/// What is left to be done of a compile.
+struct Done {
+    end: End,
+    /// The compiler's cache, where Peitho keeps it.
+    warmth: Option<(Fetched, Worth)>,
 }
 
 /// Input, command, output; what fails of it is told in the log. `None` when the pod was told to end.
 async fn work(
     args: &Args,
     client: &Client,
+    cache: &Cache,
     log: &Log,
     terminated: &CancellationToken,
-) -> Option<End> {
+) -> Option<Done> {
+    let mut warmth = None;
     let done = async {
-        let input = fetch_input(args, client);
-        match terminated.run_until_cancelled(input).await {
-            Some(fetched) => fetched?,
-            None => return Ok(None),
+        let fetching = async { tokio::join!(fetch_input(args, client), cache.fetch()) };
+        let Some((input, fetched)) = terminated.run_until_cancelled(fetching).await else {
+            return Ok(None);
+        };
+        if let Some(trouble) = fetched.as_ref().and_then(|it| it.trouble.as_deref()) {
+            // Not even a full disk ends a compile on behalf of its cache.
+            let _ = log.remark(trouble).await;
         }
+        let warmth = fetched.map(|fetched| warmth.insert((fetched, Worth::Nothing)));
+        input?;
         let killed_before = memory::kills();
         let code = execute(args, log, terminated).await?;
         if terminated.is_cancelled() {
             return Ok(None);
         }
-        if code != 0 && memory::kills() > killed_before {
+        let ran_out = memory::kills() > killed_before;
+        if code != 0 && ran_out {
             log.note("the compile ran out of memory, see compile.limits");
+        }
+        if let Some((_, worth)) = warmth
+            && code < SIGNALLED
+            && !ran_out
+        {
+            *worth = Worth::Keeping;
         }
         let packed = async {
             match code {
@@ -195,13 +235,14 @@ async fn work(
             None => Ok(None),
         }
     };
-    done.await.unwrap_or_else(|trouble: Trouble| {
+    let end = done.await.unwrap_or_else(|trouble: Trouble| {
         log.note(&trouble.to_string());
         Some(End {
             code: trouble.code(),
             output: None,
         })
-    })
+    });
+    end.map(|end| Done { end, warmth })
 }
 
 async fn fetch_input(args: &Args, client: &Client) -> Result<(), Trouble> {
@@ -211,7 +252,10 @@ async fn fetch_input(args: &Args, client: &Client) -> Result<(), Trouble> {
         |trouble| matches!(trouble, Trouble::Fetch(error) if is_passing(error)),
         || async {
             // An attempt that broke off may have left something.
-            empty(&args.input).await?;
+            empty(&args.input).await.map_err(|source| Trouble::Disk {
+                path: args.input.clone(),
+                source,
+            })?;
             let response = client.get(&path).await?;
             if response.status() == StatusCode::NO_CONTENT {
                 return Ok(());
@@ -297,31 +341,4 @@ async fn pack(args: &Args) -> Result<File, Trouble> {
         Ok(file)
     })
     .await
-}
-
-/// Removes all that lies in `directory`.
-async fn empty(directory: &Path) -> Result<(), Trouble> {
-    let path = directory.to_owned();
-    blocking(move || {
-        let emptied = || {
-            for entry in std::fs::read_dir(&path)? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    std::fs::remove_dir_all(entry.path())?;
-                } else {
-                    std::fs::remove_file(entry.path())?;
-                }
-            }
-            Ok(())
-        };
-        let emptied: io::Result<()> = emptied();
-        emptied.map_err(|source| Trouble::Disk { path, source })
-    })
-    .await
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work)
-        .await
-        .expect("work on files does not panic")
 }

@@ -52,6 +52,11 @@ impl Log {
         Ok(())
     }
 
+    /// Adds a line of the agent's own before the command's.
+    pub(super) async fn remark(&self, line: &str) -> io::Result<()> {
+        self.append(format!("peitho agent: {line}\n").into()).await
+    }
+
     /// Adds a line of the agent's own; nothing is appended after it.
     pub(super) fn note(&self, line: &str) {
         let line = format!("peitho agent: {line}\n");

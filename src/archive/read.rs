@@ -48,6 +48,8 @@ pub(super) struct Entry {
     pub(super) mode: u32,
     /// User and group; `None` where they are unreadable or no 32-bit numbers.
     pub(super) owner: Option<(u32, u32)>,
+    /// Seconds since the Unix epoch; 0 where that is unreadable.
+    pub(super) mtime: u64,
 }
 
 /// What a member is, for those who take more than strangers may send.
@@ -70,6 +72,7 @@ impl Entry {
                 path: self.path,
                 kind,
                 mode: self.mode & 0o777,
+                mtime: self.mtime,
             })),
         }
     }
@@ -353,6 +356,7 @@ fn checked<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Entry>, Erro
                 what,
                 mode: 0,
                 owner: None,
+                mtime: 0,
             }));
         }
     };
@@ -372,6 +376,7 @@ fn checked<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Entry>, Erro
         what: What::Plain(kind),
         mode,
         owner: user.zip(id(&fields.gid, header.gid())),
+        mtime: header.mtime().unwrap_or_default(),
     }))
 }
 

@@ -7,6 +7,7 @@ use tar::EntryType;
 use super::*;
 
 mod changing;
+mod increments;
 mod layer;
 mod model;
 mod tree;

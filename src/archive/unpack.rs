@@ -8,10 +8,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use super::increment::{Entry, Known};
 use super::{Error, Kind, Limits, Member};
+use crate::names::{Digest, Hasher};
 
 const OPEN_DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -23,7 +25,19 @@ const CREATE_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-pub(super) fn unpack(reader: impl Read, limits: Limits, into: &Path) -> Result<(), Error> {
+/// What becomes of the times that an archive has.
+pub(super) enum Times<'a> {
+    Dropped,
+    /// They are set on files, and what was unpacked is noted.
+    Kept(&'a mut Known),
+}
+
+pub(super) fn unpack(
+    reader: impl Read,
+    limits: Limits,
+    into: &Path,
+    times: Times<'_>,
+) -> Result<(), Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(into, flags, Mode::empty()).map_err(|e| Error::Write {
         path: into.to_owned(),
@@ -35,6 +49,7 @@ pub(super) fn unpack(reader: impl Read, limits: Limits, into: &Path) -> Result<(
         last: (PathBuf::new(), Rc::clone(&root)),
         root,
         buffer: vec![0; 64 << 10],
+        times,
     };
     super::read(reader, limits, |member, content| {
         tree.place(member, content)
@@ -48,6 +63,7 @@ struct Tree<'a> {
     /// The directory of the member before: archives go directory by directory, and none is ever removed.
     last: (PathBuf, Rc<OwnedFd>),
     buffer: Vec<u8>,
+    times: Times<'a>,
 }
 
 /// What to do about a directory that is not there.
@@ -62,27 +78,49 @@ impl Tree<'_> {
         let (parent_path, name) = split(&member.path);
         let parent = self.directory(parent_path, Missing::Make, member)?;
         self.last = (parent_path.to_owned(), Rc::clone(&parent));
-        let mode = |always: u32| Mode::from_raw_mode(member.mode | always);
         match &member.kind {
             Kind::Directory => {
                 let directory = self.enter(&parent, name, Missing::Make, member)?;
-                let done = rustix::fs::fchmod(&directory, mode(0o700));
-                done.map_err(|e| self.failed(member, e))
+                let mode = member.mode | 0o700;
+                let done = rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode));
+                done.map_err(|e| self.failed(member, e))?;
+                self.note(member, || Entry::Directory { mode });
+                Ok(())
             }
-            Kind::File { .. } => {
+            Kind::File { size } => {
                 let private = Mode::RUSR | Mode::WUSR;
                 let file = self.replacing(&parent, name, member, || {
                     rustix::fs::openat(&parent, name, CREATE_FILE, private)
                 })?;
                 let mut file = File::from(file);
-                self.copy(content, &mut file)
+                let content = self
+                    .copy(content, &mut file)
                     .map_err(|e| self.failed(member, e))?;
-                let done = rustix::fs::fchmod(&file, mode(0o400));
-                done.map_err(|e| self.failed(member, e))
+                let mode = member.mode | 0o400;
+                let done = rustix::fs::fchmod(&file, Mode::from_raw_mode(mode));
+                done.map_err(|e| self.failed(member, e))?;
+                if let Some(content) = content {
+                    let mtime = i64::try_from(member.mtime).unwrap_or_default();
+                    let done = rustix::fs::futimens(&file, &at(mtime));
+                    done.map_err(|e| self.failed(member, e))?;
+                    self.note(member, || Entry::File {
+                        mode,
+                        size: *size,
+                        mtime,
+                        content,
+                    });
+                }
+                Ok(())
             }
-            Kind::Symlink { target } => self.replacing(&parent, name, member, || {
-                rustix::fs::symlinkat(target, &parent, name)
-            }),
+            Kind::Symlink { target } => {
+                self.replacing(&parent, name, member, || {
+                    rustix::fs::symlinkat(target, &parent, name)
+                })?;
+                self.note(member, || Entry::Symlink {
+                    target: target.clone(),
+                });
+                Ok(())
+            }
             Kind::Hardlink { target } => self.link(&parent, name, target, member),
         }
     }
@@ -175,14 +213,27 @@ impl Tree<'_> {
         made.map_err(|e| self.failed(member, e))
     }
 
-    fn copy(&mut self, from: &mut dyn Read, to: &mut File) -> io::Result<()> {
+    /// Gives the digest of what was copied where somebody wants to know it.
+    fn copy(&mut self, from: &mut dyn Read, to: &mut File) -> io::Result<Option<Digest>> {
+        let mut hasher = matches!(self.times, Times::Kept(_)).then(Hasher::default);
         loop {
             match from.read(&mut self.buffer) {
-                Ok(0) => return Ok(()),
-                Ok(n) => to.write_all(&self.buffer[..n])?,
+                Ok(0) => return Ok(hasher.map(Hasher::finish)),
+                Ok(n) => {
+                    to.write_all(&self.buffer[..n])?;
+                    if let Some(hasher) = &mut hasher {
+                        hasher.update(&self.buffer[..n]);
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    fn note(&mut self, member: &Member, entry: impl FnOnce() -> Entry) {
+        if let Times::Kept(known) = &mut self.times {
+            known.note(member.path.clone(), entry());
         }
     }
 
@@ -191,6 +242,18 @@ impl Tree<'_> {
             path: self.into.join(&member.path),
             source: error.into(),
         }
+    }
+}
+
+/// Last changed then, and last read.
+fn at(seconds: i64) -> Timestamps {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use jiff::{Span, SpanRelativeTo};
 
 use super::images::existing_store;
@@ -21,6 +21,7 @@ Examples:
   peitho prune --dry-run                     what would go?
   peitho prune                               what nothing needs any more
   peitho prune --older-than 7d               and results of compiles that were not used for a week
+  peitho prune --caches                      and all that compilers keep from one compile to the next
   peitho prune --images --older-than 90d --tenant org1 --dry-run
 
 With a running server, records go at once, and what only they needed goes by the server's next two collections. Images that
@@ -28,6 +29,7 @@ containers run from are not spared by --images: the containers go on, and cannot
 
 /// What is to go.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("meant").args(["older_than", "caches"]).multiple(true)))]
 pub struct Prune {
     /// Tell what would go, and remove nothing
     #[arg(long)]
@@ -35,9 +37,12 @@ pub struct Prune {
     /// Results of compiles that were not used for so long go too, and with --images what was built so long ago: 36h, 30d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
-    /// Only results and images of this tenant go by age
-    #[arg(long, value_name = "NAME", requires = "older_than")]
+    /// Only this tenant's results, images and caches go by age or order
+    #[arg(long, value_name = "NAME", requires = "meant")]
     tenant: Option<Tenant>,
+    /// Wipe the caches of compilers; with --older-than those that were not used for so long. The next compile takes longer
+    #[arg(long)]
+    caches: bool,
     /// Remove images, not only what nothing needs. Peers go on to believe that they are there
     #[arg(long, requires = "older_than")]
     images: bool,
@@ -66,10 +71,16 @@ impl Prune {
             than,
             tenant: self.tenant.clone(),
         });
+        let wiped = self.caches.then(|| Old {
+            than: self.older_than.unwrap_or(Duration::ZERO),
+            tenant: self.tenant.clone(),
+        });
         let alone = store.keep_alone().await?;
         let rules = |grace| Rules {
             grace,
             results: config.store.compile_result_bytes(),
+            caches: config.store.compile_cache_bytes(),
+            wiped: wiped.clone(),
             built: old.clone().filter(|_| self.images),
             unused: old.clone(),
             in_use: HashSet::new(),
@@ -103,6 +114,7 @@ fn told(going: &Collected, is_dry_run: bool, alone: Alone) -> String {
         bytes: going.aside.bytes + going.gone.bytes,
     };
     lines.push(format!("results of compiles: {}", sum(going.results)));
+    lines.push(format!("parts of compilers' caches: {}", sum(going.caches)));
     lines.push(format!("blobs that nothing needs: {}", sum(blobs)));
     lines.push(match (is_dry_run, alone) {
         (true, _) => "all of this would go".to_owned(),

@@ -27,6 +27,8 @@ pub struct Service {
     pub every: Duration,
     /// `store.compileResults` in bytes.
     pub results: u64,
+    /// `store.compileCaches` in bytes.
+    pub caches: u64,
 }
 
 /// Why there was no pass.
@@ -89,6 +91,7 @@ impl Service {
         if collected != Collected::default() {
             let Collected {
                 results,
+                caches,
                 aside,
                 back,
                 gone,
@@ -97,6 +100,8 @@ impl Service {
             tracing::info!(
                 results = results.blobs,
                 results.bytes = results.bytes,
+                caches = caches.blobs,
+                caches.bytes = caches.bytes,
                 aside = aside.blobs,
                 aside.bytes = aside.bytes,
                 back = back.blobs,
@@ -118,19 +123,22 @@ impl Service {
         let rules = self.rules().await?;
         let collected = make_room(&self.store, &rules, room.wanting()).await?;
         let after = self.store.room().await?;
-        let (results, free) = (collected.results.blobs, after.free);
+        let (results, caches) = (collected.results.blobs, collected.caches.blobs);
+        let free = after.free;
         if !after.is_little() {
             *told = Told::Nothing;
             tracing::warn!(
                 results,
+                caches,
                 free,
                 size = after.size,
-                "store: the volume was nearly full; results of compiles that were long unused are gone"
+                "store: the volume was nearly full; compilers' caches and results of compiles that were long unused are gone"
             );
-        } else if results > 0 || *told == Told::Nothing {
+        } else if results + caches > 0 || *told == Told::Nothing {
             *told = Told::Helpless;
             tracing::warn!(
                 results,
+                caches,
                 free,
                 size = after.size,
                 "store: the volume is nearly full, and what may go is gone; enlarge it, or see `peitho prune --help`"
@@ -143,6 +151,8 @@ impl Service {
         Ok(Rules {
             grace: self.every,
             results: self.results,
+            caches: self.caches,
+            wiped: None,
             unused: None,
             built: None,
             in_use: self.containers.layers(&self.tenants).await?,

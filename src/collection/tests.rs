@@ -15,6 +15,7 @@ use crate::image_spec::Layer;
 use crate::names::ImageName;
 use crate::store::{Blob, Verdict};
 
+mod caches;
 mod damage;
 
 const GRACE: Duration = Duration::from_secs(3600);
@@ -150,6 +151,8 @@ fn rules(grace: Duration) -> Rules {
     Rules {
         grace,
         results: u64::MAX,
+        caches: u64::MAX,
+        wiped: None,
         unused: None,
         built: None,
         in_use: HashSet::new(),

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::queue::Queue;
+use super::warmth::Warmth;
 use super::{End, ReportError, Run, Settings};
-use crate::runtime::{self, CompileSpec, Exit, Runtime};
+use crate::runtime::{self, CompileSpec, Exit};
 use crate::store::spool::Spool;
 use crate::store::{Blob, Ingest, Store};
 
@@ -22,6 +23,8 @@ const LOG_LIMIT: u64 = 1 << 30;
 pub(super) struct Job {
     pub(super) log: Spool,
     pub(super) input: Option<Arc<Ingest>>,
+    /// Its compiler's cache.
+    pub(super) warmth: Warmth,
     /// How many bytes of the log the agent has delivered: notices of Peitho's own do not count.
     delivered: tokio::sync::Mutex<u64>,
     /// What the agent sent, and what was kept of it.
@@ -60,10 +63,11 @@ pub struct Asker(Arc<Job>);
 pub(super) struct Door(Weak<Job>);
 
 impl Job {
-    pub(super) fn new(log: Spool, input: Option<Arc<Ingest>>) -> Arc<Self> {
+    pub(super) fn new(log: Spool, input: Option<Arc<Ingest>>, warmth: Warmth) -> Arc<Self> {
         Arc::new(Self {
             log,
             input,
+            warmth,
             delivered: tokio::sync::Mutex::new(0),
             sent: Mutex::new(None),
             output: Mutex::new(None),
@@ -81,7 +85,7 @@ impl Job {
     /// A run that is over before it began: it stands where a run of its key would, so that none begins, until
     /// what an earlier process left of it is discarded.
     pub(super) fn over(log: Spool) -> Arc<Self> {
-        let job = Self::new(log, None);
+        let job = Self::new(log, None, Warmth::new(None, None));
         job.finish(End::Failed("left behind by an earlier process".into()));
         job
     }
@@ -137,6 +141,7 @@ impl Job {
         if self.is_over() || self.reported.borrow().is_some() {
             return Ok(());
         }
+        self.warmth.command_ended();
         if let Some(sent) = sent.filter(|_| code == 0) {
             let output = store.commit(sent).await?;
             *locked(&self.output) = Some(output);
@@ -149,12 +154,13 @@ impl Job {
         Ok(())
     }
 
-    /// Sees the run through: queue, container, report; until it is over or nobody waits any more.
+    /// Sees the run through: queue, container, report; until it is over or nobody waits any more. `running` is the container;
+    /// it may go on after the report.
     pub(super) async fn drive(
         &self,
         settings: &Settings,
         queue: &Queue,
-        runtime: &dyn Runtime,
+        running: &mut (impl Future<Output = Result<Exit, runtime::Error>> + Unpin),
         spec: &CompileSpec,
     ) -> End {
         let started = tokio::time::Instant::now();
@@ -178,7 +184,7 @@ impl Job {
             tokio::select! {
                 biased;
                 code = self.exit_report() => self.exited(code),
-                verdict = runtime.compile(spec) => self.without_report(verdict).await,
+                verdict = running => self.without_report(verdict).await,
                 () = sleep_until(started + settings.timeout) => End::Failed(
                     format!("the compile was ended after {} s (compile.timeoutSeconds)", settings.timeout.as_secs()).into(),
                 ),

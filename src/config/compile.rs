@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{Quantities, quantities};
+use super::quantity::{Quantities, Quantity, quantities};
 use super::{Pattern, PodTemplate, Problems, Proxy, RunAs, RuntimeChoice};
 
 /// Compile pods.
@@ -45,9 +45,40 @@ pub struct Compile {
     /// The way out of the cluster for compiles: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in capitals and in small
     /// letters. Tools of Java read none of them: they want `MAVEN_OPTS` or `GRADLE_OPTS` in `compile.env`.
     pub proxy: Proxy,
+    /// What compilers keep from one compile of a tenant to the next: see [its page](compile-caches.md).
+    pub cache: CompileCache,
     /// A part of a pod that is laid over every compile pod, after `kubernetes.podTemplate`. Results are kept for
     /// the templates that they were made with.
     pub pod_template: PodTemplate,
+}
+
+/// `compile.cache`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CompileCache {
+    /// Whether it is kept. What is kept already stays in the store until it is wiped, or gives way to something else.
+    pub enabled: bool,
+    /// The most that is kept for one tenant and builder image, as a quantity such as `2Gi`. What was not changed for the longest time goes
+    /// first.
+    pub max_size: String,
+}
+
+impl Default for CompileCache {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_size: "2Gi".to_owned(),
+        }
+    }
+}
+
+impl CompileCache {
+    /// [`CompileCache::max_size`] in bytes; `None` where nothing is kept.
+    pub fn bytes(&self) -> Option<u64> {
+        let checked = self.max_size.parse::<Quantity>();
+        let bytes = checked.map_or(0, Quantity::whole);
+        (self.enabled && bytes > 0).then_some(bytes)
+    }
 }
 
 impl Default for Compile {
@@ -65,6 +96,7 @@ impl Default for Compile {
             allowed_images: Vec::new(),
             ca_bundle: None,
             proxy: Proxy::default(),
+            cache: CompileCache::default(),
             pod_template: PodTemplate::default(),
         }
     }
@@ -94,6 +126,10 @@ impl Compile {
         problems.within_limits("compile.requests", &self.requests, &self.limits);
         problems.user("compile.runAsUser", self.run_as_user);
         self.proxy.check("compile.proxy", problems);
+        if self.cache.max_size.parse::<Quantity>().is_err() {
+            let accepted = "a quantity such as 500Mi or 2Gi";
+            problems.add("compile.cache.maxSize", &self.cache.max_size, accepted);
+        }
         for (index, pattern) in self.allowed_images.iter().enumerate() {
             if pattern.is_empty() {
                 let key = format!("compile.allowedImages[{index}]");
@@ -119,6 +155,7 @@ impl fmt::Debug for Compile {
             .field("allowed_images", &self.allowed_images)
             .field("ca_bundle", &self.ca_bundle)
             .field("proxy", &self.proxy)
+            .field("cache", &self.cache)
             .field("pod_template", &self.pod_template)
             .finish()
     }

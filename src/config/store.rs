@@ -24,6 +24,9 @@ pub struct Store {
     /// Bytes that the results of compiles may take, as a quantity such as `10Gi`. The longest unused go first; the next
     /// install of such a package compiles again. `0` keeps each only until the next collection.
     pub compile_results: String,
+    /// Bytes that compilers' caches may take altogether, as a quantity. Those of a tenant and builder image that were not used for the
+    /// longest time go first; the next compile there begins without. `0` keeps each only until the next collection.
+    pub compile_caches: String,
     /// Seconds from one collection to the next. What no image, base or result needs any more is deleted by the second one
     /// that finds it so.
     pub collect_every_seconds: u64,
@@ -35,6 +38,7 @@ impl Default for Store {
             directory: None,
             s3: S3::default(),
             compile_results: "10Gi".to_owned(),
+            compile_caches: "10Gi".to_owned(),
             collect_every_seconds: 3600,
         }
     }
@@ -44,6 +48,12 @@ impl Store {
     /// [`Store::compile_results`] in bytes.
     pub fn compile_result_bytes(&self) -> u64 {
         let checked = self.compile_results.parse::<Quantity>();
+        checked.map_or(u64::MAX, Quantity::whole)
+    }
+
+    /// [`Store::compile_caches`] in bytes.
+    pub fn compile_cache_bytes(&self) -> u64 {
+        let checked = self.compile_caches.parse::<Quantity>();
         checked.map_or(u64::MAX, Quantity::whole)
     }
 
@@ -65,13 +75,13 @@ impl Store {
 
     pub(super) fn check(&self, problems: &mut Problems) {
         self.s3.check(problems);
-        if self.compile_results.parse::<Quantity>().is_err() {
-            let key = "store.compileResults";
-            problems.add(
-                key,
-                &self.compile_results,
-                "a quantity such as 500Mi or 10Gi",
-            );
+        for (key, bytes) in [
+            ("store.compileResults", &self.compile_results),
+            ("store.compileCaches", &self.compile_caches),
+        ] {
+            if bytes.parse::<Quantity>().is_err() {
+                problems.add(key, bytes, "a quantity such as 500Mi or 10Gi");
+            }
         }
         // A pass reads every record; and what takes a minute from its blobs to its record must not be disturbed.
         let range = 300..=30 * 24 * 3600;

@@ -106,6 +106,10 @@ impl From<ReportError> for Failure {
             ReportError::Offset { .. } => {
                 Self::new(StatusCode::CONFLICT, "RANGE_INVALID", error.to_string())
             }
+            ReportError::NoIncrement(_) => {
+                Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", error.to_string())
+            }
+            ReportError::Superseded => Self::new(StatusCode::CONFLICT, "DENIED", error.to_string()),
             ReportError::Output(_) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "OUTPUT_INVALID",

@@ -50,7 +50,11 @@ struct Exit {
 }
 
 /// The compile that the path names, where the token is its own.
-fn authorized(delivery: &Delivery, headers: &HeaderMap, key: &str) -> Result<CompileKey, Failure> {
+pub(super) fn authorized(
+    delivery: &Delivery,
+    headers: &HeaderMap,
+    key: &str,
+) -> Result<CompileKey, Failure> {
     let key = key
         .parse()
         .map_err(|error| Failure::invalid(format!("{error}")))?;
@@ -157,6 +161,6 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, Failure> {
     }
 }
 
-fn cut(error: &dyn std::error::Error) -> String {
+pub(super) fn cut(error: &dyn std::error::Error) -> String {
     format!("the body ended early: {error}")
 }

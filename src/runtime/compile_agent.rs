@@ -28,11 +28,15 @@ const SPOOL: &str = "/run/peitho/spool";
 const HOME: &str = "/run/peitho/home";
 const TMP: &str = "/run/peitho/tmp";
 
+/// The directory in [`HOME`] that is kept from one compile to the next.
+const CACHE: &str = "/run/peitho/home/.cache";
+
 /// Directories by which command and agent exchange what they have, each with a short name.
-pub(super) const EXCHANGE: [(&str, &str); 3] = [
+pub(super) const EXCHANGE: [(&str, &str); 4] = [
     ("input", "/chaincode/input"),
     ("output", "/chaincode/output"),
     ("spool", SPOOL),
+    ("home", HOME),
 ];
 
 /// All directories that the command may write where the rest of its image is closed to it, each with a short name. The
@@ -41,23 +45,29 @@ pub(super) const WRITABLE: [(&str, &str); 5] = [
     EXCHANGE[0],
     EXCHANGE[1],
     EXCHANGE[2],
-    ("home", HOME),
+    EXCHANGE[3],
     ("tmp", TMP),
 ];
 
-/// Where the tools of each language keep their caches; the builder images' own places are root's
-/// (k8s-measurements §3). The request and `compile.env` may say otherwise.
-pub(super) const PLACES: [(&str, &str); 9] = [
+/// Where the tools of each language keep what the next compile can use. The request and `compile.env` may say otherwise.
+pub(super) const CACHES: [(&str, &str); 5] = [
+    ("XDG_CACHE_HOME", CACHE),
+    ("GOCACHE", "/run/peitho/home/.cache/go-build"),
+    ("GOMODCACHE", "/run/peitho/home/.cache/go-mod"),
+    ("npm_config_cache", "/run/peitho/home/.cache/npm"),
+    ("GRADLE_USER_HOME", "/run/peitho/home/.cache/gradle"),
+];
+
+/// Where they have all else that they write: the builder images' own places are root's (k8s-measurements §3).
+pub(super) const HOMES: [(&str, &str); 4] = [
     ("HOME", HOME),
     ("TMPDIR", TMP),
-    ("XDG_CACHE_HOME", "/run/peitho/home/.cache"),
-    ("GOCACHE", "/run/peitho/home/.cache/go-build"),
-    ("GOMODCACHE", "/run/peitho/home/go/pkg/mod"),
-    ("npm_config_cache", "/run/peitho/home/.npm"),
-    ("GRADLE_USER_HOME", "/run/peitho/home/.gradle"),
     ("MAVEN_CONFIG", "/run/peitho/home/.m2"),
     // Java asks the user database, not HOME, and the compile's user is in none.
-    ("MAVEN_OPTS", "-Duser.home=/run/peitho/home"),
+    (
+        "MAVEN_OPTS",
+        "-Duser.home=/run/peitho/home -Dmaven.repo.local=/run/peitho/home/.cache/maven",
+    ),
 ];
 
 /// What the log says of a compile that was killed for want of memory.
@@ -83,6 +93,8 @@ pub(super) fn command(address: &str, key: &CompileKey, command: &[String]) -> Ve
         CREDENTIALS,
         "--spool",
         SPOOL,
+        "--cache",
+        CACHE,
         "--",
     ];
     let agent = agent.into_iter().map(str::to_owned);
@@ -98,7 +110,13 @@ pub(super) fn environment(
     let plain = surroundings.plain_variables();
     let plain = plain.iter().map(|(name, value)| (*name, value.as_str()));
     let requested = requested.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    process::environment(PLACES.into_iter().chain(plain).chain(requested))
+    process::environment(
+        HOMES
+            .into_iter()
+            .chain(CACHES)
+            .chain(plain)
+            .chain(requested),
+    )
 }
 
 /// What the agent of the compile `key` shows to the delivery listener.

@@ -28,6 +28,8 @@ pub enum RefKind {
     Held,
     /// Layers that registries and archives showed, by digest. It keeps no blob in the store.
     Outside,
+    /// Increments of compilers' caches, by builder and number.
+    Cache,
 }
 
 /// Whose a ref is: the second part of its name.
@@ -62,6 +64,7 @@ impl RefKind {
             Self::Compile => "compile",
             Self::Held => "held",
             Self::Outside => "outside",
+            Self::Cache => "cache",
         }
     }
 }

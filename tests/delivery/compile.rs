@@ -15,20 +15,21 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{Server, World, any_port, gzip, names, tar};
 
 /// The arguments in a pod of compile `key` that runs `script`.
-fn args(world: &World, server: &Server, key: CompileKey, script: &str) -> Args {
+pub(crate) fn args(world: &World, server: &Server, key: CompileKey, script: &str) -> Args {
     let script: OsString = script.into();
     Args {
         address: server.url.clone(),
         key,
         credentials: world.credentials(&Grant::Compile { key }),
         spool: world.scratch("spool"),
+        cache: world.scratch("home").join(".cache"),
         input: world.scratch("input"),
         output: world.scratch("output"),
         command: vec!["sh".into(), "-c".into(), script],
     }
 }
 
-async fn whole_log(run: &Run) -> String {
+pub(crate) async fn whole_log(run: &Run) -> String {
     let mut reader = run.log.reader();
     let mut text = Vec::new();
     while let Some(bytes) = reader.next().await.unwrap() {
@@ -37,7 +38,7 @@ async fn whole_log(run: &Run) -> String {
     String::from_utf8(text).unwrap()
 }
 
-async fn end(run: &Run) -> End {
+pub(crate) async fn end(run: &Run) -> End {
     let mut end = run.end.clone();
     let end = end.wait_for(Option::is_some).await.unwrap();
     end.clone().unwrap()
@@ -61,7 +62,7 @@ async fn compile(input: Option<&[u8]>, script: &str) -> (u8, String, End, World)
     (code, log, end, world)
 }
 
-async fn members(store: &Store, output: Blob) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) async fn members(store: &Store, output: Blob) -> Vec<(PathBuf, Vec<u8>)> {
     use std::io::Read as _;
     let (file, _) = store.open_blob(&output.digest).await.unwrap().unwrap();
     let mut archive = tar::Archive::new(file);

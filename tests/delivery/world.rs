@@ -56,19 +56,22 @@ struct Authority {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::of(
-            Arc::new(TempDir::new().unwrap()),
-            Arc::new(Authority::new()),
-        )
-        .await
+        Self::keeping(Some(1 << 30)).await
+    }
+
+    /// With so many bytes for a compiler's cache.
+    pub(crate) async fn keeping(cache: Option<u64>) -> Self {
+        let directory = Arc::new(TempDir::new().unwrap());
+        Self::of(directory, Arc::new(Authority::new()), cache).await
     }
 
     /// The same instance started anew: what was in its memory is gone.
     pub(crate) async fn restarted(&self) -> Self {
-        Self::of(Arc::clone(&self.directory), Arc::clone(&self.authority)).await
+        let (directory, authority) = (Arc::clone(&self.directory), Arc::clone(&self.authority));
+        Self::of(directory, authority, Some(1 << 30)).await
     }
 
-    async fn of(directory: Arc<TempDir>, authority: Arc<Authority>) -> Self {
+    async fn of(directory: Arc<TempDir>, authority: Arc<Authority>, cache: Option<u64>) -> Self {
         let store = Store::open(&directory.path().join("store")).await.unwrap();
         let (sender, started) = mpsc::unbounded_channel();
         let cluster = Arc::new(Cluster {
@@ -82,6 +85,7 @@ impl World {
             abandon_grace: Duration::from_secs(600),
             env: std::collections::BTreeMap::new(),
             surroundings: ByTenant::default(),
+            cache,
         };
         let compiles = Compiles::new(
             settings,
@@ -226,6 +230,16 @@ impl World {
 
     /// Asks for a compile of `input`; gives its key once the cluster was told to run it.
     pub(crate) async fn compile(&mut self, input: Option<&[u8]>) -> (CompileKey, Run) {
+        self.ordered(&Tenant::default_tenant(), None, input).await
+    }
+
+    /// The same for a tenant, by a builder that is known.
+    pub(crate) async fn ordered(
+        &mut self,
+        tenant: &Tenant,
+        builder: Option<Digest>,
+        input: Option<&[u8]>,
+    ) -> (CompileKey, Run) {
         let input = match input {
             Some(content) => {
                 let mut archive = self.store.ingest().await.unwrap();
@@ -238,9 +252,9 @@ impl World {
             None => None,
         };
         let request = Request {
-            tenant: Tenant::default_tenant(),
+            tenant: tenant.clone(),
             image: "busybox".parse().unwrap(),
-            builder: None,
+            builder,
             facts: Default::default(),
             manifest: None,
             command: vec!["sh".to_owned()],

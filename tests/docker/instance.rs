@@ -90,6 +90,7 @@ impl Peitho {
                 abandon_grace: Duration::from_secs(60),
                 env: BTreeMap::new(),
                 surroundings: ByTenant::default(),
+                cache: None,
             },
             Arc::clone(&runtime) as Arc<dyn Runtime>,
             store.clone(),

@@ -53,6 +53,8 @@ async fn collect(store: &Store) -> Collected {
     let rules = Rules {
         grace: Duration::ZERO,
         results: 0,
+        caches: 0,
+        wiped: None,
         unused: None,
         built: None,
         in_use: [].into(),

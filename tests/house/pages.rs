@@ -40,6 +40,7 @@ fn links_between_pages_lead_somewhere() {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "README.md",
+        "docs/compile-caches.md",
         "docs/config.md",
         "docs/docker-command.md",
         "docs/docker.md",

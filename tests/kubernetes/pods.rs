@@ -203,6 +203,7 @@ async fn router(store: &Store, runtime: Arc<Kubernetes>, grants: Grants) -> Resu
             abandon_grace: Duration::from_secs(compile.abandoned_after_seconds),
             env: compile.env,
             surroundings: ByTenant::default(),
+            cache: compile.cache.bytes(),
         },
         Arc::clone(&runtime),
         store.clone(),

@@ -42,6 +42,7 @@ pub(crate) async fn serve(machine: &Machine) -> (SocketAddr, Containers) {
         abandon_grace: PATIENT,
         env: BTreeMap::new(),
         surroundings: ByTenant::default(),
+        cache: None,
     };
     let compiles = Compiles::new(
         settings,

@@ -75,7 +75,7 @@ async fn without_a_server_what_nothing_needs_goes_at_once() {
     let told = peitho(&filled.place, "prune --dry-run");
     assert_eq!(
         told.stdout,
-        "results of compiles: 0, 0.0 kB\nblobs that nothing needs: 1, 0.0 kB\nall of this would go\n"
+        "results of compiles: 0, 0.0 kB\nparts of compilers' caches: 0, 0.0 kB\nblobs that nothing needs: 1, 0.0 kB\nall of this would go\n"
     );
     assert!(filled.has(&filled.unnamed));
     // This test is the server until here.
@@ -119,6 +119,32 @@ async fn without_a_server_what_nothing_needs_goes_at_once() {
         done.stdout
     );
     assert_eq!(fs::read_dir(&blobs).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn caches_are_wiped_by_one_command_also_beside_a_server() {
+    let filled = Filled::new().await;
+    let part = put(&filled.store, b"part").await;
+    let tenants: [Tenant; 2] = ["default", "org1"].map(|name| name.parse().unwrap());
+    let kept = json!({"blob": part, "extent": "whole", "made": 1, "worth": 1});
+    for tenant in &tenants {
+        let name = "sha256:builder/amd64/1";
+        let put = filled.store.put_ref(RefKind::Cache, tenant, name, &kept);
+        put.await.unwrap();
+    }
+    let left = async |tenant| {
+        let listed = filled.store.list_refs(RefKind::Cache, tenant).await;
+        listed.unwrap().len()
+    };
+    let told = peitho(&filled.place, "prune").stdout;
+    assert!(told.contains("caches: 0, 0.0 kB"), "{told}");
+    let told = peitho(&filled.place, "prune --caches --dry-run").stdout;
+    assert!(told.contains("caches: 2, 0.0 kB"), "{told}");
+    assert_eq!(left(&tenants[1]).await, 1);
+    peitho(&filled.place, "prune --caches --tenant org1");
+    assert_eq!((left(&tenants[0]).await, left(&tenants[1]).await), (1, 0));
+    peitho(&filled.place, "prune --caches");
+    assert_eq!(left(&tenants[0]).await, 0);
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::config::{Compile, Proxy, RunAs};
     use crate::names::Digest;
-    use crate::runtime::compile_agent::{PLACES, PROGRAM};
+    use crate::runtime::compile_agent::{CACHES, HOMES, PROGRAM};
 
     fn pod_of(change: impl FnOnce(&mut Order<'_>)) -> (Secret, Pod) {
         pod_with(&settings(), change)
@@ -245,7 +245,7 @@ mod tests {
         assert!(!serde_json::to_string(&pod).unwrap().contains("secret@"));
         let spec = pod.spec.unwrap();
         insta::assert_yaml_snapshot!(serde_json::json!({
-            "env": spec.containers[0].env.as_ref().unwrap()[PLACES.len()..],
+            "env": spec.containers[0].env.as_ref().unwrap()[HOMES.len() + CACHES.len()..],
             "mount": spec.containers[0].volume_mounts.as_ref().unwrap().last(),
             "volume": spec.volumes.unwrap().last(),
         }));

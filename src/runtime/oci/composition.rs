@@ -6,7 +6,7 @@ use super::Settings;
 use super::host::{Access, Bind, Plan, Root};
 use super::rootfs::Base;
 use crate::image_spec::ImageConfig;
-use crate::runtime::compile_agent::{self, CREDENTIALS, EXCHANGE, PROGRAM, TRUST};
+use crate::runtime::compile_agent::{self, CACHES, CREDENTIALS, EXCHANGE, PROGRAM, TRUST};
 use crate::runtime::process;
 use crate::runtime::{ChaincodeSpec, CompileSpec, HostSpec};
 
@@ -94,14 +94,16 @@ pub(super) fn compile(
     let surroundings = &settings.surroundings;
     let plain = surroundings.plain_variables().into_iter();
     let plain = plain.map(|(name, value)| (name.to_owned(), value));
+    let caches = CACHES.map(|(name, place)| (name.to_owned(), place.to_owned()));
     let proxies = surroundings.proxies().into_iter().flat_map(|proxy| {
         proxy
             .variables
             .map(|name| (name.to_owned(), proxy.address.to_owned()))
     });
     let limits = settings.compile_limits.of(&spec.tenant);
-    // The command runs as the image's own user in the image's own places, as in Docker.
-    let env: Vec<_> = plain.chain(proxies).chain(spec.env.clone()).collect();
+    // The command runs as the image's own user in the image's own places, as in Docker, but for what is kept.
+    let ours = caches.into_iter().chain(plain).chain(proxies);
+    let env: Vec<_> = ours.chain(spec.env.clone()).collect();
     Plan {
         lower: vec![base.directory.clone()],
         args: compile_agent::command(&settings.delivery_address, &spec.key, &spec.command),

@@ -46,6 +46,7 @@ async fn the_layer_of_a_container_outlives_its_image() {
             .collect(),
         every: Duration::from_secs(3600),
         results: u64::MAX,
+        caches: u64::MAX,
     };
     collecting(&["default", "org1"]).collect().await.unwrap();
     assert_eq!(count(), 1);

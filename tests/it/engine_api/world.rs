@@ -131,6 +131,7 @@ impl World {
             abandon_grace: grace,
             env: std::collections::BTreeMap::new(),
             surroundings: ByTenant::default(),
+            cache: None,
         };
         let registries = Registries::of(images, store.clone()).await.unwrap();
         let pusher = Pusher::new(images, registries.clone()).unwrap();

@@ -1,0 +1,392 @@
+//! The directory that is kept from one compile to the next, where the tools of all languages have their caches. Before the command it is brought
+//! from Peitho in parts, one unpacked over the other; afterwards what is new in it goes back. Whatever goes wrong on the way costs the
+//! head start and nothing else: the directory is emptied, a line says why, and the command runs. `compile` calls it.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use http::StatusCode;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::client::{self, Client};
+use super::{blocking, empty};
+use crate::archive::{self, Extent, Increment, Known, Limits};
+use crate::names::{CompileKey, Digest, Hasher};
+
+/// How long the question what there is may take.
+const QUESTION: Duration = Duration::from_secs(5);
+
+/// How long nothing may come in the middle of a part.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of the answer to the question: 16 parts take less than 2 KiB.
+const ANSWER_BODY: usize = 64 << 10;
+
+/// Bytes that go out at once, and how many of such pieces may wait.
+const PIECE: usize = 128 << 10;
+const WAITING: usize = 4;
+
+/// What Peitho says is to be done.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Plan {
+    parts: Vec<Part>,
+    give: Option<Extent>,
+    most: u64,
+    patience_ms: u64,
+}
+
+#[derive(Clone, Deserialize)]
+struct Part {
+    digest: Digest,
+    size: u64,
+}
+
+/// Why the command has to do without.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error("{path:?}: {source}")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Unpacked(#[source] archive::Error),
+    #[error("part {digest} is damaged: {reason}")]
+    Damaged { digest: Digest, reason: String },
+}
+
+/// The directory and where it comes from.
+pub(super) struct Cache {
+    client: Client,
+    path: String,
+    directory: PathBuf,
+}
+
+/// The directory as the command finds it.
+pub(super) struct Fetched {
+    fared: &'static str,
+    took: Duration,
+    known: Known,
+    /// What to bring back, in how many bytes.
+    give: Option<(Extent, u64)>,
+    /// For the compile's log.
+    pub(super) trouble: Option<String>,
+}
+
+impl Fetched {
+    fn cold(give: Option<(Extent, u64)>) -> Self {
+        Self {
+            fared: "cold",
+            took: Duration::ZERO,
+            known: Known::default(),
+            give,
+            trouble: None,
+        }
+    }
+}
+
+impl Cache {
+    pub(super) fn new(client: Client, key: &CompileKey, directory: PathBuf) -> Self {
+        let path = format!("/compile/{key}/cache");
+        Self {
+            client,
+            path,
+            directory,
+        }
+    }
+
+    /// Fills the directory. `None` where Peitho keeps nothing for this compile.
+    pub(super) async fn fetch(&self) -> Option<Fetched> {
+        let started = Instant::now();
+        let plan = match self.plan().await {
+            Ok(plan) => plan?,
+            Err(error) => {
+                return Some(Fetched {
+                    fared: "failed",
+                    trouble: Some(told(&error)),
+                    ..Fetched::cold(None)
+                });
+            }
+        };
+        let give = plan.give.map(|extent| (extent, plan.most));
+        let mut fetched = match self.bring(&plan, started).await {
+            Ok(known) if plan.parts.is_empty() => Fetched {
+                known,
+                ..Fetched::cold(give)
+            },
+            Ok(known) => Fetched {
+                fared: "warm",
+                known,
+                ..Fetched::cold(give)
+            },
+            Err(error) => Fetched {
+                fared: "failed",
+                ..self.without(&error, &plan).await
+            },
+        };
+        fetched.took = started.elapsed();
+        Some(fetched)
+    }
+
+    async fn plan(&self) -> Result<Option<Plan>, client::Error> {
+        let asked = async {
+            let response = self.client.get(&self.path).await?;
+            if response.status() == StatusCode::NO_CONTENT {
+                return Ok(None);
+            }
+            let broken = |reason: String| self.client.broken(&self.path, reason);
+            let body = Limited::new(response.into_body(), ANSWER_BODY).collect();
+            let body = body.await.map_err(|error| broken(error.to_string()))?;
+            let plan = serde_json::from_slice(&body.to_bytes());
+            plan.map(Some).map_err(|error| broken(error.to_string()))
+        };
+        let silent = |_| {
+            let reason = format!("no answer for {} s", QUESTION.as_secs());
+            self.client.broken(&self.path, reason)
+        };
+        timeout(QUESTION, asked).await.map_err(silent)?
+    }
+
+    /// Unpacks all parts.
+    async fn bring(&self, plan: &Plan, started: Instant) -> Result<Known, Trouble> {
+        let directory = self.directory.clone();
+        let made = blocking(move || std::fs::create_dir_all(&directory));
+        made.await.map_err(|source| Trouble::Directory {
+            path: self.directory.clone(),
+            source,
+        })?;
+        let deadline = started + Duration::from_millis(plan.patience_ms);
+        let mut known = Known::default();
+        for part in &plan.parts {
+            known = self.unpacked(part, plan.most, deadline, known).await?;
+        }
+        Ok(known)
+    }
+
+    async fn unpacked(
+        &self,
+        part: &Part,
+        most: u64,
+        deadline: Instant,
+        mut known: Known,
+    ) -> Result<Known, Trouble> {
+        let path = format!("{}/{}", self.path, part.digest);
+        let answer = timeout_at(deadline, self.client.get(&path)).await;
+        let answer = answer.map_err(|_| self.client.broken(&path, LATE))??;
+        let broken = Arc::new(OnceLock::new());
+        let bytes = arriving(answer.into_body(), deadline, Arc::clone(&broken));
+        let reader = SyncIoBridge::new(StreamReader::new(bytes));
+        let (into, size, digest) = (self.directory.clone(), part.size, part.digest);
+        let unpacked = blocking(move || {
+            let mut counted = Counted::new(reader, size);
+            let limits = Limits {
+                bytes: most,
+                ..Limits::default()
+            };
+            let unpacked = known.unpack(FrameDecoder::new(&mut counted), limits, &into);
+            let is_whole = unpacked.is_ok() && counted.is(&digest);
+            unpacked.map(|()| (known, is_whole))
+        });
+        let damaged = |reason| Trouble::Damaged { digest, reason };
+        match (unpacked.await, broken.get()) {
+            (Ok((known, true)), _) => Ok(known),
+            (_, Some(reason)) => Err(self.client.broken(&path, reason).into()),
+            (Ok((_, false)), None) => Err(damaged("it has another digest".to_owned())),
+            (Err(error), None) if is_of_volume(&error) => Err(Trouble::Unpacked(error)),
+            (Err(error), None) => Err(damaged(error.to_string())),
+        }
+    }
+
+    /// An empty directory, since the parts could not be had.
+    async fn without(&self, error: &Trouble, plan: &Plan) -> Fetched {
+        let mut trouble = told(error);
+        if let Err(error) = empty(&self.directory).await {
+            trouble = format!("{trouble}; {:?}: {error}", self.directory);
+        }
+        // What was damaged is replaced by what this compile makes. With other faults Peitho has all of it as it was.
+        let mut give = None;
+        if let Trouble::Damaged { digest, .. } = error {
+            let path = format!("{}/{digest}", self.path);
+            match timeout(QUESTION, self.client.delete(&path)).await {
+                Ok(Ok(())) => give = plan.give.map(|_| (Extent::New, plan.most)),
+                Ok(Err(error)) => trouble = format!("{trouble}; {error}"),
+                Err(_) => {}
+            }
+        }
+        Fetched {
+            trouble: Some(trouble),
+            ..Fetched::cold(give)
+        }
+    }
+
+    /// Brings back what the directory gained. The compile was reported by now: a failure is told on stderr at the most.
+    pub(super) async fn give(&self, fetched: Fetched, worth: Worth) -> Result<(), String> {
+        let give = fetched.give.filter(|_| worth == Worth::Keeping);
+        let (directory, known) = (self.directory.clone(), fetched.known);
+        let found = blocking(move || {
+            let (extent, most) = give?;
+            Some(Increment::of(&directory, &known, extent, room(most)))
+        });
+        let (increment, failure) = match found.await {
+            Some(Ok(increment)) if !increment.is_empty() => (Some(increment), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+            _ => (None, None),
+        };
+        let extent = increment
+            .as_ref()
+            .map_or(Extent::New, Increment::extent)
+            .as_str();
+        let path = format!(
+            "{}?fared={}&fetchMs={}&extent={extent}",
+            self.path,
+            fetched.fared,
+            fetched.took.as_millis()
+        );
+        let body = match increment {
+            Some(increment) => client::streamed(packed(increment)),
+            None => client::empty(),
+        };
+        let put = self.client.put_whole(&path, body).await;
+        put.map_err(|error| error.to_string())?;
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Whether what a command left is of use to the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    Keeping,
+    /// It was broken off, so anything may be half done.
+    Nothing,
+}
+
+/// Whether the archive is not to blame.
+fn is_of_volume(error: &archive::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kinds = [
+        StorageFull,
+        QuotaExceeded,
+        ReadOnlyFilesystem,
+        PermissionDenied,
+    ];
+    matches!(error, archive::Error::Write { source, .. } if kinds.contains(&source.kind()))
+}
+
+const LATE: &str = "the parts do not come in the time that a compile without them takes";
+
+fn told(error: &dyn std::error::Error) -> String {
+    format!("compiles without the compiler's cache: {error}")
+}
+
+/// As much as fits for sure in `most` bytes: what cannot be compressed grows by a little.
+fn room(most: u64) -> u64 {
+    most - most / 64
+}
+
+/// The bytes of an answer, which neither may fall silent nor come too late. Why it broke off is told to `broken` too: whoever
+/// reads them sees a damaged archive.
+fn arriving(
+    body: Incoming,
+    deadline: Instant,
+    broken: Arc<OnceLock<String>>,
+) -> impl Stream<Item = io::Result<Bytes>> + Unpin {
+    let bytes = body.into_data_stream();
+    let next = move |mut bytes: http_body_util::BodyDataStream<Incoming>| {
+        let broken = Arc::clone(&broken);
+        async move {
+            let silent_at = Instant::now() + SILENCE;
+            let next = timeout_at(deadline.min(silent_at), bytes.next()).await;
+            let reason = match next {
+                Ok(None) => return None,
+                Ok(Some(Ok(piece))) => return Some((Ok(piece), bytes)),
+                Ok(Some(Err(error))) => error.to_string(),
+                Err(_) if silent_at < deadline => format!("nothing came for {SILENCE:?}"),
+                Err(_) => LATE.to_owned(),
+            };
+            let _ = broken.set(reason.clone());
+            Some((Err(io::Error::other(reason)), bytes))
+        }
+    };
+    stream::unfold(bytes, next).boxed()
+}
+
+/// The archive of `increment` as it is packed. Compression is what costs least: a second CPU compiles mostly, and in a cluster the
+/// network is quick.
+fn packed(increment: Increment) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let (pieces, arriving) = mpsc::channel(WAITING);
+    tokio::task::spawn_blocking(move || {
+        let failed = pieces.clone();
+        let to = io::BufWriter::with_capacity(PIECE, Pieces(pieces));
+        let packed = || {
+            let encoder = increment.pack(FrameEncoder::new(to));
+            let encoder = encoder.map_err(|error| error.to_string())?;
+            let to = encoder.finish().map_err(|error| error.to_string())?;
+            to.into_inner().map(drop).map_err(|error| error.to_string())
+        };
+        if let Err(error) = packed() {
+            // The request breaks off with it, so that nobody takes this for all. Where nobody listens, it has.
+            let _ = failed.blocking_send(Err(io::Error::other(error)));
+        }
+    });
+    ReceiverStream::new(arriving)
+}
+
+/// Where packed bytes go.
+struct Pieces(mpsc::Sender<io::Result<Bytes>>);
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Hashes what is read through it, and reads no more than it should be.
+struct Counted<R> {
+    input: io::Take<R>,
+    hasher: Hasher,
+    left: u64,
+}
+
+impl<R: Read> Counted<R> {
+    fn new(input: R, size: u64) -> Self {
+        Self {
+            // One more, which gives too long ones away.
+            input: input.take(size + 1),
+            hasher: Hasher::default(),
+            left: size,
+        }
+    }
+
+    /// Whether all of it, to the end, is what has this digest.
+    fn is(mut self, digest: &Digest) -> bool {
+        let rest = io::copy(&mut self, &mut io::sink());
+        rest.is_ok() && self.left == 0 && self.hasher.finish() == *digest
+    }
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(into)?;
+        self.hasher.update(&into[..count]);
+        let left = self.left.checked_sub(count as u64);
+        self.left = left.ok_or_else(|| io::Error::other("longer than it should be"))?;
+        Ok(count)
+    }
+}

@@ -1,0 +1,460 @@
+//! A directory that is kept by increments: unpacked one over the other they give it back, and what is new in it since then is the
+//! next one. Compilers' caches are kept so. Whoever filled the directory may still be at work in it, so that nothing here
+//! follows a link, and what is not a plain file, a directory or a link is left out.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use tar::EntryType;
+
+use super::unpack::{Times, unpack};
+use super::write::{Content, Head, Writer, padded};
+use super::{DEEPEST_PATH, Error, LONGEST_PATH, Limits};
+use crate::names::{Digest, Hasher};
+
+const OPEN: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK);
+
+/// What a directory has by the increments that were unpacked into it.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<PathBuf, Entry>);
+
+/// One thing in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Directory {
+        mode: u32,
+    },
+    File {
+        mode: u32,
+        size: u64,
+        mtime: i64,
+        content: Digest,
+    },
+    Symlink {
+        target: PathBuf,
+    },
+}
+
+/// How much of a directory is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// What the increments before do not have.
+    New,
+}
+
+impl Extent {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::New => "new",
+        }
+    }
+}
+
+impl Known {
+    /// Unpacks an increment below `into`, as [`super::unpack()`] does, and remembers what it brought. Files get their times.
+    ///
+    /// # Errors
+    /// As [`super::unpack()`]; what was written stays.
+    pub fn unpack(&mut self, reader: impl Read, limits: Limits, into: &Path) -> Result<(), Error> {
+        unpack(reader, limits, into, Times::Kept(self))
+    }
+
+    pub(super) fn note(&mut self, path: PathBuf, entry: Entry) {
+        self.0.insert(path, entry);
+    }
+}
+
+/// What is to be packed of a directory.
+#[derive(Debug)]
+pub struct Increment {
+    from: PathBuf,
+    extent: Extent,
+    /// Directories before what is in them.
+    members: Vec<Found>,
+}
+
+#[derive(Debug)]
+struct Found {
+    path: PathBuf,
+    mode: u32,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Directory,
+    /// Of so many bytes, with the time of its last change in seconds and what is beyond these.
+    File {
+        size: u64,
+        mtime: (i64, i64),
+    },
+    Symlink {
+        target: OsString,
+    },
+}
+
+impl Increment {
+    /// Looks through `directory`. A file that was only touched since it was unpacked is not new. What cannot be read is left
+    /// out, and beyond `most` bytes of archive the files whose last change is the longest ago.
+    ///
+    /// It is [`Extent::Whole`] where something has become a directory, or was one: that could not be laid over what is known.
+    ///
+    /// # Errors
+    /// When the directory itself cannot be read, or has more in it than an archive may have.
+    pub fn of(directory: &Path, known: &Known, extent: Extent, most: u64) -> Result<Self, Error> {
+        let mut found = match Self::found(directory, known, extent)? {
+            Some(found) => found,
+            None => Self::found(directory, known, Extent::Whole)?.unwrap_or_else(|| Self {
+                from: directory.to_owned(),
+                extent: Extent::Whole,
+                members: Vec::new(),
+            }),
+        };
+        found.fit(most);
+        Ok(found)
+    }
+
+    /// `None` where it cannot be laid over what is known.
+    fn found(directory: &Path, known: &Known, extent: Extent) -> Result<Option<Self>, Error> {
+        let mut walk = Walk {
+            known,
+            extent,
+            members: Vec::new(),
+            entries_left: Limits::default().entries,
+            fits: true,
+        };
+        let unreadable = |e: Errno| Error::Read {
+            path: directory.to_owned(),
+            source: e.into(),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(unreadable)?;
+        walk.directory(&root, Path::new(""), 0)?;
+        let Walk { members, fits, .. } = walk;
+        Ok(fits.then(|| Self {
+            from: directory.to_owned(),
+            extent,
+            members,
+        }))
+    }
+
+    /// Leaves files out: one that fits by no means, and then those whose last change is the longest ago.
+    fn fit(&mut self, most: u64) {
+        let is_file = |found: &Found| matches!(found.what, What::File { .. });
+        self.members.retain(|it| !is_file(it) || it.size() <= most);
+        let all: u64 = self.members.iter().map(Found::size).sum();
+        let mut over = all.saturating_sub(most);
+        if over == 0 {
+            return;
+        }
+        let mut by_age: Vec<_> = (self.members.iter())
+            .filter_map(|found| match found.what {
+                What::File { mtime, .. } => Some((mtime, found.size(), &found.path)),
+                _ => None,
+            })
+            .collect();
+        by_age.sort_unstable();
+        let mut left_out = HashSet::new();
+        for (_, size, path) in by_age {
+            if over == 0 {
+                break;
+            }
+            over = over.saturating_sub(size);
+            left_out.insert(path.clone());
+        }
+        self.members.retain(|found| !left_out.contains(&found.path));
+    }
+
+    /// How much of the directory it is.
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// Whether there is nothing in it that is worth keeping.
+    pub fn is_empty(&self) -> bool {
+        self.members.iter().all(|it| it.what.is_directory())
+    }
+
+    /// Writes it as a tar with modes and times, without owners; gives what was written to. A file that has changed since it
+    /// was found is left out.
+    ///
+    /// # Errors
+    /// When a file changes while it is packed, or cannot be read, or `to` refuses. What was written by then lacks its end.
+    pub fn pack<W: Write>(&self, to: W) -> Result<W, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.from, flags, Mode::empty());
+        let root = root.map_err(|e| self.unreadable(Path::new(""), e))?;
+        let mut writer = Writer::new(to);
+        // The directory of the member before: most members share theirs with it.
+        let mut last: (&Path, Option<OwnedFd>) = (Path::new(""), None);
+        for found in &self.members {
+            let parent_path = found.path.parent().unwrap_or(Path::new(""));
+            if last.0 != parent_path {
+                last = (parent_path, entered(&root, parent_path).ok());
+            }
+            let parent = match (&last.1, parent_path.as_os_str().is_empty()) {
+                (Some(parent), _) => parent,
+                (None, true) => &root,
+                // It is gone.
+                (None, false) => continue,
+            };
+            self.member(&mut writer, found, parent)?;
+        }
+        writer.finish()
+    }
+
+    fn member<W: Write>(
+        &self,
+        writer: &mut Writer<W>,
+        found: &Found,
+        parent: &OwnedFd,
+    ) -> Result<(), Error> {
+        let head = Head {
+            kind: EntryType::Regular,
+            path: found.path.as_os_str(),
+            link: None,
+            mode: found.mode,
+            mtime: 0,
+            size: 0,
+        };
+        match &found.what {
+            What::Directory => {
+                let mut path = found.path.clone().into_os_string();
+                path.push("/");
+                writer.head(Head {
+                    kind: EntryType::Directory,
+                    path: &path,
+                    ..head
+                })
+            }
+            What::Symlink { target } => writer.head(Head {
+                kind: EntryType::Symlink,
+                link: Some(target),
+                ..head
+            }),
+            What::File { size, mtime } => {
+                let is_as_found = |stat: &Stat| {
+                    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                        && size_of(stat) == *size
+                        && mtime_of(stat) == *mtime
+                };
+                let name = found.path.file_name().unwrap_or_default();
+                let Ok(file) = rustix::fs::openat(parent, name, OPEN, Mode::empty()) else {
+                    return Ok(());
+                };
+                let stat = rustix::fs::fstat(&file).map_err(|e| self.unreadable(&found.path, e))?;
+                if !is_as_found(&stat) {
+                    return Ok(());
+                }
+                writer.head(Head {
+                    mtime: u64::try_from(mtime.0).unwrap_or_default(),
+                    size: *size,
+                    ..head
+                })?;
+                let mut file = File::from(file);
+                let unreadable = |e| self.unreadable(&found.path, e);
+                let content = writer.content(&mut file, *size, &found.path, unreadable)?;
+                let stat = rustix::fs::fstat(&file).map_err(|e| self.unreadable(&found.path, e))?;
+                match content == Content::Whole && is_as_found(&stat) {
+                    true => Ok(()),
+                    false => Err(Error::Member {
+                        path: found.path.clone(),
+                        reason: "it changed while it was packed",
+                    }),
+                }
+            }
+        }
+    }
+
+    fn unreadable(&self, path: &Path, error: impl Into<io::Error>) -> Error {
+        Error::Read {
+            path: self.from.join(path),
+            source: error.into(),
+        }
+    }
+}
+
+impl What {
+    fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory)
+    }
+}
+
+impl Found {
+    /// Bytes in the archive.
+    fn size(&self) -> u64 {
+        let content = match self.what {
+            What::File { size, .. } => padded(size),
+            What::Directory | What::Symlink { .. } => 0,
+        };
+        Writer::<Vec<u8>>::overhead(self.path.as_os_str()) + content
+    }
+}
+
+/// A look through a directory.
+struct Walk<'a> {
+    known: &'a Known,
+    extent: Extent,
+    members: Vec<Found>,
+    entries_left: u64,
+    /// Whether all of it can be laid over what is known.
+    fits: bool,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, directory: &OwnedFd, path: &Path, depth: usize) -> Result<(), Error> {
+        for name in self.names(directory)? {
+            let path = path.join(&name);
+            // Readers would refuse it, or it went away just now.
+            if path.as_os_str().len() >= LONGEST_PATH {
+                continue;
+            }
+            let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW);
+            let Ok(stat) = stat else { continue };
+            let mode = stat.st_mode & 0o777;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory if depth + 1 < DEEPEST_PATH => {
+                    let flags = OPEN | OFlags::DIRECTORY;
+                    let opened = rustix::fs::openat(directory, &name, flags, Mode::empty());
+                    let Ok(opened) = opened else { continue };
+                    self.found(path.clone(), mode, What::Directory, None);
+                    self.directory(&opened, &path, depth + 1)?;
+                }
+                FileType::RegularFile => {
+                    let what = What::File {
+                        size: size_of(&stat),
+                        mtime: mtime_of(&stat),
+                    };
+                    self.found(path, mode, what, Some((directory, &name)));
+                }
+                FileType::Symlink => {
+                    let target = rustix::fs::readlinkat(directory, &name, Vec::new());
+                    let Ok(target) = target else { continue };
+                    let target = OsString::from_vec(target.into_bytes());
+                    self.found(path, 0o777, What::Symlink { target }, None);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, path: PathBuf, mode: u32, what: What, file: Option<(&OwnedFd, &OsString)>) {
+        if self.extent == Extent::New
+            && let Some(known) = self.known.0.get(&path)
+        {
+            let was_directory = matches!(known, Entry::Directory { .. });
+            self.fits &= was_directory == what.is_directory();
+            if is_same(known, mode, &what, file) {
+                return;
+            }
+        }
+        self.members.push(Found { path, mode, what });
+    }
+
+    /// The names in a directory, sorted by their bytes; none where it cannot be read any more.
+    fn names(&mut self, directory: &OwnedFd) -> Result<Vec<OsString>, Error> {
+        let mut names = Vec::new();
+        let Ok(entries) = Dir::read_from(directory) else {
+            return Ok(names);
+        };
+        for entry in entries.map_while(Result::ok) {
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            // Counted before they are packed: the list is in memory.
+            if names.len() as u64 == self.entries_left {
+                return Err(Error::TooLarge {
+                    what: "entries",
+                    limit: Limits::default().entries,
+                });
+            }
+            names.push(OsString::from_vec(name.to_vec()));
+        }
+        self.entries_left -= names.len() as u64;
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+/// Whether what is found is what was unpacked. A file with another time may have been touched only: compilers note so what they
+/// use.
+fn is_same(known: &Entry, mode: u32, what: &What, file: Option<(&OwnedFd, &OsString)>) -> bool {
+    match (known, what) {
+        (Entry::Directory { mode: was }, What::Directory) => *was == mode,
+        (Entry::Symlink { target: was }, What::Symlink { target }) => was.as_os_str() == target,
+        (
+            Entry::File {
+                mode: was,
+                size: length,
+                mtime: at,
+                content,
+            },
+            What::File { size, mtime },
+        ) => {
+            *was == mode
+                && length == size
+                && (*mtime == (*at, 0)
+                    || file
+                        .and_then(|(directory, name)| digest(directory, name))
+                        .as_ref()
+                        == Some(content))
+        }
+        _ => false,
+    }
+}
+
+fn digest(directory: &OwnedFd, name: &OsString) -> Option<Digest> {
+    let file = rustix::fs::openat(directory, name, OPEN, Mode::empty()).ok()?;
+    let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !rustix::fs::fstat(&file).is_ok_and(|stat| is_file(&stat)) {
+        return None;
+    }
+    let (mut file, mut hasher) = (File::from(file), Hasher::default());
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Some(hasher.finish()),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// The directory `path` below `root`, opened one component after the other.
+fn entered(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OPEN | OFlags::DIRECTORY;
+    let mut names = path.iter();
+    let first = names.next().unwrap_or_default();
+    let mut directory = rustix::fs::openat(root, first, flags, Mode::empty())?;
+    for name in names {
+        directory = rustix::fs::openat(&directory, name, flags, Mode::empty())?;
+    }
+    Ok(directory)
+}
+
+fn size_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or_default()
+}
+
+fn mtime_of(stat: &Stat) -> (i64, i64) {
+    (stat.st_mtime, stat.st_mtime_nsec as i64)
+}

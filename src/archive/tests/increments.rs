@@ -1,0 +1,241 @@
+//! Increments of a directory, laid one over the other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::super::*;
+
+/// Everything below `directory`: mode, time of the last change, and content or target.
+fn picture(directory: &Path) -> BTreeMap<PathBuf, (u32, i64, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let stat = fs::symlink_metadata(&path).unwrap();
+            let relative = path.strip_prefix(directory).unwrap().to_owned();
+            let what = if stat.is_dir() {
+                folders.push(path.clone());
+                (stat.mode(), 0, Vec::new())
+            } else if stat.is_symlink() {
+                let target = fs::read_link(&path).unwrap().into_os_string();
+                (stat.mode(), 0, target.into_encoded_bytes())
+            } else {
+                (stat.mode(), stat.mtime(), fs::read(&path).unwrap())
+            };
+            found.insert(relative, what);
+        }
+    }
+    found
+}
+
+/// A directory and what was unpacked into it.
+struct Kept {
+    directory: tempfile::TempDir,
+    known: Known,
+}
+
+impl Kept {
+    fn of(increments: &[Vec<u8>]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut known = Known::default();
+        for increment in increments {
+            let unpacked = known.unpack(&increment[..], Limits::default(), directory.path());
+            unpacked.unwrap();
+        }
+        Self { directory, known }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn date(&self, name: &str, seconds: u64) {
+        let file = fs::File::options().write(true).open(self.path(name));
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        file.unwrap().set_modified(time).unwrap();
+    }
+
+    fn found(&self, extent: Extent) -> Increment {
+        Increment::of(self.directory.path(), &self.known, extent, u64::MAX).unwrap()
+    }
+
+    fn new(&self) -> Vec<u8> {
+        let found = self.found(Extent::New);
+        assert_eq!(found.extent(), Extent::New);
+        found.pack(Vec::new()).unwrap()
+    }
+
+    fn picture(&self) -> BTreeMap<PathBuf, (u32, i64, Vec<u8>)> {
+        picture(self.directory.path())
+    }
+}
+
+fn names(archive: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    let read = super::super::read(archive, Limits::default(), |member, _| {
+        names.push(member.path.display().to_string());
+        Ok::<_, Error>(())
+    });
+    read.unwrap();
+    names
+}
+
+#[test]
+fn one_after_the_other_they_give_the_directory_back() {
+    let first = Kept::of(&[]);
+    first.write("go/a", "first");
+    first.write("go/b", "second");
+    fs::set_permissions(first.path("go/a"), fs::Permissions::from_mode(0o440)).unwrap();
+    fs::create_dir(first.path("empty")).unwrap();
+    symlink("a", first.path("go/link")).unwrap();
+    first.date("go/b", 1_000_000_000);
+    let one = first.new();
+    assert_eq!(names(&one), ["empty", "go", "go/a", "go/b", "go/link"]);
+
+    let second = Kept::of(std::slice::from_ref(&one));
+    assert_eq!(second.picture(), first.picture());
+    assert!(second.found(Extent::New).is_empty());
+    second.write("go/b", "2nd");
+    second.write("deep/er/c", "third");
+    fs::remove_file(second.path("go/link")).unwrap();
+    symlink("b", second.path("go/link")).unwrap();
+    fs::set_permissions(second.path("empty"), fs::Permissions::from_mode(0o700)).unwrap();
+    let two = second.new();
+    let expected = ["deep", "deep/er", "deep/er/c", "empty", "go/b", "go/link"];
+    assert_eq!(names(&two), expected);
+    assert_eq!(Kept::of(&[one, two]).picture(), second.picture());
+}
+
+#[test]
+fn what_was_touched_alone_is_not_new_and_what_was_changed_is() {
+    let first = Kept::of(&[]);
+    for name in ["touched", "changed", "same time"] {
+        first.write(name, "content");
+        first.date(name, 1_000_000_000);
+    }
+    let second = Kept::of(&[first.new()]);
+    second.date("touched", 1_000_000_001);
+    second.write("changed", "CONTENT");
+    second.write("same time", "content, and more");
+    second.date("same time", 1_000_000_000);
+    assert_eq!(names(&second.new()), ["changed", "same time"]);
+}
+
+#[test]
+fn all_of_it_is_wanted_where_a_directory_came_or_went() {
+    for (before, after) in [("thing", "thing/inside"), ("thing/inside", "thing")] {
+        let first = Kept::of(&[]);
+        first.write(before, "x");
+        first.write("other", "y");
+        let second = Kept::of(&[first.new()]);
+        let thing = second.path("thing");
+        match thing.is_dir() {
+            true => fs::remove_dir_all(thing).unwrap(),
+            false => fs::remove_file(thing).unwrap(),
+        }
+        second.write(after, "z");
+        let found = second.found(Extent::New);
+        assert_eq!(found.extent(), Extent::Whole);
+        let whole = found.pack(Vec::new()).unwrap();
+        assert_eq!(Kept::of(&[whole]).picture(), second.picture());
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_what_was_not_changed_for_the_longest_time() {
+    let kept = Kept::of(&[]);
+    for (name, at) in [
+        ("old", 1),
+        ("older", 0),
+        ("new", 3),
+        ("newer", 4),
+        ("mid", 2),
+    ] {
+        kept.write(&format!("d/{name}"), &"x".repeat(1000));
+        kept.date(&format!("d/{name}"), at);
+    }
+    // A directory, and 1.5 KiB for each file.
+    for (most, expected) in [
+        (
+            512 + 5 * 1536,
+            &["d", "d/mid", "d/new", "d/newer", "d/old", "d/older"][..],
+        ),
+        (
+            512 + 5 * 1536 - 1,
+            &["d", "d/mid", "d/new", "d/newer", "d/old"],
+        ),
+        (512 + 2 * 1536, &["d", "d/new", "d/newer"]),
+        (512 + 1535, &["d"]),
+        (0, &["d"]),
+    ] {
+        let found = Increment::of(kept.directory.path(), &kept.known, Extent::Whole, most);
+        let found = found.unwrap();
+        let archive = found.pack(Vec::new()).unwrap();
+        assert_eq!(names(&archive), expected, "{most}");
+        assert!(archive.len() as u64 <= most.max(512) + 1024);
+        assert_eq!(found.is_empty(), expected.len() == 1);
+    }
+}
+
+/// It makes no room for itself.
+#[test]
+fn what_is_too_large_alone_is_left_out_alone() {
+    let kept = Kept::of(&[]);
+    kept.write("large", &"x".repeat(10_000));
+    kept.write("old", "x");
+    kept.date("old", 0);
+    let found = Increment::of(kept.directory.path(), &kept.known, Extent::Whole, 8192);
+    let archive = found.unwrap().pack(Vec::new()).unwrap();
+    assert_eq!(names(&archive), ["old"]);
+}
+
+#[test]
+fn what_is_no_plain_file_is_left_out() {
+    let kept = Kept::of(&[]);
+    kept.write("file", "x");
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        kept.path("fifo"),
+        rustix::fs::Mode::from_raw_mode(0o600),
+    )
+    .unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(kept.path("socket")).unwrap();
+    let mut deep = kept.directory.path().to_owned();
+    for _ in 0..200 {
+        deep.push("d");
+    }
+    fs::create_dir_all(&deep).unwrap();
+    let archive = kept.new();
+    let found = names(&archive);
+    assert_eq!(found.last().unwrap(), "file");
+    assert!(!found.iter().any(|name| name == "fifo" || name == "socket"));
+    // As deep as readers go.
+    Kept::of(&[archive]);
+}
+
+#[test]
+fn what_changes_between_the_look_and_the_packing_is_left_out() {
+    let kept = Kept::of(&[]);
+    for name in ["gone", "linked", "longer", "d/in", "stays"] {
+        kept.write(name, "content");
+    }
+    let found = kept.found(Extent::Whole);
+    fs::remove_file(kept.path("gone")).unwrap();
+    fs::remove_file(kept.path("linked")).unwrap();
+    symlink("/etc/passwd", kept.path("linked")).unwrap();
+    kept.write("longer", "longer content");
+    fs::rename(kept.path("d"), kept.path("e")).unwrap();
+    symlink("e", kept.path("d")).unwrap();
+    let archive = found.pack(Vec::new()).unwrap();
+    assert_eq!(names(&archive), ["d", "stays"]);
+}

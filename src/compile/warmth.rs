@@ -1,0 +1,395 @@
+//! A run and its compiler's cache: what the agent is given of it before the command, and what it brings back afterwards. Nobody waits
+//! for that but the container, which stays until it came or a while is over. That a cache is cold, damaged or full costs a compile
+//! its head start and nothing else, so failures here are told and end nothing. `delivery` calls it for the agent, whose word counts for
+//! nothing beyond its own tenant and builder: the run says whose the cache is.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures::future::FusedFuture;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::increments::{self, Increment, Whose};
+use super::job::Job;
+use super::{Compiles, ReportError};
+use crate::archive::Extent;
+use crate::names::{CompileKey, Digest};
+use crate::store::{Blob, Ingest, Store};
+
+/// So many increments are laid one over the other at the most: each is a request and a record to read.
+const LONGEST_ROW: usize = 16;
+
+/// A cache that took hardly any time to make is waited for as long as this all the same: shorter than any compiler's start.
+const LEAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the container stays for what the agent brings back.
+const GATHERING: Duration = Duration::from_secs(60);
+
+/// The same while somebody waits for its end, since he wants the same compile again.
+const HURRIED: Duration = Duration::from_secs(5);
+
+/// The same once the container is over: what came of it may still be written.
+const WRITING: Duration = Duration::from_secs(5);
+
+/// What the agent is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// To be unpacked one over the other.
+    pub increments: Vec<Blob>,
+    /// What to bring back; `None`: nothing.
+    pub give: Option<Extent>,
+    /// Bytes that a cache may have, and so what it brings back.
+    pub most: u64,
+    /// How long to wait for the increments.
+    pub patience: Duration,
+}
+
+/// How the agent fared with the increments, by its own word: for the log alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fared {
+    /// All of them were there for the command.
+    Warm,
+    /// There were none.
+    Cold,
+    /// They could not be had, or not be unpacked.
+    Failed,
+}
+
+/// What comes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// How it fared.
+    pub fared: Fared,
+    /// For how many milliseconds the command had to wait for the increments.
+    pub fetch_ms: u64,
+    /// How much it brings.
+    pub extent: Extent,
+}
+
+/// A run's part in this.
+pub(super) struct Warmth {
+    /// `None` where nothing is kept: the builder is not known, or it is switched off.
+    whose: Option<(Whose, u64)>,
+    state: Mutex<State>,
+    stage: watch::Sender<Stage>,
+    hurried: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What the agent was given, less what it found damaged.
+    given: Vec<Increment>,
+    asked: Option<Instant>,
+    /// How long the command took, from the question on.
+    took: Option<Duration>,
+    told: Option<Told>,
+    /// Bytes of what it brought.
+    brought: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The agent has not asked: it will not bring anything.
+    Unasked,
+    /// It will.
+    Awaited,
+    /// It does.
+    Coming,
+    /// Nothing is taken any more.
+    Over,
+}
+
+/// The way of what an agent brings back into the store. Dropped, nothing more comes.
+pub struct Coming {
+    job: Arc<Job>,
+    whose: Whose,
+    /// Bytes at the most.
+    pub most: u64,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.job.warmth.stage.send_replace(Stage::Over);
+    }
+}
+
+impl Warmth {
+    /// `most`: bytes that a cache may have.
+    pub(super) fn new(whose: Option<Whose>, most: Option<u64>) -> Self {
+        Self {
+            whose: whose.zip(most),
+            state: Mutex::default(),
+            stage: watch::Sender::new(Stage::Unasked),
+            hurried: watch::Sender::new(false),
+        }
+    }
+
+    /// The command is over.
+    pub(super) fn command_ended(&self) {
+        let mut state = self.state();
+        let took = state.asked.map(|asked| asked.elapsed());
+        state.took = state.took.or(took);
+    }
+
+    /// Somebody waits for the end of all this.
+    pub(super) fn hurry(&self) {
+        self.hurried.send_replace(true);
+    }
+
+    /// Nothing is taken any more.
+    pub(super) fn close(&self) {
+        self.stage.send_replace(Stage::Over);
+    }
+
+    /// Waits for what the agent brings back from its container, which is `running`.
+    pub(super) async fn gathered(&self, running: &mut (impl FusedFuture + Unpin)) {
+        if *self.stage.borrow() == Stage::Unasked {
+            return self.close();
+        }
+        let mut stage = self.stage.subscribe();
+        let mut hurried = self.hurried.subscribe();
+        let came = stage.wait_for(|stage| *stage == Stage::Over);
+        let container_ended = async {
+            if !running.is_terminated() {
+                running.await;
+            }
+            if *self.stage.borrow() == Stage::Coming {
+                sleep(WRITING).await;
+            }
+        };
+        let hurried = async {
+            // The sender lives in `self`: it does not go.
+            let _ = hurried.wait_for(|hurried| *hurried).await;
+            sleep(HURRIED).await;
+        };
+        let waited = async {
+            tokio::select! {
+                _ = came => {}
+                () = container_ended => {}
+                () = hurried => {}
+            }
+        };
+        if timeout(GATHERING, waited).await.is_err() {
+            tracing::warn!(
+                seconds = GATHERING.as_secs(),
+                "compile: what a compiler's cache gained did not come in time, and is lost"
+            );
+        }
+        self.close();
+    }
+
+    /// One line, where there was something to tell.
+    pub(super) fn tell(&self, key: &CompileKey) {
+        let Some((whose, _)) = &self.whose else {
+            return;
+        };
+        let state = self.state();
+        if state.asked.is_none() {
+            return;
+        }
+        let told = state.told;
+        tracing::info!(
+            compile = %key, tenant = %whose.tenant,
+            cache = told.map_or("unknown", |told| told.fared.as_str()),
+            parts = state.given.len(),
+            parts.bytes = size(&state.given),
+            fetch_ms = told.map(|told| told.fetch_ms),
+            gained.bytes = state.brought,
+            "compile: its compiler's cache"
+        );
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds a run's warmth")
+    }
+}
+
+impl Fared {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Compiles {
+    /// What the agent of `key` is to do about its compiler's cache; `None`: nothing.
+    ///
+    /// # Errors
+    /// [`ReportError::Unknown`], [`ReportError::Store`].
+    pub async fn cache_plan(&self, key: &CompileKey) -> Result<Option<Plan>, ReportError> {
+        let job = self.going_on(key)?;
+        let Some((whose, most)) = &job.warmth.whose else {
+            return Ok(None);
+        };
+        let store = &self.0.store;
+        let row = increments::row(store, whose).await?;
+        // What makes way for other things first must not be what fills the volume.
+        let is_full = store.room().await?.is_little();
+        increments::note_use(store, whose, &row).await;
+        let longest = row.iter().map(|it| it.kept.worth).max();
+        let plan = Plan {
+            increments: row.iter().map(|it| it.kept.blob).collect(),
+            give: (!is_full).then(|| wanted(&row, *most)),
+            most: *most,
+            patience: Duration::from_millis(longest.unwrap_or_default()).max(LEAST_PATIENCE),
+        };
+        {
+            let mut state = job.warmth.state();
+            state.given = row;
+            state.asked = Some(Instant::now());
+        }
+        job.warmth.stage.send_if_modified(|stage| {
+            let is_first = *stage == Stage::Unasked;
+            if is_first {
+                *stage = Stage::Awaited;
+            }
+            is_first
+        });
+        Ok(Some(plan))
+    }
+
+    /// An increment that the agent of `key` was told of, for reading.
+    ///
+    /// # Errors
+    /// [`ReportError::Unknown`], [`ReportError::NoIncrement`], [`ReportError::Store`].
+    pub async fn increment(
+        &self,
+        key: &CompileKey,
+        digest: &Digest,
+    ) -> Result<(File, Blob), ReportError> {
+        let job = self.going_on(key)?;
+        let is_given = |it: &Increment| it.kept.blob.digest == *digest;
+        if !job.warmth.state().given.iter().any(is_given) {
+            return Err(ReportError::NoIncrement(*digest));
+        }
+        let found = self.0.store.open_blob(digest).await?;
+        found.ok_or(ReportError::NoIncrement(*digest))
+    }
+
+    /// The agent of `key` found an increment damaged, and compiles without any: its record goes. Nobody else can be harmed by that.
+    ///
+    /// # Errors
+    /// As [`Compiles::increment`].
+    pub async fn increment_is_damaged(
+        &self,
+        key: &CompileKey,
+        digest: &Digest,
+    ) -> Result<(), ReportError> {
+        let job = self.going_on(key)?;
+        let Some((whose, _)) = &job.warmth.whose else {
+            return Err(ReportError::NoIncrement(*digest));
+        };
+        let damaged: Vec<_> = {
+            let mut state = job.warmth.state();
+            let is_it = |it: &mut Increment| it.kept.blob.digest == *digest;
+            state.given.extract_if(.., is_it).collect()
+        };
+        if damaged.is_empty() {
+            return Err(ReportError::NoIncrement(*digest));
+        }
+        for increment in &damaged {
+            tracing::warn!(compile = %key, %whose, blob = %digest, "compile: a part of a compiler's cache is damaged, and goes");
+            increments::remove(&self.0.store, whose, &increment.name).await?;
+        }
+        Ok(())
+    }
+
+    /// What the agent of `key` brings back is about to come. Once, after its exit was reported.
+    ///
+    /// # Errors
+    /// [`ReportError::Unknown`] where nobody waits for it.
+    pub fn increment_comes(&self, key: &CompileKey, told: Told) -> Result<Coming, ReportError> {
+        let job = self.job(key)?;
+        let unknown = || ReportError::Unknown(*key);
+        let (whose, most) = job.warmth.whose.clone().ok_or_else(unknown)?;
+        let begins = job.warmth.stage.send_if_modified(|stage| {
+            let is_awaited = *stage == Stage::Awaited;
+            if is_awaited {
+                *stage = Stage::Coming;
+            }
+            is_awaited
+        });
+        if !begins {
+            return Err(unknown());
+        }
+        job.warmth.state().told = Some(told);
+        Ok(Coming { job, whose, most })
+    }
+
+    /// Keeps what came, unless it is nothing.
+    ///
+    /// # Errors
+    /// [`ReportError::Superseded`] when what it builds on was removed meanwhile: who wiped a cache must not find it
+    /// there again. [`ReportError::Store`].
+    pub async fn keep_increment(&self, coming: Coming, brought: Ingest) -> Result<(), ReportError> {
+        let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (told, given, took) = {
+            let state = warmth.state();
+            (state.told, state.given.clone(), state.took)
+        };
+        let extent = told.map_or(Extent::New, |told| told.extent);
+        let took = took.unwrap_or_default().as_millis() as u64;
+        let longest = given.iter().map(|it| it.kept.worth).max();
+        let kept = keep(
+            store,
+            &coming.whose,
+            &given,
+            brought,
+            extent,
+            longest.unwrap_or(took),
+        );
+        kept.await?;
+        warmth.state().brought = bytes;
+        Ok(())
+    }
+}
+
+async fn keep(
+    store: &Store,
+    whose: &Whose,
+    given: &[Increment],
+    brought: Ingest,
+    extent: Extent,
+    worth: u64,
+) -> Result<(), ReportError> {
+    if !increments::is_there(store, whose, given).await? {
+        return Err(ReportError::Superseded);
+    }
+    let blob = store.commit(brought).await?;
+    let name = increments::add(store, whose, blob, extent, worth).await?;
+    // Again: who removed them a moment ago may not have seen the new one.
+    if !increments::is_there(store, whose, given).await? {
+        increments::remove(store, whose, &name).await?;
+        return Err(ReportError::Superseded);
+    }
+    if extent == Extent::Whole {
+        for increment in given {
+            increments::remove(store, whose, &increment.name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// All of it again where the row is long or large, or where several began it at the same time.
+fn wanted(row: &[Increment], most: u64) -> Extent {
+    let wholes = row.iter().filter(|it| it.kept.extent == Extent::Whole);
+    match row.is_empty() || row.len() >= LONGEST_ROW || size(row) > most || wholes.count() > 1 {
+        true => Extent::Whole,
+        false => Extent::New,
+    }
+}
+
+fn size(row: &[Increment]) -> u64 {
+    row.iter().map(|it| it.kept.blob.size).sum()
+}

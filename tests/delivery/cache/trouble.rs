@@ -1,0 +1,392 @@
+//! What goes wrong with caches, by itself or by ill will.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+
+#[tokio::test]
+async fn a_damaged_part_is_told_and_mended() {
+    let mut place = Place::new().await;
+    let script = format!("{} >CACHE/a; echo b >CACHE/b", noise(300_000));
+    place.compile(&script).await;
+    let blob = place.increment().await;
+    let path = place.world.directory.path().join("store/blobs/sha256");
+    let path = path.join(blob.digest.hex());
+    let whole = fs::read(&path).unwrap();
+    for damage in ["a byte", "cut"] {
+        let mut content = whole.clone();
+        match damage {
+            "a byte" => content[150_000] ^= 1,
+            _ => content.truncate(200_000),
+        }
+        fs::write(&path, content).unwrap();
+        let script = "ls CACHE; echo mended >CACHE/c";
+        let cold = place.compile(script).await;
+        let told = match damage {
+            "a byte" => "peitho agent: compiles without the compiler's cache: ",
+            // Its length tells, before anybody is told of it.
+            _ => "",
+        };
+        assert!(cold.log.starts_with(told), "{}", cold.log);
+        let lines = usize::from(!told.is_empty());
+        assert_eq!(
+            cold.log.lines().count(),
+            lines,
+            "nothing is left: {}",
+            cold.log
+        );
+        assert_eq!(cold.code, 0);
+        assert_eq!(place.compile("ls CACHE").await.log, "c\n", "{damage}");
+        // And once more.
+        let tenant = Tenant::default_tenant();
+        for name in place.increments("default").await {
+            let removed = place.world.store.remove_ref(RefKind::Cache, &tenant, &name);
+            removed.await.unwrap();
+        }
+        fs::write(&path, &whole).unwrap();
+        let record = serde_json::json!({"blob": blob, "extent": "whole", "made": 1, "worth": 1});
+        let name = format!("{}/{}/0", Digest::of(b"builder"), architecture());
+        let put = place
+            .world
+            .store
+            .put_ref(RefKind::Cache, &tenant, &name, &record);
+        put.await.unwrap();
+    }
+}
+
+fn architecture() -> &'static str {
+    peitho::names::Architecture::word_for_this_machine()
+}
+
+#[tokio::test]
+async fn a_part_that_is_gone_is_no_trouble() {
+    let mut place = Place::new().await;
+    place.compile("echo a >CACHE/a").await;
+    let blob = place.increment().await;
+    let path = place.world.directory.path().join("store/blobs/sha256");
+    fs::remove_file(path.join(blob.digest.hex())).unwrap();
+    let cold = place.compile("ls CACHE; echo b >CACHE/b").await;
+    assert_eq!((cold.code, cold.log.as_str()), (0, ""));
+    assert_eq!(place.compile("ls CACHE").await.log, "b\n");
+}
+
+/// Tenant A writes what it likes into its cache. B's compile of the same is the one that it would be without A.
+#[tokio::test]
+async fn nothing_passes_from_one_tenant_to_another() {
+    let compiler = "if test -e CACHE/go/object; then cp CACHE/go/object OUTPUT/chaincode; else \
+                    mkdir -p CACHE/go; echo sound >CACHE/go/object; echo sound >OUTPUT/chaincode; fi";
+    let mut clean = Place::new().await;
+    let expected = output(&clean.compile_of("b", compiler).await);
+    let mut place = Place::new().await;
+    place
+        .compile_of("a", "mkdir -p CACHE/go; echo poison >CACHE/go/object")
+        .await;
+    let poisoned = output(&place.compile_of("a", compiler).await);
+    assert_ne!(poisoned, expected);
+    let of_b = output(&place.compile_of("b", compiler).await);
+    assert_eq!(of_b, expected);
+    let members = members(&place.world.store, of_b).await;
+    assert_eq!(members[0].1, b"sound\n");
+    // And again from its own cache.
+    let again = output(&place.compile_of("b", compiler).await);
+    assert_eq!(again, expected);
+    assert_eq!(place.increments("a").await.len(), 1);
+    assert_eq!(place.increments("b").await.len(), 1);
+
+    // A's agent cannot ask for B's either.
+    let of_b = place.increments("b").await.remove(0);
+    let tenant: Tenant = "b".parse().unwrap();
+    let kept = place.world.store.get_ref(RefKind::Cache, &tenant, &of_b);
+    let kept: serde_json::Value = kept.await.unwrap().unwrap();
+    let digest = kept["blob"]["digest"].as_str().unwrap();
+    let (args, _asked) = place.begun("a", "true").await;
+    let asked = format!("compile/{}/cache/{digest}", args.key);
+    assert_eq!(place.ask("GET", &args, &asked, Vec::new()).await, 404);
+    assert_eq!(place.ask("DELETE", &args, &asked, Vec::new()).await, 404);
+    assert_eq!(place.increments("b").await.len(), 1);
+}
+
+fn output(compiled: &Compiled) -> Blob {
+    match &compiled.end {
+        End::Exited {
+            code: 0,
+            output: Some(output),
+        } => *output,
+        end => panic!("{end:?}: {}", compiled.log),
+    }
+}
+
+impl Place {
+    /// A request with the token of a compile's agent: its status.
+    async fn ask(&self, method: &str, args: &Args, path: &str, body: Vec<u8>) -> u16 {
+        let token = self.world.grants.issue(&Grant::Compile { key: args.key });
+        let ca = fs::read(args.credentials.join("ca.crt")).unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()])
+            .build()
+            .unwrap();
+        let url = format!("{}/{path}", self.server.url);
+        let request = client
+            .request(method.parse().unwrap(), url)
+            .bearer_auth(token.expose_secret())
+            .body(body);
+        request.send().await.unwrap().status().as_u16()
+    }
+}
+
+/// The token is in the reach of the untrusted command.
+#[tokio::test]
+async fn hostile_increments_harm_their_tenant_alone() {
+    let mut place = Place::new().await;
+    let outside = place.world.scratch("outside");
+    let escape = |kind: tar::EntryType, name: &str, target: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o777);
+        (header, name.to_owned(), target.to_owned())
+    };
+    let target = outside.to_str().unwrap();
+    let through_link = {
+        let mut archive = tar::Builder::new(Vec::new());
+        let (mut header, name, target) = escape(tar::EntryType::Symlink, "link", target);
+        archive.append_link(&mut header, name, target).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        header.set_mode(0o666);
+        archive
+            .append_data(&mut header, "link/file", &b"evil"[..])
+            .unwrap();
+        archive.into_inner().unwrap()
+    };
+    let upwards = {
+        let mut bytes = tar(&[("file", 0o644, b"evil")]);
+        bytes[..10].copy_from_slice(b"../../file");
+        let sum: u32 = bytes[..512].iter().enumerate().fold(0, |sum, (at, byte)| {
+            sum + if (148..156).contains(&at) {
+                32
+            } else {
+                u32::from(*byte)
+            }
+        });
+        bytes[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        bytes
+    };
+    let bomb = {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("bomb").unwrap();
+        header.set_size(2 << 30);
+        header.set_mode(0o644);
+        header.set_cksum();
+        [header.as_bytes(), &[0; 512][..]].concat()
+    };
+    for (name, archive) in [
+        ("link", through_link),
+        ("upwards", upwards),
+        ("no archive", b"no archive at all".to_vec()),
+        ("bomb", bomb),
+    ] {
+        let body = match name {
+            "no archive" => archive,
+            _ => lz4(&archive),
+        };
+        let (args, asked) = place.begun("default", "true").await;
+        let path = format!("compile/{}/cache", args.key);
+        assert_eq!(place.ask("GET", &args, &path, Vec::new()).await, 200);
+        let exit = format!("compile/{}/exit", args.key);
+        let report = b"{\"code\":0}".to_vec();
+        assert_eq!(place.ask("PUT", &args, &exit, report).await, 204);
+        let put = format!("{path}?fared=warm&fetchMs=0&extent=new");
+        assert_eq!(place.ask("PUT", &args, &put, body).await, 204, "{name}");
+        end(&asked).await;
+        assert_eq!(place.increments("default").await.len(), 1);
+
+        let next = place.compile("ls CACHE").await;
+        assert_eq!(next.code, 0, "{name}: {}", next.log);
+        assert!(next.log.contains("without the compiler's cache"), "{name}");
+        assert_eq!(next.log.lines().count(), 1, "{name}: {}", next.log);
+        assert_eq!(place.increments("default").await, [""; 0], "{name}");
+        assert_eq!(names(&outside), [""; 0]);
+    }
+    // A second one, and one without having asked.
+    let (args, _asked) = place.begun("default", "true").await;
+    let put = format!("compile/{}/cache?fared=warm&fetchMs=0&extent=new", args.key);
+    assert_eq!(place.ask("PUT", &args, &put, lz4(b"x")).await, 404);
+}
+
+fn lz4(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_failed_compile_keeps_its_work_and_a_killed_one_does_not() {
+    let mut place = Place::new().await;
+    let failed = place.compile("echo half >CACHE/half; exit 1").await;
+    assert_eq!(failed.code, 1);
+    let killed = place
+        .compile("cat CACHE/half; echo torn >CACHE/torn; kill -KILL $$")
+        .await;
+    assert_eq!((killed.code, killed.log.as_str()), (137, "half\n"));
+    assert_eq!(place.compile("ls CACHE").await.log, "half\n");
+}
+
+#[tokio::test]
+async fn where_nothing_is_kept_nothing_is_made() {
+    let mut off = Place::keeping(None).await;
+    let compiled = off
+        .compile("ls -d CACHE && exit 3; mkdir CACHE; echo x >CACHE/x")
+        .await;
+    assert_eq!(compiled.code, 0, "{}", compiled.log);
+    assert_eq!(off.increments("default").await, [""; 0]);
+    assert_eq!(off.gained(), 0);
+
+    // A builder that nobody could look up may be another one the next time.
+    let mut place = Place::new().await;
+    let source = tar(&[("a", 0o644, b"a")]);
+    let tenant = Tenant::default_tenant();
+    let (key, asked) = place.world.ordered(&tenant, None, Some(&source)).await;
+    let args = place.args(key, "mkdir CACHE; echo x >CACHE/x", "unknown");
+    let compiled = finished(args, asked).await;
+    assert_eq!(compiled.code, 0, "{}", compiled.log);
+    assert_eq!(place.increments("default").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn another_builder_has_another_cache() {
+    let mut place = Place::new().await;
+    place.compile("echo x >CACHE/x").await;
+    let tenant = Tenant::default_tenant();
+    let source = tar(&[("a", 0o644, b"a")]);
+    let other = Some(Digest::of(b"another builder"));
+    let (key, asked) = place.world.ordered(&tenant, other, Some(&source)).await;
+    let args = place.args(key, "ls CACHE", "other");
+    assert_eq!(finished(args, asked).await.log, "");
+}
+
+/// Nobody waits for it: the peer has its answer, and the log is whole.
+#[tokio::test]
+async fn an_agent_that_dies_while_it_brings_something_leaves_nothing() {
+    let mut place = Place::new().await;
+    let script = format!("{} >CACHE/large; echo done", noise(80_000_000));
+    let (args, asked) = place.begun("default", &script).await;
+    let agent = tokio::spawn(run(args, CancellationToken::new()));
+    let ended = end(&asked).await;
+    assert!(matches!(ended, End::Exited { code: 0, .. }), "{ended:?}");
+    assert_eq!(whole_log(&asked).await, "done\n");
+    while place.gained() == 0 {
+        tokio::task::yield_now().await;
+    }
+    agent.abort();
+    assert!(agent.await.unwrap_err().is_cancelled());
+    let next = place.compile("ls CACHE").await;
+    assert_eq!((next.code, next.log.as_str()), (0, ""));
+    assert_eq!(place.increments("default").await, [""; 0]);
+}
+
+/// What a cache was wiped for must not come back by who had it already.
+#[tokio::test]
+async fn a_compile_that_began_before_its_cache_was_wiped_does_not_bring_it_back() {
+    let mut place = Place::new().await;
+    place.compile("echo poison >CACHE/poison").await;
+    let gate = place.world.scratch("gate").join("fifo");
+    let made = Command::new("mkfifo").arg(&gate).status();
+    assert!(made.unwrap().success());
+    let script = format!(
+        "cat CACHE/poison; cat {}; echo more >CACHE/more",
+        gate.display()
+    );
+    let (args, asked) = place.begun("default", &script).await;
+    let running = tokio::spawn(run(args, CancellationToken::new()));
+    assert_eq!(
+        asked.log.reader().next().await.unwrap().unwrap(),
+        &b"poison\n"[..]
+    );
+    let tenant = Tenant::default_tenant();
+    for name in place.increments("default").await {
+        let removed = place.world.store.remove_ref(RefKind::Cache, &tenant, &name);
+        removed.await.unwrap();
+    }
+    tokio::task::spawn_blocking(move || fs::write(gate, "open\n"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(running.await.unwrap().unwrap(), 0);
+    assert_eq!(place.increments("default").await, [""; 0]);
+    assert_eq!(place.compile("ls CACHE").await.log, "");
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_costs_the_cache_alone() {
+    let mut place = Place::new().await;
+    place.compile("echo x >CACHE/x").await;
+    let (mut args, asked) = place.begun("default", "echo compiled").await;
+    let file = place.world.scratch("home").join("file");
+    fs::write(&file, "").unwrap();
+    args.cache = file.join(".cache");
+    let compiled = finished(args, asked).await;
+    assert_eq!(compiled.code, 0);
+    let told = "peitho agent: compiles without the compiler's cache: ";
+    assert!(compiled.log.starts_with(told), "{}", compiled.log);
+    assert!(compiled.log.ends_with("\ncompiled\n"), "{}", compiled.log);
+    assert_eq!(
+        place.increments("default").await.len(),
+        1,
+        "it is not to blame"
+    );
+}
+
+/// A volume that is really full: a tmpfs, in a mount namespace of a process of its own.
+#[test]
+fn a_full_volume_costs_the_cache_alone() {
+    const ALONE: &str = "PEITHO_TEST_FULL_VOLUME";
+    let Some(small) = std::env::var_os(ALONE) else {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = "mount -t tmpfs -o size=256k tmpfs \"$0\" && exec \"$@\"";
+        let alone = Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-c", mount])
+            .arg(directory.path())
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "cache::trouble::a_full_volume_costs_the_cache_alone",
+            ])
+            .env(ALONE, directory.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&alone.stdout);
+        assert!(told.contains("1 passed"), "{alone:?}");
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut place = Place::new().await;
+        let script = format!("{} >CACHE/large", noise(1_000_000));
+        place.compile(&script).await;
+        // Room for the command again, and the part is not to blame.
+        let script = format!("{} >CACHE/own; echo compiled", noise(200_000));
+        let (mut args, asked) = place.begun("default", &script).await;
+        let shell = args.command.last_mut().unwrap();
+        let own = Path::new(&small).join(".cache");
+        let changed = shell
+            .to_str()
+            .unwrap()
+            .replace(args.cache.to_str().unwrap(), own.to_str().unwrap());
+        *shell = changed.into();
+        args.cache = own;
+        let compiled = finished(args, asked).await;
+        assert_eq!(compiled.code, 0, "{}", compiled.log);
+        assert!(compiled.log.contains("No space left"), "{}", compiled.log);
+        assert!(compiled.log.ends_with("\ncompiled\n"), "{}", compiled.log);
+        assert_eq!(place.increments("default").await.len(), 1);
+        assert_eq!(place.compile("wc -c <CACHE/large").await.log, "1000000\n");
+    });
+}
