@@ -104,47 +104,53 @@ fn network(
     Fabric::start(assets, run, Network::V2_1, peers)
 }
 
-/// `rounds` pairs of installs, noted as `install_cold_{runtime}`.
+/// A runtime whose installs are measured.
+struct Measured<'a> {
+    name: &'a str,
+    /// The budgets of a cold install and of one after a change.
+    budgets: [&'a str; 2],
+    /// Has the caches of compilers wiped.
+    wipe: &'a dyn Fn() -> Result<()>,
+}
+
+/// `rounds` times an install on Peitho where nothing is known, one on dockerd, and one on Peitho of code that has changed since,
+/// noted as `install_cold_{runtime}` and `install_changed_{runtime}`. What the first one keeps is in the store before the last.
 fn installs(
     assets: &Assets,
     fabric: &Fabric,
     rounds: usize,
-    runtime: &str,
-    budget: &str,
+    measured: &Measured<'_>,
     report: &mut Report,
 ) -> Result<()> {
-    let (mut docker, mut ours) = (Vec::new(), Vec::new());
+    let runtime = measured.name;
+    let (mut docker, mut cold, mut changed) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
-        docker.push(install(
-            assets,
-            fabric,
-            DOCKERD,
-            &format!("{runtime}d{round}"),
-        )?);
-        ours.push(install(
-            assets,
-            fabric,
-            PEITHO,
-            &format!("{runtime}p{round}"),
-        )?);
+        for (peer, whose, times) in [
+            (PEITHO, "p", &mut cold),
+            (DOCKERD, "d", &mut docker),
+            (PEITHO, "c", &mut changed),
+        ] {
+            if whose == "p" {
+                (measured.wipe)()?;
+            }
+            let version = format!("{runtime}{whose}{round}");
+            times.push(install(assets, fabric, peer, &version)?);
+        }
     }
-    let ratios: Vec<f64> = ours
-        .iter()
-        .zip(&docker)
-        .map(|(ours, docker)| ours / docker)
-        .collect();
-    report.note(&format!("install_cold_{runtime}_dockerd_s"), json!(docker));
-    report.note(&format!("install_cold_{runtime}_peitho_s"), json!(ours));
-    for (whose, times) in [("dockerd", &docker), ("peitho", &ours)] {
-        let figure = format!("install_cold_{runtime}_{whose}_median_s");
+    report.note(&format!("install_{runtime}_dockerd_s"), json!(docker));
+    let figure = format!("install_{runtime}_dockerd_median_s");
+    report.figure(&figure, median(&docker), " s", "-");
+    for (what, times, budget) in [
+        ("cold", &cold, measured.budgets[0]),
+        ("changed", &changed, measured.budgets[1]),
+    ] {
+        let ratios: Vec<f64> = times.iter().zip(&docker).map(|(a, b)| a / b).collect();
+        report.note(&format!("install_{what}_{runtime}_s"), json!(times));
+        let figure = format!("install_{what}_{runtime}_median_s");
         report.figure(&figure, median(times), " s", "-");
+        let figure = format!("install_{what}_{runtime}_ratio");
+        report.figure(&figure, median(&ratios), "", budget);
     }
-    report.figure(
-        &format!("install_cold_{runtime}_ratio"),
-        median(&ratios),
-        "",
-        budget,
-    );
     Ok(())
 }
 

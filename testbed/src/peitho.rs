@@ -179,6 +179,11 @@ impl Peitho {
         Ok(peitho)
     }
 
+    /// Has the caches of compilers wiped, as a user does.
+    pub fn wipe_caches(&self) -> Result<()> {
+        wipe_caches(&self.program, &self.config)
+    }
+
     /// What it is configured with.
     pub fn config(&self) -> Result<Value> {
         Ok(serde_json::from_slice(&fs::read(&self.config)?)?)
@@ -243,6 +248,12 @@ fn overrides() -> serde_json::Value {
         // A feature that is off: the field is dropped without a word (k8s-measurements §5).
         {"label": "tmpl-lost", "podTemplate": {"spec": {"volumes": [unknown_source]}}},
     ])
+}
+
+fn wipe_caches(program: &Path, config: &Path) -> Result<()> {
+    let mut prune = Command::new(program);
+    prune.args(["prune", "--caches", "--config"]).arg(config);
+    program::output(&mut prune).map(drop)
 }
 
 fn spawn(run: &Run, program: &Path, config: &Path) -> Result<Process> {

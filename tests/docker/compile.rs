@@ -28,6 +28,9 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         "a compile finds places to write, whoever it runs as",
         |engine| Box::pin(places(engine)),
     ),
+    ("what a compiler keeps is there the next time", |engine| {
+        Box::pin(warm(engine))
+    }),
     ("a compile without memory is told so", |engine| {
         Box::pin(out_of_memory(engine))
     }),
@@ -209,6 +212,14 @@ async fn places(engine: &Engine) {
         assert_eq!(log, format!("{id}\nall are writable\n"));
         assert!(matches!(end, End::Exited { code: 0, .. }), "{end:?}");
     }
+}
+
+async fn warm(engine: &Engine) {
+    let place = Place::new(engine, "warm").await;
+    let peitho = Peitho::start(engine, &place).await;
+    crate::warmth::is_there_the_next_time(&peitho.compiles, &engine.base()).await;
+    nothing_left(engine).await;
+    peitho.gone().await;
 }
 
 async fn out_of_memory(engine: &Engine) {

@@ -90,7 +90,7 @@ impl Peitho {
                 abandon_grace: Duration::from_secs(60),
                 env: BTreeMap::new(),
                 surroundings: ByTenant::default(),
-                cache: None,
+                cache: Some(1 << 30),
             },
             Arc::clone(&runtime) as Arc<dyn Runtime>,
             store.clone(),

@@ -8,6 +8,9 @@
 #[path = "../conformance/cases.rs"]
 mod conformance;
 
+#[path = "../conformance/warmth.rs"]
+mod warmth;
+
 mod compile;
 mod engine;
 mod faults;

@@ -8,6 +8,9 @@
 #[path = "../conformance/cases.rs"]
 mod conformance;
 
+#[path = "../conformance/warmth.rs"]
+mod warmth;
+
 mod pods;
 mod tenants;
 mod whole;
@@ -43,6 +46,15 @@ fn main() -> ExitCode {
             Ok(())
         })
     }));
+    let warm = {
+        let world = Arc::clone(&world);
+        Trial::test("what a compiler keeps is there the next time", move || {
+            let pods = world.pods()?;
+            let warm = warmth::is_there_the_next_time(pods.compiles(), pods.image());
+            world.block_on(warm);
+            Ok(())
+        })
+    };
     let of_tenants = {
         let world = Arc::clone(&world);
         let name = "tenants have namespaces, limits and templates of their own";
@@ -51,7 +63,7 @@ fn main() -> ExitCode {
             tenants::tenants(counterparts).map_err(|error| format!("{error:#}").into())
         })
     };
-    let trials = trials.chain([of_tenants]).collect();
+    let trials = trials.chain([warm, of_tenants]).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let world = Arc::into_inner(world).expect("no case is running any more");
     let ended = match conclusion.has_failed() {

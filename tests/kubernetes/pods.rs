@@ -53,6 +53,7 @@ pub(crate) struct Pods {
     store: Store,
     base: ImageName,
     images: Images,
+    compiles: Compiles,
     stop: CancellationToken,
     listener: JoinHandle<()>,
 }
@@ -87,7 +88,8 @@ impl Pods {
         settings.pull_secret = pull_secret(&setting.images, &registries);
         let runtime =
             Kubernetes::start(client, settings.clone(), store.clone(), grants.clone()).await?;
-        let router = router(&store, Arc::clone(&runtime), grants.clone()).await?;
+        let compiles = compiles(&store, Arc::clone(&runtime) as Arc<dyn Runtime>);
+        let router = router(&store, &runtime, compiles.clone(), grants.clone()).await?;
         let stop = CancellationToken::new();
         let drain = Drain {
             stop: stop.clone(),
@@ -99,6 +101,7 @@ impl Pods {
             settings,
             grants,
             images: Images::new(store.clone(), registries).pushed_by(pusher),
+            compiles,
             store,
             base: setting.base.parse().context("the base's name")?,
             listener: tokio::spawn(listener::serve(bound, Some(tls), router, drain)),
@@ -109,6 +112,16 @@ impl Pods {
     /// What builds in the mode `registry`.
     pub(crate) fn images(&self) -> &Images {
         &self.images
+    }
+
+    /// What compiles in pods.
+    pub(crate) fn compiles(&self) -> &Compiles {
+        &self.compiles
+    }
+
+    /// The image of the cases.
+    pub(crate) fn image(&self) -> &ImageName {
+        &self.base
     }
 
     /// Another Peitho of the same instance, which has nodes pull with `pull_secret`.
@@ -191,24 +204,32 @@ fn settings(
     }
 }
 
-/// What pods fetch their layers from.
-async fn router(store: &Store, runtime: Arc<Kubernetes>, grants: Grants) -> Result<axum::Router> {
-    let runtime = runtime as Arc<dyn Runtime>;
+fn compiles(store: &Store, runtime: Arc<dyn Runtime>) -> Compiles {
     let compile = Config::default().compile;
-    let compiles = Compiles::new(
+    Compiles::new(
         compile::Settings {
             parallel: compile.parallel,
             timeout: Duration::from_secs(compile.timeout_seconds),
             install_timeout: Duration::from_secs(compile.install_timeout_seconds),
             abandon_grace: Duration::from_secs(compile.abandoned_after_seconds),
+            cache: compile.cache.bytes(),
             env: compile.env,
             surroundings: ByTenant::default(),
-            cache: compile.cache.bytes(),
         },
-        Arc::clone(&runtime),
+        runtime,
         store.clone(),
         TaskTracker::new(),
-    );
+    )
+}
+
+/// What pods fetch their layers from, and report to.
+async fn router(
+    store: &Store,
+    runtime: &Arc<Kubernetes>,
+    compiles: Compiles,
+    grants: Grants,
+) -> Result<axum::Router> {
+    let runtime = Arc::clone(runtime) as Arc<dyn Runtime>;
     let registries = Registries::new(&[], store.clone()).await?;
     let images = Images::new(store.clone(), registries);
     let containers = Containers::new(

@@ -160,6 +160,11 @@ impl Machine {
         program::output(&mut import)
     }
 
+    /// Has the caches of compilers wiped, as a user does.
+    pub fn wipe_caches(&self) -> Result<()> {
+        super::wipe_caches(&self.program, &self.config)
+    }
+
     /// What the OCI runtime says of the containers.
     pub fn containers(&self) -> Result<String> {
         program::output(Command::new("/bin/sh").args(["-c", &self.containers_command()]))

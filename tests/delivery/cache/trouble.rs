@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use axum::Router;
+use axum::routing::get;
+
 use super::*;
 
 #[tokio::test]
@@ -267,6 +270,56 @@ async fn another_builder_has_another_cache() {
     let (key, asked) = place.world.ordered(&tenant, other, Some(&source)).await;
     let args = place.args(key, "ls CACHE", "other");
     assert_eq!(finished(args, asked).await.log, "");
+}
+
+/// A server, or what stands before it, that does not answer as it should.
+#[tokio::test]
+async fn an_answer_that_does_not_come_costs_the_cache_alone() {
+    let mut place = Place::new().await;
+    place
+        .compile(&format!("{} >CACHE/large", noise(300_000)))
+        .await;
+    let part = "/compile/{key}/cache/{digest}";
+    let silent = || {
+        let first = futures::stream::iter([Ok::<_, std::io::Error>("LZ4?")]);
+        let silence = futures::stream::pending();
+        axum::body::Body::from_stream(futures::StreamExt::chain(first, silence))
+    };
+    let broken = || {
+        let error = Err::<&str, _>(std::io::Error::other("broken"));
+        axum::body::Body::from_stream(futures::stream::iter([Ok("LZ4?"), error]))
+    };
+    let refuses = || async { http::StatusCode::INTERNAL_SERVER_ERROR };
+    let routers = [
+        (part, get(move || async move { silent() }), "come"),
+        (part, get(move || async move { broken() }), "GET https"),
+        (part, get(refuses), "500"),
+        ("/compile/{key}/cache", get(refuses), "500"),
+        (
+            "/compile/{key}/cache",
+            get(|| async { "no plan" }),
+            "GET https",
+        ),
+    ];
+    for (path, route, told) in routers {
+        let spoilt = Router::new().route(path, route);
+        let sound = place.world.router().await;
+        let router = spoilt.fallback_service(sound);
+        let server = place.world.serve_as(any_port(), router).await;
+        let (mut args, asked) = place
+            .begun("default", "ls CACHE 2>/dev/null; echo compiled")
+            .await;
+        args.address = server.url.clone();
+        let compiled = finished(args, asked).await;
+        assert_eq!(compiled.code, 0, "{}", compiled.log);
+        let [why, "compiled"] = compiled.log.lines().collect::<Vec<_>>()[..] else {
+            panic!("{}", compiled.log);
+        };
+        let without = "peitho agent: compiles without the compiler's cache: ";
+        assert!(why.starts_with(without) && why.contains(told), "{why}");
+    }
+    // It was not the part's fault.
+    assert_eq!(place.compile("wc -c <CACHE/large").await.log, "300000\n");
 }
 
 /// Nobody waits for it: the peer has its answer, and the log is whole.
