@@ -69,7 +69,7 @@ impl Kept {
         Increment::of(self.directory.path(), &self.known, extent, u64::MAX).unwrap()
     }
 
-    fn new(&self) -> Vec<u8> {
+    fn gained(&self) -> Vec<u8> {
         let found = self.found(Extent::New);
         assert_eq!(found.extent(), Extent::New);
         found.pack(Vec::new()).unwrap()
@@ -99,7 +99,7 @@ fn one_after_the_other_they_give_the_directory_back() {
     fs::create_dir(first.path("empty")).unwrap();
     symlink("a", first.path("go/link")).unwrap();
     first.date("go/b", 1_000_000_000);
-    let one = first.new();
+    let one = first.gained();
     assert_eq!(names(&one), ["empty", "go", "go/a", "go/b", "go/link"]);
 
     let second = Kept::of(std::slice::from_ref(&one));
@@ -110,7 +110,7 @@ fn one_after_the_other_they_give_the_directory_back() {
     fs::remove_file(second.path("go/link")).unwrap();
     symlink("b", second.path("go/link")).unwrap();
     fs::set_permissions(second.path("empty"), fs::Permissions::from_mode(0o700)).unwrap();
-    let two = second.new();
+    let two = second.gained();
     let expected = ["deep", "deep/er", "deep/er/c", "empty", "go/b", "go/link"];
     assert_eq!(names(&two), expected);
     assert_eq!(Kept::of(&[one, two]).picture(), second.picture());
@@ -123,12 +123,12 @@ fn what_was_touched_alone_is_not_new_and_what_was_changed_is() {
         first.write(name, "content");
         first.date(name, 1_000_000_000);
     }
-    let second = Kept::of(&[first.new()]);
+    let second = Kept::of(&[first.gained()]);
     second.date("touched", 1_000_000_001);
     second.write("changed", "CONTENT");
     second.write("same time", "content, and more");
     second.date("same time", 1_000_000_000);
-    assert_eq!(names(&second.new()), ["changed", "same time"]);
+    assert_eq!(names(&second.gained()), ["changed", "same time"]);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn all_of_it_is_wanted_where_a_directory_came_or_went() {
         let first = Kept::of(&[]);
         first.write(before, "x");
         first.write("other", "y");
-        let second = Kept::of(&[first.new()]);
+        let second = Kept::of(&[first.gained()]);
         let thing = second.path("thing");
         match thing.is_dir() {
             true => fs::remove_dir_all(thing).unwrap(),
@@ -215,7 +215,7 @@ fn what_is_no_plain_file_is_left_out() {
         deep.push("d");
     }
     fs::create_dir_all(&deep).unwrap();
-    let archive = kept.new();
+    let archive = kept.gained();
     let found = names(&archive);
     assert_eq!(found.last().unwrap(), "file");
     assert!(!found.iter().any(|name| name == "fifo" || name == "socket"));
