@@ -43,7 +43,10 @@ impl Place {
     }
 
     async fn keeping(cache: Option<u64>) -> Self {
-        let world = World::keeping(cache).await;
+        Self::of(World::keeping(cache).await).await
+    }
+
+    async fn of(world: World) -> Self {
         let server = world.serve(any_port()).await;
         Self { world, server }
     }

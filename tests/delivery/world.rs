@@ -65,6 +65,12 @@ impl World {
         Self::of(directory, Arc::new(Authority::new()), cache).await
     }
 
+    /// The same, on the volume of `place`.
+    pub(crate) async fn in_directory(place: &Path, cache: Option<u64>) -> Self {
+        let directory = Arc::new(TempDir::new_in(place).unwrap());
+        Self::of(directory, Arc::new(Authority::new()), cache).await
+    }
+
     /// The same instance started anew: what was in its memory is gone.
     pub(crate) async fn restarted(&self) -> Self {
         let (directory, authority) = (Arc::clone(&self.directory), Arc::clone(&self.authority));
