@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::compile::{args, end, members, whole_log};
 use crate::world::{Server, World, any_port, names, tar};
 
+mod full;
 mod trouble;
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
