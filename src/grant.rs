@@ -26,7 +26,7 @@ pub enum Grant {
         /// The blob.
         digest: Digest,
     },
-    /// Fetch the input of one compile and report its log, output and exit.
+    /// Fetch the input of one compile and report its log, output and exit; fetch what its compiler kept, and add to it.
     Compile {
         /// The compile.
         key: CompileKey,

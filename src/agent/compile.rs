@@ -1,6 +1,6 @@
 //! `peitho agent compile`: the main process of a compile pod, in the peer's own builder image (design D6). It
 //! brings the input, runs the command as its child, sends what that prints while it runs, and in the end the
-//! output and the exit code. The command is not trusted: the token here is good for this one compile.
+//! output and the exit code. What the command's tools keep comes and goes beside that (`cache`). The command is not trusted: the token here is good for this one compile.
 
 use std::ffi::OsString;
 use std::fs::File;
