@@ -17,6 +17,7 @@ pub mod fetch;
 pub mod install;
 mod log;
 mod memory;
+mod part;
 mod process;
 mod report;
 

@@ -2,7 +2,7 @@
 //! from Peitho in parts, one unpacked over the other; afterwards what is new in it goes back. Whatever goes wrong on the way costs the
 //! head start and nothing else: the directory is emptied, a line says why, and the command runs. `compile` calls it.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt as _, stream};
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+use lz4_flex::frame::FrameEncoder;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -20,9 +20,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::client::{self, Client};
+use super::part::{self, Content};
 use super::{blocking, empty};
 use crate::archive::{self, Extent, Increment, Known, Limits};
-use crate::names::{CompileKey, Digest, Hasher};
+use crate::names::{CompileKey, Digest};
 
 /// How long the question what there is may take.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -189,20 +190,20 @@ impl Cache {
         let reader = SyncIoBridge::new(StreamReader::new(bytes));
         let (into, size, digest) = (self.directory.clone(), part.size, part.digest);
         let unpacked = blocking(move || {
-            let mut counted = Counted::new(reader, size);
             let limits = Limits {
                 bytes: most,
                 ..Limits::default()
             };
-            let unpacked = known.unpack(FrameDecoder::new(&mut counted), limits, &into);
-            let is_whole = unpacked.is_ok() && counted.is(&digest);
-            unpacked.map(|()| (known, is_whole))
+            part::read(reader, size, &digest, |archive| {
+                known.unpack(archive, limits, &into)?;
+                Ok(known)
+            })
         });
         let damaged = |reason| Trouble::Damaged { digest, reason };
         match (unpacked.await, broken.get()) {
-            (Ok((known, true)), _) => Ok(known),
+            (Ok((known, Content::AsPromised)), _) => Ok(known),
             (_, Some(reason)) => Err(self.client.broken(&path, reason).into()),
-            (Ok((_, false)), None) => Err(damaged("it has another digest".to_owned())),
+            (Ok((_, Content::Another)), None) => Err(damaged("it has another digest".to_owned())),
             (Err(error), None) if is_of_volume(&error) => Err(Trouble::Unpacked(error)),
             (Err(error), None) => Err(damaged(error.to_string())),
         }
@@ -354,39 +355,5 @@ impl io::Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Hashes what is read through it, and reads no more than it should be.
-struct Counted<R> {
-    input: io::Take<R>,
-    hasher: Hasher,
-    left: u64,
-}
-
-impl<R: Read> Counted<R> {
-    fn new(input: R, size: u64) -> Self {
-        Self {
-            // One more, which gives too long ones away.
-            input: input.take(size + 1),
-            hasher: Hasher::default(),
-            left: size,
-        }
-    }
-
-    /// Whether all of it, to the end, is what has this digest.
-    fn is(mut self, digest: &Digest) -> bool {
-        let rest = io::copy(&mut self, &mut io::sink());
-        rest.is_ok() && self.left == 0 && self.hasher.finish() == *digest
-    }
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(into)?;
-        self.hasher.update(&into[..count]);
-        let left = self.left.checked_sub(count as u64);
-        self.left = left.ok_or_else(|| io::Error::other("longer than it should be"))?;
-        Ok(count)
     }
 }
