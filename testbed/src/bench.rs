@@ -2,66 +2,31 @@
 //! and on Peitho, in turn, in one run; so the machine's own speed cancels out of the ratio. Prints a table and writes
 //! `target/bench/report.json`.
 //!
-//! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `launches` what a launch costs
-//! beside its runtime, `pods` what it costs over a bare pod, `builds` and `pushes` what an image costs, `store` what ten thousand
-//! images cost.
+//! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `installs` what an install costs, beside
+//! the `floor` of a daemon that costs nothing, and `uses` what comes after it; `launches` what a launch costs beside its runtime, `pods`
+//! what it costs over a bare pod, `builds` and `pushes` what an image costs, `store` what ten thousand images cost.
 
 mod builds;
+mod floor;
+mod installs;
 mod kubernetes;
 mod launches;
 mod machine;
 mod meter;
 mod pods;
 mod pushes;
+mod report;
 mod store;
+mod uses;
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use serde_json::{Map, Value, json};
+use anyhow::Result;
 use testbed::peitho::project;
-use testbed::{Assets, Chaincode, Fabric, Network, PeerConfig, Registry, Release, Run, say};
+use testbed::{Assets, Run};
 
 use crate::foreground::{Ending, foreground};
-
-const DOCKERD: usize = 0;
-const PEITHO: usize = 1;
-
-/// What was measured.
-#[derive(Default)]
-struct Report {
-    values: Map<String, Value>,
-    rows: Vec<[String; 3]>,
-}
-
-impl Report {
-    /// A figure for the file alone.
-    fn note(&mut self, name: &str, value: Value) {
-        self.values.insert(name.to_owned(), value);
-    }
-
-    /// A figure for file and table, with its budget.
-    fn figure(&mut self, name: &str, value: f64, unit: &str, budget: &str) {
-        self.note(name, json!(value));
-        self.rows.push([
-            name.to_owned(),
-            format!("{value:.2}{unit}"),
-            budget.to_owned(),
-        ]);
-    }
-
-    fn show(&self) {
-        say(format!(
-            "{:<36} {:>10}   {}",
-            "figure (median)", "value", "budget"
-        ));
-        for [figure, value, budget] in &self.rows {
-            say(format!("{figure:<36} {value:>10}   {budget}"));
-        }
-    }
-}
+use report::Report;
 
 /// Measures `rounds` pairs of installs on each runtime.
 pub(crate) fn bench(rounds: usize) -> Result<()> {
@@ -69,12 +34,8 @@ pub(crate) fn bench(rounds: usize) -> Result<()> {
     let program = testbed::peitho::program()?;
     assets.prepare()?;
     let mut report = Report::default();
-    report.figure(
-        "binary_mb",
-        fs::metadata(&program)?.len() as f64 / 1e6,
-        "",
-        "<= 15",
-    );
+    let size = fs::metadata(&program)?.len() as f64 / 1e6;
+    report.figure("binary_mb", size, "", "<= 15");
     let run = Run::start()?;
     foreground(&run, Ending::Once, || store::measure(&run, &mut report))?;
     drop(run);
@@ -85,96 +46,5 @@ pub(crate) fn bench(rounds: usize) -> Result<()> {
         })?;
     }
     report.show();
-    write(
-        &project().join("target/bench/report.json"),
-        &serde_json::to_string_pretty(&report.values)?,
-    )
-}
-
-/// A network whose peers use these engines: [`DOCKERD`] first, then [`PEITHO`].
-fn network(
-    assets: &Assets,
-    run: &Run,
-    registry: &Registry,
-    endpoints: [String; 2],
-) -> Result<Fabric> {
-    let peer =
-        |index: usize| PeerConfig::new(Release::V2_1, index, &endpoints[index], assets, registry);
-    let peers = [peer(DOCKERD)?, peer(PEITHO)?];
-    Fabric::start(assets, run, Network::V2_1, peers)
-}
-
-/// `rounds` pairs of installs, noted as `install_cold_{runtime}`.
-fn installs(
-    assets: &Assets,
-    fabric: &Fabric,
-    rounds: usize,
-    runtime: &str,
-    budget: &str,
-    report: &mut Report,
-) -> Result<()> {
-    let (mut docker, mut ours) = (Vec::new(), Vec::new());
-    for round in 1..=rounds {
-        docker.push(install(
-            assets,
-            fabric,
-            DOCKERD,
-            &format!("{runtime}d{round}"),
-        )?);
-        ours.push(install(
-            assets,
-            fabric,
-            PEITHO,
-            &format!("{runtime}p{round}"),
-        )?);
-    }
-    let ratios: Vec<f64> = ours
-        .iter()
-        .zip(&docker)
-        .map(|(ours, docker)| ours / docker)
-        .collect();
-    report.note(&format!("install_cold_{runtime}_dockerd_s"), json!(docker));
-    report.note(&format!("install_cold_{runtime}_peitho_s"), json!(ours));
-    for (whose, times) in [("dockerd", &docker), ("peitho", &ours)] {
-        let figure = format!("install_cold_{runtime}_{whose}_median_s");
-        report.figure(&figure, median(times), " s", "-");
-    }
-    report.figure(
-        &format!("install_cold_{runtime}_ratio"),
-        median(&ratios),
-        "",
-        budget,
-    );
-    Ok(())
-}
-
-/// One install of code that nobody has seen before; its seconds.
-fn install(assets: &Assets, fabric: &Fabric, peer: usize, version: &str) -> Result<f64> {
-    let package = Chaincode::asset()
-        .label(&format!("bench_{version}"))
-        .version(version)
-        .package(assets)?;
-    let begun = Instant::now();
-    fabric.install(peer, &package)?;
-    let time: Duration = begun.elapsed();
-    let engine = if peer == DOCKERD { "dockerd" } else { "Peitho" };
-    say(format!("install on {engine}: {:.2} s", time.as_secs_f64()));
-    Ok(time.as_secs_f64())
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => sorted[count / 2],
-        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
-    }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::create_dir_all(path.parent().context("no folder")?)?;
-    fs::write(path, text)?;
-    say(format!("written to {}", path.display()));
-    Ok(())
+    report.write(&project().join("target/bench/report.json"))
 }

@@ -22,6 +22,7 @@ pub(crate) use gopath::Gopath;
 
 const PLAIN: &[SourceFile<'_>] = module!("chaincode", "go.mod", "go.sum", "main.go");
 const TINY: &[SourceFile<'_>] = module!("chaincode-tiny", "go.mod", "main.go");
+const STANDARD: &[SourceFile<'_>] = module!("chaincode-standard", "go.mod", "main.go");
 const ASSET: &[SourceFile<'_>] = module!("chaincode-asset", "go.mod", "go.sum", "main.go");
 
 /// A chaincode that can be packaged.
@@ -38,6 +39,7 @@ enum Kind {
     Slow,
     Broken,
     Mended,
+    Standard,
     Asset,
     Node,
     /// Compiled before: its builder is [`crate::Images::copybuilder`].
@@ -75,6 +77,11 @@ impl Chaincode {
     /// The same lines, mended: they compile, and serve nobody.
     pub fn mended() -> Chaincode {
         Self::of_kind(Kind::Mended, "broken_1")
+    }
+
+    /// What of Go's standard library the next one needs, and nothing else: it compiles, and serves nobody.
+    pub fn standard() -> Chaincode {
+        Self::of_kind(Kind::Standard, "standard_1")
     }
 
     /// `Put` and `Get` through the contract API: as large, and as slow to compile, as most chaincode is.
@@ -148,6 +155,7 @@ impl Chaincode {
         let (go, cache) = (assets.go(), assets.cache());
         match self.kind {
             Kind::Node => npm::chaincode(cache),
+            Kind::Standard => go.vendored(cache, "standard", STANDARD),
             Kind::Asset => go.vendored(cache, "asset", ASSET),
             Kind::Copied(_) => {
                 let sources = go.vendored(cache, "plain", PLAIN)?;
@@ -196,7 +204,7 @@ impl Chaincode {
                 "package main\n\nconst version = {version:?}\n\nfunc neverCompiles() string {{\n\tnumber := undefinedThing(version)\n\treturn number + 1\n}}\n"
             ),
             Kind::Node => json!({ "version": version }).to_string(),
-            Kind::Asset | Kind::Mended => format!(
+            Kind::Asset | Kind::Mended | Kind::Standard => format!(
                 "package main\n\n// version makes this code differ.\nconst version = {version:?}\n"
             ),
             _ => format!(

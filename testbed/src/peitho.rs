@@ -151,7 +151,7 @@ impl Peitho {
         log: Log,
     ) -> Result<Peitho> {
         let kubeconfig = rights(cluster)?;
-        let store = run.data().join("peitho-store");
+        let store = store(run);
         let proxy = format!("http://nobody:{PROXY_PASSWORD}@127.0.0.1:9");
         let config = json!({
             "listen": {"engineApi": ENGINE, "delivery": format!("0.0.0.0:{DELIVERY_PORT}"), "admin": ADMIN},
@@ -197,6 +197,13 @@ impl Peitho {
         self.wait_until_ready()
     }
 
+    /// The same server with an empty store: nothing is known and nothing is cached.
+    pub fn renew(&mut self, run: &Run) -> Result<()> {
+        self.process.kill_hard()?;
+        fs::remove_dir_all(store(run))?;
+        self.restart(run)
+    }
+
     fn wait_until_ready(&self) -> Result<()> {
         let admin: SocketAddr = ADMIN.parse()?;
         self.process
@@ -217,6 +224,10 @@ impl Peitho {
     pub fn process(&self) -> &Process {
         &self.process
     }
+}
+
+fn store(run: &Run) -> PathBuf {
+    run.data().join("peitho-store")
 }
 
 /// Pod templates for packages of the suite, by label: one that changes what can be changed, and two that the cluster does not

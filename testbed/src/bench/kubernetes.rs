@@ -3,11 +3,13 @@
 use anyhow::Result;
 use testbed::engine::Engine;
 use testbed::peitho::{Build, ENGINE, Log, Peitho};
-use testbed::{Assets, Cluster, Dockerd, Registry, Run, say};
+use testbed::{Assets, Cluster, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say};
 
+use super::installs::{self, Place};
 use super::launches::own_times;
 use super::pods::{self, Ground};
-use super::{Report, installs, median, network};
+use super::report::Report;
+use super::uses;
 
 pub(super) fn measure(
     assets: &Assets,
@@ -19,25 +21,44 @@ pub(super) fn measure(
     let registry = Registry::start(assets, run)?;
     let cluster = Cluster::start(assets, run)?;
     let images = assets.images()?;
-    for image in [&images.builder, &images.runtime] {
+    let [builder_14, _] = images.fabric(Release::V1_4);
+    for image in [&images.builder, builder_14, &images.runtime] {
         cluster.pull(&registry, image)?;
     }
     let dockerd = Dockerd::start(assets, run, &registry)?;
     let build = Build::make(run, &cluster, &registry)?;
     let mut peitho = Peitho::start(run, &cluster, &registry, &build, Log::Info)?;
-    let rss = || anyhow::Ok(peitho.process().rss_kb()? as f64 / 1024.0);
-    report.figure("rss_idle_mb", rss()?, "", "<= 20");
+    let rss = |peitho: &Peitho| anyhow::Ok(peitho.process().rss_kb()? as f64 / 1024.0);
+    report.figure("rss_idle_mb", rss(&peitho)?, "", "<= 20");
     if rounds > 0 {
-        let engines = [dockerd.endpoint(), peitho.endpoint()];
-        let fabric = network(assets, run, &registry, engines)?;
-        installs(assets, &fabric, rounds, "kubernetes", "<= 1.1", report)?;
-        report.note("rss_after_mb", rss()?.into());
+        let [theirs, ours] = [dockerd.endpoint(), peitho.endpoint()];
+        {
+            let fabric = installs::network(assets, run, &registry, &theirs, &ours)?;
+            installs::measure(
+                &place(assets, &fabric),
+                rounds,
+                || peitho.renew(run),
+                report,
+            )?;
+            uses::measure(&place(assets, &fabric), rounds, report)?;
+        }
+        report.figure("rss_after_mb", rss(&peitho)?, "", "-");
+        let peers = [(0, &theirs), (1, &ours)].map(|(index, engine)| {
+            PeerConfig::new(Release::V1_4, index, engine, assets, &registry)
+        });
+        let peers = peers.into_iter().collect::<Result<Vec<_>>>()?;
+        let fabric = Fabric::start(assets, run, Network::V1_4, peers)?;
+        uses::instantiate(
+            &place(assets, &fabric),
+            rounds,
+            || peitho.renew(run),
+            report,
+        )?;
     }
     let engine = Engine::new(ENGINE.parse()?);
     let base = registry.reference(&images.runtime);
     let own = own_times(&engine, peitho.admin(), &base)?;
-    report.figure("launch_overhead_ms", median(&own), " ms", "<= 20");
-    report.note("launch_overhead_each_ms", own.into());
+    report.series("launch_overhead_ms", own, " ms", "<= 20");
     let ground = Ground {
         assets,
         run,
@@ -45,4 +66,13 @@ pub(super) fn measure(
         cluster: &cluster,
     };
     pods::measure(&ground, &mut peitho, report)
+}
+
+fn place<'a>(assets: &'a Assets, fabric: &'a Fabric) -> Place<'a> {
+    Place {
+        assets,
+        fabric,
+        suffix: "",
+        cold: "<= 1.1",
+    }
 }

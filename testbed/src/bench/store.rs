@@ -13,7 +13,7 @@ use testbed::engine::Engine;
 use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Run, say};
 
-use super::Report;
+use super::report::Report;
 
 const IMAGES: usize = 10_000;
 /// Blobs that nothing needs.
