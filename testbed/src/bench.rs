@@ -1,6 +1,6 @@
 //! Owns the figures of the performance budget (`docs/benchmarks.md`): the same peer installs the same chaincode on a plain dockerd
-//! and on Peitho, in turn, in one run; so the machine's own speed cancels out of the ratio. Prints a table and writes
-//! `target/bench/report.json`.
+//! and on Peitho, in turn, in one run; so the machine's own speed cancels out of the ratio. Prints a table, writes
+//! `target/bench/report.json`, and draws `target/bench/installs.svg`.
 //!
 //! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `installs` what an install costs, beside
 //! the `floor` of a daemon that costs nothing, and `uses` what comes after it; `launches` what a launch costs beside its runtime, `pods`
@@ -13,6 +13,7 @@ mod kubernetes;
 mod launches;
 mod machine;
 mod meter;
+mod picture;
 mod pods;
 mod pushes;
 mod report;
@@ -46,5 +47,7 @@ pub(crate) fn bench(rounds: usize) -> Result<()> {
         })?;
     }
     report.show();
-    report.write(&project().join("target/bench/report.json"))
+    let folder = project().join("target/bench");
+    report.write(&folder.join("report.json"))?;
+    picture::write(&report, &folder.join("installs.svg"))
 }

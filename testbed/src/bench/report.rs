@@ -52,6 +52,11 @@ impl Report {
         self.series(name, ratios, "", budget);
     }
 
+    /// A figure, or the median of several runs.
+    pub(super) fn get(&self, name: &str) -> Option<f64> {
+        self.values.get(name)?.as_f64()
+    }
+
     pub(super) fn show(&self) {
         let line = |row: [&str; 4]| {
             let [figure, value, spread, budget] = row;
