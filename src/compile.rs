@@ -138,6 +138,8 @@ pub struct Input {
 pub struct Settings {
     /// How many run at once.
     pub parallel: usize,
+    /// How many of a tenant, where it has a limit of its own.
+    pub parallel_of_tenant: ByTenant<Option<usize>>,
     /// After which a run is ended.
     pub timeout: Duration,
     /// The peers' install timeout: at 80 % of it the log gets a warning.
@@ -175,7 +177,7 @@ impl Compiles {
         store: Store,
         tasks: TaskTracker,
     ) -> Self {
-        let queue = Queue::new(settings.parallel);
+        let queue = Queue::new(settings.parallel, settings.parallel_of_tenant.clone());
         Self(Arc::new(Inner {
             settings,
             runtime,

@@ -286,6 +286,7 @@ fn tenants(config: &Config) -> Tenants {
 fn compile_settings(config: &Config, surroundings: ByTenant<Option<Digest>>) -> compile::Settings {
     compile::Settings {
         parallel: config.compile.parallel,
+        parallel_of_tenant: (config.tenants).each(None, |_, tenant| Some(tenant.compile.parallel)),
         timeout: Duration::from_secs(config.compile.timeout_seconds),
         install_timeout: Duration::from_secs(config.compile.install_timeout_seconds),
         abandon_grace: Duration::from_secs(config.compile.abandoned_after_seconds),

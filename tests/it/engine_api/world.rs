@@ -60,6 +60,7 @@ pub(crate) fn in_directory(directory: &Path) -> config::Store {
 #[derive(Clone, Copy)]
 pub(crate) struct Compiling {
     parallel: usize,
+    parallel_of_tenant: None.into(),
     /// How long a compile goes on while nobody waits for it.
     grace: Duration,
 }
@@ -67,6 +68,7 @@ pub(crate) struct Compiling {
 /// Nothing here takes so long.
 pub(crate) const PATIENT: Compiling = Compiling {
     parallel: 4,
+    parallel_of_tenant: None.into(),
     grace: Duration::from_secs(600),
 };
 
