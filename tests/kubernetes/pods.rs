@@ -199,6 +199,7 @@ async fn router(store: &Store, runtime: Arc<Kubernetes>, grants: Grants) -> Resu
         compile::Settings {
             parallel: compile.parallel,
             timeout: Duration::from_secs(compile.timeout_seconds),
+            parallel_of_tenant: None.into(),
             install_timeout: Duration::from_secs(compile.install_timeout_seconds),
             abandon_grace: Duration::from_secs(compile.abandoned_after_seconds),
             env: compile.env,

@@ -60,7 +60,6 @@ pub(crate) fn in_directory(directory: &Path) -> config::Store {
 #[derive(Clone, Copy)]
 pub(crate) struct Compiling {
     parallel: usize,
-    parallel_of_tenant: None.into(),
     /// How long a compile goes on while nobody waits for it.
     grace: Duration,
 }
@@ -68,7 +67,6 @@ pub(crate) struct Compiling {
 /// Nothing here takes so long.
 pub(crate) const PATIENT: Compiling = Compiling {
     parallel: 4,
-    parallel_of_tenant: None.into(),
     grace: Duration::from_secs(600),
 };
 
@@ -129,6 +127,7 @@ impl World {
         let settings = Settings {
             parallel,
             timeout: Duration::from_secs(600),
+            parallel_of_tenant: None.into(),
             install_timeout: Duration::from_secs(600),
             abandon_grace: grace,
             env: std::collections::BTreeMap::new(),
