@@ -48,6 +48,7 @@ mod layout;
 mod quarantine;
 mod refs;
 mod room;
+mod seen;
 pub mod spool;
 mod trash;
 mod volume;

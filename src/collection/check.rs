@@ -40,24 +40,24 @@ impl Findings {
 }
 
 /// What an image needs.
-struct Needs {
-    whose: Whose,
-    name: ImageName,
-    place: Place,
+pub(super) struct Needs {
+    pub(super) whose: Whose,
+    pub(super) name: ImageName,
+    pub(super) place: Place,
     /// Without these it is no image.
-    layers: Vec<Blob>,
+    pub(super) layers: Vec<Blob>,
     /// Without these it cannot be pulled whole.
-    documents: Vec<(Digest, Option<u64>)>,
+    pub(super) documents: Vec<(Digest, Option<u64>)>,
 }
 
-enum Whose {
+pub(super) enum Whose {
     /// Built for a tenant; whether a registry has it whole.
     Built(Tenant, Whole),
     Held,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Whole {
+pub(super) enum Whole {
     InRegistry,
     HereAlone,
 }
@@ -171,7 +171,9 @@ async fn sound<T>(
     match read {
         Read::Ref { place, value, .. } => Ok(Some((place, value))),
         Read::Damaged { place, reason } => {
-            let to = store.quarantine_ref(&place).await?;
+            let Some(to) = store.quarantine_ref(&place).await? else {
+                return Ok(None);
+            };
             findings.tell(format!(
                 "the record {place} was damaged ({reason}) and is now {to}; install the package again that it was of, and restart peers that say they have it. Nothing is collected as long as that file is there"
             ));
@@ -196,23 +198,41 @@ async fn judge(
     if let Some(verdict) = judged.get(&blob.digest) {
         return Ok(*verdict);
     }
-    let verdict = store.judge(blob).await?;
+    let mut verdict = store.judge(blob).await?;
     if verdict == Verdict::Damaged {
-        let to = store.quarantine_blob(&blob.digest).await?;
-        findings.tell(format!(
-            "the blob {} does not have the content that its name says and is now {to}; look after the volume",
-            blob.digest
-        ));
+        match store.quarantine_blob(blob).await? {
+            Some(to) => findings.tell(format!(
+                "the blob {} does not have the content that its name says and is now {to}; look after the volume",
+                blob.digest
+            )),
+            // Written again by an install, or a reading that failed.
+            None => verdict = store.judge(blob).await?,
+        }
     }
     judged.insert(blob.digest, verdict);
     Ok(verdict)
 }
 
-async fn lost(store: &Store, image: &Needs, findings: &mut Findings) -> Result<(), store::Error> {
+/// An image that was found without a layer. Long ago, perhaps, so that it is looked for again: two images may share a layer,
+/// and one of them have been built anew since.
+pub(super) async fn lost(
+    store: &Store,
+    image: &Needs,
+    findings: &mut Findings,
+) -> Result<(), store::Error> {
+    let mut is_whole = true;
+    for layer in &image.layers {
+        is_whole &= store.holds(layer).await?;
+    }
+    if is_whole {
+        return Ok(());
+    }
     let name = &image.name;
     match &image.whose {
         Whose::Built(tenant, Whole::HereAlone) => {
-            let to = store.quarantine_ref(&image.place).await?;
+            let Some(to) = store.quarantine_ref(&image.place).await? else {
+                return Ok(());
+            };
             findings.tell(format!(
                 "the image {name} of the tenant {tenant} has lost its layer; its record is now {to}, and nothing is launched from it: install its package again, and restart peers that say they have it"
             ));

@@ -7,6 +7,7 @@ use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 use serde::de::DeserializeOwned;
 
 use super::refs::{Named, REFS, Record};
+use super::seen::{Seen, Since};
 use super::{Error, RefKind, Scope, Store, quarantine};
 use crate::names::{Digest, Tenant};
 
@@ -17,6 +18,7 @@ const AT_ONCE: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(super) key: Key,
+    pub(super) seen: Seen,
     /// Whose it is; `None`: nobody's.
     pub tenant: Option<Tenant>,
     /// When it was written, in seconds since the Unix epoch.
@@ -92,14 +94,19 @@ impl Store {
         self.every(quarantine::key(&root(kind)))
     }
 
-    /// Removes the ref that stands there; one that is gone is no fault.
+    /// Removes the ref that was read there; whether it is gone. One that was written again since stays.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub async fn remove_place(&self, place: &Place) -> Result<(), Error> {
+    pub async fn remove_place(&self, place: &Place) -> Result<bool, Error> {
+        match self.since(&place.key, &place.seen).await? {
+            Since::Same => {}
+            Since::WrittenAgain => return Ok(false),
+            Since::Gone => return Ok(true),
+        }
         match self.0.objects.delete(&place.key).await {
-            Ok(()) => Ok(()),
-            Err(e) if self.is_missing(&e) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(e) if self.is_missing(&e) => Ok(true),
             Err(e) => Err(self.failed("removing", &place.key, 0, e)),
         }
     }
@@ -135,6 +142,7 @@ impl Store {
         let place = Place {
             tenant: scope.as_ref().parse().ok(),
             written: object.last_modified.timestamp(),
+            seen: Seen::of(&object),
             key: object.location.clone(),
         };
         let is_of = |name: &str| {

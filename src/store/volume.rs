@@ -163,6 +163,12 @@ pub(super) fn probe(ingest: &Path) -> io::Result<()> {
     }
 }
 
+/// Has the next reading of `file` come from the disk: what memory has of it may be better, or worse. Where that cannot be, it
+/// does not matter.
+pub(super) fn forget(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
 /// The digest of all that `file` has from its position on.
 pub(super) fn hash(mut file: &File) -> io::Result<Digest> {
     let mut hasher = Hasher::default();

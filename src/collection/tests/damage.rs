@@ -1,6 +1,8 @@
 //! What the check finds, and what becomes of it.
 
+use super::super::check::{Needs, Whole, Whose, lost};
 use super::*;
+use crate::collection::Findings;
 
 #[tokio::test]
 async fn damage_is_told_and_moved_and_never_served() {
@@ -71,4 +73,57 @@ async fn what_another_release_wrote_is_left_alone() {
         "{findings:?}"
     );
     assert!(world.record("image", "dev-new").exists());
+}
+
+/// Two images share a layer that was lost. The one is built again while the check is still at it, and then it comes to the other.
+#[tokio::test]
+async fn what_was_brought_during_the_check_is_not_lost() {
+    let world = World::new().await;
+    let layer = world.put(b"shared").await;
+    let image = world.image("dev-peer1-basic", layer).await;
+    let read = world.store.every_ref::<Image>(RefKind::Image);
+    let read: Vec<_> = read.try_collect().await.unwrap();
+    let Some(Read::Ref { place, .. }) = read.into_iter().next() else {
+        panic!("the image is not read");
+    };
+    let needs = |layer: Blob| Needs {
+        whose: Whose::Built(world.tenant.clone(), Whole::HereAlone),
+        name: image.name.clone(),
+        place: place.clone(),
+        layers: vec![layer],
+        documents: Vec::new(),
+    };
+    let mut findings = Findings::default();
+    lost(&world.store, &needs(layer), &mut findings)
+        .await
+        .unwrap();
+    assert_eq!(findings.troubles, Vec::<String>::new());
+
+    // And a record that was written meanwhile is not the one that named what is lost.
+    let other = world.put(b"of a later build").await;
+    let rebuilt = world.image("dev-peer1-basic", other).await;
+    fs::remove_file(world.blob(&layer)).unwrap();
+    lost(&world.store, &needs(layer), &mut findings)
+        .await
+        .unwrap();
+    assert_eq!(findings.troubles, Vec::<String>::new());
+    let name = rebuilt.name.full();
+    let found = world.store.get_ref(RefKind::Image, &world.tenant, &name);
+    assert_eq!(found.await.unwrap(), Some(rebuilt));
+}
+
+#[tokio::test]
+async fn an_image_that_was_built_again_is_not_removed_by_age() {
+    let world = World::new().await;
+    let layer = world.put_old(b"layer").await;
+    let image = world.image("dev-peer0-basic", layer).await;
+    let read = world.store.every_ref::<Image>(RefKind::Image);
+    let read: Vec<_> = read.try_collect().await.unwrap();
+    let Some(Read::Ref { place, .. }) = read.into_iter().next() else {
+        panic!("the image is not read");
+    };
+    // The same again, as a peer of 1.4 builds it.
+    put_image(&world.store, &world.tenant, &image).await;
+    assert!(!world.store.remove_place(&place).await.unwrap());
+    assert!(world.record("image", &image.name.full()).exists());
 }
