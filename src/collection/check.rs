@@ -200,7 +200,7 @@ async fn judge(
     }
     let mut verdict = store.judge(blob).await?;
     if verdict == Verdict::Damaged {
-        match store.quarantine_blob(blob).await? {
+        match store.quarantine_blob(&blob.digest).await? {
             Some(to) => findings.tell(format!(
                 "the blob {} does not have the content that its name says and is now {to}; look after the volume",
                 blob.digest
@@ -208,6 +208,14 @@ async fn judge(
             // Written again by an install, or a reading that failed.
             None => verdict = store.judge(blob).await?,
         }
+    }
+    let is_lost = matches!(verdict, Verdict::Damaged | Verdict::Missing);
+    if is_lost && store.mend(&blob.digest).await? {
+        findings.tell(format!(
+            "the blob {} was lost in the bucket; the copy that this machine has of it is there now",
+            blob.digest
+        ));
+        verdict = Verdict::Sound;
     }
     judged.insert(blob.digest, verdict);
     Ok(verdict)

@@ -198,6 +198,7 @@ impl From<store::Error> for ApiError {
             | Error::Bucket { .. }
             | Error::Unusable { .. }
             | Error::Mismatch { .. }
+            | Error::Damaged { .. }
             | Error::Corrupt { .. }
             | Error::Layout { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "store"),
         };

@@ -61,6 +61,18 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// What was read of a blob in the bucket is something else.
+    #[error(
+        "store: the blob {blob} in {place} has other content, {actual}; run `peitho images verify`, and do what it says"
+    )]
+    Damaged {
+        /// Which.
+        blob: Digest,
+        /// The bucket.
+        place: String,
+        /// What came.
+        actual: Digest,
+    },
     /// A ref that is not readable as what it should be.
     #[error("store: the record {name} cannot be read: {reason}")]
     Corrupt {
@@ -126,6 +138,7 @@ impl Error {
             Self::Full { .. }
             | Self::Unusable { .. }
             | Self::Mismatch { .. }
+            | Self::Damaged { .. }
             | Self::Corrupt { .. }
             | Self::Layout { .. } => false,
         }
@@ -180,6 +193,15 @@ impl Error {
             },
             Self::Mismatch { expected, actual } => Self::Mismatch {
                 expected: *expected,
+                actual: *actual,
+            },
+            Self::Damaged {
+                blob,
+                place,
+                actual,
+            } => Self::Damaged {
+                blob: *blob,
+                place: place.clone(),
                 actual: *actual,
             },
             Self::Corrupt { name, reason } => Self::Corrupt {

@@ -98,15 +98,42 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub async fn quarantine_blob(&self, blob: &Blob) -> Result<Option<String>, Error> {
-        let key = blob_key(&blob.digest);
-        let found = self.look(&key).await;
-        let Some(found) = found.map_err(|e| self.failed("reading", &key, 0, e))? else {
+    pub async fn quarantine_blob(&self, digest: &Digest) -> Result<Option<String>, Error> {
+        if self.0.bucket.is_some() {
+            return self.quarantine_object(digest).await;
+        }
+        let Some(seen) = self.seen(digest).await? else {
             return Ok(None);
         };
-        match self.judge(blob).await? {
-            Verdict::Damaged => self.put_away(&key, &Seen::of(&found)).await,
-            Verdict::Sound | Verdict::Missing | Verdict::OtherLength => Ok(None),
+        let read = self.read_file(digest).await?;
+        self.put_away_damaged(digest, &seen, read).await
+    }
+
+    /// The same of a bucket's object.
+    pub(super) async fn quarantine_object(&self, digest: &Digest) -> Result<Option<String>, Error> {
+        let Some(seen) = self.seen(digest).await? else {
+            return Ok(None);
+        };
+        let read = self.read_object(digest).await?;
+        self.put_away_damaged(digest, &seen, read).await
+    }
+
+    async fn seen(&self, digest: &Digest) -> Result<Option<Seen>, Error> {
+        let key = blob_key(digest);
+        let found = self.look(&key).await;
+        let found = found.map_err(|e| self.failed("reading", &key, 0, e))?;
+        Ok(found.as_ref().map(Seen::of))
+    }
+
+    async fn put_away_damaged(
+        &self,
+        digest: &Digest,
+        seen: &Seen,
+        read: Option<Blob>,
+    ) -> Result<Option<String>, Error> {
+        match read {
+            Some(found) if found.digest != *digest => self.put_away(&blob_key(digest), seen).await,
+            _ => Ok(None),
         }
     }
 

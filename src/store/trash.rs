@@ -9,7 +9,7 @@
 //!
 //! 1. A blob older than the grace that no ref names is moved to the trash, where readers find it by itself
 //!    ([`Store::open_blob`] moves it back).
-//! 2. What is in the trash and named goes back.
+//! 2. What is in the trash and named goes back; what is in its place too was committed since, and stays instead.
 //! 3. What has been in the trash for the grace, and is not named, is deleted.
 //!
 //! Who may meet it:
@@ -73,7 +73,7 @@ pub struct Plan {
 }
 
 enum Step {
-    Back(Key, Digest),
+    Back(Key, Blob),
     Aside(Digest),
     Delete(Key),
 }
@@ -183,7 +183,7 @@ impl Store {
     /// # Errors
     /// [`Error::Io`]; some of it is done then, and the next pass does the rest.
     pub async fn carry_out(&self, plan: Plan) -> Result<(), Error> {
-        let back = (plan.back.into_iter()).map(|(from, blob)| Step::Back(from, blob.digest));
+        let back = (plan.back.into_iter()).map(|(from, blob)| Step::Back(from, blob));
         self.steps(back.collect()).await?;
         let gone = plan.gone.into_iter().map(|(key, _)| Step::Delete(key));
         self.steps(gone.collect()).await?;
@@ -202,16 +202,30 @@ impl Store {
 
     async fn step(self, step: Step) -> Result<(), Error> {
         match step {
-            Step::Back(from, digest) => self.put_from(&from, &blob_key(&digest)).await.map(drop),
+            // The newer one was verified when it came. It may be on its way to the trash by another pass: then it has an
+            // entry of its own there.
+            Step::Back(from, blob)
+                if self.size_in_place(&blob.digest).await? == Some(blob.size) =>
+            {
+                self.delete(&from).await
+            }
+            Step::Back(from, blob) => {
+                let moved = self.put_from(&from, &blob_key(&blob.digest)).await;
+                moved.map(drop)
+            }
             Step::Aside(digest) => {
                 let (from, to) = (blob_key(&digest), entry(&digest));
                 self.put_from(&from, &to).await.map(drop)
             }
-            Step::Delete(key) => match self.0.objects.delete(&key).await {
-                Ok(()) => Ok(()),
-                Err(e) if self.is_missing(&e) => Ok(()),
-                Err(e) => Err(self.failed("deleting", &key, 0, e)),
-            },
+            Step::Delete(key) => self.delete(&key).await,
+        }
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        match self.0.objects.delete(key).await {
+            Ok(()) => Ok(()),
+            Err(e) if self.is_missing(&e) => Ok(()),
+            Err(e) => Err(self.failed("deleting", key, 0, e)),
         }
     }
 

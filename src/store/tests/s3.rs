@@ -246,7 +246,7 @@ async fn what_was_changed_in_the_bucket_is_no_blob() {
     assert!(content(&store, &blob.digest).await.is_some());
     let other = world.open_elsewhere().await;
     let error = other.open_blob(&blob.digest).await.unwrap_err();
-    assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     let error = error.to_string();
     let actual = Digest::of(b"as it wAs").to_string();
     for part in [&blob.digest.hex(), &world.config.s3.bucket, &actual] {
@@ -254,6 +254,32 @@ async fn what_was_changed_in_the_bucket_is_no_blob() {
     }
     assert!(files(&other.directory().join("copies")).is_empty());
     assert_eq!(files(&other.directory().join("ingest")), ["lock"]);
+
+    // It is out of the way, so that the same bytes can come anew.
+    assert_eq!(other.judge(&blob).await.unwrap(), Verdict::Missing);
+    let moved = format!("quarantine/blobs/sha256/{}", blob.digest.hex());
+    assert!(world.objects().contains(&moved));
+    put(&other, b"as it was").await;
+    let third = world.open_elsewhere().await;
+    assert!(content(&third, &blob.digest).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_mends_what_the_bucket_lost() {
+    let world = World::new(Backend::Bucket).await;
+    let store = world.open().await;
+    let blob = put(&store, b"as it was").await;
+    let place = (world.objects.join("blobs/sha256")).join(blob.digest.hex());
+    fs::write(&place, b"as it wAs").unwrap();
+    let moved = store.quarantine_blob(&blob.digest).await.unwrap();
+    assert!(moved.is_some() && !place.exists());
+    let other = world.open_elsewhere().await;
+    assert!(!other.mend(&blob.digest).await.unwrap(), "it has no copy");
+    // As after a restart: the copy is read first.
+    let again = world.open().await;
+    assert!(again.mend(&blob.digest).await.unwrap());
+    assert_eq!(fs::read(place).unwrap(), b"as it was");
+    assert_eq!(other.judge(&blob).await.unwrap(), Verdict::Sound);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
