@@ -221,12 +221,12 @@ impl Images {
 fn sound<T>(read: Read<T>) -> Result<(Place, T), Error> {
     match read {
         Read::Ref { place, value, .. } => Ok((place, value)),
-        Read::Damaged { place, reason } | Read::Strange { place, reason } => {
-            Err(Error::Unreadable {
-                record: place.to_string(),
-                reason,
-            })
-        }
+        Read::Damaged { place, reason }
+        | Read::Unread { place, reason }
+        | Read::Strange { place, reason } => Err(Error::Unreadable {
+            record: place.to_string(),
+            reason,
+        }),
     }
 }
 

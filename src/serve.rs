@@ -79,7 +79,8 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
 
     let store = Store::configured(&config.store, surrounding, Patience::OfServer).await?;
     // Before anybody is served: what is damaged is not to be.
-    if let Err(error) = collection::check(&store, Depth::Lengths).await {
+    let checked = collection::check(&store, Depth::Lengths).await;
+    if let Some(error) = checked.unfinished {
         tracing::error!(%error, "store: it could not be checked; what can be read of it is served");
     }
     if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {

@@ -50,7 +50,9 @@ pub fn stored(store: &Store) -> impl Stream<Item = Result<StoredResult, Error>> 
             place,
             blobs: value.output.into_iter().chain([value.log]).collect(),
         })),
-        Read::Damaged { place, reason } | Read::Strange { place, reason } => {
+        Read::Damaged { place, reason }
+        | Read::Unread { place, reason }
+        | Read::Strange { place, reason } => {
             tracing::warn!(record = %place, reason, "compile: the record of a result cannot be read, and the result goes; the next install of its package compiles again");
             Ok(None)
         }

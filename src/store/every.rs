@@ -50,6 +50,13 @@ pub enum Read<T> {
         /// What is wrong.
         reason: String,
     },
+    /// The disk does not give it.
+    Unread {
+        /// Where it stands.
+        place: Place,
+        /// Why.
+        reason: String,
+    },
     /// A sound record whose value is not what this program knows: another release may have written it.
     Strange {
         /// Where it stands.
@@ -132,9 +139,7 @@ impl Store {
         &self,
         object: ObjectMeta,
     ) -> Result<Option<Read<T>>, Error> {
-        let Some(document) = self.document(&object.location).await? else {
-            return Ok(None);
-        };
+        let document = self.document(&object.location).await;
         let parts: Vec<_> = object.location.parts().collect();
         let [.., scope, file] = &parts[..] else {
             return Ok(None);
@@ -144,6 +149,16 @@ impl Store {
             written: object.last_modified.timestamp(),
             seen: Seen::of(&object),
             key: object.location.clone(),
+        };
+        let document = match document {
+            Ok(Some(document)) => document,
+            Ok(None) => return Ok(None),
+            // A block of a disk hides no other one. A bucket that fails does so as a whole.
+            Err(error @ Error::Io { .. }) => {
+                let reason = error.to_string();
+                return Ok(Some(Read::Unread { place, reason }));
+            }
+            Err(error) => return Err(error),
         };
         let is_of = |name: &str| {
             let own = format!("{}.json", Digest::of(name.as_bytes()).hex());

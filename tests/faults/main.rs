@@ -27,6 +27,7 @@ mod world;
 
 mod bucket;
 mod collected;
+mod damaged;
 mod disk;
 mod durable;
 mod full;
@@ -63,6 +64,9 @@ const CASES: &[(&str, Case)] = &[
         "collection_killed_at_any_step_loses_nothing_that_is_named",
         || Box::pin(collected::at_every_step()),
     ),
+    ("what_a_dying_disk_does_not_give_hides_nothing_else", || {
+        Box::pin(damaged::block_by_block())
+    }),
     ("an_error_of_the_disk_is_told_and_harms_nothing", || {
         Box::pin(killed::with_an_error_at_every_step())
     }),
@@ -93,6 +97,9 @@ fn main() -> ExitCode {
         return order.serve();
     }
     if let Some(code) = collected::of_this_process() {
+        return code;
+    }
+    if let Some(code) = damaged::of_this_process() {
         return code;
     }
     let mut arguments = Arguments::from_args();

@@ -2,7 +2,6 @@
 
 use super::super::check::{Needs, Whole, Whose, lost};
 use super::*;
-use crate::collection::Findings;
 
 #[tokio::test]
 async fn damage_is_told_and_moved_and_never_served() {
@@ -20,7 +19,7 @@ async fn damage_is_told_and_moved_and_never_served() {
         world.record("image", &images[3].name.full()),
     )
     .unwrap();
-    let findings = check(&world.store, Depth::Lengths).await.unwrap();
+    let findings = checked(&world.store, Depth::Lengths).await;
     assert_eq!(findings.images, 3);
     let told = findings.troubles.join("\n");
     assert_eq!(findings.troubles.len(), 4, "{told}");
@@ -38,7 +37,7 @@ async fn damage_is_told_and_moved_and_never_served() {
     assert!(!world.blob(cut).exists());
     let quarantined = world.path("quarantine/blobs/sha256").join(cut.digest.hex());
     assert_eq!(fs::read(quarantined).unwrap(), b"c");
-    let again = check(&world.store, Depth::Lengths).await.unwrap();
+    let again = checked(&world.store, Depth::Lengths).await;
     assert_eq!((again.images, again.troubles.len()), (1, 0));
 }
 
@@ -51,9 +50,9 @@ async fn only_a_close_look_sees_a_flipped_bit() {
     world.collect().await;
     world.image("dev-peer1-basic", in_trash).await;
     fs::write(world.blob(&layer), b"lager").unwrap();
-    let findings = check(&world.store, Depth::Lengths).await.unwrap();
+    let findings = checked(&world.store, Depth::Lengths).await;
     assert_eq!(findings.troubles, Vec::<String>::new());
-    let findings = check(&world.store, Depth::Contents).await.unwrap();
+    let findings = checked(&world.store, Depth::Contents).await;
     assert_eq!(findings.troubles.len(), 2, "{findings:?}");
     assert!(!world.blob(&layer).exists());
     assert!(world.blob(&in_trash).exists());
@@ -66,7 +65,7 @@ async fn what_another_release_wrote_is_left_alone() {
     let value = json!({"shape": "new"});
     let put = store.put_ref(RefKind::Image, tenant, "dev-new", &value);
     put.await.unwrap();
-    let findings = check(store, Depth::Lengths).await.unwrap();
+    let findings = checked(store, Depth::Lengths).await;
     assert_eq!(findings.troubles.len(), 1);
     assert!(
         findings.troubles[0].contains("it is left alone"),
