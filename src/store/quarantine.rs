@@ -1,6 +1,8 @@
 //! What is damaged is moved out of the way, to the same path below `quarantine/`: never served, never deleted by Peitho, and
 //! still there for who knows better. Who finds the damage says what it means; here it is moved.
 
+use std::time::SystemTime;
+
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Key;
@@ -142,6 +144,10 @@ impl Store {
             return Ok(None);
         }
         let to = key(from);
+        if self.0.bucket.is_some() {
+            let moved = self.put_object(from, &to, SystemTime::now()).await?;
+            return Ok(moved.then(|| to.to_string()));
+        }
         match self.0.objects.rename(from, &to).await {
             Ok(()) => Ok(Some(to.to_string())),
             // Another process was first.

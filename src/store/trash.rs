@@ -22,8 +22,11 @@
 //!   reading was earlier moves the blob at the most, and the next one brings it back. Or it finds none, and says so.
 //! - *Two passes at once*, of two processes: each entry has a name of its own, so a deletion that was decided on meets that
 //!   entry alone, not a later one of the same blob. What is named is moved back also where a survey saw the blob in its
-//!   place: another pass may have moved it since, and the entry be all there is. In a bucket a move is a copy and a deletion: what is seen of it in between
-//!   is a blob that is there twice.
+//!   place: another pass may have moved it since, and the entry be all there is.
+//! - *A move in a bucket* is a copy and a deletion: what is seen of it in between is a blob that is there twice, and harms nobody.
+//!   A process that is stopped there, for hours perhaps, finds something else in the place when it goes on. So it deletes only
+//!   within [`MOVE`] of the copy's begin, by the clock on the wall: what is named in this time is still in the trash, and
+//!   nothing is deleted there before the grace is over, which is twice as long at the least.
 //! - *Readers* have the file open; a deletion does not reach them.
 //! - *A process that ends in between* leaves every blob in one of the two places.
 
@@ -39,6 +42,9 @@ use crate::names::Digest;
 
 /// So many are moved or deleted at once: each waits for the disk, or for the bucket.
 const AT_ONCE: usize = 32;
+/// How long a move in a bucket may take before its first half is all of it: half the least that `store.collectEverySeconds` may
+/// be. The deletion itself may be repeated for a minute.
+const MOVE: Duration = Duration::from_secs(150);
 
 /// What there was at a moment: some 50 bytes of memory for each blob.
 #[derive(Clone, Debug, Default)]
@@ -268,11 +274,32 @@ impl Store {
     /// Moves an object; `false` when it is not there any more. Not durable when this returns: after a crash it is in the one
     /// place or in the other, and either is as good.
     async fn put_from(&self, from: &Key, to: &Key) -> Result<bool, Error> {
+        if self.0.bucket.is_some() {
+            return self.put_object(from, to, SystemTime::now()).await;
+        }
         match self.0.unsynced.rename(from, to).await {
             Ok(()) => Ok(true),
             Err(e) if self.is_missing(&e) => Ok(false),
             Err(e) => Err(self.failed("moving", from, 0, e)),
         }
+    }
+
+    /// Moves an object of a bucket, by a process that was about to at `begun`; `false` when it is not there any more.
+    pub(super) async fn put_object(
+        &self,
+        from: &Key,
+        to: &Key,
+        begun: SystemTime,
+    ) -> Result<bool, Error> {
+        match self.0.objects.copy(from, to).await {
+            Ok(()) => {}
+            Err(e) if self.is_missing(&e) => return Ok(false),
+            Err(e) => return Err(self.failed("moving", from, 0, e)),
+        }
+        if begun.elapsed().is_ok_and(|passed| passed < MOVE) {
+            self.delete(from).await?;
+        }
+        Ok(true)
     }
 
     async fn each(&self, below: Key, mut see: impl FnMut(ObjectMeta)) -> Result<(), Error> {

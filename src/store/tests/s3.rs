@@ -469,3 +469,23 @@ async fn debug_shows_no_secret() {
     assert!(!shown.contains(Server::SECRET_KEY), "{shown}");
     assert!(shown.contains(&world.config.s3.bucket), "{shown}");
 }
+
+/// A process is stopped between the two halves of a move. When it goes on, the place may have what was brought anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_took_too_long_deletes_nothing() {
+    let world = World::new(Backend::Bucket).await;
+    let store = world.open().await;
+    let blob = put(&store, b"moved").await;
+    let (from, to) = (blob_key(&blob.digest), Key::from("trash/it"));
+    let now = std::time::SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    // One whose clock was set back in between does not know either.
+    for begun in [now - hour, now + hour] {
+        assert!(store.put_object(&from, &to, begun).await.unwrap());
+        assert!(store.holds(&blob).await.unwrap());
+        assert!(world.objects().contains(&to.to_string()));
+    }
+    assert!(store.put_object(&from, &to, now).await.unwrap());
+    assert_eq!(world.objects(), ["layout.json", "trash/it"]);
+    assert!(!store.put_object(&from, &to, now).await.unwrap());
+}
