@@ -45,6 +45,7 @@ mod error;
 mod every;
 mod ingest;
 mod layout;
+mod pressure;
 mod quarantine;
 mod refs;
 mod room;
@@ -57,6 +58,8 @@ use bucket::{Bucket, Stop};
 pub use error::{Error, Lasting};
 pub use every::{Place, Read};
 pub use ingest::Ingest;
+use pressure::Pressure;
+pub use pressure::{Asked, RoomMaker};
 pub use quarantine::Verdict;
 pub use refs::{RefKind, Scope};
 pub use room::Room;
@@ -110,8 +113,8 @@ struct Inner {
     unsynced: Arc<dyn ObjectStore>,
     /// Where the objects are not in the directory.
     bucket: Option<Bucket>,
-    /// Bytes were to come in, and there was little room.
-    nearly_full: tokio::sync::Notify,
+    /// Who finds no room, and who makes some.
+    pressure: Pressure,
     /// Tells other processes that `ingest/` is in use.
     lock: File,
 }
@@ -158,7 +161,7 @@ impl Store {
             objects: Arc::new(objects),
             unsynced: Arc::new(unsynced),
             bucket: None,
-            nearly_full: tokio::sync::Notify::new(),
+            pressure: Pressure::default(),
             lock,
         }));
         store.agree_on_layout().await?;
@@ -319,7 +322,8 @@ impl Store {
         let this = self.clone();
         let probed = volume::blocking(move || {
             let ingest = this.ingest_directory();
-            this.with_room(volume::PROBE, || volume::probe(&ingest))
+            // At once: who asks for readiness does not wait for room.
+            this.with_copies_giving_way(volume::PROBE, || volume::probe(&ingest))
         });
         let probed = probed.await.map_err(|e| {
             let directory = &self.0.directory;

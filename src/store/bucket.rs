@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::copies::Copies;
-use super::{Error, Inner, Store, local, volume};
+use super::{Error, Inner, Pressure, Store, local, volume};
 use crate::config::{Addressing, S3};
 
 mod fault;
@@ -113,7 +113,7 @@ pub(super) async fn open(
         unsynced: Arc::clone(&objects),
         objects,
         bucket: Some(bucket),
-        nearly_full: tokio::sync::Notify::new(),
+        pressure: Pressure::default(),
         lock,
     }));
     patiently(&store, &shown).await?;

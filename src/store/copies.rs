@@ -232,7 +232,7 @@ impl Store {
 
     /// Does what writes `bytes` to the volume, and again while that is full and there are copies that can make way: they can be
     /// brought again, and what comes in cannot. Blocks.
-    pub(super) fn with_room<T>(
+    pub(super) fn with_copies_giving_way<T>(
         &self,
         bytes: u64,
         mut write: impl FnMut() -> io::Result<T>,

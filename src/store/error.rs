@@ -21,7 +21,7 @@ pub enum Error {
     },
     /// No room left; the path and the bytes that were to be written (failure table: disk full).
     #[error(
-        "store: no space left in {path} for {bytes} bytes; free some space or enlarge the volume"
+        "store: no space left in {path} for {bytes} bytes; free some space or enlarge the volume; `peitho prune --older-than 1d --dry-run` tells what of the store could go"
     )]
     Full {
         /// The store's directory.

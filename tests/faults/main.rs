@@ -73,6 +73,9 @@ const CASES: &[(&str, Case)] = &[
     ("a_full_disk_is_told_and_everything_else_goes_on", || {
         Box::pin(full::of_bytes())
     }),
+    ("what_may_go_makes_way_for_a_build", || {
+        Box::pin(full::with_what_may_go())
+    }),
     ("a_disk_without_inodes_is_told_too", || {
         Box::pin(full::of_inodes())
     }),

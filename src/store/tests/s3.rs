@@ -212,7 +212,7 @@ async fn copies_give_way_on_a_full_volume() {
     let full = || std::io::Error::from_raw_os_error(28);
     let (this, held) = (store.clone(), copies.clone());
     let written = volume::blocking(move || {
-        this.with_room(1, || match files(&held).len() {
+        this.with_copies_giving_way(1, || match files(&held).len() {
             0 => Ok("written"),
             _ => Err(full()),
         })
@@ -223,8 +223,10 @@ async fn copies_give_way_on_a_full_volume() {
     let this = store.clone();
     let denied = std::io::ErrorKind::PermissionDenied;
     let ended = volume::blocking(move || {
-        let nothing = this.with_room(1, || Err::<(), _>(full())).unwrap_err();
-        let other = this.with_room(1, || Err::<(), _>(denied.into()));
+        let nothing = this
+            .with_copies_giving_way(1, || Err::<(), _>(full()))
+            .unwrap_err();
+        let other = this.with_copies_giving_way(1, || Err::<(), _>(denied.into()));
         Ok((nothing, other.unwrap_err()))
     });
     let (nothing, other) = ended.await.unwrap();
