@@ -45,6 +45,7 @@ mod error;
 mod every;
 mod ingest;
 mod layout;
+mod lifetime;
 mod pressure;
 mod quarantine;
 mod refs;
