@@ -119,19 +119,25 @@ pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collecte
         leaving.extend(results.unused(unused));
     }
     named.extend(results.named());
-    let plan = survey.plan(&named, &HashSet::new(), rules.grace);
-    let mut collected = collected(&leaving, &plan);
-    for (place, name) in images {
-        if doing == Doing::Collect {
-            store.remove_place(&place).await?;
+    let mut removed = Vec::new();
+    for (place, image) in images {
+        if doing == Doing::Tell || store.remove_place(&place).await? {
+            let tenant = place.tenant.unwrap_or_else(Tenant::default_tenant);
+            removed.push((tenant, image.name));
+        } else {
+            // Built again since it was read: this one stays.
+            named.extend(image.digests());
         }
-        let tenant = place.tenant.unwrap_or_else(Tenant::default_tenant);
-        collected.images.push((tenant, name));
     }
     if doing == Doing::Collect {
-        for result in leaving {
-            store.remove_place(&result.place).await?;
-        }
+        leaving = results::remove(store, leaving, &mut named).await?;
+    }
+    let plan = survey.plan(&named, &HashSet::new(), rules.grace);
+    let collected = Collected {
+        images: removed,
+        ..collected(&leaving, &plan)
+    };
+    if doing == Doing::Collect {
         store.carry_out(plan).await?;
     }
     Ok(collected)
@@ -150,15 +156,13 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
     let mut results = results::Results::read(store).await?;
     let leaving = results.for_room(bytes);
     named.extend(results.named());
+    let leaving = results::remove(store, leaving, &mut named).await?;
     let given_up: HashSet<Digest> = (leaving.iter())
         .flat_map(|result| result.blobs.iter().map(|blob| blob.digest))
         .filter(|digest| !named.contains(digest))
         .collect();
     let plan = survey.plan(&named, &given_up, rules.grace);
     let collected = collected(&leaving, &plan);
-    for result in leaving {
-        store.remove_place(&result.place).await?;
-    }
     store.carry_out(plan).await?;
     Ok(collected)
 }
@@ -182,7 +186,7 @@ struct Images {
     /// What they name, those in quarantine too: somebody may bring these back.
     named: HashSet<Digest>,
     /// Those that go.
-    leaving: Vec<(Place, ImageName)>,
+    leaving: Vec<(Place, Image)>,
 }
 
 impl Images {
@@ -193,7 +197,7 @@ impl Images {
         while let Some(read) = built.try_next().await? {
             let (place, image) = sound(read)?;
             match leaving {
-                Some(old) if old.fits(&place, now) => images.leaving.push((place, image.name)),
+                Some(old) if old.fits(&place, now) => images.leaving.push((place, image)),
                 _ => images.named.extend(image.digests()),
             }
         }
@@ -217,12 +221,12 @@ impl Images {
 fn sound<T>(read: Read<T>) -> Result<(Place, T), Error> {
     match read {
         Read::Ref { place, value, .. } => Ok((place, value)),
-        Read::Damaged { place, reason } | Read::Strange { place, reason } => {
-            Err(Error::Unreadable {
-                record: place.to_string(),
-                reason,
-            })
-        }
+        Read::Damaged { place, reason }
+        | Read::Unread { place, reason }
+        | Read::Strange { place, reason } => Err(Error::Unreadable {
+            record: place.to_string(),
+            reason,
+        }),
     }
 }
 

@@ -15,6 +15,7 @@ mod fixtures;
 pub mod fuzzing;
 mod layer;
 mod listed;
+mod named;
 mod pulled;
 mod record;
 #[cfg(test)]
@@ -393,12 +394,9 @@ impl Images {
             pushed,
             builder,
         };
-        // Last: an image exists when its ref does, and everything it names is durable by then.
-        self.store
-            .put_ref(RefKind::Image, tenant, &name.full(), &image)
-            .await?;
+        // Last: everything it names is durable by then.
         let config = assembled.as_ref().map(|stored| stored.config);
-        self.check_held(tenant, &image, config).await?;
+        self.name(tenant, &image, config).await?;
         tracing::info!(
             %tenant, image = %name, image.digest = %image.id, base = %image.base.name,
             partial = image.manifest.is_none(), layer.size = image.layer.blob.size,
@@ -407,25 +405,6 @@ impl Images {
         );
         self.tell(tenant, &image, Action::Tag);
         Ok(image)
-    }
-
-    /// That what `image` consists of was not collected before its record was there, as it can be when a push takes hours.
-    async fn check_held(
-        &self,
-        tenant: &Tenant,
-        image: &Image,
-        config: Option<Blob>,
-    ) -> Result<(), Error> {
-        let named = [Some(image.layer.blob), config, image.manifest];
-        for blob in named.into_iter().flatten() {
-            if !self.store.holds(&blob).await? {
-                self.store
-                    .remove_ref(RefKind::Image, tenant, &image.name.full())
-                    .await?;
-                return Err(Error::Collected(image.name.clone()));
-            }
-        }
-        Ok(())
     }
 
     /// Makes configuration and manifest, and stores them.

@@ -23,8 +23,9 @@ Examples:
   peitho prune --older-than 7d               and results of compiles that were not used for a week
   peitho prune --images --older-than 90d --tenant org1 --dry-run
 
-With a running server, records go at once, and what only they needed goes by the server's next two collections. Images that
-containers run from are not spared by --images: the containers go on, and cannot be launched again.";
+With a running server, and in a bucket always, records go at once, and what only they needed goes by the next two collections of
+a server, which knows what its containers were made of. Images that containers run from are not spared by --images: the containers
+go on, and cannot be launched again.";
 
 /// What is to go.
 #[derive(Debug, Args)]
@@ -87,12 +88,32 @@ impl Prune {
                 Alone::No => drop(pass(&store, &rules(Duration::MAX), Doing::Collect).await?),
             }
         }
-        print(&told(&going, self.dry_run, alone));
+        let doing = match self.dry_run {
+            true => Doing::Tell,
+            false => Doing::Collect,
+        };
+        let blobs = match (alone, config.store.bucket()) {
+            (Alone::Yes, _) => Blobs::WithRecords,
+            (Alone::No, None) => Blobs::BesideOthers,
+            (Alone::No, Some(_)) => Blobs::InBucket,
+        };
+        print(&told(&going, doing, blobs));
         Ok(())
     }
 }
 
-fn told(going: &Collected, is_dry_run: bool, alone: Alone) -> String {
+/// When blobs go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blobs {
+    /// At once: nobody else has the store open.
+    WithRecords,
+    /// Somebody has.
+    BesideOthers,
+    /// Nobody can tell.
+    InBucket,
+}
+
+fn told(going: &Collected, doing: Doing, when: Blobs) -> String {
     let mut lines = Vec::new();
     for (tenant, image) in &going.images {
         lines.push(format!("image {image} of the tenant {tenant}"));
@@ -103,11 +124,21 @@ fn told(going: &Collected, is_dry_run: bool, alone: Alone) -> String {
         bytes: going.aside.bytes + going.gone.bytes,
     };
     lines.push(format!("results of compiles: {}", sum(going.results)));
-    lines.push(format!("blobs that nothing needs: {}", sum(blobs)));
-    lines.push(match (is_dry_run, alone) {
-        (true, _) => "all of this would go".to_owned(),
-        (false, Alone::Yes) => "all of this is gone".to_owned(),
-        (false, Alone::No) => "the records are gone; the blobs go by the next two collections of the server that has the store open".to_owned(),
+    let which = match when {
+        Blobs::WithRecords => "that nothing needs",
+        // What containers and installs need is among them.
+        Blobs::BesideOthers | Blobs::InBucket => "that no record names",
+    };
+    lines.push(format!("blobs {which}: {}", sum(blobs)));
+    let verb = match doing {
+        Doing::Tell => "would go",
+        Doing::Collect => "are gone",
+    };
+    lines.push(match (when, doing) {
+        (Blobs::WithRecords, Doing::Tell) => "all of this would go".to_owned(),
+        (Blobs::WithRecords, Doing::Collect) => "all of this is gone".to_owned(),
+        (Blobs::BesideOthers, _) => format!("records {verb}; of the blobs, those that no container and no install needs go by the next two collections of a server, since another process has the store open"),
+        (Blobs::InBucket, _) => format!("records {verb}; of the blobs, those that no container and no install needs go by the next two collections of a server that uses the bucket, and without one they stay"),
     });
     if !going.images.is_empty() {
         lines.push(format!("note: {WARNING}"));

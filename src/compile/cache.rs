@@ -50,7 +50,9 @@ pub fn stored(store: &Store) -> impl Stream<Item = Result<StoredResult, Error>> 
             place,
             blobs: value.output.into_iter().chain([value.log]).collect(),
         })),
-        Read::Damaged { place, reason } | Read::Strange { place, reason } => {
+        Read::Damaged { place, reason }
+        | Read::Unread { place, reason }
+        | Read::Strange { place, reason } => {
             tracing::warn!(record = %place, reason, "compile: the record of a result cannot be read, and the result goes; the next install of its package compiles again");
             Ok(None)
         }
@@ -73,14 +75,19 @@ pub(super) async fn find(
         }
         Err(error) => return Err(error),
     };
+    // First: who makes room leaves what was used since it looked, and what it removed before is looked for after this.
+    match (store.touch_ref(RefKind::Compile, tenant, &name, USE_IS_NOTED)).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        // A full volume refuses that, and what is there can be served all the same.
+        Err(error) => {
+            tracing::warn!(compile = %key, %tenant, %error, "compile: the use of its result is not noted; it may go from the store sooner");
+        }
+    }
     for blob in kept.output.iter().chain([&kept.log]) {
         if store.find_blob(&blob.digest).await?.is_none() {
             return Ok(None);
         }
-    }
-    // A full volume refuses that, and what is there can be served all the same.
-    if let Err(error) = (store.touch_ref(RefKind::Compile, tenant, &name, USE_IS_NOTED)).await {
-        tracing::warn!(compile = %key, %tenant, %error, "compile: the use of its result is not noted; it may go from the store sooner");
     }
     let end = End::Exited {
         code: 0,

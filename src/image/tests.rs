@@ -312,3 +312,22 @@ async fn what_the_registry_says_is_missing_is_missing() {
     assert_eq!(built.unwrap_err().to_string(), pulled);
     assert_eq!(scratch.objects(), 0);
 }
+
+/// As when parts of a build are collected while it is pushed.
+#[tokio::test]
+async fn a_build_that_comes_too_late_leaves_what_was_there() {
+    let (scratch, images) = images().await;
+    let (tenant, name) = (Tenant::default_tenant(), chaincode_name());
+    let ingest = scratch.filled(&body(DOCKERFILE)).await;
+    let before = images.build(&tenant, &name, ingest).await.unwrap();
+    let mut late = before.clone();
+    late.layer.blob.digest = Digest::of(b"collected");
+    let refused = images.name(&tenant, &late, None).await.unwrap_err();
+    assert!(matches!(refused, Error::Collected(_)), "{refused}");
+    let left = images.built(&tenant, &name).await.unwrap();
+    assert_eq!(left, Some(before.clone()));
+
+    images.remove(&tenant, &before).await.unwrap();
+    images.name(&tenant, &late, None).await.unwrap_err();
+    assert_eq!(images.built(&tenant, &name).await.unwrap(), None);
+}

@@ -21,7 +21,7 @@ pub enum Error {
     },
     /// No room left; the path and the bytes that were to be written (failure table: disk full).
     #[error(
-        "store: no space left in {path} for {bytes} bytes; free some space or enlarge the volume"
+        "store: no space left in {path} for {bytes} bytes; free some space or enlarge the volume; `peitho prune --older-than 1d --dry-run` tells what of the store could go"
     )]
     Full {
         /// The store's directory.
@@ -58,6 +58,18 @@ pub enum Error {
     Mismatch {
         /// What was promised.
         expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// What was read of a blob in the bucket is something else.
+    #[error(
+        "store: the blob {blob} in {place} has other content, {actual}; run `peitho images verify`, and do what it says"
+    )]
+    Damaged {
+        /// Which.
+        blob: Digest,
+        /// The bucket.
+        place: String,
         /// What came.
         actual: Digest,
     },
@@ -126,6 +138,7 @@ impl Error {
             Self::Full { .. }
             | Self::Unusable { .. }
             | Self::Mismatch { .. }
+            | Self::Damaged { .. }
             | Self::Corrupt { .. }
             | Self::Layout { .. } => false,
         }
@@ -180,6 +193,15 @@ impl Error {
             },
             Self::Mismatch { expected, actual } => Self::Mismatch {
                 expected: *expected,
+                actual: *actual,
+            },
+            Self::Damaged {
+                blob,
+                place,
+                actual,
+            } => Self::Damaged {
+                blob: *blob,
+                place: place.clone(),
                 actual: *actual,
             },
             Self::Corrupt { name, reason } => Self::Corrupt {

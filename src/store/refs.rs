@@ -132,7 +132,7 @@ impl Store {
     }
 
     /// Notes that the ref `name` of `scope` is in use: writes it again where it was last written longer than `unless_within`
-    /// ago.
+    /// ago. Gives whether there is such a ref.
     ///
     /// # Errors
     /// [`Error::Full`] or [`Error::Io`]; the ref is as before.
@@ -142,23 +142,23 @@ impl Store {
         scope: impl Into<Scope<'_>>,
         name: &str,
         unless_within: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let key = key(kind, scope.into(), name);
         let written = match self.look(&key).await {
             Ok(Some(found)) => SystemTime::from(found.last_modified),
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(false),
             Err(e) => return Err(self.failed("reading", &key, 0, e)),
         };
         if written.elapsed().is_ok_and(|age| age < unless_within) {
-            return Ok(());
+            return Ok(true);
         }
         let Some(document) = self.document(&key).await? else {
-            return Ok(());
+            return Ok(false);
         };
         let bytes = document.len() as u64;
         (self.0.objects.put(&key, document.into()).await)
             .map_err(|e| self.failed("writing", &key, bytes, e))?;
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the ref `name` of `scope`; returns whether there was one. Durable when this returns.

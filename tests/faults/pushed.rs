@@ -12,7 +12,7 @@ use crate::client::{Answer, Client};
 use crate::disk::Store;
 use crate::docker_registry::DockerRegistry;
 use crate::registry::{Base, MANIFEST};
-use crate::server::{Order, Server, Threads, built, strace};
+use crate::server::{Collecting, Order, Server, Threads, built, strace};
 use crate::world::in_directory;
 
 /// By which the server sends.
@@ -35,6 +35,7 @@ impl Build {
             registry: self.base.host(),
             pushed_to: Some(self.registry.address.to_string()),
             threads: Threads::Counted,
+            collecting: Collecting::No,
         }
     }
 

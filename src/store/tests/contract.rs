@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use futures::TryStreamExt as _;
+
 use super::*;
 
 /// The cases for one backend, as tests of the module that asks for them.
@@ -19,6 +21,7 @@ macro_rules! contract {
             what_is_nobodys_is_apart_from_every_tenant,
             refs_are_replaced_and_removed,
             a_corrupt_ref_is_named,
+            what_was_written_again_is_left_alone,
             a_spool_becomes_a_blob_and_a_blob_a_spool,
             the_log_of_a_missing_blob_is_an_error,
             what_is_there_is_found_without_being_read,
@@ -246,6 +249,51 @@ pub(super) async fn a_corrupt_ref_is_named(world: &World) {
         .await)
         .unwrap_err();
     assert!(matches!(wrong_type, Error::Corrupt { .. }));
+}
+
+/// Who read a ref or a blob and acts on it later does not act on what was written meanwhile.
+pub(super) async fn what_was_written_again_is_left_alone(world: &World) {
+    let store = world.open().await;
+    let a = tenant("a");
+    let put_ref = async |value: &str| {
+        let put = store.put_ref(RefKind::Image, &a, "n", &value);
+        put.await.unwrap();
+    };
+    let read = async || {
+        let read: Vec<Read<String>> = (store.every_ref(RefKind::Image))
+            .try_collect()
+            .await
+            .unwrap();
+        match read.into_iter().next() {
+            Some(Read::Ref { place, .. }) => place,
+            other => panic!("{other:?}"),
+        }
+    };
+    put_ref("one").await;
+    let old = read().await;
+    put_ref("two").await;
+    assert!(!store.remove_place(&old).await.unwrap());
+    assert_eq!(store.quarantine_ref(&old).await.unwrap(), None);
+    let found = store.get_ref(RefKind::Image, &a, "n").await.unwrap();
+    assert_eq!(found, Some("two".to_owned()));
+    let to = store.quarantine_ref(&read().await).await.unwrap();
+    assert!(world.objects().contains(&to.unwrap()));
+    put_ref("three").await;
+    let new = read().await;
+    for _ in 0..2 {
+        assert!(store.remove_place(&new).await.unwrap(), "or gone already");
+    }
+    assert_eq!(store.quarantine_ref(&new).await.unwrap(), None);
+
+    let blob = put(&store, b"as it was").await;
+    let place = format!("blobs/sha256/{}", blob.digest.hex());
+    fs::write(world.objects.join(&place), b"as it wAs").unwrap();
+    let to = store.quarantine_blob(&blob.digest).await.unwrap().unwrap();
+    assert_eq!(to, format!("quarantine/{place}"));
+    assert_eq!(store.quarantine_blob(&blob.digest).await.unwrap(), None);
+    put(&store, b"as it was").await;
+    assert_eq!(store.quarantine_blob(&blob.digest).await.unwrap(), None);
+    assert!(store.holds(&blob).await.unwrap());
 }
 
 pub(super) async fn a_spool_becomes_a_blob_and_a_blob_a_spool(world: &World) {

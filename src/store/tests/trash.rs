@@ -67,3 +67,21 @@ async fn read(store: &Store, blob: &Blob) -> Option<Vec<u8>> {
 async fn of_a_directory() {
     what_is_not_named_leaves_by_two_steps(Backend::Directory).await;
 }
+
+/// It rotted before it was moved there, and the same bytes came anew.
+#[tokio::test]
+async fn what_is_in_the_trash_does_not_come_back_over_what_is_newer() {
+    let world = World::new(Backend::Directory).await;
+    let store = world.open().await;
+    let blob = put(&store, b"as it was").await;
+    let place = (world.objects.join("blobs/sha256")).join(blob.digest.hex());
+    fs::write(&place, b"as it wAs").unwrap();
+    pass(&store, &[]).await;
+    put(&store, b"as it was").await;
+    pass(&store, &[blob]).await;
+    assert_eq!(
+        read(&store, &blob).await.as_deref(),
+        Some(&b"as it was"[..])
+    );
+    assert_eq!(files(&world.objects.join("trash")), Vec::<String>::new());
+}
