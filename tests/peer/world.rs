@@ -61,19 +61,18 @@ impl Counterparts {
         let images = assets.images()?;
         let nodeenv = assets.nodeenv()?;
         registry.push(&nodeenv)?;
-        let [builder, runtime] = images.fabric(Release::V2_1);
-        let [builder_1_4, runtime_1_4] = images.fabric(Release::V1_4);
-        for image in [
-            builder,
-            runtime,
-            builder_1_4,
-            runtime_1_4,
-            &images.copybuilder,
-            &nodeenv,
-        ] {
-            cluster.pull(&registry, image)?;
+        let dockerd = Dockerd::without_images(&run)?;
+        for release in Release::ALL {
+            let [_, runtime] = images.fabric(release);
+            let builder = assets.warm_builder(release)?;
+            registry.push(&builder)?;
+            for image in [&builder, runtime] {
+                cluster.pull(&registry, image)?;
+                dockerd.pull(&registry, image)?;
+            }
         }
-        let dockerd = Dockerd::start(&assets, &run, &registry)?;
+        cluster.pull(&registry, &nodeenv)?;
+        cluster.pull(&registry, &images.copybuilder)?;
         dockerd.pull(&registry, &images.copybuilder)?;
         let build = Build::make(&run, &cluster, &registry)?;
         say("starting Peitho");
@@ -260,10 +259,12 @@ fn peers(
     registry: &Registry,
 ) -> Result<[PeerConfig; 2]> {
     let release = network.release();
-    Ok([
-        PeerConfig::new(release, REFERENCE, &dockerd.endpoint(), assets, registry)?,
-        PeerConfig::new(release, PEER, endpoint, assets, registry)?,
-    ])
+    let peer = |index, endpoint: &str| {
+        let config = PeerConfig::new(release, index, endpoint, assets, registry)?;
+        let builder = registry.reference(&assets.warm_builder(release)?);
+        anyhow::Ok(PeerConfig { builder, ..config })
+    };
+    Ok([peer(REFERENCE, &dockerd.endpoint())?, peer(PEER, endpoint)?])
 }
 
 /// Objects of somebody else in the namespace that Peitho works in.

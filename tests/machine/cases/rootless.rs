@@ -4,7 +4,8 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use testbed::engine::Engine;
-use testbed::{Network, Steps, scenario, wait};
+use testbed::scenario::{self, First};
+use testbed::{Network, Steps, wait};
 
 use super::server::{SOON, names_in};
 use crate::world::{Counterparts, Runtime};
@@ -16,7 +17,7 @@ pub(super) fn main_job_of_an_ordinary_user(c: &Counterparts) -> Result<Option<St
     let peer = Runtime::Oci.peer();
     let seen = c.with_network(Network::V2_1, |fabric| {
         fabric.set_vm_endpoint(peer, &machine.endpoint())?;
-        let seen = scenario::main_job(&c.assets, fabric, peer, NAME);
+        let seen = scenario::main_job(&c.assets, fabric, peer, NAME, First::Cached);
         fabric.set_vm_endpoint(peer, &before)?;
         seen
     })?;
