@@ -1,7 +1,7 @@
 //! What the cases share: the counterparts, started when the first case needs them, and the table of times.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -27,7 +27,7 @@ pub(crate) const CLOSED_PASSWORD: &str = "open-sesame-7f3a9c51";
 
 /// Everything real. Fields end in this order.
 pub(crate) struct Counterparts {
-    fabric: Mutex<Option<Fabric>>,
+    fabric: RwLock<Option<Fabric>>,
     peitho: Mutex<Option<Peitho>>,
     pub(crate) dockerd: Dockerd,
     pub(crate) build: Build,
@@ -93,7 +93,7 @@ impl Counterparts {
             table: Table::default(),
             config: peitho.config()?,
             closed_registry,
-            fabric: Mutex::new(Some(fabric)),
+            fabric: RwLock::new(Some(fabric)),
             peitho: Mutex::new(Some(peitho)),
             greetings: Greetings::listen(&run)?,
             engine: Engine::new(engine),
@@ -108,10 +108,12 @@ impl Counterparts {
         })
     }
 
-    /// Does something with the network.
+    /// Does something with the network, beside others who do.
     pub(crate) fn with_fabric<T>(&self, work: impl FnOnce(&Fabric) -> Result<T>) -> Result<T> {
         work(
-            lock(&self.fabric)
+            self.fabric
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
                 .as_ref()
                 .context("the network was ended by an earlier case")?,
         )
@@ -177,7 +179,7 @@ impl Counterparts {
 
     /// Ends the network and starts another, all new, whose peer has `endpoint`.
     pub(crate) fn new_fabric(&self, network: Network, endpoint: &str) -> Result<()> {
-        let mut fabric = lock(&self.fabric);
+        let mut fabric = self.fabric.write().unwrap_or_else(PoisonError::into_inner);
         drop(fabric.take());
         let peers = peers(
             network,
@@ -192,7 +194,7 @@ impl Counterparts {
 
     /// The same towards the server on this machine, unless the network that runs is of this kind.
     pub(crate) fn ensure_network(&self, network: Network) -> Result<()> {
-        let runs = lock(&self.fabric).as_ref().map(Fabric::network);
+        let runs = self.with_fabric(|fabric| Ok(fabric.network())).ok();
         if runs == Some(network) {
             return Ok(());
         }
