@@ -31,7 +31,11 @@ pub struct Chaincode {
     kind: Kind,
     label: String,
     version: String,
+    is_uncached: bool,
 }
+
+/// The file that makes a package [`Chaincode::uncached`]: of those that every release packs.
+pub(crate) const UNCACHED: &str = "uncached.json";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -105,6 +109,7 @@ impl Chaincode {
             kind,
             label: label.to_owned(),
             version: "v1".to_owned(),
+            is_uncached: false,
         }
     }
 
@@ -122,6 +127,13 @@ impl Chaincode {
         self
     }
 
+    /// Its compile finds nothing that earlier ones left, also in [`Assets::warm_builder`]: for cases in which a compile takes its time.
+    #[must_use]
+    pub fn uncached(mut self) -> Chaincode {
+        self.is_uncached = true;
+        self
+    }
+
     /// The package file, in the cache.
     pub fn package(&self, assets: &Assets) -> Result<PathBuf> {
         let sources = self.sources(assets)?;
@@ -134,6 +146,7 @@ impl Chaincode {
                 self.label.as_bytes(),
                 difference.as_bytes(),
                 kind.as_bytes(),
+                &[u8::from(self.is_uncached)],
             ],
             announcement: &format!("packaging chaincode {}", self.label),
         };
@@ -148,6 +161,11 @@ impl Chaincode {
             fs::write(dir.join(&file), package.finish()?).context("cannot write the package")
         })?;
         Ok(entry.join(file))
+    }
+
+    /// What a peer hands to the builder as its input, as a compressed tar.
+    pub(crate) fn input(&self, assets: &Assets) -> Result<Vec<u8>> {
+        code(&self.sources(assets)?, &self.extra(&self.difference()))
     }
 
     /// A directory with what all packages of this kind have in common.
@@ -167,20 +185,27 @@ impl Chaincode {
     }
 
     /// The files that make this package differ from others of the same sources.
-    fn extra<'a>(&self, difference: &'a str) -> Vec<(&'static str, &'a str)> {
-        match self.kind {
+    fn extra<'a>(&self, difference: &'a str) -> Vec<(String, &'a str)> {
+        let mut files = match self.kind {
             Kind::Copied(compile) => {
-                let mut files = vec![("src/version", difference)];
+                let mut files = vec![("version", difference)];
                 match compile {
                     Compile::Copies => {}
-                    Compile::EatsMemory => files.push(("src/eats-memory", "")),
-                    Compile::NeverEnds => files.push(("src/never-ends", "")),
+                    Compile::EatsMemory => files.push(("eats-memory", "")),
+                    Compile::NeverEnds => files.push(("never-ends", "")),
                 }
                 files
             }
-            Kind::Node => vec![("src/kind.json", difference)],
-            _ => vec![("src/kind.go", difference)],
+            Kind::Node => vec![("kind.json", difference)],
+            _ => vec![("kind.go", difference)],
+        };
+        if self.is_uncached {
+            files.push((UNCACHED, "{}"));
         }
+        let files = files.into_iter();
+        files
+            .map(|(name, text)| (format!("src/{name}"), text))
+            .collect()
     }
 
     fn language_and_path(&self) -> [&'static str; 2] {
@@ -215,7 +240,7 @@ impl Chaincode {
 }
 
 /// What a peer hands to the builder: everything under `src/`.
-fn code(sources: &Path, extra: &[(&str, &str)]) -> Result<Vec<u8>> {
+fn code(sources: &Path, extra: &[(String, &str)]) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     for (name, content) in extra {
         archive.add(name, content.as_bytes())?;
@@ -275,7 +300,8 @@ mod tests {
         for name in ["main.go", "go.mod", "vendor/modules.txt"] {
             fs::write(dir.path().join(name), name).expect("a file");
         }
-        let pack = || code(dir.path(), &[("src/kind.go", "package main")]).expect("a package");
+        let pack =
+            || code(dir.path(), &[("src/kind.go".to_owned(), "package main")]).expect("a package");
         assert_eq!(pack(), pack());
     }
 }

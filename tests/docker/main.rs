@@ -22,13 +22,16 @@ use libtest_mimic::{Arguments, Trial};
 
 use engine::{Engine, World};
 
-/// A case of this runtime alone.
+/// How many of the cases that all runtimes have run at once unless the command line says otherwise: each mostly waits for the engine.
+const AT_ONCE: usize = 4;
+
+/// A case of this runtime alone. It has the engine for itself: some end it, others look at all that it has.
 type Case = for<'a> fn(&'a Engine) -> BoxFuture<'a, ()>;
 
 fn main() -> ExitCode {
     testbed::reaper::become_reaper_if_asked();
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(AT_ONCE);
     let world = Arc::new(World::default());
     let trial = |name: &str, case: Box<dyn FnOnce(&World) + Send>| {
         let world = Arc::clone(&world);
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
             name,
             Box::new(|world| {
                 let engine = world.engine();
+                let _beside_others = world.beside_others();
                 world.block_on(case(engine));
             }),
         )
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
                 name,
                 Box::new(|world| {
                     let engine = world.engine();
+                    let _alone = world.alone();
                     world.block_on(case(engine));
                 }),
             )

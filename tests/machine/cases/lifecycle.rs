@@ -1,7 +1,7 @@
 //! The way of a chaincode with a stock peer of 2.1, on each runtime.
 
 use anyhow::{Result, ensure};
-use testbed::scenario::{self, PeerEnd};
+use testbed::scenario::{self, First, PeerEnd};
 use testbed::{Network, Steps};
 
 use crate::world::{Counterparts, Runtime};
@@ -18,8 +18,12 @@ pub(super) fn expect_one_process(c: &Counterparts, runtime: Runtime) -> Result<(
 
 pub(super) fn main_job(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
     let name = runtime.name(BASIC);
+    let first = match runtime {
+        Runtime::Oci => First::Uncached,
+        Runtime::Docker => First::Cached,
+    };
     let seen = c.with_network(Network::V2_1, |fabric| {
-        scenario::main_job(&c.assets, fabric, runtime.peer(), &name)
+        scenario::main_job(&c.assets, fabric, runtime.peer(), &name, first)
     })?;
     seen.expect(&name)?;
     // A 2.x peer removes what an upgrade replaced.
