@@ -60,7 +60,7 @@ pub struct BuiltRegistry {
     pub password_file: Option<PathBuf>,
     /// A PEM file with the certificates of authorities that are trusted for this registry, beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// The name of a Secret with which nodes pull what was built, of the type `kubernetes.io/dockerconfigjson`, in every namespace
+    /// The name of a Secret with which nodes pull from this registry, of the type `kubernetes.io/dockerconfigjson`, in every namespace
     /// with chaincode: for a user that only reads. Unset: one that Peitho writes there, with the login that pushes.
     pub pull_secret: Option<String>,
 }

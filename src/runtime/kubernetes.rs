@@ -78,7 +78,7 @@ pub struct Settings {
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,
-    /// With what nodes pull the chaincode that stands whole in a registry, beside `image_pull_secrets`.
+    /// With what nodes pull from the registry of what is built, beside `image_pull_secrets`.
     pub pull_secret: PullSecret,
     /// Where nodes pull images from, when that is not where their names say.
     pub places: Places,

@@ -125,7 +125,11 @@ fn pulled_with_a_named_secret(world: &World) -> Result<()> {
         kubectl(&[&make[..], &[&server, &user, &password]].concat())?;
         Ok(())
     };
-    let runtime = world.block_on(pods.connected_with(PullSecret::Named(NAME.to_owned())));
+    let named = PullSecret::Named {
+        name: NAME.to_owned(),
+        repository: whole.clone(),
+    };
+    let runtime = world.block_on(pods.connected_with(named));
     let started = world.block_on(async {
         runtime.create(&order.spec).await?;
         Arc::clone(&runtime).start(order.key()).await
@@ -135,7 +139,7 @@ fn pulled_with_a_named_secret(world: &World) -> Result<()> {
         .map(|error| error.to_string())
         .unwrap_or_default();
     ensure!(
-        told.contains("secret of-the-operator, with which nodes pull chaincode")
+        told.contains("secret of-the-operator, with which nodes pull from")
             && told.contains("is not in namespace"),
         "{told}"
     );
