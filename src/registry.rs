@@ -242,10 +242,9 @@ impl Registries {
             match self.ask_in_time(&mirror).await {
                 Ok(found) => {
                     // A mirror may keep what is not there any more, or packed it otherwise.
-                    let digest = None;
                     let facts = ImageFacts {
-                        digest,
-                        ..found.facts
+                        architecture: found.facts.architecture,
+                        ..ImageFacts::default()
                     };
                     return Ok(Found { facts, ..found });
                 }
@@ -303,6 +302,7 @@ impl Registries {
             raw_config,
             facts: ImageFacts {
                 digest: Some(told),
+                place: Some(name.clone()),
                 architecture: config.architecture(),
             },
             config: config.start,

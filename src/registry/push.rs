@@ -177,8 +177,7 @@ impl Pusher {
 
     /// Whether `pushed` is where it pushes to.
     pub fn reaches(&self, pushed: &ImageName) -> bool {
-        let own = &self.0.repository;
-        (pushed.registry(), pushed.repository()) == (own.registry(), own.repository())
+        pushed.is_beside(&self.0.repository)
     }
 
     /// Manifest and configuration of `base`, asked for as patiently as what is pushed: without them there is no whole image.

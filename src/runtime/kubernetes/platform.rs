@@ -14,13 +14,18 @@ use crate::names::{Architecture, ImageName};
 const ARCHITECTURE: &str = "kubernetes.io/arch";
 const OS: &str = "kubernetes.io/os";
 
-/// The image `name` as nodes pull it: from where it is, and by its digest where that is known, so that a tag that moves changes
-/// nothing under what was built on it. Not where nodes pull nothing: what was put there by hand has no digest.
+/// The image `name` as nodes pull it: from where it is, and by its digest where that was told there, so that a tag that moves
+/// changes nothing under what was built on it. Not where nodes pull nothing: what was put there by hand has no digest.
 pub(super) fn image(settings: &Settings, name: &ImageName, facts: &ImageFacts) -> String {
     let placed = settings.places.of(name);
+    let is_told_there = match &facts.place {
+        Some(place) => place.is_beside(&placed),
+        // Of a time when none was kept: as good as always that of the name.
+        None => placed == *name,
+    };
     let digest = facts
         .digest
-        .filter(|_| settings.image_pull_policy != PullPolicy::Never);
+        .filter(|_| is_told_there && settings.image_pull_policy != PullPolicy::Never);
     let pinned = digest.and_then(|digest| placed.at(&digest.to_string()).ok());
     pinned.unwrap_or(placed).full()
 }
@@ -133,7 +138,8 @@ mod tests {
         let name: ImageName = "hyperledger/fabric-baseos:2.5".parse().unwrap();
         let facts = ImageFacts {
             digest: Some(digest),
-            ..ImageFacts::default()
+            place: Some(name.clone()),
+            architecture: None,
         };
         let pinned = format!("docker.io/hyperledger/fabric-baseos@{digest}");
         let of = |policy: PullPolicy, facts: &ImageFacts| {
@@ -158,8 +164,41 @@ mod tests {
             ..settings()
         };
         let place = "r.example.com/mirror/hyperledger/fabric-baseos";
-        let by_tag = image(&replaced, &name, &ImageFacts::default());
-        assert_eq!(by_tag, format!("{place}:2.5"));
-        assert_eq!(image(&replaced, &name, &facts), format!("{place}@{digest}"));
+        let (by_tag, by_digest) = (format!("{place}:2.5"), format!("{place}@{digest}"));
+        assert_eq!(image(&replaced, &name, &ImageFacts::default()), by_tag);
+        let told_by = |place: &str| ImageFacts {
+            place: Some(place.parse().unwrap()),
+            ..facts.clone()
+        };
+        assert_eq!(image(&replaced, &name, &told_by(&by_tag)), by_digest);
+
+        // What was told before its registry was replaced, or by what replaced it before, need not be there.
+        let before = "old.example.com/mirror/hyperledger/fabric-baseos:2.5";
+        for facts in [&facts, &told_by(before)] {
+            assert_eq!(image(&replaced, &name, facts), by_tag);
+        }
+        assert_eq!(of(PullPolicy::Always, &told_by(before)), name.full());
+    }
+
+    #[test]
+    fn facts_without_a_place_are_those_of_the_names_registry() {
+        let digest = Digest::of(b"index");
+        let name: ImageName = "hyperledger/fabric-baseos:2.5".parse().unwrap();
+        // As they were written before.
+        let facts = json!({"digest": digest, "architecture": "arm64"});
+        let facts: ImageFacts = serde_json::from_value(facts).unwrap();
+        assert_eq!(facts.place, None);
+        let pinned = format!("docker.io/hyperledger/fabric-baseos@{digest}");
+        assert_eq!(image(&settings(), &name, &facts), pinned);
+        let replaced = Settings {
+            places: Places::of_config(&[config::Registry {
+                host: "docker.io".to_owned(),
+                replaced_by: Some("r.example.com".to_owned()),
+                ..config::Registry::default()
+            }]),
+            ..settings()
+        };
+        let by_tag = "r.example.com/hyperledger/fabric-baseos:2.5";
+        assert_eq!(image(&replaced, &name, &facts), by_tag);
     }
 }

@@ -261,6 +261,7 @@ mod tests {
         let digest = crate::names::Digest::of(b"base");
         record.spec.base_facts = ImageFacts {
             digest: Some(digest),
+            place: Some(record.spec.base.clone()),
             architecture: Some("arm64".parse().unwrap()),
         };
         let spec = |record: &Record| pod(record, &settings()).unwrap().spec.unwrap();

@@ -77,7 +77,10 @@ async fn a_registry_that_is_replaced_is_not_asked_and_peers_keep_its_name() {
         format!("{ELSEWHERE}/fabric/baseos:2.5")
     );
     let digest = Digest::of(manifest.to_string().as_bytes());
-    assert_eq!(image.base.facts.digest, Some(digest));
+    let facts = &image.base.facts;
+    assert_eq!(facts.digest, Some(digest));
+    let place = format!("{}/mirror/fabric/baseos:2.5", line.host);
+    assert_eq!(facts.place.as_ref().map(ImageName::full), Some(place));
     let digest = image.pushed.unwrap().digest().unwrap().to_string();
     let there = registry.name("fabric/chaincode").at(&digest).unwrap();
     let expected = [layers[0].diff_id, image.layer.diff_id];
@@ -117,7 +120,8 @@ async fn mirrors_are_asked_first_and_what_they_lack_comes_from_the_next_place() 
     let expected = [lower.diff_id, upper.diff_id, image.layer.diff_id];
     assert_eq!(pulled(&registry, &image.pushed.unwrap()).await, expected);
     // Nodes look for it elsewhere: it may have another digest there.
-    assert_eq!(image.base.facts.digest, None);
+    let facts = &image.base.facts;
+    assert_eq!((facts.digest, &facts.place), (None, &None));
 
     config.registries[3].mirrors = vec![broken.host.clone(), whole.host.clone()];
     let registries = Registries::of(&config, scratch.store.clone())
