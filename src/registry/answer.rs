@@ -41,13 +41,18 @@ impl Refusal {
         if place == name {
             return self;
         }
-        let told = |words| format!("{words} (asked for as {place})");
+        let told = |words: String| asked_for_as(&words, place);
         match self {
             Self::Missing(words) => Self::Missing(told(words)),
             Self::Unknown(cause) => Self::Unknown(told(cause)),
             Self::Passing(cause) => Self::Passing(told(cause)),
         }
     }
+}
+
+/// `words` about an image that was asked for at `place`.
+pub(super) fn asked_for_as(words: &str, place: &ImageName) -> String {
+    format!("{words} (asked for as {place})")
 }
 
 impl From<Unusable> for Refusal {

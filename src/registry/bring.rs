@@ -14,7 +14,7 @@ use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::{DigestError, OciDistributionError};
 use tokio::sync::Semaphore;
 
-use super::answer::Refusal;
+use super::answer::{Refusal, asked_for_as};
 use super::{Registries, held, outside, reference, tell_passed_over};
 use crate::names::ImageName;
 use crate::store::{self, Blob};
@@ -142,7 +142,8 @@ impl Registries {
                 Err(refusal) => tell_passed_over(base, place, &refusal),
             }
         }
-        self.bring_of(base, &last, layer, span).await
+        let brought = self.bring_of(base, &last, layer, span).await;
+        brought.map_err(|refusal| refusal.at(&last, base))
     }
 
     /// It begins within the time of a look-up.
@@ -198,8 +199,21 @@ impl Registries {
             }
         };
         let is_whole = length == layer.size;
-        Ok(Passing::new(content, skip, length, is_whole).stream())
+        let content = Passing::new(content, skip, length, is_whole).stream();
+        if name == base {
+            return Ok(content);
+        }
+        // Who is told of it knows the base by its own name.
+        let place = name.clone();
+        Ok(content
+            .map_err(move |error| told_at(&place, &error))
+            .boxed())
     }
+}
+
+/// The error with the place that it came from, of the same kind.
+fn told_at(place: &ImageName, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), asked_for_as(&error.to_string(), place))
 }
 
 pub(super) fn unreadable(base: &ImageName, cause: &str) -> String {

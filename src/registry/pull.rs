@@ -76,12 +76,24 @@ impl Stop {
             Self::Store(error) => error.into(),
             Self::Damaged(error) => HoldError::OutOfReach {
                 name,
-                cause: format!("its registry sends a damaged layer: {error}"),
+                cause: error.to_string(),
             },
             Self::Refused(Refusal::Missing(words)) => HoldError::Missing { name, words },
             Self::Refused(Refusal::Unknown(cause) | Refusal::Passing(cause)) => {
                 HoldError::OutOfReach { name, cause }
             }
+        }
+    }
+
+    /// The same of `name`, which was asked for at `place`.
+    fn at(self, place: &ImageName, name: &ImageName) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::Refused(refusal.at(place, name)),
+            Self::Damaged(error) => {
+                let told = format!("its registry sends a damaged layer: {error}");
+                Self::Refused(Refusal::Unknown(told).at(place, name))
+            }
+            Self::Store(error) => Self::Store(error),
         }
     }
 }
@@ -151,12 +163,12 @@ impl Registries {
             }
         }
         let place = self.0.places.of(name);
-        let ask = || async {
-            let asked = self.ask_at(&place).await;
-            Ok::<_, Stop>(asked.map_err(|refusal| refusal.at(&place, name))?)
+        let pulled = async {
+            let ask = || async { Ok::<_, Stop>(self.ask_at(&place).await?) };
+            let found = ask.retry(patience()).when(Stop::may_pass).await?;
+            self.pull_found(found).await
         };
-        let found = ask.retry(patience()).when(Stop::may_pass).await?;
-        self.pull_found(found).await
+        pulled.await.map_err(|stop| stop.at(&place, name))
     }
 
     async fn pull_found(&self, found: Found) -> Result<HeldImage, Stop> {

@@ -1,6 +1,9 @@
 //! Where bases come from, and how long they are waited for.
 
+use futures::TryStreamExt as _;
+
 use super::*;
+use crate::registry::LayerContent;
 
 /// The base of [`base_in`] behind a token service of its own.
 async fn behind_tokens(tokens: Tokens) -> (Registry, Registry) {
@@ -94,6 +97,53 @@ async fn a_registry_that_is_replaced_is_not_asked_and_peers_keep_its_name() {
     assert_eq!(held.layers[0].diff_id, layers[0].diff_id);
     let names = crate::registry::list_held(&scratch.store).await.unwrap();
     assert_eq!(names[0].0, image.base.name);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_layer_of_a_replaced_registry_is_told_with_the_place() {
+    let (far, registry) = (Registry::start("").await, Registry::start("").await);
+    let layers = [plain(noise("lower", 100_000)), plain(noise("upper", 1000))];
+    let base = far.name("mirror/fabric/baseos:2.5");
+    push_layers(&far.registries().await, &base, &layers).await;
+    let mut config = registry.built();
+    config.registries = vec![
+        far.config(),
+        config::Registry {
+            host: ELSEWHERE.to_owned(),
+            replaced_by: Some(format!("{}/mirror", far.host)),
+            ..config::Registry::default()
+        },
+    ];
+    let name: ImageName = format!("{ELSEWHERE}/fabric/baseos:2.5").parse().unwrap();
+    let layer = Blob {
+        digest: layers[0].diff_id,
+        size: layers[0].bytes.len() as u64,
+    };
+    let place = format!("(asked for as {base})");
+    // What is there is another layer than its name says, and then it is not there any more.
+    let file = far.blob(&layer.digest);
+    std::fs::write(&file, noise("other", 100_000)).unwrap();
+    for words in ["damaged layer", "blob unknown"] {
+        let told = format!("a layer of its base {name} cannot be read: ");
+        refused(&config, ELSEWHERE, &[&told, words, &place]).await;
+        let scratch = Scratch::new().await;
+        let registries = Registries::of(&config, scratch.store.clone())
+            .await
+            .unwrap();
+        let error = registries.hold(&name).await.unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains(&place), "{error}");
+        // For who pulls what was built.
+        let error = match registries.layer_of(&name, &layer, 0..layer.size).await {
+            Ok(LayerContent::Brought(content)) => {
+                let pieces: Result<Vec<_>, _> = content.try_collect().await;
+                pieces.unwrap_err().to_string()
+            }
+            Ok(LayerContent::Held(_)) => panic!("nothing holds it"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(words) && error.contains(&place), "{error}");
+        let _ = std::fs::remove_file(&file);
+    }
 }
 
 #[tokio::test]
