@@ -114,7 +114,7 @@ fn patience() -> ExponentialBuilder {
 }
 
 impl Registries {
-    /// The held image `name`; where it is not held yet, pulled now for linux on this machine's architecture. All who
+    /// The held image `name`; where it is not held yet, pulled now for linux on the architecture that `images.architecture` says. All who
     /// want one image share a pull; it ends with the last of them, and what had come by then is not fetched again.
     ///
     /// # Errors
