@@ -348,7 +348,7 @@ impl Images {
             env: &env,
             labels: &labels,
         };
-        let builder = self.origins.of(&output);
+        let builder = self.origins.of(tenant, &output);
         let assembled = match &base {
             Some(found) => {
                 let annotations =
