@@ -26,7 +26,8 @@ pub struct Images {
     /// is needed.
     pub docker_config_file: Option<PathBuf>,
     /// The architecture of the nodes that run chaincode, such as `amd64` or `arm64`: images that are for several are taken for
-    /// this one. Unset: that of Peitho's own machine.
+    /// this one, and pods go to such nodes where no registry tells what their image is for. Unset: that of Peitho's own machine,
+    /// and pods go wherever their image may run.
     #[schemars(with = "Option<String>")]
     pub architecture: Option<Architecture>,
 }

@@ -168,6 +168,7 @@ fn settings(
 ) -> Settings {
     let Config {
         kubernetes,
+        images,
         compile,
         chaincode,
         agent,
@@ -182,6 +183,7 @@ fn settings(
         image_pull_secrets: kubernetes.image_pull_secrets.clone(),
         pull_secret,
         places: needs.registries.places().clone(),
+        architecture: images.architecture.clone(),
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image: agent.image.clone(),

@@ -161,7 +161,7 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         status: None,
     })?;
     let pod = pull_secret::pulling(pod, settings);
-    Ok(platform::placed(pod, spec.facts.architecture.as_ref()))
+    Ok(platform::placed(pod, settings, spec.facts))
 }
 
 fn variables(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Option<Vec<EnvVar>> {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use super::Settings;
 use crate::config::PullPolicy;
 use crate::image_spec::ImageFacts;
-use crate::names::{Architecture, ImageName};
+use crate::names::ImageName;
 
 /// Labels that every kubelet gives its node.
 const ARCHITECTURE: &str = "kubernetes.io/arch";
@@ -30,10 +30,14 @@ pub(super) fn image(settings: &Settings, name: &ImageName, facts: &ImageFacts) -
     pinned.unwrap_or(placed).full()
 }
 
-/// `pod` on nodes that run linux on `architecture`, unless it says itself on which it runs.
-pub(super) fn placed(mut pod: Pod, architecture: Option<&Architecture>) -> Pod {
-    if let (Some(architecture), Some(spec)) = (architecture, &mut pod.spec) {
-        require(spec, ARCHITECTURE, architecture.as_str());
+/// `pod` on nodes that run linux, on the architecture of its image, unless it says itself on which it runs. Where nobody told the
+/// image's, what the operator says of the nodes is as good: a compile and its chaincode have to land on the same.
+pub(super) fn placed(mut pod: Pod, settings: &Settings, facts: &ImageFacts) -> Pod {
+    let architecture = facts.architecture.as_ref();
+    if let Some(spec) = &mut pod.spec {
+        if let Some(architecture) = architecture.or(settings.architecture.as_ref()) {
+            require(spec, ARCHITECTURE, architecture.as_str());
+        }
         require(spec, OS, "linux");
     }
     pod
@@ -76,11 +80,23 @@ mod tests {
     use crate::names::Digest;
     use crate::registry::Places;
 
-    fn on_arm(spec: &Value) -> Value {
+    /// Of `spec`, where the operator says `nodes`, and the image is for `image`.
+    fn placed_on(spec: &Value, nodes: Option<&str>, image: Option<&str>) -> Value {
         let pod = serde_json::from_value(json!({"spec": spec})).unwrap();
-        let architecture = "arm64".parse().unwrap();
-        let pod = serde_json::to_value(placed(pod, Some(&architecture))).unwrap();
+        let settings = Settings {
+            architecture: nodes.map(|it| it.parse().unwrap()),
+            ..settings()
+        };
+        let facts = ImageFacts {
+            architecture: image.map(|it| it.parse().unwrap()),
+            ..ImageFacts::default()
+        };
+        let pod = serde_json::to_value(placed(pod, &settings, &facts)).unwrap();
         pod["spec"].clone()
+    }
+
+    fn on_arm(spec: &Value) -> Value {
+        placed_on(spec, None, Some("arm64"))
     }
 
     fn terms(spec: &Value) -> &Value {
@@ -97,8 +113,15 @@ mod tests {
             *terms(&on_arm(&plain)),
             json!([{"matchExpressions": [arm, linux]}])
         );
-        let pod: Pod = serde_json::from_value(json!({"spec": plain})).unwrap();
-        assert_eq!(placed(pod.clone(), None), pod);
+        // Nothing known: the system alone. What is known of the image is better than what is said of nodes.
+        for (nodes, image, expected) in [
+            (None, None, json!([linux])),
+            (Some("arm64"), None, json!([arm, linux])),
+            (Some("s390x"), Some("arm64"), json!([arm, linux])),
+        ] {
+            let found = placed_on(&plain, nodes, image);
+            assert_eq!(*terms(&found), json!([{"matchExpressions": expected}]));
+        }
 
         // What the operator wants is wanted too.
         let zone = |name: &str| is("topology.kubernetes.io/zone", name);

@@ -94,7 +94,7 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     };
     let pod = provision.templates.over_chaincode(spec, pod)?;
     let pod = pull_secret::pulling(pod, settings);
-    Ok(platform::placed(pod, spec.base_facts.architecture.as_ref()))
+    Ok(platform::placed(pod, settings, &spec.base_facts))
 }
 
 /// The chaincode's program, and how it comes into the pod.
