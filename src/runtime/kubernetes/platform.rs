@@ -11,7 +11,7 @@ use crate::image_spec::ImageFacts;
 use crate::names::ImageName;
 
 /// Labels that every kubelet gives its node.
-const ARCHITECTURE: &str = "kubernetes.io/arch";
+pub(super) const ARCHITECTURE: &str = "kubernetes.io/arch";
 const OS: &str = "kubernetes.io/os";
 
 /// The image `name` as nodes pull it: from where it is, and by its digest where that was told there, so that a tag that moves
@@ -41,6 +41,25 @@ pub(super) fn placed(mut pod: Pod, settings: &Settings, facts: &ImageFacts) -> P
         require(spec, OS, "linux");
     }
     pod
+}
+
+/// For which architectures `spec` asks by what it requires of nodes, be it by what was added here.
+pub(super) fn asked_for(spec: &PodSpec) -> Vec<&str> {
+    let nodes = spec.affinity.as_ref();
+    let nodes = nodes.and_then(|it| it.node_affinity.as_ref());
+    let required = nodes.and_then(|it| {
+        it.required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    let terms = required.into_iter().flat_map(|it| &it.node_selector_terms);
+    let wanted = terms.flat_map(|it| it.match_expressions.iter().flatten());
+    let mut found: Vec<&str> = wanted
+        .filter(|it| it.key == ARCHITECTURE && it.operator == "In")
+        .flat_map(|it| it.values.iter().flatten().map(String::as_str))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 fn require(spec: &mut PodSpec, label: &str, value: &str) {
