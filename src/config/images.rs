@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
+use super::{Problems, Roles, RuntimeKind};
 use crate::names::{self, Architecture, ImageName};
 
 /// Images and the registries they come from.
@@ -151,6 +151,19 @@ impl Images {
     /// Where built images are pushed; `None` where they are not.
     pub fn pushed_to(&self) -> Option<&BuiltRegistry> {
         (self.mode == ImageMode::Registry).then_some(&self.registry)
+    }
+
+    /// What does not fit where `roles` say where containers run: the line for who starts it.
+    pub fn misfit(&self, roles: Roles) -> Option<String> {
+        let architecture = self.architecture.as_ref()?;
+        let here = Architecture::word_for_this_machine();
+        let runs_here = roles.use_runtime(RuntimeKind::Oci);
+        (runs_here && architecture.as_str() != here).then(|| {
+            format!(
+                "images.architecture is {architecture}, and this machine, on which the runtime oci runs containers, is {here}: leave the key \
+                 out, or set compile.runtime and chaincode.runtime to what runs {architecture}"
+            )
+        })
     }
 
     /// With the Secret that `instance` writes for nodes, and removes.

@@ -114,8 +114,8 @@ fn patience() -> ExponentialBuilder {
 }
 
 impl Registries {
-    /// The held image `name`; where it is not held yet, pulled now for linux on the architecture that `images.architecture` says. All who
-    /// want one image share a pull; it ends with the last of them, and what had come by then is not fetched again.
+    /// The held image `name`; where it is not held yet, pulled now for linux on `images.architecture`, which is this machine's where
+    /// anything runs on it. All who want one image share a pull; it ends with the last of them, and what had come by then is not fetched again.
     ///
     /// # Errors
     /// [`HoldError`]; nothing is held then that was not before.
