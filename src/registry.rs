@@ -230,7 +230,7 @@ impl Registries {
         let lookup = match answer {
             Ok(found) => Lookup::Found(Box::new(found)),
             Err(Refusal::Missing(words)) => Lookup::Missing(words),
-            Err(Refusal::Unknown(cause) | Refusal::Passing(cause)) => Lookup::Unknown(cause),
+            Err(refusal) => Lookup::Unknown(refusal.to_string()),
         };
         self.known().put(name, &lookup, Instant::now());
         lookup
@@ -331,13 +331,9 @@ impl Registries {
             digest: &manifest.config.digest,
             urls: &None,
         };
-        // The image is there, its manifest says so: a missing configuration is damage.
         let unreadable = |error: OciDistributionError| {
-            let told = |cause| format!("its configuration cannot be read: {cause}");
-            match Refusal::from(error) {
-                Refusal::Passing(cause) => Refusal::Passing(told(cause)),
-                Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
-            }
+            let told = |cause: &str| format!("its configuration cannot be read: {cause}");
+            Refusal::from(error).of_part(told)
         };
         let client = self.client_of(reference.registry());
         let stream = client.pull_blob_stream(reference, &blob).await;

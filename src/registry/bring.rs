@@ -170,12 +170,7 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<Content, Refusal> {
-        let of_layer = |refusal: Refusal| match refusal {
-            Refusal::Passing(cause) => Refusal::Passing(unreadable(base, &cause)),
-            Refusal::Missing(cause) | Refusal::Unknown(cause) => {
-                Refusal::Unknown(unreadable(base, &cause))
-            }
-        };
+        let of_layer = |refusal: Refusal| refusal.of_part(|cause| unreadable(base, cause));
         let told = |error: OciDistributionError| of_layer(error.into());
         let digest = layer.digest.to_string();
         let descriptor = LayerDescriptor {

@@ -79,9 +79,10 @@ impl Stop {
                 cause: error.to_string(),
             },
             Self::Refused(Refusal::Missing(words)) => HoldError::Missing { name, words },
-            Self::Refused(Refusal::Unknown(cause) | Refusal::Passing(cause)) => {
-                HoldError::OutOfReach { name, cause }
-            }
+            Self::Refused(refusal) => HoldError::OutOfReach {
+                name,
+                cause: refusal.to_string(),
+            },
         }
     }
 

@@ -219,7 +219,7 @@ impl Pusher {
     /// The cause, with who was denied.
     async fn explained(&self, stop: &Stop) -> String {
         let cause = stop.to_string();
-        if !cause.starts_with("denied") {
+        if !matches!(stop.refusal, Refusal::Denied(_)) {
             return cause;
         }
         match self.login().await {

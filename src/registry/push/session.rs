@@ -176,11 +176,11 @@ impl Session {
             }
             _ => {
                 let words = cut(&String::from_utf8_lossy(&words(&mut answer).await));
-                let told = match words.as_str() {
-                    "" => format!("denied: the token service answered {status}"),
-                    words => format!("denied: {words}"),
+                let words = match words.as_str() {
+                    "" => format!("the token service answered {status}"),
+                    words => words.to_owned(),
                 };
-                Err(Refusal::Unknown(told).into())
+                Err(Refusal::Denied(words).into())
             }
         }
     }

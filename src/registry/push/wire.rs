@@ -305,7 +305,7 @@ pub(super) async fn refusal_of(who: &str, mut answer: Response) -> Stop {
             let url = String::new();
             OciDistributionError::RegistryError { envelope, url }.into()
         }
-        (Err(_), 401 | 403) => Refusal::Unknown(format!("denied: {who} answered {status}")),
+        (Err(_), 401 | 403) => Refusal::Denied(format!("{who} answered {status}")),
         (Err(_), _) => {
             let words = cut(&String::from_utf8_lossy(&words));
             Refusal::Unknown(format!("{who} answered {status}: {words}"))
