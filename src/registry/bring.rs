@@ -2,6 +2,7 @@
 //! stands on the base. Never whole in memory. A layer that is brought whole ends in an error, and without its last piece,
 //! when it is not what its digest says; a part of one is as good as its registry, and whoever puts it together checks.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -15,7 +16,7 @@ use oci_client::errors::{DigestError, OciDistributionError};
 use tokio::sync::Semaphore;
 
 use super::answer::{Refusal, asked_for_as};
-use super::{Registries, held, outside, reference, tell_passed_over};
+use super::{Registries, held, outside, reference};
 use crate::names::ImageName;
 use crate::store::{self, Blob};
 
@@ -132,18 +133,12 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<Content, Refusal> {
-        let last = self.0.places.of(base);
-        let mirrors = self.0.places.mirrors(base);
-        let first = source.filter(|source| **source != last);
-        let others = mirrors.iter().filter(|mirror| Some(*mirror) != first);
-        for place in first.into_iter().chain(others) {
-            match self.bring_of(base, place, layer, span.clone()).await {
-                Ok(brought) => return Ok(brought),
-                Err(refusal) => tell_passed_over(base, place, &refusal),
-            }
-        }
-        let brought = self.bring_of(base, &last, layer, span).await;
-        brought.map_err(|refusal| refusal.at(&last, base))
+        let span = &span;
+        let work = |place: ImageName, _| async move {
+            Ok::<_, Infallible>(self.bring_of(base, &place, layer, span.clone()).await)
+        };
+        let Ok(brought) = self.first_that_has(base, source, work).await;
+        brought
     }
 
     /// It begins within the time of a look-up.

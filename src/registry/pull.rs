@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::answer::Refusal;
 use super::held::{self, HeldImage, HeldLayer};
 use super::manifest::{Configuration, ImageManifest, Manifest, Unusable};
-use super::{Found, Registries, outside, reference, tell_passed_over};
+use super::turns::Turn;
+use super::{Found, Registries, outside, reference};
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Ingest};
 
@@ -47,6 +48,19 @@ pub enum HoldError {
     Store(Arc<store::Error>),
 }
 
+impl HoldError {
+    fn of(name: &ImageName, refusal: Refusal) -> Self {
+        let name = name.clone();
+        match refusal {
+            Refusal::Missing(words) => Self::Missing { name, words },
+            refusal => Self::OutOfReach {
+                name,
+                cause: refusal.to_string(),
+            },
+        }
+    }
+}
+
 impl From<store::Error> for HoldError {
     fn from(error: store::Error) -> Self {
         Self::Store(Arc::new(error))
@@ -70,31 +84,15 @@ impl Stop {
         matches!(self, Self::Refused(refusal) if refusal.may_pass())
     }
 
-    fn of(self, name: &ImageName) -> HoldError {
-        let name = name.clone();
+    /// What the place says that gave nothing; `Err` where it was not the place.
+    fn refusal(self) -> Result<Refusal, store::Error> {
         match self {
-            Self::Store(error) => error.into(),
-            Self::Damaged(error) => HoldError::OutOfReach {
-                name,
-                cause: error.to_string(),
-            },
-            Self::Refused(Refusal::Missing(words)) => HoldError::Missing { name, words },
-            Self::Refused(refusal) => HoldError::OutOfReach {
-                name,
-                cause: refusal.to_string(),
-            },
-        }
-    }
-
-    /// The same of `name`, which was asked for at `place`.
-    fn at(self, place: &ImageName, name: &ImageName) -> Self {
-        match self {
-            Self::Refused(refusal) => Self::Refused(refusal.at(place, name)),
+            Self::Refused(refusal) => Ok(refusal),
             Self::Damaged(error) => {
                 let told = format!("its registry sends a damaged layer: {error}");
-                Self::Refused(Refusal::Unknown(told).at(place, name))
+                Ok(Refusal::Unknown(told))
             }
-            Self::Store(error) => Self::Store(error),
+            Self::Store(error) => Err(error),
         }
     }
 }
@@ -115,8 +113,9 @@ fn patience() -> ExponentialBuilder {
 }
 
 impl Registries {
-    /// The held image `name`; where it is not held yet, pulled now for linux on `images.architecture`, which is this machine's where
-    /// anything runs on it. All who want one image share a pull; it ends with the last of them, and what had come by then is not fetched again.
+    /// The held image `name`; where it is not held yet, pulled now for linux on `images.architecture`,
+    /// which is this machine's where anything runs on it. All who want one image share a pull; it ends with the last of them, and
+    /// what had come by then is not fetched again.
     ///
     /// # Errors
     /// [`HoldError`]; nothing is held then that was not before.
@@ -142,7 +141,7 @@ impl Registries {
             Err(error) => return Err(error.into()),
         }
         let started = Instant::now();
-        let image = self.pull(name).await.map_err(|stop| stop.of(name))?;
+        let image = self.pull(name).await?;
         held::put(store, name, &image).await?;
         tracing::info!(
             image = %name, image.digest = %image.id, size = image.size(),
@@ -152,24 +151,26 @@ impl Registries {
         Ok(image)
     }
 
-    /// From the first mirror that has all of it, else from where it is for everybody.
-    async fn pull(&self, name: &ImageName) -> Result<HeldImage, Stop> {
-        for mirror in self.0.places.mirrors(name) {
-            // Not patient before the first byte: there are others.
-            let pulled = async { self.pull_found(self.ask_in_time(&mirror).await?).await };
-            match pulled.await {
-                Err(Stop::Store(error)) => return Err(Stop::Store(error)),
-                Err(stop) => tell_passed_over(name, &mirror, &stop),
-                pulled => return pulled,
+    /// From the first place that has all of it.
+    async fn pull(&self, name: &ImageName) -> Result<HeldImage, HoldError> {
+        let work = |place: ImageName, turn| async move {
+            match self.pull_at(&place, turn).await {
+                Ok(image) => Ok(Ok(image)),
+                Err(stop) => stop.refusal().map(Err),
             }
-        }
-        let place = self.0.places.of(name);
-        let pulled = async {
-            let ask = || async { Ok::<_, Stop>(self.ask_at(&place).await?) };
-            let found = ask.retry(patience()).when(Stop::may_pass).await?;
-            self.pull_found(found).await
         };
-        pulled.await.map_err(|stop| stop.at(&place, name))
+        let pulled = self.first_that_has(name, None, work).await?;
+        pulled.map_err(|refusal| HoldError::of(name, refusal))
+    }
+
+    async fn pull_at(&self, place: &ImageName, turn: Turn) -> Result<HeldImage, Stop> {
+        let ask = || async { Ok::<_, Stop>(self.ask_in_time(place).await?) };
+        let found = match turn {
+            // Not patient before the first byte: there are others.
+            Turn::Earlier => ask().await?,
+            Turn::Last => ask.retry(patience()).when(Stop::may_pass).await?,
+        };
+        self.pull_found(found).await
     }
 
     async fn pull_found(&self, found: Found) -> Result<HeldImage, Stop> {
