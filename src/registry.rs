@@ -20,7 +20,9 @@ mod outside;
 mod places;
 mod pull;
 mod push;
+mod session;
 mod turns;
+mod wire;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -221,7 +223,7 @@ impl Registries {
     ) -> Result<RegistryAuth, Refusal> {
         let (access, login) = (self.access(name), self.0.logins.of(name).await);
         let tokens = &self.reader(name.registry()).tokens;
-        let auth = push::authorization(tokens, &access, login, name.repository()).await?;
+        let auth = session::authorization(tokens, &access, login, name.repository()).await?;
         // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
         let told = self
             .client(name)
