@@ -1,21 +1,21 @@
 //! Images brought from their registry with all their content: once, however many want one, and held only when
 //! every byte is verified and durable. A download that is cut goes on where it stopped.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable as _, RetryableWithContext as _};
 use futures::{StreamExt as _, TryStreamExt as _};
-use oci_client::Reference;
-use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::OciDistributionError;
 use tokio::time::Instant;
 
 use super::answer::Refusal;
+use super::bring::End;
 use super::held::{self, HeldImage, HeldLayer};
 use super::manifest::{Configuration, ImageManifest, Manifest, Unusable};
 use super::turns::Turn;
-use super::{Found, Registries, outside, reference};
+use super::{Found, Registries, outside};
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Ingest};
 
@@ -177,9 +177,8 @@ impl Registries {
         let name = &found.source;
         let (manifest, config) = documents(&found)?;
         let layers = HeldLayer::promised(&manifest.layers, &config)?;
-        let reference = reference(name);
         let layers = futures::stream::iter(layers)
-            .map(|layer| self.layer(name, &reference, layer))
+            .map(|layer| self.layer(name, layer))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -194,12 +193,7 @@ impl Registries {
     }
 
     /// Brings one layer into the store, unless it is there and may be had by who names it.
-    async fn layer(
-        &self,
-        name: &ImageName,
-        reference: &Reference,
-        layer: HeldLayer,
-    ) -> Result<HeldLayer, Stop> {
+    async fn layer(&self, name: &ImageName, layer: HeldLayer) -> Result<HeldLayer, Stop> {
         let store = &self.0.store;
         if outside::has(store, &layer.blob)
             .await
@@ -211,7 +205,7 @@ impl Registries {
             }
         }
         let fetch = || async {
-            let ingest = self.download(name, reference, &layer).await?;
+            let ingest = self.download(name, &layer).await?;
             match store.commit_expecting(ingest, &layer.blob.digest).await {
                 Err(error @ store::Error::Mismatch { .. }) => Err(Stop::Damaged(error)),
                 committed => committed.map_err(Stop::Store),
@@ -233,17 +227,12 @@ impl Registries {
     }
 
     /// The whole of a layer. Goes on after each fault as long as every few attempts bring something.
-    async fn download(
-        &self,
-        name: &ImageName,
-        reference: &Reference,
-        layer: &HeldLayer,
-    ) -> Result<Ingest, Stop> {
+    async fn download(&self, name: &ImageName, layer: &HeldLayer) -> Result<Ingest, Stop> {
         let mut ingest = self.0.store.ingest().await.map_err(Stop::Store)?;
         loop {
             let before = ingest.len();
             let attempt = |mut ingest: Ingest| async {
-                let done = self.append_rest(name, reference, layer, &mut ingest).await;
+                let done = self.append_rest(name, layer, &mut ingest).await;
                 (ingest, done)
             };
             let (returned, done) = attempt
@@ -266,58 +255,26 @@ impl Registries {
     async fn append_rest(
         &self,
         name: &ImageName,
-        reference: &Reference,
         layer: &HeldLayer,
         ingest: &mut Ingest,
     ) -> Result<(), Stop> {
-        let (client, wanted) = (self.client(name), layer.blob.size);
-        if ingest.len() == wanted {
+        let span = ingest.len()..layer.blob.size;
+        if span.is_empty() {
             return Ok(());
         }
-        // A token may have run out since the last attempt.
-        self.log_in(name, reference).await?;
-        let digest = layer.blob.digest.to_string();
-        let descriptor = LayerDescriptor {
-            digest: &digest,
-            urls: &None,
-        };
-        // What the registry sends again, since it knows no ranges.
-        let mut again = 0;
-        let stream = match ingest.len() {
-            0 => client.pull_blob_stream(reference, &descriptor).await?,
-            have => {
-                let rest = client.pull_blob_stream_partial(reference, &descriptor, have, None);
-                match rest.await? {
-                    BlobResponse::Partial(stream) => stream,
-                    BlobResponse::Full(stream) => {
-                        again = have;
-                        stream
-                    }
-                }
-            }
-        };
-        let mut stream = stream.stream;
-        while ingest.len() < wanted {
-            // Cut, or damaged at its end, which the digest will tell.
-            let Some(part) = stream
-                .try_next()
-                .await
-                .map_err(OciDistributionError::from)?
-            else {
-                let (have, what) = (ingest.len(), "the registry ended a layer early");
-                let cause = format!("{what}, after {have} of {wanted} bytes");
-                return Err(Refusal::Passing(cause).into());
-            };
-            let skipped = usize::try_from(again).unwrap_or(usize::MAX).min(part.len());
-            again -= skipped as u64;
-            let part = &part[skipped..];
-            let left = usize::try_from(wanted - ingest.len()).unwrap_or(usize::MAX);
-            if part.len() > left {
-                return Err(Unusable::from("a layer longer than its manifest says").into());
-            }
-            ingest.append(part).await.map_err(Stop::Store)?;
+        let mut rest = self.open(name, &layer.blob, span, End::Rest).await?;
+        while let Some(part) = rest.try_next().await.map_err(broken)? {
+            ingest.append(&part).await.map_err(Stop::Store)?;
         }
         Ok(())
+    }
+}
+
+/// Why a layer ended before its end: it was cut, or it is not what was promised.
+fn broken(error: io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Refusal::Unknown(error.to_string()),
+        _ => OciDistributionError::from(error).into(),
     }
 }
 
