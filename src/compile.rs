@@ -194,12 +194,19 @@ impl Compiles {
         self.0.origins.clone()
     }
 
-    fn note_origin(&self, image: &ImageName, manifest: Option<Digest>, end: Option<&End>) {
+    fn note_origin(
+        &self,
+        tenant: &Tenant,
+        image: &ImageName,
+        manifest: Option<Digest>,
+        end: Option<&End>,
+    ) {
         if let (Some(digest), Some(End::Exited { output, .. })) = (manifest, end)
             && let Some(output) = output
         {
             let name = image.clone();
-            self.0.origins.note(output.digest, Builder { name, digest });
+            let builder = Builder { name, digest };
+            self.0.origins.note(tenant, output.digest, builder);
         }
     }
 
@@ -217,7 +224,9 @@ impl Compiles {
                 && let Some(run) = cache::find(&self.0.store, &request.tenant, &key).await?
             {
                 tracing::info!(compile = %key, tenant = %request.tenant, "compile: served from the store");
-                self.note_origin(&request.image, request.manifest, run.end.borrow().as_ref());
+                let (manifest, end) = (request.manifest, run.end.borrow());
+                self.note_origin(&request.tenant, &request.image, manifest, end.as_ref());
+                drop(end);
                 return Ok(run);
             }
             let fresh = Job::new(
@@ -286,7 +295,7 @@ impl Compiles {
                 duration_ms = started.elapsed().as_millis() as u64,
                 end = %end, "compile: over"
             );
-            this.note_origin(&spec.image, request.manifest, Some(&end));
+            this.note_origin(&spec.tenant, &spec.image, request.manifest, Some(&end));
             job.finish(end);
             this.discard(Some(&spec.tenant), &key, &job).await;
         });

@@ -134,6 +134,21 @@ pub struct Inspected {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Inspected {
+    /// Of one that `tenant` built, found under `name`.
+    fn of_built(tenant: &Tenant, name: &ImageName, image: &Image) -> Self {
+        Self {
+            id: image.id,
+            name: name.clone(),
+            config: image.config(),
+            facts: ImageFacts::default(),
+            manifest: image.manifest.map(|manifest| manifest.digest),
+            size: image.layer.blob.size,
+            labels: listed::told(tenant, image),
+        }
+    }
+}
+
 pub use listed::{Catalogue, Listed, catalogue};
 pub use pulled::{Document, Part, PullError};
 pub use record::{Base, Image};
@@ -202,27 +217,11 @@ impl Images {
             })
             .await?;
         if let Some(image) = built {
-            return Ok(Inspected {
-                id: image.id,
-                name: name.clone(),
-                config: image.config(),
-                facts: ImageFacts::default(),
-                manifest: image.manifest.map(|manifest| manifest.digest),
-                size: image.layer.blob.size,
-                labels: listed::told(tenant, &image),
-            });
+            return Ok(Inspected::of_built(tenant, name, &image));
         }
         // All of them have one id; so any will do.
         if let Some(image) = self.of_id(tenant, name).await?.first() {
-            return Ok(Inspected {
-                id: image.id,
-                name: image.name.clone(),
-                config: image.config(),
-                facts: ImageFacts::default(),
-                manifest: image.manifest.map(|manifest| manifest.digest),
-                size: image.layer.blob.size,
-                labels: listed::told(tenant, image),
-            });
+            return Ok(Inspected::of_built(tenant, &image.name, image));
         }
         if name.is_chaincode() {
             return Err(Error::NotFound(name.clone()));
@@ -349,7 +348,7 @@ impl Images {
             env: &env,
             labels: &labels,
         };
-        let builder = self.origins.of(&output);
+        let builder = self.origins.of(tenant, &output);
         let assembled = match &base {
             Some(found) => {
                 let annotations =

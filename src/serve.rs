@@ -71,6 +71,9 @@ struct Server {
 async fn start(config: &Config) -> anyhow::Result<Server> {
     let surrounding = Surrounding::found();
     let roles = config.roles(surrounding);
+    if let Some(misfit) = config.images.misfit(roles) {
+        anyhow::bail!(misfit);
+    }
     // The addresses first: the quickest mistakes to tell.
     let addresses = config.listen.addresses(roles.reach(), config.clients());
     let bound = Listeners::bind(&config.listen, &addresses).await?;

@@ -262,15 +262,22 @@ async fn the_same_package_builder_and_program_give_the_same_image_and_say_so() {
         let imported =
             crate::registry::import(&scratch.store, std::io::Cursor::new(archive.clone()), None);
         held = Some(imported.await.unwrap().remove(0).1);
-        let origins = Origins::default();
-        origins.note(Digest::of(&program), builder.clone());
+        let (tenant, origins) = (Tenant::default_tenant(), Origins::default());
+        origins.note(&tenant, Digest::of(&program), builder.clone());
+        // Another tenant compiled the same with something else.
+        let other = Builder {
+            digest: Digest::of(b"other"),
+            ..builder.clone()
+        };
+        let elsewhere = "org2".parse().unwrap();
+        origins.note(&elsewhere, Digest::of(&program), other);
         let images = images.made_by(origins);
         let name = format!(
             "dev-{peer}-basic_1-{hash}-{}",
             Digest::of(peer.as_bytes()).hex()
         );
         let ingest = scratch.filled(&body(DOCKERFILE)).await;
-        let (tenant, name) = (Tenant::default_tenant(), name.parse().unwrap());
+        let name = name.parse().unwrap();
         let image = images.build(&tenant, &name, ingest).await.unwrap();
         assert_eq!(image.builder.as_ref(), Some(&builder));
         let manifest = json(&scratch.store, &image.manifest.unwrap().digest).await;

@@ -151,6 +151,7 @@ pub(super) async fn found(store: &Store, name: &ImageName) -> Result<Option<Foun
         facts: ImageFacts {
             // Where it came from an archive, no registry knows its digest.
             digest: None,
+            place: None,
             architecture: Configuration::parse(&raw_config, image.layers.len())
                 .ok()
                 .and_then(|config| config.architecture()),

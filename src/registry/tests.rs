@@ -1,5 +1,7 @@
 //! Against the registry that Debian packages (`docker-registry`), on a port of its own.
 
+use tokio::time::Instant;
+
 use super::fixture::{Registry, push};
 use super::*;
 use crate::config::Scheme;

@@ -63,11 +63,13 @@ fn main() -> ExitCode {
         })
     };
     let needs_testbed = engine::given().is_some();
+    let of_the_testbed = own(compile::OF_THE_TESTBED).chain(own(faults::OF_THE_TESTBED));
+    let of_the_testbed = of_the_testbed.map(|trial| trial.with_ignored_flag(needs_testbed));
     let trials = common
         .chain(own(compile::ALL))
         .chain(own(transports::ALL))
         .chain(own(faults::ALL))
-        .chain(own(faults::OF_THE_TESTBED).map(|trial| trial.with_ignored_flag(needs_testbed)))
+        .chain(of_the_testbed)
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     match (conclusion.has_failed(), world.end()) {

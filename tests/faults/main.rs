@@ -61,6 +61,10 @@ const CASES: &[(&str, Case)] = &[
         Box::pin(pushed::killed_at_every_step())
     }),
     (
+        "it_starts_without_the_registry_and_pushes_when_that_is_there",
+        || Box::pin(pushed::registry_away_at_the_start()),
+    ),
+    (
         "collection_killed_at_any_step_loses_nothing_that_is_named",
         || Box::pin(collected::at_every_step()),
     ),

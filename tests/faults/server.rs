@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
 
 use peitho::collection::Service;
 use peitho::config;
@@ -195,6 +196,11 @@ impl Server {
 
     /// Sends a build; `None` when the server dies over it.
     pub(crate) async fn build(&self, body: &[u8]) -> Option<Answer> {
+        self.build_within(body, SOON).await
+    }
+
+    /// The same, where the answer may take so long.
+    pub(crate) async fn build_within(&self, body: &[u8], limit: Duration) -> Option<Answer> {
         let exchange = async {
             let mut stream = tokio::net::TcpStream::connect(self.client.0).await?;
             let head = format!(
@@ -207,7 +213,7 @@ impl Server {
             stream.read_to_end(&mut received).await?;
             std::io::Result::Ok(received)
         };
-        let exchanged = timeout(SOON, exchange).await;
+        let exchanged = timeout(limit, exchange).await;
         let received = exchanged.expect("the server answers or dies").ok()?;
         Answer::parse(&received)
     }

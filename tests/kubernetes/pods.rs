@@ -172,6 +172,7 @@ fn settings(
         image_pull_secrets: kubernetes.image_pull_secrets,
         pull_secret: PullSecret::None,
         places: Places::default(),
+        architecture: None,
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image,
