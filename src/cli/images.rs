@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::login::{self, CA_EXAMPLES, TOKEN_EXAMPLES, Token};
-use super::{Failure, Sources, one_thread, print, shown};
+use super::{Failure, Sources, one_thread, print, shown, warnings};
 use crate::collection::{Depth, check};
 use crate::config::{Config, Surrounding};
 use crate::names::ImageName;
@@ -77,14 +77,17 @@ impl Images {
         match self.command.unwrap_or(ImagesCommand::List(self.list)) {
             ImagesCommand::Import(import) => {
                 let (config, _) = import.sources.load()?;
+                warnings(&config)?;
                 runtime.block_on(import.run(&config))?;
             }
             ImagesCommand::List(list) => {
                 let (config, _) = list.sources.load()?;
+                warnings(&config)?;
                 runtime.block_on(list::run(&config, list.output))?;
             }
             ImagesCommand::Verify(sources) => {
                 let (config, _) = sources.load()?;
+                warnings(&config)?;
                 return Ok(runtime.block_on(verify(&config))?);
             }
             ImagesCommand::Token(token) => {
