@@ -126,3 +126,23 @@ async fn an_image_that_was_built_again_is_not_removed_by_age() {
     assert!(!world.store.remove_place(&place).await.unwrap());
     assert!(world.record("image", &image.name.full()).exists());
 }
+
+/// As network file systems and people leave them.
+#[tokio::test]
+async fn what_is_no_record_by_its_name_is_left_alone() {
+    let world = World::new().await;
+    let layer = world.put_old(b"layer").await;
+    let image = world.image("dev-peer0-basic", layer).await;
+    let record = world.record("image", &image.name.full());
+    let others = [".nfs0000000000d5", "a.json", "copy of it.json~"];
+    for other in others {
+        fs::write(record.with_file_name(other), "{").unwrap();
+    }
+    let findings = checked(&world.store, Depth::Contents).await;
+    assert_eq!((findings.images, findings.troubles.len()), (1, 0));
+    assert_eq!(world.collect().await, Collected::default());
+    let listed = world.store.list_refs(RefKind::Image, &world.tenant).await;
+    assert_eq!(listed.unwrap(), [image.name.full()]);
+    let told = world.store.no_refs().await.unwrap();
+    assert_eq!(told.len(), others.len(), "{told:?}");
+}
