@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use peitho::config::Surrounding;
 use peitho::names::{Digest, Tenant};
-use peitho::store::{Blob, RefKind, Store};
+use peitho::store::{Blob, Patience, RefKind, Store};
 use serde_json::{Value, json};
 
 use crate::program::{Ended, Place};
@@ -137,6 +138,69 @@ async fn beside_a_server_records_go_and_blobs_stay_for_it() {
     let tenant = Tenant::default_tenant();
     let left = filled.store.list_refs(RefKind::Image, &tenant).await;
     assert_eq!(left.unwrap(), Vec::<String>::new());
+}
+
+/// Nobody can tell there who else has it open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_bucket_records_go_and_blobs_wait_for_a_server() {
+    let started = tokio::task::spawn_blocking(|| {
+        let server = testbed::S3::start().unwrap();
+        let objects = server.make_bucket("images").unwrap();
+        (server, objects)
+    });
+    let (server, objects) = started.await.unwrap();
+    let place = Place::new();
+    let secret = place.file("secret", testbed::S3::SECRET_KEY);
+    let mut config = peitho::config::Store {
+        directory: Some(place.path().join("other")),
+        ..Default::default()
+    };
+    config.s3 = peitho::config::S3 {
+        bucket: "images".to_owned(),
+        endpoint: Some(server.endpoint()),
+        access_key_id: Some(testbed::S3::ACCESS_KEY.to_owned()),
+        secret_access_key_file: Some(secret),
+        ..Default::default()
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let store = Store::configured(&config, Surrounding::Machine, Patience::OfCommand);
+    let store = store.await.unwrap();
+    let output = put(&store, b"output").await;
+    let kept = json!({"log": output, "output": output});
+    let tenant = Tenant::default_tenant();
+    let put = store.put_ref(RefKind::Compile, &tenant, "key", &kept);
+    put.await.unwrap();
+    drop(store);
+
+    let endpoint = server.endpoint();
+    let access_key = format!("store.s3.accessKeyId={}", testbed::S3::ACCESS_KEY);
+    let ended = place.run(&[
+        "prune",
+        "--older-than",
+        "0s",
+        "--set",
+        "store.directory=own",
+        "--set",
+        "store.s3.bucket=images",
+        "--set",
+        &format!("store.s3.endpoint={endpoint}"),
+        "--set",
+        &access_key,
+        "--set",
+        "store.s3.secretAccessKeyFile=secret",
+    ]);
+    assert_eq!(ended.stderr, "");
+    assert!(
+        ended
+            .stdout
+            .ends_with("of a server that uses the bucket, and without one they stay\n"),
+        "{}",
+        ended.stdout
+    );
+    let blob = format!("blobs/sha256/{}", output.digest.hex());
+    assert!(objects.join(blob).exists());
+    let records = fs::read_dir(objects.join("refs/v1/compile/default"));
+    assert_eq!(records.map_or(0, Iterator::count), 0);
 }
 
 #[tokio::test]

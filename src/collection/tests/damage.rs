@@ -4,8 +4,13 @@ use super::super::check::{Needs, Whole, Whose, lost};
 use super::*;
 
 #[tokio::test]
-async fn damage_is_told_and_moved_and_never_served() {
+async fn damage_of_a_directory_is_told() {
     let world = World::new().await;
+    damage_is_told_and_moved_and_never_served(&world, &world.store).await;
+}
+
+/// By the check of `store`, which opens what `world` has.
+pub(super) async fn damage_is_told_and_moved_and_never_served(world: &World, store: &Store) {
     let mut images = Vec::new();
     for name in ["sound", "cut", "gone", "other"] {
         let layer = world.put_old(name.as_bytes()).await;
@@ -19,7 +24,7 @@ async fn damage_is_told_and_moved_and_never_served() {
         world.record("image", &images[3].name.full()),
     )
     .unwrap();
-    let findings = checked(&world.store, Depth::Lengths).await;
+    let findings = checked(store, Depth::Lengths).await;
     assert_eq!(findings.images, 3);
     let told = findings.troubles.join("\n");
     assert_eq!(findings.troubles.len(), 4, "{told}");
@@ -37,7 +42,7 @@ async fn damage_is_told_and_moved_and_never_served() {
     assert!(!world.blob(cut).exists());
     let quarantined = world.path("quarantine/blobs/sha256").join(cut.digest.hex());
     assert_eq!(fs::read(quarantined).unwrap(), b"c");
-    let again = checked(&world.store, Depth::Lengths).await;
+    let again = checked(store, Depth::Lengths).await;
     assert_eq!((again.images, again.troubles.len()), (1, 0));
 }
 
