@@ -197,10 +197,9 @@ impl Registries {
         if outside::has(store, &layer.blob)
             .await
             .map_err(Stop::Store)?
+            && (store.holds(&layer.blob).await).map_err(Stop::Store)?
         {
-            if (store.holds(&layer.blob).await).map_err(Stop::Store)? {
-                return Ok(layer);
-            }
+            return Ok(layer);
         }
         let fetch = || async {
             let ingest = self.download(name, reference, &layer).await?;
