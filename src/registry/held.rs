@@ -2,7 +2,7 @@
 //! pulled when a runtime of this host wanted one. They belong to nobody: any tenant may name a base, as it may name
 //! one of a registry, so their refs stand beside those of the tenants, not among them.
 //!
-//! A ref is written when everything that it names is durable. Nothing removes a held image; `collection` spares what they name.
+//! A ref is written when everything that it names is durable. One is removed by order alone; `collection` spares what they name.
 
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -127,6 +127,15 @@ pub(super) async fn put(
     let name = name.full();
     (store.put_ref(RefKind::Held, Scope::Nobody, &name, image)).await?;
     is_whole(store, image).await
+}
+
+/// Holds `name` no longer; whether it was held. Its blobs are left to `collection`.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn remove(store: &Store, name: &ImageName) -> Result<bool, store::Error> {
+    let name = name.full();
+    store.remove_ref(RefKind::Held, Scope::Nobody, &name).await
 }
 
 /// Whether all blobs of `image` are there.

@@ -7,6 +7,7 @@ use peitho::names::{Digest, Tenant};
 use peitho::store::{Blob, Patience, RefKind, Store};
 use serde_json::{Value, json};
 
+use crate::images;
 use crate::program::{Ended, Place};
 
 const IMAGE: &str = "dev-peer0-basic_1-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef-fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
@@ -264,6 +265,42 @@ async fn images_tell_where_they_come_from() {
     assert_eq!(
         peitho(&filled.place, "images verify").stdout,
         "images: 0, troubles: 0\n"
+    );
+}
+
+#[tokio::test]
+async fn a_base_is_removed_by_its_name_and_what_stands_on_it_is_told() {
+    const BASE: &str = "hyperledger/fabric-baseos:2.5";
+    let filled = Filled::new().await;
+    let archive = images::archive(&json!([BASE, "another/base:1"]));
+    filled.place.file("bases.tar", archive);
+    peitho(&filled.place, "images import bases.tar");
+    let done = peitho(&filled.place, &format!("images rm {BASE}"));
+    let lines: Vec<_> = done.stdout.lines().collect();
+    assert!(
+        lines[0].starts_with(&format!("{BASE} is held no longer; ")),
+        "{lines:?}"
+    );
+    let note = format!("note: {IMAGE}:latest of the tenant default stands on it: ");
+    assert!(lines[1].starts_with(&note), "{lines:?}");
+    let listed = peitho(&filled.place, "images").stdout;
+    assert!(
+        !listed.contains(BASE) && listed.contains("another/base:1"),
+        "{listed}"
+    );
+    let done = peitho(&filled.place, "images rm another/base:1");
+    assert_eq!(done.stdout.lines().count(), 1, "{}", done.stdout);
+
+    let store = format!(
+        "store.directory={}",
+        filled.place.path().join("store").display()
+    );
+    let refused = filled.place.run(&["images", "rm", BASE, "--set", &store]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("holds no base image"),
+        "{}",
+        refused.stderr
     );
 }
 
