@@ -25,7 +25,7 @@ use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::HeldImage;
 use crate::store::{self, Place, Plan, Read, RefKind, Store, Sum};
 
-/// Why nothing was collected.
+/// Why a collection did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A record of which nobody knows what it names: what it needs might go.
@@ -114,7 +114,8 @@ pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collecte
     } = Images::read(store, rules.built.as_ref()).await?;
     named.extend(&rules.in_use);
     let mut results = results::Results::read(store).await?;
-    let mut leaving = results.beyond(rules.results);
+    let mut leaving = results.damaged();
+    leaving.extend(results.beyond(rules.results));
     if let Some(unused) = &rules.unused {
         leaving.extend(results.unused(unused));
     }

@@ -41,7 +41,7 @@ use crate::store::Store;
 use access::{Access, Reader};
 use answer::Refusal;
 pub use bring::{LayerContent, LayerError};
-pub use held::{HeldImage, HeldLayer, list as list_held};
+pub use held::{HeldImage, HeldLayer, list as list_held, remove as remove_held};
 pub use import::{ImportError, import};
 use known::Known;
 pub use logins::{Login, Logins};

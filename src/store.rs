@@ -7,7 +7,7 @@
 //! ├── layout.json                             {"layout": 1}: what the rest means
 //! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
 //! ├── probe/<16 hex digits>                   in a bucket, for the moment of a check of readiness
-//! ├── refs/v1/<image|compile|held>/<tenant, or _>/
+//! ├── refs/v1/<image|compile|held|outside>/<tenant, or _>/
 //! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
 //! ├── trash/                                  blobs that no ref names, before they go (`trash`)
 //! └── quarantine/                             what is damaged, by the path that it had (`quarantine`)

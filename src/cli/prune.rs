@@ -76,7 +76,7 @@ impl Prune {
             in_use: HashSet::new(),
         };
         let all = rules(Duration::ZERO);
-        let going = pass(&store, &all, Doing::Tell).await?;
+        let mut going = pass(&store, &all, Doing::Tell).await?;
         if !self.dry_run {
             match alone {
                 // The second one deletes what the first one moved to the trash.
@@ -85,7 +85,10 @@ impl Prune {
                     pass(&store, &all, Doing::Collect).await?;
                 }
                 // Records alone: of the blobs a server knows what its containers use.
-                Alone::No => drop(pass(&store, &rules(Duration::MAX), Doing::Collect).await?),
+                Alone::No => {
+                    let gone = pass(&store, &rules(Duration::MAX), Doing::Collect).await?;
+                    (going.images, going.results) = (gone.images, gone.results);
+                }
             }
         }
         let doing = match self.dry_run {

@@ -91,6 +91,11 @@ pub async fn check(store: &Store, depth: Depth) -> Findings {
 }
 
 async fn look(store: &Store, depth: Depth, findings: &mut Findings) -> Result<(), store::Error> {
+    for other in store.no_refs().await? {
+        tracing::warn!(
+            "store: {other} is no record and is left alone; delete it, if nobody needs it"
+        );
+    }
     let mut images = built(store, findings).await?;
     images.extend(held(store, findings).await?);
     findings.images = images.len() as u64;

@@ -30,6 +30,12 @@ impl Results {
         self.oldest(all.saturating_sub(limit), Duration::ZERO)
     }
 
+    /// Takes out those whose record is damaged.
+    pub(super) fn damaged(&mut self) -> Vec<StoredResult> {
+        let damaged = self.staying.extract_if(.., |it| it.is_damaged());
+        damaged.collect()
+    }
+
     /// Takes out what has not been used for some time.
     pub(super) fn unused(&mut self, unused: &Old) -> Vec<StoredResult> {
         let now = self.now;

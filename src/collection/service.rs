@@ -90,7 +90,7 @@ impl Service {
             };
             // Of an earlier one the log has told.
             if let Err(error) = passed {
-                tracing::warn!(%error, "store: nothing was collected; it is tried again in {} s at the latest", self.every.as_secs());
+                tracing::warn!(%error, "store: collection did not come to its end; it is tried again in {} s at the latest", self.every.as_secs());
             }
         }
     }

@@ -199,6 +199,7 @@ impl From<store::Error> for ApiError {
             | Error::Unusable { .. }
             | Error::Mismatch { .. }
             | Error::Damaged { .. }
+            | Error::Several { .. }
             | Error::Corrupt { .. }
             | Error::Layout { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "store"),
         };

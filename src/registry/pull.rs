@@ -43,6 +43,11 @@ pub enum HoldError {
         /// Why.
         cause: String,
     },
+    /// It took longer than the store keeps what no record names yet.
+    #[error(
+        "parts of {0} were collected before it was whole, since its pull took longer than store.collectEverySeconds; the next one brings them alone"
+    )]
+    Collected(ImageName),
     /// The store failed.
     #[error(transparent)]
     Store(Arc<store::Error>),
@@ -142,7 +147,9 @@ impl Registries {
         }
         let started = Instant::now();
         let image = self.pull(name).await?;
-        held::put(store, name, &image).await?;
+        if !held::put(store, name, &image).await? {
+            return Err(HoldError::Collected(name.clone()));
+        }
         tracing::info!(
             image = %name, image.digest = %image.id, size = image.size(),
             duration_ms = started.elapsed().as_millis() as u64,
@@ -198,11 +205,9 @@ impl Registries {
         if outside::has(store, &layer.blob)
             .await
             .map_err(Stop::Store)?
+            && (store.holds(&layer.blob).await).map_err(Stop::Store)?
         {
-            let present = (store.find_blob(&layer.blob.digest).await).map_err(Stop::Store)?;
-            if present.is_some_and(|blob| blob == layer.blob) {
-                return Ok(layer);
-            }
+            return Ok(layer);
         }
         let fetch = || async {
             let ingest = self.download(name, &layer).await?;

@@ -1,7 +1,7 @@
 //! The objects in a bucket of S3: how it is reached, by the configuration, and whether it takes and keeps objects. `store` opens
 //! it; what is in an object is none of its business. Nothing in a bucket is swept here: other Peithos write to it.
 //!
-//! Passing faults are repeated inside `object_store` and nowhere else. Uploads that a killed process left are
+//! Passing faults are repeated inside `object_store`; above it `image` alone repeats, an inspect (D18). Uploads that a killed process left are
 //! no objects; the bucket's own rule for incomplete uploads removes them.
 
 use std::collections::HashMap;

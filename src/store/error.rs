@@ -73,6 +73,14 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// Several steps of a collection failed.
+    #[error("{first}; {others} more steps of the collection failed")]
+    Several {
+        /// One of them.
+        first: Box<Error>,
+        /// How many more.
+        others: usize,
+    },
     /// A ref that is not readable as what it should be.
     #[error("store: the record {name} cannot be read: {reason}")]
     Corrupt {
@@ -135,6 +143,7 @@ impl Error {
         match self {
             Self::Io { .. } => true,
             Self::Bucket { lasting, .. } => *lasting == Lasting::Passing,
+            Self::Several { first, .. } => first.may_pass(),
             Self::Full { .. }
             | Self::Unusable { .. }
             | Self::Mismatch { .. }
@@ -194,6 +203,10 @@ impl Error {
             Self::Mismatch { expected, actual } => Self::Mismatch {
                 expected: *expected,
                 actual: *actual,
+            },
+            Self::Several { first, others } => Self::Several {
+                first: Box::new(first.again()),
+                others: *others,
             },
             Self::Damaged {
                 blob,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::refs::{Named, REFS, Record};
 use super::seen::{Seen, Since};
-use super::{Error, RefKind, Scope, Store, quarantine};
+use super::{Error, RefKind, Scope, Store, quarantine, refs};
 use crate::names::{Digest, Tenant};
 
 /// So many refs are read at once: a bucket answers each after some milliseconds.
@@ -118,6 +118,23 @@ impl Store {
         }
     }
 
+    /// What stands among the refs and is none by its name: what a file system or an operator left there. Sorted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub async fn no_refs(&self) -> Result<Vec<String>, Error> {
+        let root = Key::from_iter(REFS);
+        let listed = self.0.objects.list(Some(&root));
+        let others = listed.try_filter_map(async |object| {
+            let key = object.location;
+            Ok((!refs::is_one(&key)).then(|| key.to_string()))
+        });
+        let others: Result<Vec<String>, _> = others.try_collect().await;
+        let mut others = others.map_err(|e| self.failed("listing", &root, 0, e))?;
+        others.sort_unstable();
+        Ok(others)
+    }
+
     fn every<T: DeserializeOwned>(&self, root: Key) -> impl Stream<Item = Result<Read<T>, Error>> {
         let listed = self.0.objects.list(Some(&root));
         let listed = listed.map_err({
@@ -126,6 +143,7 @@ impl Store {
         });
         let this = self.clone();
         listed
+            .try_filter(|object| std::future::ready(refs::is_one(&object.location)))
             .map_ok(move |object| {
                 let this = this.clone();
                 async move { this.read(object).await }

@@ -255,6 +255,7 @@ impl Store {
         let prefix = prefix(kind, scope);
         let found: Vec<ObjectMeta> = (self.0.objects.list(Some(&prefix)).try_collect().await)
             .map_err(|e| self.failed("listing", &prefix, 0, e))?;
+        let found = found.into_iter().filter(|it| is_one(&it.location));
         let read = stream::iter(found).map(|object| self.dated(object));
         Ok(read.buffer_unordered(READ_AT_ONCE).collect().await)
     }
@@ -289,6 +290,12 @@ fn prefix(kind: RefKind, scope: Scope<'_>) -> Key {
     Key::from_iter(REFS)
         .join(kind.as_str())
         .join(scope.to_string())
+}
+
+/// Whether a ref can have that place: a digest and `.json`.
+pub(super) fn is_one(key: &Key) -> bool {
+    let stem = key.filename().and_then(|name| name.strip_suffix(".json"));
+    stem.is_some_and(|stem| format!("sha256:{stem}").parse::<Digest>().is_ok())
 }
 
 pub(super) fn key(kind: RefKind, scope: Scope<'_>, name: &str) -> Key {

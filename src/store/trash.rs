@@ -33,7 +33,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 
@@ -184,25 +184,37 @@ impl Store {
         Ok(survey)
     }
 
-    /// Does what was planned. What another process has done meanwhile is no fault.
+    /// Does what was planned. What another process has done meanwhile is no fault, and one step that fails, perhaps at each pass,
+    /// keeps no other one from being done.
     ///
     /// # Errors
-    /// [`Error::Io`]; some of it is done then, and the next pass does the rest.
+    /// The first one; the next pass tries again.
     pub async fn carry_out(&self, plan: Plan) -> Result<(), Error> {
+        let mut failed = Vec::new();
         let back = (plan.back.into_iter()).map(|(from, blob)| Step::Back(from, blob));
-        self.steps(back.collect()).await?;
+        failed.extend(self.steps(back.collect()).await);
         let gone = plan.gone.into_iter().map(|(key, _)| Step::Delete(key));
-        self.steps(gone.collect()).await?;
+        failed.extend(self.steps(gone.collect()).await);
         let aside = plan.aside.iter().map(|blob| Step::Aside(blob.digest));
-        self.steps(aside.collect()).await
+        failed.extend(self.steps(aside.collect()).await);
+        let others = failed.len().saturating_sub(1);
+        match (failed.into_iter().next(), others) {
+            (None, _) => Ok(()),
+            (Some(error), 0) => Err(error),
+            (Some(first), others) => Err(Error::Several {
+                first: Box::new(first),
+                others,
+            }),
+        }
     }
 
-    /// Takes these steps, in any order.
-    async fn steps(&self, steps: Vec<Step>) -> Result<(), Error> {
+    /// Takes these steps, in any order; gives what failed.
+    async fn steps(&self, steps: Vec<Step>) -> Vec<Error> {
         stream::iter(steps)
             .map(|step| self.clone().step(step))
             .buffer_unordered(AT_ONCE)
-            .try_collect()
+            .filter_map(async |taken| taken.err())
+            .collect()
             .await
     }
 

@@ -161,9 +161,9 @@ pub(crate) async fn with_what_may_go() {
     for (unused_for, status) in [(60, 507), (3 * 24 * 3600, 200)] {
         let small = Small::new(Collecting::Yes).await;
         let result = small.result(Duration::from_secs(unused_for));
-        // Its body and its layer, at once.
-        let body = small.body(200_000);
-        small.leave(300_000);
+        // Its body and what is in it, at once.
+        let body = small.body(350_000);
+        small.leave(500_000);
         let answer = small.server.build(&body).await.unwrap();
         assert_eq!(answer.status, status, "{answer:?}");
         assert_eq!(result.exists(), status == 507);

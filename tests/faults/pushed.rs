@@ -88,6 +88,7 @@ pub(crate) async fn registry_away_at_the_start() {
         registry: base.host(),
         pushed_to: Some(address.to_string()),
         threads: Threads::Many,
+        collecting: Collecting::No,
     };
     let body = packed(&base.dockerfile(), &tar(&[("chaincode", b"program")]));
     let server = Server::start(&order, &[]).await.unwrap();

@@ -4,8 +4,13 @@ use super::super::check::{Needs, Whole, Whose, lost};
 use super::*;
 
 #[tokio::test]
-async fn damage_is_told_and_moved_and_never_served() {
+async fn damage_of_a_directory_is_told() {
     let world = World::new().await;
+    damage_is_told_and_moved_and_never_served(&world, &world.store).await;
+}
+
+/// By the check of `store`, which opens what `world` has.
+pub(super) async fn damage_is_told_and_moved_and_never_served(world: &World, store: &Store) {
     let mut images = Vec::new();
     for name in ["sound", "cut", "gone", "other"] {
         let layer = world.put_old(name.as_bytes()).await;
@@ -19,7 +24,7 @@ async fn damage_is_told_and_moved_and_never_served() {
         world.record("image", &images[3].name.full()),
     )
     .unwrap();
-    let findings = checked(&world.store, Depth::Lengths).await;
+    let findings = checked(store, Depth::Lengths).await;
     assert_eq!(findings.images, 3);
     let told = findings.troubles.join("\n");
     assert_eq!(findings.troubles.len(), 4, "{told}");
@@ -37,7 +42,7 @@ async fn damage_is_told_and_moved_and_never_served() {
     assert!(!world.blob(cut).exists());
     let quarantined = world.path("quarantine/blobs/sha256").join(cut.digest.hex());
     assert_eq!(fs::read(quarantined).unwrap(), b"c");
-    let again = checked(&world.store, Depth::Lengths).await;
+    let again = checked(store, Depth::Lengths).await;
     assert_eq!((again.images, again.troubles.len()), (1, 0));
 }
 
@@ -125,4 +130,24 @@ async fn an_image_that_was_built_again_is_not_removed_by_age() {
     put_image(&world.store, &world.tenant, &image).await;
     assert!(!world.store.remove_place(&place).await.unwrap());
     assert!(world.record("image", &image.name.full()).exists());
+}
+
+/// As network file systems and people leave them.
+#[tokio::test]
+async fn what_is_no_record_by_its_name_is_left_alone() {
+    let world = World::new().await;
+    let layer = world.put_old(b"layer").await;
+    let image = world.image("dev-peer0-basic", layer).await;
+    let record = world.record("image", &image.name.full());
+    let others = [".nfs0000000000d5", "a.json", "copy of it.json~"];
+    for other in others {
+        fs::write(record.with_file_name(other), "{").unwrap();
+    }
+    let findings = checked(&world.store, Depth::Contents).await;
+    assert_eq!((findings.images, findings.troubles.len()), (1, 0));
+    assert_eq!(world.collect().await, Collected::default());
+    let listed = world.store.list_refs(RefKind::Image, &world.tenant).await;
+    assert_eq!(listed.unwrap(), [image.name.full()]);
+    let told = world.store.no_refs().await.unwrap();
+    assert_eq!(told.len(), others.len(), "{told:?}");
 }
