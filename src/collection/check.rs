@@ -48,7 +48,8 @@ impl Findings {
     ) -> Result<Option<T>, store::Error> {
         match done {
             Ok(done) => Ok(Some(done)),
-            Err(error @ store::Error::Io { .. }) => {
+            // A full one refuses moves.
+            Err(error @ (store::Error::Io { .. } | store::Error::Full { .. })) => {
                 self.tell(format!("{what} could not be checked: {error}; {AGAIN}"));
                 Ok(None)
             }

@@ -37,7 +37,7 @@ use futures::{StreamExt as _, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 
-use super::{Blob, Error, Store, blob_key};
+use super::{Blob, Error, Store, blob_key, volume};
 use crate::names::Digest;
 
 /// So many are moved or deleted at once: each waits for the disk, or for the bucket.
@@ -188,7 +188,7 @@ impl Store {
     /// keeps no other one from being done.
     ///
     /// # Errors
-    /// The first one; the next pass tries again.
+    /// The first one, and how many there are; the next pass tries again.
     pub async fn carry_out(&self, plan: Plan) -> Result<(), Error> {
         let mut failed = Vec::new();
         let back = (plan.back.into_iter()).map(|(from, blob)| Step::Back(from, blob));
@@ -225,6 +225,13 @@ impl Store {
             Step::Back(from, blob)
                 if self.size_in_place(&blob.digest).await? == Some(blob.size) =>
             {
+                // Its name may be a moment old and not yet durable, and this is all there is otherwise.
+                if self.0.bucket.is_none() {
+                    let key = blob_key(&blob.digest);
+                    let directory = self.0.directory.join(blobs().as_ref());
+                    let synced = volume::blocking(move || volume::sync_directory(&directory));
+                    (synced.await).map_err(|e| self.io("syncing", &key, 0, e))?;
+                }
                 self.delete(&from).await
             }
             Step::Back(from, blob) => {
