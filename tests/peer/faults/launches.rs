@@ -20,13 +20,11 @@ use super::{
 use crate::world::Counterparts;
 
 /// What is judged at once. More of it would be slower than the limits of a single launch.
-const OWN: [Subject; 6] = [
+const OWN: [Subject; 4] = [
     Subject::own("fault1", "fault1_1"),
     Subject::own("fault2", "fault2_1"),
     Subject::own("fault3", "fault3_1"),
     Subject::own("fault4", "fault4_1"),
-    Subject::own("fault5", "fault5_1"),
-    Subject::own("fault6", "fault6_1"),
 ];
 
 /// Judges each fault, or those that are asked for; those that fail do not hide the others.
