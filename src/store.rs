@@ -244,20 +244,6 @@ impl Store {
         Ok(blob)
     }
 
-    /// Whether the store has a blob. Unlike [`Store::open_blob`] this brings none from the bucket.
-    ///
-    /// # Errors
-    /// As [`Store::open_blob`].
-    pub async fn find_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let key = blob_key(digest);
-        let found = self.look(&key).await;
-        let found = found.map_err(|e| self.failed("looking for", &key, 0, e))?;
-        Ok(found.map(|found| Blob {
-            digest: *digest,
-            size: found.size,
-        }))
-    }
-
     /// Opens a blob for reading, or `None` where there is none. The file stands at its first byte, and
     /// stays readable whatever happens to the blob.
     ///
