@@ -22,7 +22,7 @@ STATIC := -C target-feature=+crt-static
 SMALL  := -C link-arg=-Wl,-z,pack-relative-relocs
 
 .DEFAULT_GOAL := help
-.PHONY: help build image check docs faults protocol test bench demo fuzz clean
+.PHONY: help build image lints check docs faults protocol prepare test bench demo fuzz clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,11 +38,13 @@ image: build ## the OCI image of the program and CA certificates, without a daem
 # These start a real registry or server of S3, which `make test` brings and `make check` cannot: it works without root.
 NEEDS_SERVERS := --skip registry::tests --skip image::tests --skip store::tests::s3
 
-check: $(CARGO_DENY) ## all that needs no counterpart: format, lints, documentation, dependencies, unit tests
+lints: $(CARGO_DENY) ## format, lints, documentation, dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 	$(CARGO_DENY) --locked check bans licenses sources
+
+check: lints ## all that needs no counterpart: lints and unit tests
 	cargo test --workspace --lib --bins --locked -- $(NEEDS_SERVERS)
 	cargo test --locked --test house --test it --test delivery --test startup -- --skip clients::
 
@@ -56,8 +58,10 @@ faults: build ## renew docs/faults.md and the recorded pods of failed launches, 
 protocol: build ## renew docs/protocol.md, by a whole run of the suite; as root
 	UPDATE_DOCS=1 cargo test --locked --test dialect
 
-test: build ## everything, with real peers, Kubernetes and dockerd; as root
+prepare: ## what the suites need, built once
 	cargo run --quiet --locked --package testbed -- prepare
+
+test: build prepare ## everything, with real peers, Kubernetes and dockerd; as root
 	cargo test --workspace --locked --no-fail-fast
 
 bench: build ## the performance budget: Peitho beside dockerd; as root

@@ -269,12 +269,22 @@ impl Command {
             Self::Images(images) => return images.run(),
             Self::Prune(prune) => {
                 let (config, _) = prune.sources().load()?;
+                warnings(&config)?;
                 one_thread()?.block_on(prune.run(&config))?;
             }
             Self::Version => print(&format!("peitho {}\n", env!("CARGO_PKG_VERSION"))),
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The log of a command: what it waits for, and what it met. What a check finds is printed.
+fn warnings(config: &Config) -> anyhow::Result<()> {
+    let log = Log {
+        level: "warn,peitho::collection::check=off".to_owned(),
+        ..config.log.clone()
+    };
+    Ok(telemetry::init(&log)?)
 }
 
 /// What a job of its own needs.

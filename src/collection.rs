@@ -30,7 +30,7 @@ use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::HeldImage;
 use crate::store::{self, Place, Plan, Read, RefKind, Store, Sum};
 
-/// Why nothing was collected.
+/// Why a collection did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A record of which nobody knows what it names: what it needs might go.
@@ -125,7 +125,8 @@ pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collecte
     } = Images::read(store, rules.built.as_ref()).await?;
     named.extend(&rules.in_use);
     let mut results = Results::read(store).await?;
-    let mut leaving = results.beyond(rules.results);
+    let mut leaving = results.damaged();
+    leaving.extend(results.beyond(rules.results));
     if let Some(unused) = &rules.unused {
         leaving.extend(results.unused(unused));
     }
@@ -136,17 +137,26 @@ pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collecte
         cold.extend(caches.wiped(wiped));
     }
     named.extend(caches.named());
-    let plan = survey.plan(&named, &HashSet::new(), rules.grace);
-    let mut collected = collected(&leaving, &cold, &plan);
-    for (place, name) in images {
-        if doing == Doing::Collect {
-            store.remove_place(&place).await?;
+    let mut removed = Vec::new();
+    for (place, image) in images {
+        if doing == Doing::Tell || store.remove_place(&place).await? {
+            let tenant = place.tenant.unwrap_or_else(Tenant::default_tenant);
+            removed.push((tenant, image.name));
+        } else {
+            // Built again since it was read: this one stays.
+            named.extend(image.digests());
         }
-        let tenant = place.tenant.unwrap_or_else(Tenant::default_tenant);
-        collected.images.push((tenant, name));
     }
     if doing == Doing::Collect {
-        remove(store, leaving, cold).await?;
+        leaving = results::remove(store, leaving, &mut named).await?;
+        cold = caches::remove(store, cold, &mut named).await?;
+    }
+    let plan = survey.plan(&named, &HashSet::new(), rules.grace);
+    let collected = Collected {
+        images: removed,
+        ..collected(&leaving, &cold, &plan)
+    };
+    if doing == Doing::Collect {
         store.carry_out(plan).await?;
     }
     Ok(collected)
@@ -169,6 +179,8 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
     let freed: u64 = cold.iter().map(Cache::size).sum();
     let leaving = results.for_room(bytes.saturating_sub(freed));
     named.extend(results.named());
+    let cold = caches::remove(store, cold, &mut named).await?;
+    let leaving = results::remove(store, leaving, &mut named).await?;
     let of_results = leaving.iter().flat_map(|result| &result.blobs);
     let of_caches = cold.iter().flat_map(|cache| &cache.increments);
     let given_up: HashSet<Digest> = of_results
@@ -178,24 +190,8 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
         .collect();
     let plan = survey.plan(&named, &given_up, rules.grace);
     let collected = collected(&leaving, &cold, &plan);
-    remove(store, leaving, cold).await?;
     store.carry_out(plan).await?;
     Ok(collected)
-}
-
-/// Removes the records of these.
-async fn remove(
-    store: &Store,
-    results: Vec<StoredResult>,
-    caches: Vec<Cache>,
-) -> Result<(), store::Error> {
-    for result in results {
-        store.remove_place(&result.place).await?;
-    }
-    for increment in caches.into_iter().flat_map(|cache| cache.increments) {
-        store.remove_place(&increment.place).await?;
-    }
-    Ok(())
 }
 
 fn collected(results: &[StoredResult], caches: &[Cache], plan: &Plan) -> Collected {
@@ -221,7 +217,7 @@ struct Images {
     /// What they name, those in quarantine too: somebody may bring these back.
     named: HashSet<Digest>,
     /// Those that go.
-    leaving: Vec<(Place, ImageName)>,
+    leaving: Vec<(Place, Image)>,
 }
 
 impl Images {
@@ -232,7 +228,7 @@ impl Images {
         while let Some(read) = built.try_next().await? {
             let (place, image) = sound(read)?;
             match leaving {
-                Some(old) if old.fits(&place, now) => images.leaving.push((place, image.name)),
+                Some(old) if old.fits(&place, now) => images.leaving.push((place, image)),
                 _ => images.named.extend(image.digests()),
             }
         }
@@ -256,12 +252,12 @@ impl Images {
 fn sound<T>(read: Read<T>) -> Result<(Place, T), Error> {
     match read {
         Read::Ref { place, value, .. } => Ok((place, value)),
-        Read::Damaged { place, reason } | Read::Strange { place, reason } => {
-            Err(Error::Unreadable {
-                record: place.to_string(),
-                reason,
-            })
-        }
+        Read::Damaged { place, reason }
+        | Read::Unread { place, reason }
+        | Read::Strange { place, reason } => Err(Error::Unreadable {
+            record: place.to_string(),
+            reason,
+        }),
     }
 }
 

@@ -151,6 +151,8 @@ pub struct Input {
 pub struct Settings {
     /// How many run at once.
     pub parallel: usize,
+    /// How many of a tenant, where it has a limit of its own.
+    pub parallel_of_tenant: ByTenant<Option<usize>>,
     /// After which a run is ended.
     pub timeout: Duration,
     /// The peers' install timeout: at 80 % of it the log gets a warning.
@@ -190,7 +192,7 @@ impl Compiles {
         store: Store,
         tasks: TaskTracker,
     ) -> Self {
-        let queue = Queue::new(settings.parallel);
+        let queue = Queue::new(settings.parallel, settings.parallel_of_tenant.clone());
         Self(Arc::new(Inner {
             settings,
             runtime,
@@ -207,12 +209,19 @@ impl Compiles {
         self.0.origins.clone()
     }
 
-    fn note_origin(&self, image: &ImageName, manifest: Option<Digest>, end: Option<&End>) {
+    fn note_origin(
+        &self,
+        tenant: &Tenant,
+        image: &ImageName,
+        manifest: Option<Digest>,
+        end: Option<&End>,
+    ) {
         if let (Some(digest), Some(End::Exited { output, .. })) = (manifest, end)
             && let Some(output) = output
         {
             let name = image.clone();
-            self.0.origins.note(output.digest, Builder { name, digest });
+            let builder = Builder { name, digest };
+            self.0.origins.note(tenant, output.digest, builder);
         }
     }
 
@@ -230,7 +239,9 @@ impl Compiles {
                 && let Some(run) = cache::find(&self.0.store, &request.tenant, &key).await?
             {
                 tracing::info!(compile = %key, tenant = %request.tenant, "compile: served from the store");
-                self.note_origin(&request.image, request.manifest, run.end.borrow().as_ref());
+                let (manifest, end) = (request.manifest, run.end.borrow());
+                self.note_origin(&request.tenant, &request.image, manifest, end.as_ref());
+                drop(end);
                 return Ok(run);
             }
             let fresh = Job::new(
@@ -309,7 +320,7 @@ impl Compiles {
                 duration_ms = started.elapsed().as_millis() as u64,
                 end = %end, "compile: over"
             );
-            this.note_origin(&spec.image, request.manifest, Some(&end));
+            this.note_origin(&spec.tenant, &spec.image, request.manifest, Some(&end));
             let has_exited = matches!(end, End::Exited { .. });
             job.finish(end);
             match has_exited {

@@ -87,6 +87,16 @@ pub enum Error {
         /// The container.
         container: ContainerRef,
     },
+    /// The output of a compile that was served from the store, and has left it since.
+    #[error(
+        "the output {path} of the container {container} was removed to make room in the store; install the package again"
+    )]
+    OutputGone {
+        /// The path.
+        path: String,
+        /// The container, as it was referred to.
+        container: ContainerRef,
+    },
     /// The process never ran: the reason in the words of Kubernetes.
     #[error("{0}")]
     NeverStarted(String),
@@ -309,7 +319,7 @@ impl Containers {
     /// The tar of a finished builder's `/chaincode/output/.`.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NoSuchPath`].
+    /// [`Error::NotFound`], [`Error::NoSuchPath`], [`Error::OutputGone`].
     pub async fn get_archive(
         &self,
         tenant: &Tenant,
@@ -325,12 +335,11 @@ impl Containers {
             return Err(no_such_path());
         };
         let blob = builder.output(path).ok_or_else(no_such_path)?;
-        let (file, blob) = self
-            .0
-            .store
-            .open_blob(&blob.digest)
-            .await?
-            .ok_or_else(no_such_path)?;
+        let found = self.0.store.open_blob(&blob.digest).await?;
+        let (file, blob) = found.ok_or_else(|| Error::OutputGone {
+            path: path.to_owned(),
+            container: container.clone(),
+        })?;
         Ok((blob, file))
     }
 

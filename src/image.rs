@@ -15,6 +15,7 @@ mod fixtures;
 pub mod fuzzing;
 mod layer;
 mod listed;
+mod named;
 mod pulled;
 mod record;
 #[cfg(test)]
@@ -133,6 +134,21 @@ pub struct Inspected {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Inspected {
+    /// Of one that `tenant` built, found under `name`.
+    fn of_built(tenant: &Tenant, name: &ImageName, image: &Image) -> Self {
+        Self {
+            id: image.id,
+            name: name.clone(),
+            config: image.config(),
+            facts: ImageFacts::default(),
+            manifest: image.manifest.map(|manifest| manifest.digest),
+            size: image.layer.blob.size,
+            labels: listed::told(tenant, image),
+        }
+    }
+}
+
 pub use listed::{Catalogue, Listed, catalogue};
 pub use pulled::{Document, Part, PullError};
 pub use record::{Base, Image};
@@ -201,27 +217,11 @@ impl Images {
             })
             .await?;
         if let Some(image) = built {
-            return Ok(Inspected {
-                id: image.id,
-                name: name.clone(),
-                config: image.config(),
-                facts: ImageFacts::default(),
-                manifest: image.manifest.map(|manifest| manifest.digest),
-                size: image.layer.blob.size,
-                labels: listed::told(tenant, &image),
-            });
+            return Ok(Inspected::of_built(tenant, name, &image));
         }
         // All of them have one id; so any will do.
         if let Some(image) = self.of_id(tenant, name).await?.first() {
-            return Ok(Inspected {
-                id: image.id,
-                name: image.name.clone(),
-                config: image.config(),
-                facts: ImageFacts::default(),
-                manifest: image.manifest.map(|manifest| manifest.digest),
-                size: image.layer.blob.size,
-                labels: listed::told(tenant, image),
-            });
+            return Ok(Inspected::of_built(tenant, &image.name, image));
         }
         if name.is_chaincode() {
             return Err(Error::NotFound(name.clone()));
@@ -348,7 +348,7 @@ impl Images {
             env: &env,
             labels: &labels,
         };
-        let builder = self.origins.of(&output);
+        let builder = self.origins.of(tenant, &output);
         let assembled = match &base {
             Some(found) => {
                 let annotations =
@@ -393,12 +393,9 @@ impl Images {
             pushed,
             builder,
         };
-        // Last: an image exists when its ref does, and everything it names is durable by then.
-        self.store
-            .put_ref(RefKind::Image, tenant, &name.full(), &image)
-            .await?;
+        // Last: everything it names is durable by then.
         let config = assembled.as_ref().map(|stored| stored.config);
-        self.check_held(tenant, &image, config).await?;
+        self.name(tenant, &image, config).await?;
         tracing::info!(
             %tenant, image = %name, image.digest = %image.id, base = %image.base.name,
             partial = image.manifest.is_none(), layer.size = image.layer.blob.size,
@@ -407,25 +404,6 @@ impl Images {
         );
         self.tell(tenant, &image, Action::Tag);
         Ok(image)
-    }
-
-    /// That what `image` consists of was not collected before its record was there, as it can be when a push takes hours.
-    async fn check_held(
-        &self,
-        tenant: &Tenant,
-        image: &Image,
-        config: Option<Blob>,
-    ) -> Result<(), Error> {
-        let named = [Some(image.layer.blob), config, image.manifest];
-        for blob in named.into_iter().flatten() {
-            if !self.store.holds(&blob).await? {
-                self.store
-                    .remove_ref(RefKind::Image, tenant, &image.name.full())
-                    .await?;
-                return Err(Error::Collected(image.name.clone()));
-            }
-        }
-        Ok(())
     }
 
     /// Makes configuration and manifest, and stores them.

@@ -39,6 +39,9 @@ impl ImageConfig {
 pub struct ImageFacts {
     /// Under which it finds the image: that of the index, where there is one, so that each node finds its own.
     pub digest: Option<Digest>,
+    /// Where that was told: a copy elsewhere may have another one. `None` beside a digest in what was written before this was
+    /// kept.
+    pub place: Option<ImageName>,
     /// For which it is made.
     pub architecture: Option<Architecture>,
 }

@@ -14,24 +14,23 @@ mod held;
 mod import;
 mod known;
 mod logins;
+mod look_up;
 mod manifest;
 mod outside;
 mod places;
 mod pull;
 mod push;
+mod session;
+mod turns;
+mod wire;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
-use futures::TryStreamExt as _;
-use oci_client::client::LayerDescriptor;
-use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
-use tokio::time::Instant;
 
 use crate::config;
 use crate::image_spec::{ImageConfig, ImageFacts};
@@ -42,12 +41,11 @@ use crate::store::Store;
 use access::{Access, Reader};
 use answer::Refusal;
 pub use bring::{LayerContent, LayerError};
-pub use held::{HeldImage, HeldLayer, list as list_held};
+pub use held::{HeldImage, HeldLayer, list as list_held, remove as remove_held};
 pub use import::{ImportError, import};
 use known::Known;
 pub use logins::{Login, Logins};
 pub(crate) use manifest::split_env;
-use manifest::{Configuration, ImageManifest, Manifest};
 pub use manifest::{Contents, Unusable};
 pub use places::Places;
 pub use pull::HoldError;
@@ -55,8 +53,6 @@ pub use push::{Order, PushError, Pusher};
 
 /// For all requests of one look-up together.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A configuration has a few kilobytes.
-const LARGEST_CONFIG: usize = 4 << 20;
 /// How image names spell Docker Hub. It answers at [`DOCKER_HUB_HOST`].
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_HOST: &str = "index.docker.io";
@@ -184,88 +180,6 @@ impl Registries {
         })))
     }
 
-    /// Manifest and configuration of `name`: of the held image, as Docker prefers what is local; else of its
-    /// registry, after its mirrors, for linux on the nodes' architecture, bounded to ten seconds for each. There a found image is
-    /// remembered for five minutes, an unknown one for half a minute.
-    pub async fn look_up(&self, name: &ImageName) -> Lookup {
-        match self.remembered(name).await {
-            Some(lookup) => lookup,
-            None => self.learned(name, self.ask(name).await),
-        }
-    }
-
-    /// As [`Registries::look_up`], for who cannot do without the image: asks again while the fault may pass and `patience`
-    /// lasts, also what was unknown a moment ago.
-    async fn look_up_patiently(&self, name: &ImageName, patience: ExponentialBuilder) -> Lookup {
-        if let Some(found @ Lookup::Found(_)) = self.remembered(name).await {
-            return found;
-        }
-        let ask = || self.ask(name);
-        let answer = ask
-            .retry(patience)
-            .when(Refusal::may_pass)
-            .notify(|refusal, pause| {
-                tracing::warn!(
-                    image = %name, error = %refusal, ?pause,
-                    "image: the registry of {name} is asked again after a fault"
-                );
-            })
-            .await;
-        self.learned(name, answer)
-    }
-
-    async fn remembered(&self, name: &ImageName) -> Option<Lookup> {
-        match held::found(&self.0.store, name).await {
-            Ok(Some(found)) => return Some(Lookup::Found(Box::new(found))),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(image = %name, %error, "image: whether {name} is held cannot be told; its registry is asked");
-            }
-        }
-        self.known().get(name, Instant::now())
-    }
-
-    /// Keeps in mind what became of a question.
-    fn learned(&self, name: &ImageName, answer: Result<Found, Refusal>) -> Lookup {
-        let lookup = match answer {
-            Ok(found) => Lookup::Found(Box::new(found)),
-            Err(Refusal::Missing(words)) => Lookup::Missing(words),
-            Err(Refusal::Unknown(cause) | Refusal::Passing(cause)) => Lookup::Unknown(cause),
-        };
-        self.known().put(name, &lookup, Instant::now());
-        lookup
-    }
-
-    /// Asks the mirrors of `name`, and then where it is for everybody.
-    async fn ask(&self, name: &ImageName) -> Result<Found, Refusal> {
-        for mirror in self.0.places.mirrors(name) {
-            match self.ask_in_time(&mirror).await {
-                Ok(found) => {
-                    // A mirror may keep what is not there any more, or packed it otherwise.
-                    let digest = None;
-                    let facts = ImageFacts {
-                        digest,
-                        ..found.facts
-                    };
-                    return Ok(Found { facts, ..found });
-                }
-                Err(refusal) => tell_passed_over(name, &mirror, &refusal),
-            }
-        }
-        let place = self.0.places.of(name);
-        let asked = self.ask_in_time(&place).await;
-        asked.map_err(|refusal| refusal.at(&place, name))
-    }
-
-    async fn ask_in_time(&self, name: &ImageName) -> Result<Found, Refusal> {
-        let asked = tokio::time::timeout(self.0.timeout, self.ask_at(name)).await;
-        asked.unwrap_or_else(|_| {
-            let (host, limit) = (name.registry(), self.0.timeout.as_secs());
-            let told = format!("{host} gave no answer within {limit} s");
-            Err(Refusal::Passing(told))
-        })
-    }
-
     /// With what images are pulled, also for who pulls by himself.
     pub fn logins(&self) -> &Logins {
         &self.0.logins
@@ -278,78 +192,6 @@ impl Registries {
     /// Where images are taken from.
     pub fn places(&self) -> &Places {
         &self.0.places
-    }
-
-    async fn ask_at(&self, name: &ImageName) -> Result<Found, Refusal> {
-        let reference = reference(name);
-        let auth = self.log_in(name, &reference).await?;
-        let mut answer = self.manifest(&reference, &auth).await?;
-        let told = digest_of(&answer.1)?;
-        if let Manifest::Index(index) = Manifest::parse(&answer.0)? {
-            let entry = index.of(&self.0.architecture)?;
-            let of_platform = reference.clone_with_digest(entry.digest.clone());
-            answer = self.manifest(&of_platform, &auth).await?;
-        }
-        let (bytes, digest) = answer;
-        let Manifest::Image(manifest) = Manifest::parse(&bytes)? else {
-            return Err(Unusable::from("an index of indexes").into());
-        };
-        let raw_config = self.config(&reference, &manifest).await?;
-        let config = Configuration::parse(&raw_config, manifest.layers.len())?;
-        Ok(Found {
-            id: Digest::of(&raw_config),
-            digest: digest_of(&digest)?,
-            manifest: bytes,
-            raw_config,
-            facts: ImageFacts {
-                digest: Some(told),
-                architecture: config.architecture(),
-            },
-            config: config.start,
-            source: name.clone(),
-        })
-    }
-
-    async fn manifest(
-        &self,
-        reference: &Reference,
-        auth: &RegistryAuth,
-    ) -> Result<(Vec<u8>, String), Refusal> {
-        let (bytes, digest) = self
-            .client_of(reference.registry())
-            .pull_manifest_raw(reference, auth, answer::MEDIA_TYPES)
-            .await?;
-        Ok((bytes.into(), digest))
-    }
-
-    async fn config(
-        &self,
-        reference: &Reference,
-        manifest: &ImageManifest,
-    ) -> Result<Vec<u8>, Refusal> {
-        let blob = LayerDescriptor {
-            digest: &manifest.config.digest,
-            urls: &None,
-        };
-        // The image is there, its manifest says so: a missing configuration is damage.
-        let unreadable = |error: OciDistributionError| {
-            let told = |cause| format!("its configuration cannot be read: {cause}");
-            match Refusal::from(error) {
-                Refusal::Passing(cause) => Refusal::Passing(told(cause)),
-                Refusal::Missing(cause) | Refusal::Unknown(cause) => Refusal::Unknown(told(cause)),
-            }
-        };
-        let client = self.client_of(reference.registry());
-        let stream = client.pull_blob_stream(reference, &blob).await;
-        let mut stream = stream.map_err(unreadable)?.stream;
-        let mut config = Vec::new();
-        while let Some(part) = stream.try_next().await.map_err(|e| unreadable(e.into()))? {
-            if config.len() + part.len() > LARGEST_CONFIG {
-                return Err(Unusable::from("a configuration of more than 4 MiB").into());
-            }
-            config.extend_from_slice(&part);
-        }
-        Ok(config)
     }
 
     fn client(&self, name: &ImageName) -> &Client {
@@ -381,7 +223,7 @@ impl Registries {
     ) -> Result<RegistryAuth, Refusal> {
         let (access, login) = (self.access(name), self.0.logins.of(name).await);
         let tokens = &self.reader(name.registry()).tokens;
-        let auth = push::authorization(tokens, &access, login, name.repository()).await?;
+        let auth = session::authorization(tokens, &access, login, name.repository()).await?;
         // On its own, or a registry that is out of reach would be tried twice, and its cause get lost.
         let told = self
             .client(name)
@@ -389,17 +231,6 @@ impl Registries {
         told.await?;
         Ok(auth)
     }
-}
-
-fn digest_of(text: &str) -> Result<Digest, Unusable> {
-    text.parse().map_err(|_| "no sha256 digest".into())
-}
-
-fn tell_passed_over(name: &ImageName, mirror: &ImageName, cause: &dyn std::fmt::Display) {
-    tracing::warn!(
-        image = %name, %mirror, error = %cause,
-        "image: {name} is not to be had from the mirror {}; the next place is asked", mirror.registry()
-    );
 }
 
 fn reference(name: &ImageName) -> Reference {

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin, Bearing, Check};
 use crate::collection::{self, Depth};
 use crate::compile::{self, Compiles};
-use crate::config::{BuiltRegistry, ByTenant, Config, Surrounding};
+use crate::config::{BuiltRegistry, ByTenant, Config, RuntimeKind, Surrounding};
 use crate::container::{Containers, Policy};
 use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
@@ -71,6 +71,9 @@ struct Server {
 async fn start(config: &Config) -> anyhow::Result<Server> {
     let surrounding = Surrounding::found();
     let roles = config.roles(surrounding);
+    if let Some(misfit) = config.images.misfit(roles) {
+        anyhow::bail!(misfit);
+    }
     // The addresses first: the quickest mistakes to tell.
     let addresses = config.listen.addresses(roles.reach(), config.clients());
     let bound = Listeners::bind(&config.listen, &addresses).await?;
@@ -78,8 +81,18 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
     let additions = Additions::read(config)?;
 
     let store = Store::configured(&config.store, surrounding, Patience::OfServer).await?;
+    let keeps = |kind| roles.use_runtime(kind);
+    let is_needed =
+        config.store.bucket().is_none() || keeps(RuntimeKind::Oci) || keeps(RuntimeKind::Docker);
+    if let Some(volume) = store.short_lived().await.filter(|_| is_needed) {
+        tracing::warn!(
+            directory = %store.directory().display(),
+            "store: it is on {volume}, and so is what peers believe to be there: each install has to be done again then; give store.directory a volume that stays"
+        );
+    }
     // Before anybody is served: what is damaged is not to be.
-    if let Err(error) = collection::check(&store, Depth::Lengths).await {
+    let checked = collection::check(&store, Depth::Lengths).await;
+    if let Some(error) = checked.unfinished {
         tracing::error!(%error, "store: it could not be checked; what can be read of it is served");
     }
     if config.images.pushed_to().is_none() && config.images.registry != BuiltRegistry::default() {
@@ -287,6 +300,7 @@ fn tenants(config: &Config) -> Tenants {
 fn compile_settings(config: &Config, surroundings: ByTenant<Option<Digest>>) -> compile::Settings {
     compile::Settings {
         parallel: config.compile.parallel,
+        parallel_of_tenant: (config.tenants).each(None, |_, tenant| Some(tenant.compile.parallel)),
         timeout: Duration::from_secs(config.compile.timeout_seconds),
         install_timeout: Duration::from_secs(config.compile.install_timeout_seconds),
         abandon_grace: Duration::from_secs(config.compile.abandoned_after_seconds),

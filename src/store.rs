@@ -7,7 +7,7 @@
 //! ├── layout.json                             {"layout": 1}: what the rest means
 //! ├── blobs/sha256/<64 hex digits>            a blob, named by its content; never changes
 //! ├── probe/<16 hex digits>                   in a bucket, for the moment of a check of readiness
-//! ├── refs/v1/<image|compile|held|cache>/<tenant, or _>/
+//! ├── refs/v1/<image|compile|held|outside|cache>/<tenant, or _>/
 //! │   └── <sha256 of the name>.json           {"name": …, "value": …}; replaced as a whole
 //! ├── trash/                                  blobs that no ref names, before they go (`trash`)
 //! └── quarantine/                             what is damaged, by the path that it had (`quarantine`)
@@ -45,17 +45,22 @@ mod error;
 mod every;
 mod ingest;
 mod layout;
+mod lifetime;
+mod pressure;
 mod quarantine;
 mod refs;
 mod room;
+mod seen;
 pub mod spool;
 mod trash;
 mod volume;
 
-use bucket::Bucket;
+use bucket::{Bucket, Stop};
 pub use error::{Error, Lasting};
 pub use every::{Place, Read};
 pub use ingest::Ingest;
+use pressure::Pressure;
+pub use pressure::{Asked, RoomMaker};
 pub use quarantine::Verdict;
 pub use refs::{RefKind, Scope};
 pub use room::Room;
@@ -109,8 +114,8 @@ struct Inner {
     unsynced: Arc<dyn ObjectStore>,
     /// Where the objects are not in the directory.
     bucket: Option<Bucket>,
-    /// Bytes were to come in, and there was little room.
-    nearly_full: tokio::sync::Notify,
+    /// Who finds no room, and who makes some.
+    pressure: Pressure,
     /// Tells other processes that `ingest/` is in use.
     lock: File,
 }
@@ -157,7 +162,7 @@ impl Store {
             objects: Arc::new(objects),
             unsynced: Arc::new(unsynced),
             bucket: None,
-            nearly_full: tokio::sync::Notify::new(),
+            pressure: Pressure::default(),
             lock,
         }));
         store.agree_on_layout().await?;
@@ -212,50 +217,31 @@ impl Store {
     /// Brings the finished file to its place.
     async fn adopt(&self, ingest: &Ingest, blob: Blob) -> Result<Blob, Error> {
         let key = blob_key(&blob.digest);
-        let present = self.0.objects.head(&key).await;
-        let present = match present {
+        let Some(bucket) = &self.0.bucket else {
+            // Also over one that is there: that may have rotted, and these bytes are verified and here. One sync more.
+            ingest.sync().await?;
+            let renamed = self.0.objects.rename(&ingest.key(), &key).await;
+            renamed.map_err(|e| self.failed("committing", &key, blob.size, e))?;
+            return Ok(blob);
+        };
+        let present = match self.0.objects.head(&key).await {
             Ok(present) => present.size == blob.size,
             Err(e) if self.is_missing(&e) => false,
             // Where it is there after all, it is written again, and no harm is done.
             Err(e) if bucket::is_untold(&e) => false,
             Err(e) => return Err(self.failed("committing", &key, blob.size, e)),
         };
-        match (&self.0.bucket, present) {
-            // Whole, since only synced files get there; but its name may be a moment old and not yet durable.
-            (None, true) => {
-                let directory = self.0.directory.join("blobs/sha256");
-                let synced = volume::blocking(move || volume::sync_directory(&directory)).await;
-                synced.map_err(|e| self.io("committing", &key, blob.size, e))?;
-            }
-            (None, false) => {
-                ingest.sync().await?;
-                let renamed = self.0.objects.rename(&ingest.key(), &key).await;
-                renamed.map_err(|e| self.failed("committing", &key, blob.size, e))?;
-            }
-            (Some(bucket), present) => {
-                if !present {
-                    let file = Arc::new(ingest.reader()?);
-                    let uploaded = bucket.upload(&self.0.objects, &key, file, blob.size).await;
-                    uploaded.map_err(|stop| self.upload_failed(ingest, &blob, stop))?;
-                }
-                self.keep(ingest, &blob).await;
-            }
+        // One of other content went to quarantine when it was read.
+        if !present {
+            let file = Arc::new(ingest.reader()?);
+            let uploaded = bucket.upload(&self.0.objects, &key, file, blob.size).await;
+            uploaded.map_err(|stop| match stop {
+                Stop::Volume(source) => ingest.error("reading", source),
+                Stop::Bucket(error) => self.failed("writing", &key, blob.size, error),
+            })?;
         }
+        self.keep(ingest, &blob).await;
         Ok(blob)
-    }
-
-    /// Whether the store has a blob. Unlike [`Store::open_blob`] this brings none from the bucket.
-    ///
-    /// # Errors
-    /// As [`Store::open_blob`].
-    pub async fn find_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let key = blob_key(digest);
-        let found = self.look(&key).await;
-        let found = found.map_err(|e| self.failed("looking for", &key, 0, e))?;
-        Ok(found.map(|found| Blob {
-            digest: *digest,
-            size: found.size,
-        }))
     }
 
     /// Opens a blob for reading, or `None` where there is none. The file stands at its first byte, and
@@ -264,7 +250,8 @@ impl Store {
     /// It is always a local file: a blob of a bucket is copied first, once for all who want it, and verified on its way.
     ///
     /// # Errors
-    /// When volume or bucket refuse; [`Error::Corrupt`] when the bucket has something else under the digest.
+    /// When volume or bucket refuse; [`Error::Damaged`] when the bucket has something else under the digest, which is in
+    /// quarantine then.
     pub async fn open_blob(&self, digest: &Digest) -> Result<Option<(File, Blob)>, Error> {
         match self.open_in_place(digest).await? {
             None if self.rescue(digest).await? => self.open_in_place(digest).await,
@@ -322,7 +309,8 @@ impl Store {
         let this = self.clone();
         let probed = volume::blocking(move || {
             let ingest = this.ingest_directory();
-            this.with_room(volume::PROBE, || volume::probe(&ingest))
+            // At once: who asks for readiness does not wait for room.
+            this.with_copies_giving_way(volume::PROBE, || volume::probe(&ingest))
         });
         let probed = probed.await.map_err(|e| {
             let directory = &self.0.directory;

@@ -43,7 +43,9 @@ pub enum Error {
     #[error("fetching the layer: {0}")]
     Client(#[from] client::Error),
     /// What came is something else.
-    #[error("the layer is damaged: expected {expected}, received {actual}")]
+    #[error(
+        "the layer is damaged: expected {expected}, received {actual}; run `peitho images verify` where the server is, and do what it says"
+    )]
     Mismatch {
         /// What was asked for.
         expected: Digest,

@@ -2,6 +2,7 @@
 //! pull with is in `login`.
 
 mod list;
+mod remove;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,8 +13,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
+use self::remove::Remove;
 use super::login::{self, CA_EXAMPLES, TOKEN_EXAMPLES, Token};
-use super::{Failure, Sources, one_thread, print, shown};
+use super::{Failure, Sources, one_thread, print, shown, warnings};
 use crate::collection::{Depth, check};
 use crate::config::{Config, Surrounding};
 use crate::names::ImageName;
@@ -33,6 +35,10 @@ Examples:
   peitho images -o wide                      with package, Fabric version, base and builder
   peitho images -o json | jq '.[] | select(.tenant == \"org1\") | .name'
   peitho images --set store.directory=/srv/peitho";
+
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  peitho images rm hyperledger/fabric-ccenv:2.4";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
@@ -77,14 +83,22 @@ impl Images {
         match self.command.unwrap_or(ImagesCommand::List(self.list)) {
             ImagesCommand::Import(import) => {
                 let (config, _) = import.sources.load()?;
+                warnings(&config)?;
                 runtime.block_on(import.run(&config))?;
             }
             ImagesCommand::List(list) => {
                 let (config, _) = list.sources.load()?;
+                warnings(&config)?;
                 runtime.block_on(list::run(&config, list.output))?;
+            }
+            ImagesCommand::Rm(remove) => {
+                let (config, _) = remove.sources.load()?;
+                warnings(&config)?;
+                runtime.block_on(remove.run(&config))?;
             }
             ImagesCommand::Verify(sources) => {
                 let (config, _) = sources.load()?;
+                warnings(&config)?;
                 return Ok(runtime.block_on(verify(&config))?);
             }
             ImagesCommand::Token(token) => {
@@ -112,6 +126,12 @@ enum ImagesCommand {
     /// List what was built, and the base images that the store holds; as without any order
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
+    /// Remove a base image that the store holds
+    ///
+    /// What was built on it stays, and is told: where containers run on this machine, it needs the registry of its base from then
+    /// on. Images that were built are removed by `docker image rm`, or `peitho prune --images`.
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Rm(Remove),
     /// Read all that images consist of, and put into quarantine what is damaged
     ///
     /// What is damaged is moved to `quarantine/` in the store, is never served, and is told with what to do. Ends with 1 then.
@@ -183,9 +203,14 @@ pub(super) async fn existing_store(config: &Config) -> anyhow::Result<Store> {
 
 async fn verify(config: &Config) -> anyhow::Result<ExitCode> {
     let store = existing_store(config).await?;
-    let findings = check(&store, Depth::Contents).await?;
+    let findings = check(&store, Depth::Contents).await;
     for trouble in &findings.troubles {
         print(&format!("{trouble}\n"));
+    }
+    if let Some(error) = findings.unfinished {
+        bail!(
+            "{error}; the check ended here, and what it has not come to is not known: run it again"
+        );
     }
     let (images, troubles) = (findings.images, findings.troubles.len());
     print(&format!("images: {images}, troubles: {troubles}\n"));

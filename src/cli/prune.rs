@@ -24,8 +24,9 @@ Examples:
   peitho prune --caches                      and all that compilers keep from one compile to the next
   peitho prune --images --older-than 90d --tenant org1 --dry-run
 
-With a running server, records go at once, and what only they needed goes by the server's next two collections. Images that
-containers run from are not spared by --images: the containers go on, and cannot be launched again.";
+With a running server, and in a bucket always, records go at once, and what only they needed goes by the next two collections of
+a server, which knows what its containers were made of. Images that containers run from are not spared by --images: the containers
+go on, and cannot be launched again.";
 
 /// What is to go.
 #[derive(Debug, Args)]
@@ -86,7 +87,7 @@ impl Prune {
             in_use: HashSet::new(),
         };
         let all = rules(Duration::ZERO);
-        let going = pass(&store, &all, Doing::Tell).await?;
+        let mut going = pass(&store, &all, Doing::Tell).await?;
         if !self.dry_run {
             match alone {
                 // The second one deletes what the first one moved to the trash.
@@ -95,15 +96,39 @@ impl Prune {
                     pass(&store, &all, Doing::Collect).await?;
                 }
                 // Records alone: of the blobs a server knows what its containers use.
-                Alone::No => drop(pass(&store, &rules(Duration::MAX), Doing::Collect).await?),
+                Alone::No => {
+                    let gone = pass(&store, &rules(Duration::MAX), Doing::Collect).await?;
+                    (going.images, going.results) = (gone.images, gone.results);
+                    going.caches = gone.caches;
+                }
             }
         }
-        print(&told(&going, self.dry_run, alone));
+        let doing = match self.dry_run {
+            true => Doing::Tell,
+            false => Doing::Collect,
+        };
+        let blobs = match (alone, config.store.bucket()) {
+            (Alone::Yes, _) => Blobs::WithRecords,
+            (Alone::No, None) => Blobs::BesideOthers,
+            (Alone::No, Some(_)) => Blobs::InBucket,
+        };
+        print(&told(&going, doing, blobs));
         Ok(())
     }
 }
 
-fn told(going: &Collected, is_dry_run: bool, alone: Alone) -> String {
+/// When blobs go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blobs {
+    /// At once: nobody else has the store open.
+    WithRecords,
+    /// Somebody has.
+    BesideOthers,
+    /// Nobody can tell.
+    InBucket,
+}
+
+fn told(going: &Collected, doing: Doing, when: Blobs) -> String {
     let mut lines = Vec::new();
     for (tenant, image) in &going.images {
         lines.push(format!("image {image} of the tenant {tenant}"));
@@ -115,11 +140,21 @@ fn told(going: &Collected, is_dry_run: bool, alone: Alone) -> String {
     };
     lines.push(format!("results of compiles: {}", sum(going.results)));
     lines.push(format!("parts of compilers' caches: {}", sum(going.caches)));
-    lines.push(format!("blobs that nothing needs: {}", sum(blobs)));
-    lines.push(match (is_dry_run, alone) {
-        (true, _) => "all of this would go".to_owned(),
-        (false, Alone::Yes) => "all of this is gone".to_owned(),
-        (false, Alone::No) => "the records are gone; the blobs go by the next two collections of the server that has the store open".to_owned(),
+    let which = match when {
+        Blobs::WithRecords => "that nothing needs",
+        // What containers and installs need is among them.
+        Blobs::BesideOthers | Blobs::InBucket => "that no record names",
+    };
+    lines.push(format!("blobs {which}: {}", sum(blobs)));
+    let verb = match doing {
+        Doing::Tell => "would go",
+        Doing::Collect => "are gone",
+    };
+    lines.push(match (when, doing) {
+        (Blobs::WithRecords, Doing::Tell) => "all of this would go".to_owned(),
+        (Blobs::WithRecords, Doing::Collect) => "all of this is gone".to_owned(),
+        (Blobs::BesideOthers, _) => format!("records {verb}; of the blobs, those that no container and no install needs go by the next two collections of a server, since another process has the store open"),
+        (Blobs::InBucket, _) => format!("records {verb}; of the blobs, those that no container and no install needs go by the next two collections of a server that uses the bucket, and without one they stay"),
     });
     if !going.images.is_empty() {
         lines.push(format!("note: {WARNING}"));

@@ -24,12 +24,14 @@ pub enum Depth {
 }
 
 /// What was found: a line for each thing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Findings {
     /// How many images there are.
     pub images: u64,
     /// What is wrong, and what became of it.
     pub troubles: Vec<String>,
+    /// Why the check ended before its end, where it did.
+    pub unfinished: Option<store::Error>,
 }
 
 impl Findings {
@@ -37,39 +39,66 @@ impl Findings {
         tracing::error!("store: {trouble}");
         self.troubles.push(trouble);
     }
+
+    /// What the volume refused is told, and the check goes on with the rest: a disk dies block by block.
+    fn or_told<T>(
+        &mut self,
+        what: impl std::fmt::Display,
+        done: Result<T, store::Error>,
+    ) -> Result<Option<T>, store::Error> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            // A full one refuses moves.
+            Err(error @ (store::Error::Io { .. } | store::Error::Full { .. })) => {
+                self.tell(format!("{what} could not be checked: {error}; {AGAIN}"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
+
+/// What to do about what the volume does not give.
+const AGAIN: &str = "look after the volume, and run `peitho images verify` again";
 
 /// What an image needs.
-struct Needs {
-    whose: Whose,
-    name: ImageName,
-    place: Place,
+pub(super) struct Needs {
+    pub(super) whose: Whose,
+    pub(super) name: ImageName,
+    pub(super) place: Place,
     /// Without these it is no image.
-    layers: Vec<Blob>,
+    pub(super) layers: Vec<Blob>,
     /// Without these it cannot be pulled whole.
-    documents: Vec<(Digest, Option<u64>)>,
+    pub(super) documents: Vec<(Digest, Option<u64>)>,
 }
 
-enum Whose {
+pub(super) enum Whose {
     /// Built for a tenant; whether a registry has it whole.
     Built(Tenant, Whole),
     Held,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Whole {
+pub(super) enum Whole {
     InRegistry,
     HereAlone,
 }
 
-/// Checks what images need.
-///
-/// # Errors
-/// When the store cannot be read or written.
-pub async fn check(store: &Store, depth: Depth) -> Result<Findings, store::Error> {
+/// Checks what images need. What was found until a fault that ended it is told all the same: it may have been moved.
+pub async fn check(store: &Store, depth: Depth) -> Findings {
     let mut findings = Findings::default();
-    let mut images = built(store, &mut findings).await?;
-    images.extend(held(store, &mut findings).await?);
+    findings.unfinished = look(store, depth, &mut findings).await.err();
+    findings
+}
+
+async fn look(store: &Store, depth: Depth, findings: &mut Findings) -> Result<(), store::Error> {
+    for other in store.no_refs().await? {
+        tracing::warn!(
+            "store: {other} is no record and is left alone; delete it, if nobody needs it"
+        );
+    }
+    let mut images = built(store, findings).await?;
+    images.extend(held(store, findings).await?);
     findings.images = images.len() as u64;
     // After the records: what they name was durable before.
     let lengths = store.survey().await?.sizes();
@@ -79,7 +108,8 @@ pub async fn check(store: &Store, depth: Depth) -> Result<Findings, store::Error
         for layer in &image.layers {
             let is_as_told = lengths.get(&layer.digest) == Some(&layer.size);
             if depth == Depth::Contents || !is_as_told {
-                is_lost |= judge(store, layer, &mut judged, &mut findings).await? != Verdict::Sound;
+                let verdict = judge(store, layer, &mut judged, findings).await?;
+                is_lost |= verdict.is_some_and(|verdict| verdict != Verdict::Sound);
             }
         }
         let mut is_partly = false;
@@ -92,13 +122,14 @@ pub async fn check(store: &Store, depth: Depth) -> Result<Findings, store::Error
                     digest: *digest,
                     size,
                 };
-                let verdict = judge(store, &blob, &mut judged, &mut findings).await?;
+                let verdict = judge(store, &blob, &mut judged, findings).await?;
                 // Nobody wrote down how long a configuration is.
-                is_partly |= !matches!(verdict, Verdict::Sound | Verdict::OtherLength);
+                is_partly |= matches!(verdict, Some(Verdict::Missing | Verdict::Damaged));
             }
         }
         if is_lost {
-            lost(store, image, &mut findings).await?;
+            let lost = lost(store, image, findings).await;
+            findings.or_told(format_args!("the image {}", image.name), lost)?;
         } else if is_partly {
             findings.tell(format!(
                 "{} lacks its manifest or its configuration; it runs as before, and cannot be pulled whole until it is built or brought anew",
@@ -106,7 +137,7 @@ pub async fn check(store: &Store, depth: Depth) -> Result<Findings, store::Error
             ));
         }
     }
-    Ok(findings)
+    Ok(())
 }
 
 async fn built(store: &Store, findings: &mut Findings) -> Result<Vec<Needs>, store::Error> {
@@ -171,9 +202,19 @@ async fn sound<T>(
     match read {
         Read::Ref { place, value, .. } => Ok(Some((place, value))),
         Read::Damaged { place, reason } => {
-            let to = store.quarantine_ref(&place).await?;
+            let moved = store.quarantine_ref(&place).await;
+            let moved = findings.or_told(format_args!("the damaged record {place}"), moved)?;
+            let Some(to) = moved.flatten() else {
+                return Ok(None);
+            };
             findings.tell(format!(
                 "the record {place} was damaged ({reason}) and is now {to}; install the package again that it was of, and restart peers that say they have it. Nothing is collected as long as that file is there"
+            ));
+            Ok(None)
+        }
+        Read::Unread { place, reason } => {
+            findings.tell(format!(
+                "the record {place} could not be checked: {reason}; {AGAIN}"
             ));
             Ok(None)
         }
@@ -186,33 +227,69 @@ async fn sound<T>(
     }
 }
 
-/// Reads a blob, once; a damaged one goes to quarantine.
+/// Reads a blob, once; a damaged one goes to quarantine. `None` where the volume does not give it: it may be sound.
 async fn judge(
     store: &Store,
     blob: &Blob,
-    judged: &mut HashMap<Digest, Verdict>,
+    judged: &mut HashMap<Digest, Option<Verdict>>,
     findings: &mut Findings,
-) -> Result<Verdict, store::Error> {
+) -> Result<Option<Verdict>, store::Error> {
     if let Some(verdict) = judged.get(&blob.digest) {
         return Ok(*verdict);
     }
-    let verdict = store.judge(blob).await?;
-    if verdict == Verdict::Damaged {
-        let to = store.quarantine_blob(&blob.digest).await?;
-        findings.tell(format!(
-            "the blob {} does not have the content that its name says and is now {to}; look after the volume",
-            blob.digest
-        ));
-    }
+    let verdict = read(store, blob, findings).await;
+    let verdict = findings.or_told(format_args!("the blob {}", blob.digest), verdict)?;
     judged.insert(blob.digest, verdict);
     Ok(verdict)
 }
 
-async fn lost(store: &Store, image: &Needs, findings: &mut Findings) -> Result<(), store::Error> {
+async fn read(
+    store: &Store,
+    blob: &Blob,
+    findings: &mut Findings,
+) -> Result<Verdict, store::Error> {
+    let mut verdict = store.judge(blob).await?;
+    if verdict == Verdict::Damaged {
+        match store.quarantine_blob(&blob.digest).await? {
+            Some(to) => findings.tell(format!(
+                "the blob {} does not have the content that its name says and is now {to}; look after the volume",
+                blob.digest
+            )),
+            // Written again by an install, or a reading that failed.
+            None => verdict = store.judge(blob).await?,
+        }
+    }
+    let is_lost = matches!(verdict, Verdict::Damaged | Verdict::Missing);
+    if is_lost && store.mend(&blob.digest).await? {
+        findings.tell(format!(
+            "the blob {} was lost in the bucket; the copy that this machine has of it is there now",
+            blob.digest
+        ));
+        verdict = Verdict::Sound;
+    }
+    Ok(verdict)
+}
+
+/// An image that was found without a layer. Long ago, perhaps, so that it is looked for again: two images may share a layer,
+/// and one of them have been built anew since.
+pub(super) async fn lost(
+    store: &Store,
+    image: &Needs,
+    findings: &mut Findings,
+) -> Result<(), store::Error> {
+    let mut is_whole = true;
+    for layer in &image.layers {
+        is_whole &= store.holds(layer).await?;
+    }
+    if is_whole {
+        return Ok(());
+    }
     let name = &image.name;
     match &image.whose {
         Whose::Built(tenant, Whole::HereAlone) => {
-            let to = store.quarantine_ref(&image.place).await?;
+            let Some(to) = store.quarantine_ref(&image.place).await? else {
+                return Ok(());
+            };
             findings.tell(format!(
                 "the image {name} of the tenant {tenant} has lost its layer; its record is now {to}, and nothing is launched from it: install its package again, and restart peers that say they have it"
             ));

@@ -1,5 +1,6 @@
 //! Results of compiles, by use: which of them go.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
@@ -27,6 +28,12 @@ impl Results {
     pub(super) fn beyond(&mut self, limit: u64) -> Vec<StoredResult> {
         let all: u64 = self.staying.iter().map(StoredResult::size).sum();
         self.oldest(all.saturating_sub(limit), Duration::ZERO)
+    }
+
+    /// Takes out those whose record is damaged.
+    pub(super) fn damaged(&mut self) -> Vec<StoredResult> {
+        let damaged = self.staying.extract_if(.., |it| it.is_damaged());
+        damaged.collect()
     }
 
     /// Takes out what has not been used for some time.
@@ -60,6 +67,23 @@ impl Results {
         let blobs = self.staying.iter().flat_map(|result| &result.blobs);
         blobs.map(|blob| blob.digest)
     }
+}
+
+/// Removes the records of `leaving`, and gives those that are gone. One that was used since it was read stays, and what it names
+/// is `named`.
+pub(super) async fn remove(
+    store: &Store,
+    leaving: Vec<StoredResult>,
+    named: &mut HashSet<Digest>,
+) -> Result<Vec<StoredResult>, store::Error> {
+    let mut removed = Vec::with_capacity(leaving.len());
+    for result in leaving {
+        match store.remove_place(&result.place).await? {
+            true => removed.push(result),
+            false => named.extend(result.blobs.iter().map(|blob| blob.digest)),
+        }
+    }
+    Ok(removed)
 }
 
 /// How long ago it was used. None at all for what another clock dated into the future.

@@ -1,5 +1,5 @@
-//! Collection beside a running server: one pass after the start, then one after each interval, and one whenever the volume is
-//! nearly full.
+//! Collection beside a running server: one pass after the start, then one after each interval. Whenever the volume is nearly full,
+//! or somebody finds no room to write, it makes some.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,11 +9,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::{Collected, Doing, Error, Rules, make_room, pass};
 use crate::container::{self, Containers};
 use crate::names::Tenant;
-use crate::store::{self, Store};
+use crate::store::{self, Asked, RoomMaker, Store};
 
 /// After a look at a volume that is nearly full the next one waits so long: a pass reads every record, and a full volume stays
-/// full where there is nothing to give.
+/// full where there is nothing to give. Who finds no room is heard in between where the last look found something to give.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// So much goes at the least for who finds no room: each time all records are read.
+const LEAST: u64 = 64 << 20;
 
 /// Collects until it is dropped.
 pub struct Service {
@@ -53,32 +56,45 @@ enum Told {
     Helpless,
 }
 
+/// What became of an attempt to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    /// There is some now.
+    Room,
+    /// Nothing may go.
+    Nothing,
+}
+
 impl Service {
     /// Collects; never returns. May be dropped at any moment.
     pub async fn run(self) {
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next_look = Instant::now();
+        let maker = self.store.makes_room();
+        let (mut hints_from, mut asked_from) = (Instant::now(), Instant::now());
         let mut told = Told::Nothing;
         loop {
             let passed = tokio::select! {
                 _ = ticks.tick() => self.collect().await,
-                () = self.pressed(next_look) => {
-                    let made = self.make_room(&mut told).await;
-                    next_look = Instant::now() + PAUSE;
-                    made
+                asked = pressed(&maker, asked_from) => {
+                    if asked.bytes().is_none() && Instant::now() < hints_from {
+                        continue;
+                    }
+                    let made = self.make_room(asked.bytes(), &mut told).await;
+                    drop(asked);
+                    hints_from = Instant::now() + PAUSE;
+                    if !matches!(made, Ok(Made::Room)) {
+                        maker.rest();
+                        asked_from = hints_from;
+                    }
+                    made.map(drop)
                 }
             };
             // Of an earlier one the log has told.
             if let Err(error) = passed {
-                tracing::warn!(%error, "store: nothing was collected; it is tried again in {} s at the latest", self.every.as_secs());
+                tracing::warn!(%error, "store: collection did not come to its end; it is tried again in {} s at the latest", self.every.as_secs());
             }
         }
-    }
-
-    async fn pressed(&self, not_before: Instant) {
-        sleep_until(not_before).await;
-        self.store.nearly_full().await;
     }
 
     /// One pass.
@@ -114,14 +130,20 @@ impl Service {
         Ok(())
     }
 
-    async fn make_room(&self, told: &mut Told) -> Result<(), Failed> {
+    /// Makes room for who could not write `bytes`, or where there is little.
+    async fn make_room(&self, bytes: Option<u64>, told: &mut Told) -> Result<Made, Failed> {
         let room = self.store.room().await?;
-        if !room.is_little() {
-            *told = Told::Nothing;
-            return Ok(());
-        }
+        let wanting = match bytes {
+            // Whatever there is when this one looks: what could not be written may have gone again, and a disk may lack inodes.
+            Some(bytes) => room.wanting().max(bytes.saturating_mul(2)).max(LEAST),
+            None if room.is_little() => room.wanting(),
+            None => {
+                *told = Told::Nothing;
+                return Ok(Made::Room);
+            }
+        };
         let rules = self.rules().await?;
-        let collected = make_room(&self.store, &rules, room.wanting()).await?;
+        let collected = make_room(&self.store, &rules, wanting).await?;
         let after = self.store.room().await?;
         let (results, caches) = (collected.results.blobs, collected.caches.blobs);
         let free = after.free;
@@ -144,7 +166,10 @@ impl Service {
                 "store: the volume is nearly full, and what may go is gone; enlarge it, or see `peitho prune --help`"
             );
         }
-        Ok(())
+        Ok(match results + caches {
+            0 => Made::Nothing,
+            _ => Made::Room,
+        })
     }
 
     async fn rules(&self) -> Result<Rules, Failed> {
@@ -158,4 +183,9 @@ impl Service {
             in_use: self.containers.layers(&self.tenants).await?,
         })
     }
+}
+
+async fn pressed(maker: &RoomMaker, not_before: Instant) -> Asked {
+    sleep_until(not_before).await;
+    maker.asked().await
 }

@@ -1,45 +1,71 @@
-//! Passes over a real store in a directory. Time is the files': what is to be old is dated back.
+//! Passes over a real store in a directory, and those that meet others in a bucket of a real server of S3 too. Time is the files':
+//! what is to be old is dated back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use serde_json::json;
 
 use super::*;
+use crate::config;
 use crate::image::Base;
 use crate::image_spec::Layer;
 use crate::names::ImageName;
-use crate::store::{Blob, Verdict};
+use crate::store::{Blob, Patience, Verdict};
 
+mod bucket;
 mod caches;
 mod damage;
+mod passes;
+mod results;
 
 const GRACE: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 struct World {
-    directory: tempfile::TempDir,
+    /// Where the files of its objects are.
+    objects: PathBuf,
     store: Store,
     tenant: Tenant,
+    config: config::Store,
+    root: tempfile::TempDir,
 }
 
 impl World {
     async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).await.unwrap();
+        let root = tempfile::tempdir().unwrap();
+        Self::of(root.path().to_owned(), config::S3::default(), root).await
+    }
+
+    async fn of(objects: PathBuf, s3: config::S3, root: tempfile::TempDir) -> Self {
+        let mut config = config::Store {
+            directory: Some(root.path().to_owned()),
+            ..config::Store::default()
+        };
+        config.s3 = s3;
         Self {
-            directory,
-            store,
+            objects,
+            store: opened(&config).await,
             tenant: Tenant::default_tenant(),
+            config,
+            root,
         }
     }
 
+    /// The store as another process opens it, for a bucket one of another machine.
+    async fn elsewhere(&self) -> Store {
+        let mut config = self.config.clone();
+        if config.bucket().is_some() {
+            let other = format!("other-{:016x}", rand::random::<u64>());
+            config.directory = Some(self.root.path().join(other));
+        }
+        opened(&config).await
+    }
+
     fn path(&self, place: &str) -> PathBuf {
-        self.directory.path().join(place)
+        self.objects.join(place)
     }
 
     fn blob(&self, blob: &Blob) -> PathBuf {
@@ -108,6 +134,17 @@ impl World {
             fs::rename(&path, path.with_file_name(name)).unwrap();
         }
     }
+}
+
+async fn opened(config: &config::Store) -> Store {
+    let opened = Store::configured(config, config::Surrounding::Machine, Patience::OfServer);
+    opened.await.unwrap()
+}
+
+async fn checked(store: &Store, depth: Depth) -> Findings {
+    let findings = check(store, depth).await;
+    assert!(findings.unfinished.is_none(), "{findings:?}");
+    findings
 }
 
 async fn put(store: &Store, content: &[u8]) -> Blob {
@@ -259,34 +296,6 @@ async fn a_ref_that_comes_between_the_passes_counts() {
     assert_eq!(world.collect().await, Collected::default());
 }
 
-/// The ref comes after the refs were read, and before the pass acts.
-#[tokio::test]
-async fn a_ref_that_comes_during_a_pass_counts_at_the_next() {
-    let world = World::new().await;
-    let (place, trashed) = (
-        world.put_old(b"place").await,
-        world.put_old(b"trashed").await,
-    );
-    let survey = world.store.survey().await.unwrap();
-    let named = HashSet::from([place.digest]);
-    let plan = survey.plan(&named, &HashSet::new(), GRACE);
-    world.store.carry_out(plan).await.unwrap();
-    world.age_trash();
-
-    let survey = world.store.survey().await.unwrap();
-    let plan = survey.plan(&HashSet::new(), &HashSet::new(), GRACE);
-    assert_eq!((plan.aside(), plan.gone()), (sum(1, 5), sum(1, 7)));
-    for blob in [place, trashed] {
-        world.image(&format!("dev-{}", blob.size), blob).await;
-        assert!(world.store.holds(&blob).await.unwrap());
-    }
-    world.store.carry_out(plan).await.unwrap();
-    world.collect().await;
-    for blob in [place, trashed] {
-        assert!(world.blob(&blob).exists(), "{blob:?}");
-    }
-}
-
 #[tokio::test]
 async fn the_same_bytes_may_be_committed_while_they_are_in_the_trash() {
     let world = World::new().await;
@@ -297,70 +306,6 @@ async fn the_same_bytes_may_be_committed_while_they_are_in_the_trash() {
     world.age_trash();
     assert_eq!(world.collect().await.back, sum(1, 5));
     assert!(world.store.holds(&blob).await.unwrap());
-}
-
-/// Two processes collect without any grace, as fast as they can, and others build: what was told to be held is.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn passes_of_two_processes_take_nothing_from_builds() {
-    const BUILDS: usize = 150;
-    const ENOUGH: u64 = BUILDS as u64 / 8;
-    let world = World::new().await;
-    let (stop, stopped) = tokio::sync::watch::channel(());
-    let moved = Arc::<AtomicU64>::default();
-    let collecting: Vec<_> = (0..2)
-        .map(|_| {
-            let (path, stopped) = (world.directory.path().to_owned(), stopped.clone());
-            let moved = Arc::clone(&moved);
-            tokio::spawn(async move {
-                let store = Store::open(&path).await.unwrap();
-                while !stopped.has_changed().unwrap() {
-                    let rules = rules(Duration::ZERO);
-                    let collected = pass(&store, &rules, Doing::Collect).await;
-                    moved.fetch_add(collected.unwrap().aside.blobs, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    let mut kept = VecDeque::new();
-    // Until they were really in each other's way, which takes longer on a busy machine. A pass reads all that is kept, so that
-    // is little.
-    for number in 0..100 * BUILDS {
-        // Every other one has bytes that were there before, and that nothing names just now.
-        let content = format!("layer {}", number / 2);
-        let name = format!("dev-{number}");
-        let layer = world.put(content.as_bytes()).await;
-        let built = world.image(&name, layer).await;
-        match world.store.holds(&layer).await.unwrap() {
-            true => kept.push_back(built),
-            false => world.remove(&built).await,
-        }
-        let of_least_use = match kept.len() as u64 > 2 * ENOUGH {
-            true => kept.pop_front(),
-            false if number % 4 == 1 => kept.pop_back(),
-            false => None,
-        };
-        if let Some(image) = of_least_use {
-            world.remove(&image).await;
-        }
-        let is_disturbed = moved.load(Ordering::Relaxed) >= ENOUGH && kept.len() as u64 >= ENOUGH;
-        if number >= BUILDS && is_disturbed {
-            break;
-        }
-    }
-    stop.send(()).unwrap();
-    for pass in collecting {
-        pass.await.unwrap();
-    }
-    // What the last of the two left in the trash.
-    pass(&world.store, &rules(Duration::ZERO), Doing::Collect)
-        .await
-        .unwrap();
-    for image in &kept {
-        let judged = world.store.judge(&image.layer.blob).await.unwrap();
-        assert_eq!(judged, Verdict::Sound, "{}", image.name);
-    }
-    let (kept, moved) = (kept.len() as u64, moved.load(Ordering::Relaxed));
-    assert!(kept >= ENOUGH && moved >= ENOUGH, "{kept}, {moved}");
 }
 
 #[tokio::test]
@@ -379,7 +324,7 @@ async fn a_record_that_cannot_be_read_stops_collection() {
             .await
             .unwrap_err();
         assert!(matches!(error, Error::Unreadable { .. }), "{error}");
-        let place = record.strip_prefix(world.directory.path()).unwrap();
+        let place = record.strip_prefix(&world.objects).unwrap();
         assert!(
             error.to_string().contains(place.to_str().unwrap()),
             "{error}"
@@ -387,7 +332,7 @@ async fn a_record_that_cannot_be_read_stops_collection() {
         assert!(world.blob(&blob).exists());
     }
     // In quarantine too: its layer may be wanted.
-    check(&world.store, Depth::Lengths).await.unwrap();
+    checked(&world.store, Depth::Lengths).await;
     let error = pass(&world.store, &rules(GRACE), Doing::Collect)
         .await
         .unwrap_err();
@@ -397,83 +342,4 @@ async fn a_record_that_cannot_be_read_stops_collection() {
     );
     fs::remove_dir_all(world.path("quarantine")).unwrap();
     assert_eq!(world.collect().await.aside, sum(1, 5));
-}
-
-#[tokio::test]
-async fn results_of_compiles_go_by_least_recent_use() {
-    let world = World::new().await;
-    let log = world.put_old(b"").await;
-    for (name, days) in [("old", 3), ("older", 4), ("new", 1)] {
-        let output = world.put_old(format!("{name:10}").as_bytes()).await;
-        world.result(name, output, log, days * DAY).await;
-    }
-    // A record that cannot be read stops nothing here: results may go.
-    fs::write(world.record("compile", "damaged"), "{").unwrap();
-    let all = world.collect().await;
-    assert_eq!(all, Collected::default());
-    let rules = Rules {
-        results: 20,
-        ..rules(GRACE)
-    };
-    let collected = pass(&world.store, &rules, Doing::Collect).await.unwrap();
-    assert_eq!(
-        (collected.results, collected.aside),
-        (sum(1, 10), sum(1, 10))
-    );
-    assert!(!world.record("compile", "older").exists());
-
-    let rules = Rules {
-        results: u64::MAX,
-        unused: Some(Old {
-            than: 2 * DAY,
-            tenant: Some("other".parse().unwrap()),
-        }),
-        ..rules
-    };
-    let of_other = pass(&world.store, &rules, Doing::Tell).await.unwrap();
-    assert_eq!(of_other.results, sum(0, 0));
-    let rules = Rules {
-        unused: Some(Old {
-            than: 2 * DAY,
-            tenant: None,
-        }),
-        ..rules
-    };
-    let unused = pass(&world.store, &rules, Doing::Collect).await.unwrap();
-    assert_eq!(unused.results, sum(1, 10));
-    assert!(world.record("compile", "new").exists());
-    // The log is the same for all, and needed.
-    assert!(world.blob(&log).exists());
-}
-
-#[tokio::test]
-async fn room_is_made_at_once_and_by_results_alone() {
-    let world = World::new().await;
-    let log = world.put_old(b"log").await;
-    let (old, shared) = (
-        world.put_old(b"old output").await,
-        world.put_old(b"shared").await,
-    );
-    let (used, unnamed) = (
-        world.put_old(b"just used").await,
-        world.put_old(b"unnamed").await,
-    );
-    world.result("old", old, log, 4 * DAY).await;
-    world.result("shared", shared, log, 3 * DAY).await;
-    world.result("used", used, log, Duration::ZERO).await;
-    world.image("dev-peer0-basic", shared).await;
-    let made = make_room(&world.store, &rules(GRACE), 1).await.unwrap();
-    assert_eq!((made.results, made.gone), (sum(1, 13), sum(1, 10)));
-    assert!(!world.blob(&old).exists());
-    // Others than results take the long way.
-    assert_eq!(made.aside, sum(1, 7));
-    assert!(world.store.holds(&unnamed).await.unwrap());
-
-    let made = make_room(&world.store, &rules(GRACE), u64::MAX)
-        .await
-        .unwrap();
-    assert_eq!((made.results, made.gone), (sum(1, 9), sum(0, 0)));
-    for blob in [shared, used, log] {
-        assert!(world.blob(&blob).exists());
-    }
 }

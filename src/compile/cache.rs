@@ -23,7 +23,7 @@ struct Kept {
     output: Option<Blob>,
 }
 
-/// A result in the store.
+/// A result in the store, or the record of one that is damaged, which is worth nothing: it has no blobs.
 #[derive(Clone, Debug)]
 pub struct StoredResult {
     /// Whose it is, where it stands, and when it was last noted as used: [`USE_IS_NOTED`] less exact.
@@ -33,13 +33,19 @@ pub struct StoredResult {
 }
 
 impl StoredResult {
+    /// Whether its record is damaged: a sound one names a log at the least.
+    pub fn is_damaged(&self) -> bool {
+        self.blobs.is_empty()
+    }
+
     /// Bytes of its blobs.
     pub fn size(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.size).sum()
     }
 }
 
-/// Every result in the store, in no order. One that cannot be read is worth nothing: it is told, and left out.
+/// Every result in the store, in no order. A damaged one is told. One that the disk does not give, or that another release may have
+/// written, is told and left out.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -50,8 +56,13 @@ pub fn stored(store: &Store) -> impl Stream<Item = Result<StoredResult, Error>> 
             place,
             blobs: value.output.into_iter().chain([value.log]).collect(),
         })),
-        Read::Damaged { place, reason } | Read::Strange { place, reason } => {
-            tracing::warn!(record = %place, reason, "compile: the record of a result cannot be read, and the result goes; the next install of its package compiles again");
+        Read::Damaged { place, reason } => {
+            tracing::warn!(record = %place, reason, "compile: the record of a result is damaged, and goes; the next install of its package compiles again");
+            let blobs = Vec::new();
+            Ok(Some(StoredResult { place, blobs }))
+        }
+        Read::Unread { place, reason } | Read::Strange { place, reason } => {
+            tracing::warn!(record = %place, reason, "compile: the record of a result cannot be read, and what it names may go; the next install of its package compiles again");
             Ok(None)
         }
     })
@@ -73,21 +84,29 @@ pub(super) async fn find(
         }
         Err(error) => return Err(error),
     };
-    for blob in kept.output.iter().chain([&kept.log]) {
-        if store.find_blob(&blob.digest).await?.is_none() {
-            return Ok(None);
+    // First: who makes room leaves what was used since it looked, and what it removed before is looked for after this.
+    match (store.touch_ref(RefKind::Compile, tenant, &name, USE_IS_NOTED)).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        // A full volume refuses that, and what is there can be served all the same.
+        Err(error) => {
+            tracing::warn!(compile = %key, %tenant, %error, "compile: the use of its result is not noted; it may go from the store sooner");
         }
     }
-    // A full volume refuses that, and what is there can be served all the same.
-    if let Err(error) = (store.touch_ref(RefKind::Compile, tenant, &name, USE_IS_NOTED)).await {
-        tracing::warn!(compile = %key, %tenant, %error, "compile: the use of its result is not noted; it may go from the store sooner");
+    if let Some(output) = &kept.output
+        && !store.holds(output).await?
+    {
+        return Ok(None);
     }
+    let Some(log) = Spool::of_blob(store, &kept.log).await? else {
+        return Ok(None);
+    };
     let end = End::Exited {
         code: 0,
         output: kept.output,
     };
     Ok(Some(Run {
-        log: Spool::of_blob(store, &kept.log).await?,
+        log,
         end: watch::Sender::new(Some(end)).subscribe(),
         door: None,
     }))

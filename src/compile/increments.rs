@@ -85,7 +85,9 @@ pub fn stored_increments(store: &Store) -> impl Stream<Item = Result<StoredIncre
 fn sound(read: Read<Kept>) -> Result<(Place, String, Kept), Place> {
     match read {
         Read::Ref { place, name, value } => Ok((place, name, value)),
-        Read::Damaged { place, reason } | Read::Strange { place, reason } => {
+        Read::Damaged { place, reason }
+        | Read::Unread { place, reason }
+        | Read::Strange { place, reason } => {
             tracing::warn!(record = %place, reason, "compile: a part of a compiler's cache cannot be read, and goes; a compile may take longer for it");
             Err(place)
         }
@@ -104,7 +106,7 @@ pub(super) async fn row(store: &Store, whose: &Whose) -> Result<Vec<Increment>, 
                 all.push(Increment { name, kept });
             }
             Ok(_) => {}
-            Err(place) => store.remove_place(&place).await?,
+            Err(place) => drop(store.remove_place(&place).await?),
         }
     }
     let present = all.into_iter().map(|it| async move {

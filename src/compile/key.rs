@@ -5,7 +5,8 @@ use crate::names::{CompileKey, Digest, Hasher, ImageName};
 use super::Request;
 use crate::runtime::Resolution;
 
-/// Digest over tenant, builder, platform, command, environment, working directory and input.
+/// Digest over tenant, builder, Peitho's own architecture, command, environment, working directory, user and input. The
+/// architecture that is compiled for is the builder's, and counts with its digest.
 ///
 /// Each part goes in with its length, so that no two requests write the same bytes. A builder whose digest
 /// nobody could tell counts by its name. `surroundings` is what the runtime adds: where that is nothing, the key

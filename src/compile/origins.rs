@@ -1,35 +1,54 @@
-//! Which builder made which output, for as long as it takes from a compile to its build: the body of a `/build` holds the output
-//! verbatim and says nothing of where it comes from. `compile` notes it, `image` asks.
+//! Which builder made which output of a tenant, for as long as it takes from a compile to its build: the body of a `/build` holds
+//! the output verbatim and says nothing of where it comes from. `compile` notes it, `image` asks. Another tenant may have made the
+//! same bytes with a builder of its own: none learns of that (design D7).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::image_spec::Builder;
-use crate::names::Digest;
+use crate::names::{Digest, Tenant};
 
 /// A peer builds seconds after its compile; so many compiles between the two are far more than run at once.
 const MOST: usize = 1024;
 
 /// What is remembered; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Origins(Arc<Mutex<VecDeque<(Digest, Builder)>>>);
+pub struct Origins(Arc<Mutex<VecDeque<Origin>>>);
+
+#[derive(Debug)]
+struct Origin {
+    tenant: Tenant,
+    output: Digest,
+    builder: Builder,
+}
+
+impl Origin {
+    fn is_of(&self, tenant: &Tenant, output: &Digest) -> bool {
+        (&self.tenant, &self.output) == (tenant, output)
+    }
+}
 
 impl Origins {
-    /// `builder` made `output`.
-    pub fn note(&self, output: Digest, builder: Builder) {
+    /// `builder` made `output` for `tenant`.
+    pub fn note(&self, tenant: &Tenant, output: Digest, builder: Builder) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|(other, _)| *other != output);
+        known.retain(|other| !other.is_of(tenant, &output));
         if known.len() >= MOST {
             known.pop_front();
         }
-        known.push_back((output, builder));
+        let tenant = tenant.clone();
+        known.push_back(Origin {
+            tenant,
+            output,
+            builder,
+        });
     }
 
-    /// What made the output with this digest; the last one, where several made the same.
-    pub fn of(&self, output: &Digest) -> Option<Builder> {
+    /// What made the output of `tenant` with this digest; the last one, where several made the same.
+    pub fn of(&self, tenant: &Tenant, output: &Digest) -> Option<Builder> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.iter().find(|(other, _)| other == output);
-        found.map(|(_, builder)| builder.clone())
+        let found = known.iter().find(|it| it.is_of(tenant, output));
+        found.map(|it| it.builder.clone())
     }
 }
 
@@ -45,12 +64,21 @@ mod tests {
             digest: Digest::of(text.as_bytes()),
         };
         let output = |number: usize| Digest::of(&number.to_be_bytes());
+        let tenant = Tenant::default_tenant();
+        let of = |number: usize| origins.of(&tenant, &output(number));
         for number in 0..=MOST {
-            origins.note(output(number), builder("ccenv:1"));
+            origins.note(&tenant, output(number), builder("ccenv:1"));
         }
-        origins.note(output(7), builder("ccenv:2"));
-        assert_eq!(origins.of(&output(0)), None);
-        assert_eq!(origins.of(&output(1)), Some(builder("ccenv:1")));
-        assert_eq!(origins.of(&output(7)), Some(builder("ccenv:2")));
+        origins.note(&tenant, output(7), builder("ccenv:2"));
+        assert_eq!(of(0), None);
+        assert_eq!(of(1), Some(builder("ccenv:1")));
+        assert_eq!(of(7), Some(builder("ccenv:2")));
+
+        // Nobody else's builder is this tenant's.
+        let other = "org2".parse().unwrap();
+        origins.note(&other, output(7), builder("own:1"));
+        assert_eq!(of(7), Some(builder("ccenv:2")));
+        assert_eq!(origins.of(&other, &output(7)), Some(builder("own:1")));
+        assert_eq!(origins.of(&other, &output(8)), None);
     }
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
+use super::{Problems, Roles, RuntimeKind};
 use crate::names::{self, Architecture, ImageName};
 
 /// Images and the registries they come from.
@@ -26,7 +26,8 @@ pub struct Images {
     /// is needed.
     pub docker_config_file: Option<PathBuf>,
     /// The architecture of the nodes that run chaincode, such as `amd64` or `arm64`: images that are for several are taken for
-    /// this one. Unset: that of Peitho's own machine.
+    /// this one, and pods go to such nodes where no registry tells what their image is for. Unset: that of Peitho's own machine,
+    /// and pods go wherever their image may run.
     #[schemars(with = "Option<String>")]
     pub architecture: Option<Architecture>,
 }
@@ -60,7 +61,7 @@ pub struct BuiltRegistry {
     pub password_file: Option<PathBuf>,
     /// A PEM file with the certificates of authorities that are trusted for this registry, beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// The name of a Secret with which nodes pull what was built, of the type `kubernetes.io/dockerconfigjson`, in every namespace
+    /// The name of a Secret with which nodes pull from this registry, of the type `kubernetes.io/dockerconfigjson`, in every namespace
     /// with chaincode: for a user that only reads. Unset: one that Peitho writes there, with the login that pushes.
     pub pull_secret: Option<String>,
 }
@@ -150,6 +151,19 @@ impl Images {
     /// Where built images are pushed; `None` where they are not.
     pub fn pushed_to(&self) -> Option<&BuiltRegistry> {
         (self.mode == ImageMode::Registry).then_some(&self.registry)
+    }
+
+    /// What does not fit where `roles` say where containers run: the line for who starts it.
+    pub fn misfit(&self, roles: Roles) -> Option<String> {
+        let architecture = self.architecture.as_ref()?;
+        let here = Architecture::word_for_this_machine();
+        let runs_here = roles.use_runtime(RuntimeKind::Oci);
+        (runs_here && architecture.as_str() != here).then(|| {
+            format!(
+                "images.architecture is {architecture}, and this machine, on which the runtime oci runs containers, is {here}: leave the key \
+                 out, or set compile.runtime and chaincode.runtime to what runs {architecture}"
+            )
+        })
     }
 
     /// With the Secret that `instance` writes for nodes, and removes.

@@ -10,6 +10,9 @@ use super::{Compile, Override, PodTemplate, Problems, Quantities};
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TenantCompile {
+    /// How many of this tenant's compiles run at once, of those of `compile.parallel`; without it, as many as there are places.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<usize>,
     /// Resource requests, each in place of that of `compile.requests`.
     pub requests: Quantities,
     /// Resource limits, each in place of that of `compile.limits`. A request of `compile.requests` that would exceed one
@@ -32,13 +35,16 @@ pub struct TenantChaincode {
 }
 
 impl TenantCompile {
-    /// Whether it says nothing.
+    /// Whether it says nothing of pods.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.limits.is_empty() && self.pod_template.is_empty()
     }
 
     /// `key` is where it stands, `general` what it is laid over.
     pub(super) fn check(&self, key: &str, general: &Compile, problems: &mut Problems) {
+        if let Some(parallel) = self.parallel {
+            problems.number(&format!("{key}.parallel"), parallel, 1..=1000);
+        }
         let requests = format!("{key}.requests");
         problems.quantities(&requests, &self.requests);
         problems.quantities(&format!("{key}.limits"), &self.limits);

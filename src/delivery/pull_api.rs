@@ -201,7 +201,7 @@ fn lost(digest: &Digest) -> Failure {
     Failure::new(
         StatusCode::NOT_FOUND,
         "BLOB_UNKNOWN",
-        format!("the store has no blob {digest}; install the chaincode again"),
+        format!("the store has no blob {digest}; run `peitho images verify`, and do what it says"),
     )
 }
 

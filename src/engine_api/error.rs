@@ -156,7 +156,9 @@ impl From<container::Error> for ApiError {
             Error::WholeLog => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
             Error::Invalid(_) => (StatusCode::BAD_REQUEST, "request"),
             Error::Archive(ref error) => of_archive(error),
-            Error::NoSuchPath { .. } => (StatusCode::NOT_FOUND, "path_not_found"),
+            Error::NoSuchPath { .. } | Error::OutputGone { .. } => {
+                (StatusCode::NOT_FOUND, "path_not_found")
+            }
             // An exit code carries no text, a status does (design D11).
             Error::NeverStarted(_) => (StatusCode::INTERNAL_SERVER_ERROR, "never_started"),
             // For the log: nobody hears it.
@@ -196,6 +198,8 @@ impl From<store::Error> for ApiError {
             | Error::Bucket { .. }
             | Error::Unusable { .. }
             | Error::Mismatch { .. }
+            | Error::Damaged { .. }
+            | Error::Several { .. }
             | Error::Corrupt { .. }
             | Error::Layout { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "store"),
         };

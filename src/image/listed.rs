@@ -153,12 +153,12 @@ impl Images {
         let read = (self.store).every_ref_of::<Image>(RefKind::Image, Scope::Of(tenant));
         let sound = read.and_then(async |read| match read {
             Read::Ref { place, value, .. } => Ok((value, place.written)),
-            Read::Damaged { place, reason } | Read::Strange { place, reason } => {
-                Err(store::Error::Corrupt {
-                    name: place.to_string(),
-                    reason,
-                })
-            }
+            Read::Damaged { place, reason }
+            | Read::Unread { place, reason }
+            | Read::Strange { place, reason } => Err(store::Error::Corrupt {
+                name: place.to_string(),
+                reason,
+            }),
         });
         Ok(sound.try_collect().await?)
     }
@@ -186,7 +186,9 @@ pub async fn catalogue(store: &Store) -> Result<Catalogue, store::Error> {
                 let tenant = place.tenant.unwrap_or_else(Tenant::default_tenant);
                 all.images.push((tenant, value, place.written));
             }
-            Read::Damaged { place, reason } | Read::Strange { place, reason } => {
+            Read::Damaged { place, reason }
+            | Read::Unread { place, reason }
+            | Read::Strange { place, reason } => {
                 all.unreadable.push((place, reason));
             }
         }

@@ -243,11 +243,8 @@ impl Images {
 
     /// The names of `tenant` in the repository of `name`.
     async fn named(&self, tenant: &Tenant, name: &ImageName) -> Result<Vec<ImageName>, Error> {
-        let is_same = |it: &ImageName| {
-            (it.registry(), it.repository()) == (name.registry(), name.repository())
-        };
         let mut names = self.names(tenant).await?;
-        names.retain(is_same);
+        names.retain(|it| it.is_beside(name));
         Ok(names)
     }
 

@@ -262,15 +262,22 @@ async fn the_same_package_builder_and_program_give_the_same_image_and_say_so() {
         let imported =
             crate::registry::import(&scratch.store, std::io::Cursor::new(archive.clone()), None);
         held = Some(imported.await.unwrap().remove(0).1);
-        let origins = Origins::default();
-        origins.note(Digest::of(&program), builder.clone());
+        let (tenant, origins) = (Tenant::default_tenant(), Origins::default());
+        origins.note(&tenant, Digest::of(&program), builder.clone());
+        // Another tenant compiled the same with something else.
+        let other = Builder {
+            digest: Digest::of(b"other"),
+            ..builder.clone()
+        };
+        let elsewhere = "org2".parse().unwrap();
+        origins.note(&elsewhere, Digest::of(&program), other);
         let images = images.made_by(origins);
         let name = format!(
             "dev-{peer}-basic_1-{hash}-{}",
             Digest::of(peer.as_bytes()).hex()
         );
         let ingest = scratch.filled(&body(DOCKERFILE)).await;
-        let (tenant, name) = (Tenant::default_tenant(), name.parse().unwrap());
+        let name = name.parse().unwrap();
         let image = images.build(&tenant, &name, ingest).await.unwrap();
         assert_eq!(image.builder.as_ref(), Some(&builder));
         let manifest = json(&scratch.store, &image.manifest.unwrap().digest).await;
@@ -311,4 +318,23 @@ async fn what_the_registry_says_is_missing_is_missing() {
     let built = images.build(&tenant, &chaincode_name(), ingest).await;
     assert_eq!(built.unwrap_err().to_string(), pulled);
     assert_eq!(scratch.objects(), 0);
+}
+
+/// As when parts of a build are collected while it is pushed.
+#[tokio::test]
+async fn a_build_that_comes_too_late_leaves_what_was_there() {
+    let (scratch, images) = images().await;
+    let (tenant, name) = (Tenant::default_tenant(), chaincode_name());
+    let ingest = scratch.filled(&body(DOCKERFILE)).await;
+    let before = images.build(&tenant, &name, ingest).await.unwrap();
+    let mut late = before.clone();
+    late.layer.blob.digest = Digest::of(b"collected");
+    let refused = images.name(&tenant, &late, None).await.unwrap_err();
+    assert!(matches!(refused, Error::Collected(_)), "{refused}");
+    let left = images.built(&tenant, &name).await.unwrap();
+    assert_eq!(left, Some(before.clone()));
+
+    images.remove(&tenant, &before).await.unwrap();
+    images.name(&tenant, &late, None).await.unwrap_err();
+    assert_eq!(images.built(&tenant, &name).await.unwrap(), None);
 }

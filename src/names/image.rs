@@ -72,6 +72,11 @@ impl ImageName {
         })
     }
 
+    /// Whether `other` is in the same repository of the same registry.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        (&self.registry, &self.repository) == (&other.registry, &other.repository)
+    }
+
     /// `host` of a registry as names have it: Docker Hub has several.
     pub fn spelled_host(host: &str) -> &str {
         match host {

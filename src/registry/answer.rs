@@ -26,6 +26,10 @@ pub(super) enum Refusal {
     /// Nobody can tell, and asking again changes nothing.
     #[error("{0}")]
     Unknown(String),
+    /// The same, since the registry or its token service does not let in who asks: its words. Who is told of a push is told
+    /// whom they are for; everybody else learns no more than of an unknown.
+    #[error("denied: {0}")]
+    Denied(String),
     /// Nobody can tell now: the way there, or the registry, has a fault that may pass.
     #[error("{0}")]
     Passing(String),
@@ -41,13 +45,28 @@ impl Refusal {
         if place == name {
             return self;
         }
-        let told = |words| format!("{words} (asked for as {place})");
+        let told = |words: String| asked_for_as(&words, place);
         match self {
             Self::Missing(words) => Self::Missing(told(words)),
             Self::Unknown(cause) => Self::Unknown(told(cause)),
+            Self::Denied(words) => Self::Denied(told(words)),
             Self::Passing(cause) => Self::Passing(told(cause)),
         }
     }
+
+    /// The same of a part of an image: that one is there, its manifest says so, and what is missing of it is damage.
+    pub(super) fn of_part(self, told: impl FnOnce(&str) -> String) -> Self {
+        let words = told(&self.to_string());
+        match self {
+            Self::Passing(_) => Self::Passing(words),
+            Self::Missing(_) | Self::Unknown(_) | Self::Denied(_) => Self::Unknown(words),
+        }
+    }
+}
+
+/// `words` about an image that was asked for at `place`.
+pub(super) fn asked_for_as(words: &str, place: &ImageName) -> String {
+    format!("{words} (asked for as {place})")
 }
 
 impl From<Unusable> for Refusal {
@@ -70,7 +89,7 @@ impl From<OciDistributionError> for Refusal {
                     .collect::<Vec<_>>();
                 let words = cut(&words.join("; "));
                 if has(&[Code::Denied, Code::Unauthorized]) {
-                    Self::Unknown(format!("denied: {words}"))
+                    Self::Denied(words)
                 } else if has(&[Code::ManifestUnknown, Code::NameUnknown, Code::NotFound]) {
                     Self::Missing(words)
                 } else if has(&[Code::Toomanyrequests]) {
@@ -85,18 +104,16 @@ impl From<OciDistributionError> for Refusal {
             OciDistributionError::ServerError {
                 code: code @ (401 | 403),
                 ..
-            } => Self::Unknown(format!("denied: the registry answered {code}")),
+            } => Self::Denied(format!("the registry answered {code}")),
             OciDistributionError::ServerError {
                 code: 429 | 500.., ..
             }
             | OciDistributionError::RequestError(_)
             | OciDistributionError::IoError(_) => Self::Passing(chain(&error)),
             OciDistributionError::UnauthorizedError { .. } => {
-                Self::Unknown("denied: the registry answered 401 Unauthorized".to_owned())
+                Self::Denied("the registry answered 401 Unauthorized".to_owned())
             }
-            OciDistributionError::AuthenticationFailure(words) => {
-                Self::Unknown(format!("denied: {}", cut(words)))
-            }
+            OciDistributionError::AuthenticationFailure(words) => Self::Denied(cut(words)),
             error => Self::Unknown(chain(error)),
         }
     }

@@ -2,6 +2,7 @@
 //! stands on the base. Never whole in memory. A layer that is brought whole ends in an error, and without its last piece,
 //! when it is not what its digest says; a part of one is as good as its registry, and whoever puts it together checks.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -11,11 +12,11 @@ use bytes::{Buf as _, Bytes};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use oci_client::client::{BlobResponse, LayerDescriptor};
-use oci_client::errors::{DigestError, OciDistributionError};
+use oci_client::errors::DigestError;
 use tokio::sync::Semaphore;
 
-use super::answer::Refusal;
-use super::{Registries, held, outside, reference, tell_passed_over};
+use super::answer::{Refusal, asked_for_as};
+use super::{Registries, held, outside, reference};
 use crate::names::ImageName;
 use crate::store::{self, Blob};
 
@@ -132,17 +133,12 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<Content, Refusal> {
-        let last = self.0.places.of(base);
-        let mirrors = self.0.places.mirrors(base);
-        let first = source.filter(|source| **source != last);
-        let others = mirrors.iter().filter(|mirror| Some(*mirror) != first);
-        for place in first.into_iter().chain(others) {
-            match self.bring_of(base, place, layer, span.clone()).await {
-                Ok(brought) => return Ok(brought),
-                Err(refusal) => tell_passed_over(base, place, &refusal),
-            }
-        }
-        self.bring_of(base, &last, layer, span).await
+        let span = &span;
+        let work = |place: ImageName, _| async move {
+            Ok::<_, Infallible>(self.bring_of(base, &place, layer, span.clone()).await)
+        };
+        let Ok(brought) = self.first_that_has(base, source, work).await;
+        brought
     }
 
     /// It begins within the time of a look-up.
@@ -169,41 +165,76 @@ impl Registries {
         layer: &Blob,
         span: Range<u64>,
     ) -> Result<Content, Refusal> {
-        let of_layer = |refusal: Refusal| match refusal {
-            Refusal::Passing(cause) => Refusal::Passing(unreadable(base, &cause)),
-            Refusal::Missing(cause) | Refusal::Unknown(cause) => {
-                Refusal::Unknown(unreadable(base, &cause))
-            }
+        let end = match span == (0..layer.size) {
+            true => End::Whole,
+            false => End::Part,
         };
-        let told = |error: OciDistributionError| of_layer(error.into());
+        let content = self.open(source, layer, span, end).await;
+        let content =
+            content.map_err(|refusal| refusal.of_part(|cause| unreadable(base, cause)))?;
+        if source == base {
+            return Ok(content);
+        }
+        // Who is told of it knows the base by its own name.
+        let place = source.clone();
+        Ok(content
+            .map_err(move |error| told_at(&place, &error))
+            .boxed())
+    }
+}
+
+impl Registries {
+    /// The bytes `span` of `layer` as the registry of `name` sends them.
+    pub(super) async fn open(
+        &self,
+        name: &ImageName,
+        layer: &Blob,
+        span: Range<u64>,
+        end: End,
+    ) -> Result<Content, Refusal> {
         let digest = layer.digest.to_string();
         let descriptor = LayerDescriptor {
             digest: &digest,
             urls: &None,
         };
-        let (client, name) = (self.client(source), source);
-        let source = reference(name);
-        self.log_in(name, &source).await.map_err(of_layer)?;
+        let (client, reference) = (self.client(name), reference(name));
+        // A token may have run out since the last time.
+        self.log_in(name, &reference).await?;
         let length = span.end - span.start;
         let (content, skip) = if span == (0..layer.size) {
-            let whole = client.pull_blob_stream(&source, &descriptor);
-            (whole.await.map_err(told)?.stream, 0)
+            let whole = client.pull_blob_stream(&reference, &descriptor);
+            (whole.await?.stream, 0)
         } else {
             let part =
-                client.pull_blob_stream_partial(&source, &descriptor, span.start, Some(length));
-            match part.await.map_err(told)? {
+                client.pull_blob_stream_partial(&reference, &descriptor, span.start, Some(length));
+            match part.await? {
                 BlobResponse::Partial(part) => (part.stream, 0),
                 // It knows no ranges.
                 BlobResponse::Full(whole) => (whole.stream, span.start),
             }
         };
-        let is_whole = length == layer.size;
-        Ok(Passing::new(content, skip, length, is_whole).stream())
+        Ok(Passing::new(content, skip, length, end).stream())
     }
+}
+
+/// The error with the place that it came from, of the same kind.
+fn told_at(place: &ImageName, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), asked_for_as(&error.to_string(), place))
 }
 
 pub(super) fn unreadable(base: &ImageName, cause: &str) -> String {
     format!("a layer of its base {base} cannot be read: {cause}")
+}
+
+/// What is at the end of what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// That of a whole layer: the library holds it against its digest there, and the last piece waits for that.
+    Whole,
+    /// More of the layer: what comes after is not waited for.
+    Part,
+    /// That of a layer of which somebody has the beginning, and holds it against its digest himself.
+    Rest,
 }
 
 /// What comes of a registry, held against the length that was promised.
@@ -215,19 +246,19 @@ struct Passing {
     left: u64,
     /// The piece that is held back, as it may be the last one.
     held_back: Option<Bytes>,
-    /// What the end shows: whether it is the true one.
-    is_whole: bool,
+    /// What the end shows.
+    end: End,
 }
 
 impl Passing {
-    fn new(content: Content, skip: u64, left: u64, is_whole: bool) -> Self {
+    fn new(content: Content, skip: u64, left: u64, end: End) -> Self {
         Self {
             // The library's end is told once: after it, it would hold nothing against the digest.
             content: content.fuse().boxed(),
             skip,
             left,
             held_back: None,
-            is_whole,
+            end,
         }
     }
 
@@ -241,7 +272,7 @@ impl Passing {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             // The library holds the whole against the digest, and says so at its end.
-            if self.left == 0 && !self.is_whole {
+            if self.left == 0 && self.end != End::Whole {
                 return Ok(self.held_back.take());
             }
             let Some(mut piece) = self.content.try_next().await.map_err(judged)? else {
@@ -257,12 +288,15 @@ impl Passing {
             piece.advance(skipped);
             self.skip -= skipped as u64;
             let wanted = fitting(self.left, piece.len());
-            if wanted < piece.len() && self.is_whole {
+            if wanted < piece.len() && self.end != End::Part {
                 let told = "a layer longer than its manifest says";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, told));
             }
             piece.truncate(wanted);
             self.left -= wanted as u64;
+            if !piece.is_empty() && self.end == End::Rest {
+                return Ok(Some(piece));
+            }
             if !piece.is_empty()
                 && let Some(before) = self.held_back.replace(piece)
             {
@@ -296,14 +330,14 @@ mod tests {
     async fn passed(
         pieces: &[&'static [u8]],
         (skip, left): (u64, u64),
-        is_whole: bool,
+        end: End,
     ) -> (Vec<u8>, Option<String>) {
         let content = pieces.iter().map(|piece| match piece.len() {
             0 => Err(io::Error::other("not its digest")),
             _ => Ok(Bytes::from_static(piece)),
         });
         let content = stream::iter(content.collect::<Vec<_>>()).boxed();
-        let mut passing = Passing::new(content, skip, left, is_whole).stream();
+        let mut passing = Passing::new(content, skip, left, end).stream();
         let mut seen = Vec::new();
         loop {
             match passing.try_next().await {
@@ -316,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_piece_waits_for_the_end_to_be_true() {
-        let whole = async |pieces: &[&'static [u8]]| passed(pieces, (0, 6), true).await;
+        let whole = async |pieces: &[&'static [u8]]| passed(pieces, (0, 6), End::Whole).await;
         assert_eq!(whole(&[b"abc", b"def"]).await, (b"abcdef".to_vec(), None));
         for (pieces, passes, told) in [
             (&[b"abc", b"def", &b""[..]][..], "abc", "not its digest"),
@@ -333,11 +367,36 @@ mod tests {
     #[tokio::test]
     async fn a_part_is_cut_out_where_the_registry_sends_all() {
         for (skip, left, part) in [(0, 2, "ab"), (2, 3, "cde"), (4, 2, "ef"), (3, 1, "d")] {
-            let seen = passed(&[b"abc", b"def"], (skip, left), false).await;
+            let seen = passed(&[b"abc", b"def"], (skip, left), End::Part).await;
             assert_eq!(seen, (part.as_bytes().to_vec(), None));
         }
         // What comes after it is not waited for.
-        let seen = passed(&[b"abc", b""], (0, 3), false).await;
+        let seen = passed(&[b"abc", b""], (0, 3), End::Part).await;
         assert_eq!(seen, (b"abc".to_vec(), None));
+    }
+
+    #[tokio::test]
+    async fn all_that_came_of_a_rest_is_had_when_it_is_cut() {
+        for (pieces, skip, passes, told) in [
+            (&[b"abc", b"def", &b""[..]][..2], 0, "abcdef", None),
+            (&[b"abc", b"def"], 3, "def", None),
+            (&[b"abc", b"de"], 0, "abcde", Some("1 bytes before its end")),
+            (&[b"abc", &b""[..]], 0, "abc", Some("not its digest")),
+            (
+                &[b"abc", b"defg"],
+                0,
+                "abc",
+                Some("longer than its manifest"),
+            ),
+        ] {
+            let left = 6 - skip;
+            let (seen, error) = passed(pieces, (skip, left), End::Rest).await;
+            assert_eq!(seen, passes.as_bytes(), "{told:?}");
+            let is_told = match (told, &error) {
+                (Some(told), Some(error)) => error.contains(told),
+                (told, error) => told.is_none() && error.is_none(),
+            };
+            assert!(is_told, "{told:?}: {error:?}");
+        }
     }
 }

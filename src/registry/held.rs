@@ -2,7 +2,7 @@
 //! pulled when a runtime of this host wanted one. They belong to nobody: any tenant may name a base, as it may name
 //! one of a registry, so their refs stand beside those of the tenants, not among them.
 //!
-//! A ref is written when everything that it names is durable. Nothing removes a held image; `collection` spares what they name.
+//! A ref is written when everything that it names is durable. One is removed by order alone; `collection` spares what they name.
 
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -117,22 +117,32 @@ pub(super) async fn get(
     store.get_ref(RefKind::Held, Scope::Nobody, &name).await
 }
 
-/// Holds `image`, whose blobs are all in the store, under `name`.
+/// Holds `image`, whose blobs are all in the store, under `name`; whether they still are: what takes hours from the first layer to
+/// here may have been collected meanwhile. Where they are not, the next pull brings what is missing.
 pub(super) async fn put(
     store: &Store,
     name: &ImageName,
     image: &HeldImage,
-) -> Result<(), store::Error> {
+) -> Result<bool, store::Error> {
     let name = name.full();
-    (store.put_ref(RefKind::Held, Scope::Nobody, &name, image)).await
+    (store.put_ref(RefKind::Held, Scope::Nobody, &name, image)).await?;
+    is_whole(store, image).await
+}
+
+/// Holds `name` no longer; whether it was held. Its blobs are left to `collection`.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn remove(store: &Store, name: &ImageName) -> Result<bool, store::Error> {
+    let name = name.full();
+    store.remove_ref(RefKind::Held, Scope::Nobody, &name).await
 }
 
 /// Whether all blobs of `image` are there.
 pub(super) async fn is_whole(store: &Store, image: &HeldImage) -> Result<bool, store::Error> {
     for blob in image.blobs() {
-        match store.find_blob(&blob.digest).await? {
-            Some(found) if found == *blob => {}
-            _ => return Ok(false),
+        if !store.holds(blob).await? {
+            return Ok(false);
         }
     }
     Ok(true)
@@ -151,6 +161,7 @@ pub(super) async fn found(store: &Store, name: &ImageName) -> Result<Option<Foun
         facts: ImageFacts {
             // Where it came from an archive, no registry knows its digest.
             digest: None,
+            place: None,
             architecture: Configuration::parse(&raw_config, image.layers.len())
                 .ok()
                 .and_then(|config| config.architecture()),

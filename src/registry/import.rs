@@ -78,6 +78,11 @@ pub enum ImportError {
     /// One name for several images.
     #[error("--name is for one image, and it has {0}")]
     Several(usize),
+    /// It took longer than the store keeps what no record names yet.
+    #[error(
+        "parts of {0} were collected before it was whole, since its import took longer than store.collectEverySeconds; import it again"
+    )]
+    Collected(ImageName),
     /// The volume refused what is on its way in.
     #[error("cannot be kept: {0}")]
     Spool(#[source] io::Error),
@@ -137,7 +142,9 @@ pub async fn import(
         images.extend(names.into_iter().map(|name| (name, image.clone())));
     }
     for (name, image) in &images {
-        held::put(store, name, image).await?;
+        if !held::put(store, name, image).await? {
+            return Err(ImportError::Collected(name.clone()));
+        }
     }
     Ok(images)
 }

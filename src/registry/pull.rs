@@ -1,20 +1,21 @@
 //! Images brought from their registry with all their content: once, however many want one, and held only when
 //! every byte is verified and durable. A download that is cut goes on where it stopped.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable as _, RetryableWithContext as _};
 use futures::{StreamExt as _, TryStreamExt as _};
-use oci_client::Reference;
-use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::OciDistributionError;
 use tokio::time::Instant;
 
 use super::answer::Refusal;
+use super::bring::End;
 use super::held::{self, HeldImage, HeldLayer};
 use super::manifest::{Configuration, ImageManifest, Manifest, Unusable};
-use super::{Found, Registries, outside, reference, tell_passed_over};
+use super::turns::Turn;
+use super::{Found, Registries, outside};
 use crate::names::{Digest, ImageName};
 use crate::store::{self, Ingest};
 
@@ -42,9 +43,27 @@ pub enum HoldError {
         /// Why.
         cause: String,
     },
+    /// It took longer than the store keeps what no record names yet.
+    #[error(
+        "parts of {0} were collected before it was whole, since its pull took longer than store.collectEverySeconds; the next one brings them alone"
+    )]
+    Collected(ImageName),
     /// The store failed.
     #[error(transparent)]
     Store(Arc<store::Error>),
+}
+
+impl HoldError {
+    fn of(name: &ImageName, refusal: Refusal) -> Self {
+        let name = name.clone();
+        match refusal {
+            Refusal::Missing(words) => Self::Missing { name, words },
+            refusal => Self::OutOfReach {
+                name,
+                cause: refusal.to_string(),
+            },
+        }
+    }
 }
 
 impl From<store::Error> for HoldError {
@@ -70,18 +89,15 @@ impl Stop {
         matches!(self, Self::Refused(refusal) if refusal.may_pass())
     }
 
-    fn of(self, name: &ImageName) -> HoldError {
-        let name = name.clone();
+    /// What the place says that gave nothing; `Err` where it was not the place.
+    fn refusal(self) -> Result<Refusal, store::Error> {
         match self {
-            Self::Store(error) => error.into(),
-            Self::Damaged(error) => HoldError::OutOfReach {
-                name,
-                cause: format!("its registry sends a damaged layer: {error}"),
-            },
-            Self::Refused(Refusal::Missing(words)) => HoldError::Missing { name, words },
-            Self::Refused(Refusal::Unknown(cause) | Refusal::Passing(cause)) => {
-                HoldError::OutOfReach { name, cause }
+            Self::Refused(refusal) => Ok(refusal),
+            Self::Damaged(error) => {
+                let told = format!("its registry sends a damaged layer: {error}");
+                Ok(Refusal::Unknown(told))
             }
+            Self::Store(error) => Err(error),
         }
     }
 }
@@ -102,8 +118,9 @@ fn patience() -> ExponentialBuilder {
 }
 
 impl Registries {
-    /// The held image `name`; where it is not held yet, pulled now for linux on this machine's architecture. All who
-    /// want one image share a pull; it ends with the last of them, and what had come by then is not fetched again.
+    /// The held image `name`; where it is not held yet, pulled now for linux on `images.architecture`,
+    /// which is this machine's where anything runs on it. All who want one image share a pull; it ends with the last of them, and
+    /// what had come by then is not fetched again.
     ///
     /// # Errors
     /// [`HoldError`]; nothing is held then that was not before.
@@ -129,8 +146,10 @@ impl Registries {
             Err(error) => return Err(error.into()),
         }
         let started = Instant::now();
-        let image = self.pull(name).await.map_err(|stop| stop.of(name))?;
-        held::put(store, name, &image).await?;
+        let image = self.pull(name).await?;
+        if !held::put(store, name, &image).await? {
+            return Err(HoldError::Collected(name.clone()));
+        }
         tracing::info!(
             image = %name, image.digest = %image.id, size = image.size(),
             duration_ms = started.elapsed().as_millis() as u64,
@@ -139,23 +158,25 @@ impl Registries {
         Ok(image)
     }
 
-    /// From the first mirror that has all of it, else from where it is for everybody.
-    async fn pull(&self, name: &ImageName) -> Result<HeldImage, Stop> {
-        for mirror in self.0.places.mirrors(name) {
-            // Not patient before the first byte: there are others.
-            let pulled = async { self.pull_found(self.ask_in_time(&mirror).await?).await };
-            match pulled.await {
-                Err(Stop::Store(error)) => return Err(Stop::Store(error)),
-                Err(stop) => tell_passed_over(name, &mirror, &stop),
-                pulled => return pulled,
+    /// From the first place that has all of it.
+    async fn pull(&self, name: &ImageName) -> Result<HeldImage, HoldError> {
+        let work = |place: ImageName, turn| async move {
+            match self.pull_at(&place, turn).await {
+                Ok(image) => Ok(Ok(image)),
+                Err(stop) => stop.refusal().map(Err),
             }
-        }
-        let place = self.0.places.of(name);
-        let ask = || async {
-            let asked = self.ask_at(&place).await;
-            Ok::<_, Stop>(asked.map_err(|refusal| refusal.at(&place, name))?)
         };
-        let found = ask.retry(patience()).when(Stop::may_pass).await?;
+        let pulled = self.first_that_has(name, None, work).await?;
+        pulled.map_err(|refusal| HoldError::of(name, refusal))
+    }
+
+    async fn pull_at(&self, place: &ImageName, turn: Turn) -> Result<HeldImage, Stop> {
+        let ask = || async { Ok::<_, Stop>(self.ask_in_time(place).await?) };
+        let found = match turn {
+            // Not patient before the first byte: there are others.
+            Turn::Earlier => ask().await?,
+            Turn::Last => ask.retry(patience()).when(Stop::may_pass).await?,
+        };
         self.pull_found(found).await
     }
 
@@ -163,9 +184,8 @@ impl Registries {
         let name = &found.source;
         let (manifest, config) = documents(&found)?;
         let layers = HeldLayer::promised(&manifest.layers, &config)?;
-        let reference = reference(name);
         let layers = futures::stream::iter(layers)
-            .map(|layer| self.layer(name, &reference, layer))
+            .map(|layer| self.layer(name, layer))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -180,24 +200,17 @@ impl Registries {
     }
 
     /// Brings one layer into the store, unless it is there and may be had by who names it.
-    async fn layer(
-        &self,
-        name: &ImageName,
-        reference: &Reference,
-        layer: HeldLayer,
-    ) -> Result<HeldLayer, Stop> {
+    async fn layer(&self, name: &ImageName, layer: HeldLayer) -> Result<HeldLayer, Stop> {
         let store = &self.0.store;
         if outside::has(store, &layer.blob)
             .await
             .map_err(Stop::Store)?
+            && (store.holds(&layer.blob).await).map_err(Stop::Store)?
         {
-            let present = (store.find_blob(&layer.blob.digest).await).map_err(Stop::Store)?;
-            if present.is_some_and(|blob| blob == layer.blob) {
-                return Ok(layer);
-            }
+            return Ok(layer);
         }
         let fetch = || async {
-            let ingest = self.download(name, reference, &layer).await?;
+            let ingest = self.download(name, &layer).await?;
             match store.commit_expecting(ingest, &layer.blob.digest).await {
                 Err(error @ store::Error::Mismatch { .. }) => Err(Stop::Damaged(error)),
                 committed => committed.map_err(Stop::Store),
@@ -219,17 +232,12 @@ impl Registries {
     }
 
     /// The whole of a layer. Goes on after each fault as long as every few attempts bring something.
-    async fn download(
-        &self,
-        name: &ImageName,
-        reference: &Reference,
-        layer: &HeldLayer,
-    ) -> Result<Ingest, Stop> {
+    async fn download(&self, name: &ImageName, layer: &HeldLayer) -> Result<Ingest, Stop> {
         let mut ingest = self.0.store.ingest().await.map_err(Stop::Store)?;
         loop {
             let before = ingest.len();
             let attempt = |mut ingest: Ingest| async {
-                let done = self.append_rest(name, reference, layer, &mut ingest).await;
+                let done = self.append_rest(name, layer, &mut ingest).await;
                 (ingest, done)
             };
             let (returned, done) = attempt
@@ -252,58 +260,26 @@ impl Registries {
     async fn append_rest(
         &self,
         name: &ImageName,
-        reference: &Reference,
         layer: &HeldLayer,
         ingest: &mut Ingest,
     ) -> Result<(), Stop> {
-        let (client, wanted) = (self.client(name), layer.blob.size);
-        if ingest.len() == wanted {
+        let span = ingest.len()..layer.blob.size;
+        if span.is_empty() {
             return Ok(());
         }
-        // A token may have run out since the last attempt.
-        self.log_in(name, reference).await?;
-        let digest = layer.blob.digest.to_string();
-        let descriptor = LayerDescriptor {
-            digest: &digest,
-            urls: &None,
-        };
-        // What the registry sends again, since it knows no ranges.
-        let mut again = 0;
-        let stream = match ingest.len() {
-            0 => client.pull_blob_stream(reference, &descriptor).await?,
-            have => {
-                let rest = client.pull_blob_stream_partial(reference, &descriptor, have, None);
-                match rest.await? {
-                    BlobResponse::Partial(stream) => stream,
-                    BlobResponse::Full(stream) => {
-                        again = have;
-                        stream
-                    }
-                }
-            }
-        };
-        let mut stream = stream.stream;
-        while ingest.len() < wanted {
-            // Cut, or damaged at its end, which the digest will tell.
-            let Some(part) = stream
-                .try_next()
-                .await
-                .map_err(OciDistributionError::from)?
-            else {
-                let (have, what) = (ingest.len(), "the registry ended a layer early");
-                let cause = format!("{what}, after {have} of {wanted} bytes");
-                return Err(Refusal::Passing(cause).into());
-            };
-            let skipped = usize::try_from(again).unwrap_or(usize::MAX).min(part.len());
-            again -= skipped as u64;
-            let part = &part[skipped..];
-            let left = usize::try_from(wanted - ingest.len()).unwrap_or(usize::MAX);
-            if part.len() > left {
-                return Err(Unusable::from("a layer longer than its manifest says").into());
-            }
-            ingest.append(part).await.map_err(Stop::Store)?;
+        let mut rest = self.open(name, &layer.blob, span, End::Rest).await?;
+        while let Some(part) = rest.try_next().await.map_err(broken)? {
+            ingest.append(&part).await.map_err(Stop::Store)?;
         }
         Ok(())
+    }
+}
+
+/// Why a layer ended before its end: it was cut, or it is not what was promised.
+fn broken(error: io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Refusal::Unknown(error.to_string()),
+        _ => OciDistributionError::from(error).into(),
     }
 }
 

@@ -5,9 +5,6 @@
 //! All images stand in one repository: a base moves once however many chaincodes are built on it, and registries that want
 //! repositories made beforehand want one.
 
-mod session;
-mod wire;
-
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,16 +12,14 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use futures::{StreamExt as _, TryStreamExt as _};
-use oci_client::secrets::RegistryAuth;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
-use self::session::Session;
-use self::wire::{Opened, Wire};
-use super::access::Access;
 use super::answer::Refusal;
 use super::bring::{Content, unreadable};
 use super::manifest::{Contents, Unusable};
+use super::session::Session;
+use super::wire::{Opened, Stop, Wire};
 use super::{Login, Lookup, Registries, outside};
 use crate::config;
 use crate::names::{Digest, ImageName};
@@ -70,24 +65,6 @@ struct Inner {
     repository: ImageName,
     wire: Wire,
     patience: ExponentialBuilder,
-}
-
-/// Why an attempt failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{refusal}")]
-struct Stop {
-    refusal: Refusal,
-    /// When the registry wants to be asked again.
-    after: Option<Duration>,
-}
-
-impl<E: Into<Refusal>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self {
-            refusal: error.into(),
-            after: None,
-        }
-    }
 }
 
 impl Stop {
@@ -177,8 +154,7 @@ impl Pusher {
 
     /// Whether `pushed` is where it pushes to.
     pub fn reaches(&self, pushed: &ImageName) -> bool {
-        let own = &self.0.repository;
-        (pushed.registry(), pushed.repository()) == (own.registry(), own.repository())
+        pushed.is_beside(&self.0.repository)
     }
 
     /// Manifest and configuration of `base`, asked for as patiently as what is pushed: without them there is no whole image.
@@ -220,7 +196,7 @@ impl Pusher {
     /// The cause, with who was denied.
     async fn explained(&self, stop: &Stop) -> String {
         let cause = stop.to_string();
-        if !cause.starts_with("denied") {
+        if !matches!(stop.refusal, Refusal::Denied(_)) {
             return cause;
         }
         match self.login().await {
@@ -385,23 +361,6 @@ impl Pusher {
     async fn session(&self, from: Option<&str>) -> Session {
         Session::new(self.login().await, self.0.repository.repository(), from)
     }
-}
-
-/// What `login`, with `client`, reads `repository` of the registry of `access` with, asked now.
-pub(super) async fn authorization(
-    client: &reqwest::Client,
-    access: &Access,
-    login: Option<Login>,
-    repository: &str,
-) -> Result<RegistryAuth, Refusal> {
-    let asked = async {
-        let wire = Wire::by(client.clone(), access, repository);
-        let wire = wire.map_err(|error| Refusal::Unknown(format!("{error:#}")))?;
-        let mut session = Session::reading(login, repository);
-        wire.introduce(&mut session).await?;
-        Ok(session.for_reading())
-    };
-    asked.await.map_err(|stop: Stop| stop.refusal)
 }
 
 /// Why the content of a blob ended before its end.

@@ -1,5 +1,9 @@
 //! Against the registry that Debian packages (`docker-registry`), on a port of its own.
 
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+
 use super::fixture::{Registry, push};
 use super::*;
 use crate::config::Scheme;
@@ -170,4 +174,33 @@ async fn a_password_file_that_cannot_be_read_is_named() {
             "{error}"
         );
     }
+}
+
+/// Parts of it may be on their way out when it is named, or gone, as after a pull of hours.
+#[tokio::test]
+async fn a_base_is_held_when_all_of_it_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    let config = held::put_document(&store, b"configuration").await.unwrap();
+    let image = HeldImage {
+        id: config.digest,
+        manifest: held::put_document(&store, b"manifest").await.unwrap(),
+        config,
+        start: ImageConfig::default(),
+        layers: Vec::new(),
+    };
+    let name: ImageName = "base:1".parse().unwrap();
+    let none = HashSet::new();
+    let pass = async || {
+        let survey = store.survey().await.unwrap();
+        let plan = survey.plan(&none, &none, Duration::ZERO);
+        store.carry_out(plan).await.unwrap();
+    };
+    pass().await;
+    assert!(held::put(&store, &name, &image).await.unwrap());
+    pass().await;
+    assert!(held::is_whole(&store, &image).await.unwrap());
+    pass().await;
+    pass().await;
+    assert!(!held::put(&store, &name, &image).await.unwrap());
 }

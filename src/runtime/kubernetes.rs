@@ -52,7 +52,9 @@ use super::{
 };
 use crate::config::{ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
-use crate::names::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
+use crate::names::{
+    Architecture, CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant,
+};
 use crate::registry::Places;
 use crate::store::Store;
 
@@ -78,10 +80,12 @@ pub struct Settings {
     pub host_aliases: Vec<HostAlias>,
     /// Names of Secrets with which the node pulls images.
     pub image_pull_secrets: Vec<String>,
-    /// With what nodes pull the chaincode that stands whole in a registry, beside `image_pull_secrets`.
+    /// With what nodes pull from the registry of what is built, beside `image_pull_secrets`.
     pub pull_secret: PullSecret,
     /// Where nodes pull images from, when that is not where their names say.
     pub places: Places,
+    /// That of the nodes that run pods, where the operator says it: for images of which no registry told theirs.
+    pub architecture: Option<Architecture>,
     /// When the node asks the registry for an image that it has.
     pub image_pull_policy: PullPolicy,
     /// How long a pod may stay without a node.

@@ -168,6 +168,7 @@ fn settings(
 ) -> Settings {
     let Config {
         kubernetes,
+        images,
         compile,
         chaincode,
         agent,
@@ -182,6 +183,7 @@ fn settings(
         image_pull_secrets: kubernetes.image_pull_secrets.clone(),
         pull_secret,
         places: needs.registries.places().clone(),
+        architecture: images.architecture.clone(),
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image: agent.image.clone(),
@@ -195,23 +197,23 @@ fn settings(
     }
 }
 
-/// For the registry from which built images are run.
+/// For the registry that built images are pushed to.
 async fn pull_secret(config: &Config, registries: &Registries) -> PullSecret {
     let Some(built) = config.images.pushed_to() else {
         return PullSecret::None;
     };
-    if let Some(name) = &built.pull_secret {
-        return PullSecret::Named(name.clone());
+    let Some(repository) = built.repository() else {
+        return PullSecret::None;
+    };
+    if let Some(name) = built.pull_secret.clone() {
+        return PullSecret::Named { name, repository };
     }
-    let logins = registries.logins();
+    let logins = registries.logins().clone();
     // What a file of logins lacks today it may have tomorrow: then the push finds it, and nodes have to as well.
     let may_come = config.images.docker_config_file.is_some();
-    match built.repository() {
-        Some(repository) if may_come || logins.of(&repository).await.is_some() => PullSecret::Own {
-            repository,
-            logins: logins.clone(),
-        },
-        _ => PullSecret::None,
+    match may_come || logins.of(&repository).await.is_some() {
+        true => PullSecret::Own { repository, logins },
+        false => PullSecret::None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The objects in a bucket of S3: how it is reached, by the configuration, and whether it takes and keeps objects. `store` opens
 //! it; what is in an object is none of its business. Nothing in a bucket is swept here: other Peithos write to it.
 //!
-//! Passing faults are repeated inside `object_store` and nowhere else. Uploads that a killed process left are
+//! Passing faults are repeated inside `object_store`; above it `image` alone repeats, an inspect (D18). Uploads that a killed process left are
 //! no objects; the bucket's own rule for incomplete uploads removes them.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::copies::Copies;
-use super::{Error, Inner, Store, local, volume};
+use super::{Error, Inner, Pressure, Store, local, volume};
 use crate::config::{Addressing, S3};
 
 mod fault;
@@ -113,7 +113,7 @@ pub(super) async fn open(
         unsynced: Arc::clone(&objects),
         objects,
         bucket: Some(bucket),
-        nearly_full: tokio::sync::Notify::new(),
+        pressure: Pressure::default(),
         lock,
     }));
     patiently(&store, &shown).await?;
@@ -124,6 +124,7 @@ pub(super) async fn open(
 async fn patiently(store: &Store, shown: &str) -> Result<(), Error> {
     let begun = Instant::now();
     let mut asking = pin!(async {
+        refuse_in_place_of_directory(store, shown).await?;
         store.agree_on_layout().await?;
         match &store.0.bucket {
             Some(bucket) => bucket.probe_by(&*store.0.objects).await,
@@ -138,6 +139,29 @@ async fn patiently(store: &Store, shown: &str) -> Result<(), Error> {
     let seconds = begun.elapsed().as_secs();
     tracing::info!("{shown} answers after {seconds} s");
     Ok(())
+}
+
+/// A directory that had the store until the bucket was set is not read any more, and every image of it is missed. One copy
+/// mends that, so that a bucket that nobody has opened yet does not take its place.
+async fn refuse_in_place_of_directory(store: &Store, shown: &str) -> Result<(), Error> {
+    let directory = store.directory();
+    let refs = directory.join("refs/v1");
+    let found = volume::blocking(move || volume::has_files(&refs)).await;
+    if !found.map_err(|e| Error::of(directory, "reading", directory, 0, e))? {
+        return Ok(());
+    }
+    let told = format!(
+        "{} has a store that is not read, since store.s3.bucket is set: stop Peitho and bring it there with `aws s3 sync` (docs/store.md), or delete blobs/ and refs/ there",
+        directory.display()
+    );
+    if store.is_marked().await? {
+        tracing::warn!("store: {told}");
+        return Ok(());
+    }
+    Err(Error::Unusable {
+        place: shown.to_owned(),
+        reason: format!("nobody has used it yet, and {told}"),
+    })
 }
 
 impl Bucket {

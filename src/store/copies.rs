@@ -214,9 +214,17 @@ impl Store {
         }
         let blob = ingest.finish().await?;
         if blob.digest != *digest {
-            return Err(Error::Corrupt {
-                name: format!("{key} in {}", self.place()),
-                reason: format!("its content is {}", blob.digest),
+            let actual = blob.digest;
+            // So that the next commit of these bytes uploads them.
+            if let Some(to) = self.quarantine_object(digest).await? {
+                tracing::error!(
+                    "store: the blob {digest} does not have the content that its name says and is now {to}"
+                );
+            }
+            return Err(Error::Damaged {
+                blob: *digest,
+                place: self.place(),
+                actual,
             });
         }
         self.take(&ingest, &blob).await.map(Some)
@@ -224,7 +232,7 @@ impl Store {
 
     /// Does what writes `bytes` to the volume, and again while that is full and there are copies that can make way: they can be
     /// brought again, and what comes in cannot. Blocks.
-    pub(super) fn with_room<T>(
+    pub(super) fn with_copies_giving_way<T>(
         &self,
         bytes: u64,
         mut write: impl FnMut() -> io::Result<T>,
@@ -262,12 +270,29 @@ impl Store {
             .map_err(|e| self.copy_error("keeping", &blob.digest, e))
     }
 
-    pub(super) fn upload_failed(&self, ingest: &Ingest, blob: &Blob, stop: Stop) -> Error {
-        match stop {
-            Stop::Volume(source) => ingest.error("reading", source),
-            Stop::Bucket(error) => {
-                self.failed("writing", &blob_key(&blob.digest), blob.size, error)
-            }
+    /// Brings this machine's copy of a blob into the bucket, for one that is lost there; whether there was one.
+    ///
+    /// # Errors
+    /// When volume or bucket refuse.
+    pub async fn mend(&self, digest: &Digest) -> Result<bool, Error> {
+        let Some(bucket) = &self.0.bucket else {
+            return Ok(false);
+        };
+        let (store, wanted) = (self.clone(), *digest);
+        let found = volume::blocking(move || match &store.0.bucket {
+            Some(bucket) => bucket.copies.find(&wanted),
+            None => Ok(None),
+        });
+        let found = found.await;
+        let Some((file, size)) = found.map_err(|e| self.copy_error("opening", digest, e))? else {
+            return Ok(false);
+        };
+        let key = blob_key(digest);
+        let uploaded = bucket.upload(&self.0.objects, &key, Arc::new(file), size);
+        match uploaded.await {
+            Ok(()) => Ok(true),
+            Err(Stop::Volume(source)) => Err(self.copy_error("reading", digest, source)),
+            Err(Stop::Bucket(error)) => Err(self.failed("writing", &key, size, error)),
         }
     }
 

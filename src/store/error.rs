@@ -21,7 +21,7 @@ pub enum Error {
     },
     /// No room left; the path and the bytes that were to be written (failure table: disk full).
     #[error(
-        "store: no space left in {path} for {bytes} bytes; free some space or enlarge the volume"
+        "store: no space left in {path} for {bytes} bytes; free some space or enlarge the volume; `peitho prune --older-than 1d --dry-run` tells what of the store could go"
     )]
     Full {
         /// The store's directory.
@@ -60,6 +60,26 @@ pub enum Error {
         expected: Digest,
         /// What came.
         actual: Digest,
+    },
+    /// What was read of a blob in the bucket is something else.
+    #[error(
+        "store: the blob {blob} in {place} has other content, {actual}; run `peitho images verify`, and do what it says"
+    )]
+    Damaged {
+        /// Which.
+        blob: Digest,
+        /// The bucket.
+        place: String,
+        /// What came.
+        actual: Digest,
+    },
+    /// Several steps of a collection failed.
+    #[error("{first}; {others} more steps of the collection failed")]
+    Several {
+        /// One of them.
+        first: Box<Error>,
+        /// How many more.
+        others: usize,
     },
     /// A ref that is not readable as what it should be.
     #[error("store: the record {name} cannot be read: {reason}")]
@@ -123,9 +143,11 @@ impl Error {
         match self {
             Self::Io { .. } => true,
             Self::Bucket { lasting, .. } => *lasting == Lasting::Passing,
+            Self::Several { first, .. } => first.may_pass(),
             Self::Full { .. }
             | Self::Unusable { .. }
             | Self::Mismatch { .. }
+            | Self::Damaged { .. }
             | Self::Corrupt { .. }
             | Self::Layout { .. } => false,
         }
@@ -180,6 +202,19 @@ impl Error {
             },
             Self::Mismatch { expected, actual } => Self::Mismatch {
                 expected: *expected,
+                actual: *actual,
+            },
+            Self::Several { first, others } => Self::Several {
+                first: Box::new(first.again()),
+                others: *others,
+            },
+            Self::Damaged {
+                blob,
+                place,
+                actual,
+            } => Self::Damaged {
+                blob: *blob,
+                place: place.clone(),
                 actual: *actual,
             },
             Self::Corrupt { name, reason } => Self::Corrupt {

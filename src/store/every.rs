@@ -7,7 +7,8 @@ use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 use serde::de::DeserializeOwned;
 
 use super::refs::{Named, REFS, Record};
-use super::{Error, RefKind, Scope, Store, quarantine};
+use super::seen::{Seen, Since};
+use super::{Error, RefKind, Scope, Store, quarantine, refs};
 use crate::names::{Digest, Tenant};
 
 /// So many refs are read at once: a bucket answers each after some milliseconds.
@@ -17,6 +18,7 @@ const AT_ONCE: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(super) key: Key,
+    pub(super) seen: Seen,
     /// Whose it is; `None`: nobody's.
     pub tenant: Option<Tenant>,
     /// When it was written, in seconds since the Unix epoch.
@@ -46,6 +48,13 @@ pub enum Read<T> {
         /// Where it stands.
         place: Place,
         /// What is wrong.
+        reason: String,
+    },
+    /// The disk does not give it.
+    Unread {
+        /// Where it stands.
+        place: Place,
+        /// Why.
         reason: String,
     },
     /// A sound record whose value is not what this program knows: another release may have written it.
@@ -92,16 +101,38 @@ impl Store {
         self.every(quarantine::key(&root(kind)))
     }
 
-    /// Removes the ref that stands there; one that is gone is no fault.
+    /// Removes the ref that was read there; whether it is gone. One that was written again since stays.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub async fn remove_place(&self, place: &Place) -> Result<(), Error> {
+    pub async fn remove_place(&self, place: &Place) -> Result<bool, Error> {
+        match self.since(&place.key, &place.seen).await? {
+            Since::Same => {}
+            Since::WrittenAgain => return Ok(false),
+            Since::Gone => return Ok(true),
+        }
         match self.0.objects.delete(&place.key).await {
-            Ok(()) => Ok(()),
-            Err(e) if self.is_missing(&e) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(e) if self.is_missing(&e) => Ok(true),
             Err(e) => Err(self.failed("removing", &place.key, 0, e)),
         }
+    }
+
+    /// What stands among the refs and is none by its name: what a file system or an operator left there. Sorted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub async fn no_refs(&self) -> Result<Vec<String>, Error> {
+        let root = Key::from_iter(REFS);
+        let listed = self.0.objects.list(Some(&root));
+        let others = listed.try_filter_map(async |object| {
+            let key = object.location;
+            Ok((!refs::is_one(&key)).then(|| key.to_string()))
+        });
+        let others: Result<Vec<String>, _> = others.try_collect().await;
+        let mut others = others.map_err(|e| self.failed("listing", &root, 0, e))?;
+        others.sort_unstable();
+        Ok(others)
     }
 
     fn every<T: DeserializeOwned>(&self, root: Key) -> impl Stream<Item = Result<Read<T>, Error>> {
@@ -112,6 +143,7 @@ impl Store {
         });
         let this = self.clone();
         listed
+            .try_filter(|object| std::future::ready(refs::is_one(&object.location)))
             .map_ok(move |object| {
                 let this = this.clone();
                 async move { this.read(object).await }
@@ -125,9 +157,7 @@ impl Store {
         &self,
         object: ObjectMeta,
     ) -> Result<Option<Read<T>>, Error> {
-        let Some(document) = self.document(&object.location).await? else {
-            return Ok(None);
-        };
+        let document = self.document(&object.location).await;
         let parts: Vec<_> = object.location.parts().collect();
         let [.., scope, file] = &parts[..] else {
             return Ok(None);
@@ -135,7 +165,18 @@ impl Store {
         let place = Place {
             tenant: scope.as_ref().parse().ok(),
             written: object.last_modified.timestamp(),
+            seen: Seen::of(&object),
             key: object.location.clone(),
+        };
+        let document = match document {
+            Ok(Some(document)) => document,
+            Ok(None) => return Ok(None),
+            // A block of a disk hides no other one. A bucket that fails does so as a whole.
+            Err(error @ Error::Io { .. }) => {
+                let reason = error.to_string();
+                return Ok(Some(Read::Unread { place, reason }));
+            }
+            Err(error) => return Err(error),
         };
         let is_of = |name: &str| {
             let own = format!("{}.json", Digest::of(name.as_bytes()).hex());

@@ -37,15 +37,28 @@ struct Sink {
     failed: Option<io::ErrorKind>,
 }
 
+/// What is done on a full volume.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhenFull {
+    /// Room is asked for, and waited for.
+    Wait,
+    /// That is told: the caller's thread may be one that others need.
+    Tell,
+}
+
 impl Sink {
-    fn spill(&mut self) -> io::Result<()> {
+    fn spill(&mut self, when_full: WhenFull) -> io::Result<()> {
         if let Some(kind) = self.failed {
             return Err(io::Error::new(kind, "an earlier write failed"));
         }
         // At its position, so that it may be done twice.
         let bytes = self.buffer.len() as u64;
         let write = || self.file.write_all_at(&self.buffer, self.written);
-        if let Err(e) = self.store.with_room(bytes, write) {
+        let written = match when_full {
+            WhenFull::Wait => self.store.with_room(bytes, write),
+            WhenFull::Tell => self.store.with_copies_giving_way(bytes, write),
+        };
+        if let Err(e) = written {
             self.failed = Some(e.kind());
             return Err(e);
         }
@@ -88,7 +101,7 @@ impl Ingest {
         })?;
         // What could be given up of a bucket takes no room here.
         if is_nearly_full && store.0.bucket.is_none() {
-            store.0.nearly_full.notify_one();
+            store.0.pressure.hint();
         }
         let (file, path) = file.into_parts();
         Ok(Self {
@@ -115,7 +128,7 @@ impl Ingest {
     pub async fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.take(bytes) {
             let sink = Arc::clone(&self.sink);
-            let spilled = volume::blocking(move || locked(&sink).spill());
+            let spilled = volume::blocking(move || locked(&sink).spill(WhenFull::Wait));
             spilled.await.map_err(|e| self.error("writing", e))?;
         }
         Ok(())
@@ -146,7 +159,8 @@ impl Ingest {
     /// # Errors
     /// When the volume refuses.
     pub fn reader(&self) -> Result<File, Error> {
-        (locked(&self.sink).spill()).map_err(|e| self.error("writing", e))?;
+        let spilled = locked(&self.sink).spill(WhenFull::Tell);
+        spilled.map_err(|e| self.error("writing", e))?;
         File::open(&self.path).map_err(|e| self.error("opening", e))
     }
 
@@ -155,7 +169,7 @@ impl Ingest {
         let sink = Arc::clone(&self.sink);
         let hashed = volume::blocking(move || {
             let mut sink = locked(&sink);
-            sink.spill()?;
+            sink.spill(WhenFull::Wait)?;
             Ok(sink.hasher.clone().finish())
         });
         let digest = hashed.await.map_err(|e| self.error("writing", e))?;
@@ -197,7 +211,7 @@ impl Ingest {
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.take(bytes) {
-            let spilled = locked(&self.sink).spill();
+            let spilled = locked(&self.sink).spill(WhenFull::Wait);
             spilled.map_err(|e| self.io_error(e))?;
         }
         Ok(bytes.len())
@@ -207,7 +221,8 @@ impl Write for Ingest {
     fn flush(&mut self) -> io::Result<()> {
         let spilled = {
             let mut sink = locked(&self.sink);
-            sink.spill().map(|()| sink.buffer = Vec::new())
+            let spilled = sink.spill(WhenFull::Wait);
+            spilled.map(|()| sink.buffer = Vec::new())
         };
         spilled.map_err(|e| self.io_error(e))
     }

@@ -51,6 +51,11 @@ fn check(marker: &[u8], place: impl Fn() -> String) -> Result<(), Error> {
 }
 
 impl Store {
+    /// Whether there is a mark: nobody has opened it before, where there is none.
+    pub(super) async fn is_marked(&self) -> Result<bool, Error> {
+        Ok(self.document(&Key::from(NAME)).await?.is_some())
+    }
+
     /// Refuses a layout that is not known, and marks a store that has no mark.
     pub(super) async fn agree_on_layout(&self) -> Result<(), Error> {
         let key = Key::from(NAME);

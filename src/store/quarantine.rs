@@ -1,10 +1,13 @@
 //! What is damaged is moved out of the way, to the same path below `quarantine/`: never served, never deleted by Peitho, and
 //! still there for who knows better. Who finds the damage says what it means; here it is moved.
 
+use std::time::SystemTime;
+
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Key;
 
+use super::seen::{Seen, Since};
 use super::{Blob, Error, Place, Store, blob_key, volume};
 use crate::names::{Digest, Hasher};
 
@@ -49,7 +52,10 @@ impl Store {
         let Some((file, found)) = self.open_blob(digest).await? else {
             return Ok(None);
         };
-        let hashed = volume::blocking(move || volume::hash(&file));
+        let hashed = volume::blocking(move || {
+            volume::forget(&file);
+            volume::hash(&file)
+        });
         let key = blob_key(digest);
         let digest = (hashed.await).map_err(|e| self.io("reading", &key, 0, e))?;
         Ok(Some(Blob {
@@ -80,28 +86,72 @@ impl Store {
         Ok(Some(Blob { digest, size }))
     }
 
-    /// Moves a ref into quarantine; gives where it is now.
+    /// Moves the ref that was read there into quarantine; gives where it is now. `None` for one that was written again since,
+    /// or is gone.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub async fn quarantine_ref(&self, place: &Place) -> Result<String, Error> {
-        self.put_away(&place.key).await
+    pub async fn quarantine_ref(&self, place: &Place) -> Result<Option<String>, Error> {
+        self.put_away(&place.key, &place.seen).await
     }
 
-    /// Moves a blob into quarantine; gives where it is now.
+    /// Reads a blob that was found damaged once more, since a reading may fail too, and moves it into quarantine where it is
+    /// that; gives where it is now. `None` for one that is sound after all, was written again meanwhile, or is gone.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub async fn quarantine_blob(&self, digest: &Digest) -> Result<String, Error> {
-        self.put_away(&blob_key(digest)).await
+    pub async fn quarantine_blob(&self, digest: &Digest) -> Result<Option<String>, Error> {
+        if self.0.bucket.is_some() {
+            return self.quarantine_object(digest).await;
+        }
+        let Some(seen) = self.seen(digest).await? else {
+            return Ok(None);
+        };
+        let read = self.read_file(digest).await?;
+        self.put_away_damaged(digest, &seen, read).await
     }
 
-    async fn put_away(&self, from: &Key) -> Result<String, Error> {
+    /// The same of a bucket's object.
+    pub(super) async fn quarantine_object(&self, digest: &Digest) -> Result<Option<String>, Error> {
+        let Some(seen) = self.seen(digest).await? else {
+            return Ok(None);
+        };
+        let read = self.read_object(digest).await?;
+        self.put_away_damaged(digest, &seen, read).await
+    }
+
+    async fn seen(&self, digest: &Digest) -> Result<Option<Seen>, Error> {
+        let key = blob_key(digest);
+        let found = self.look(&key).await;
+        let found = found.map_err(|e| self.failed("reading", &key, 0, e))?;
+        Ok(found.as_ref().map(Seen::of))
+    }
+
+    async fn put_away_damaged(
+        &self,
+        digest: &Digest,
+        seen: &Seen,
+        read: Option<Blob>,
+    ) -> Result<Option<String>, Error> {
+        match read {
+            Some(found) if found.digest != *digest => self.put_away(&blob_key(digest), seen).await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn put_away(&self, from: &Key, seen: &Seen) -> Result<Option<String>, Error> {
+        if self.since(from, seen).await? != Since::Same {
+            return Ok(None);
+        }
         let to = key(from);
+        if self.0.bucket.is_some() {
+            let moved = self.put_object(from, &to, SystemTime::now()).await?;
+            return Ok(moved.then(|| to.to_string()));
+        }
         match self.0.objects.rename(from, &to).await {
+            Ok(()) => Ok(Some(to.to_string())),
             // Another process was first.
-            Ok(()) => Ok(to.to_string()),
-            Err(e) if self.is_missing(&e) => Ok(to.to_string()),
+            Err(e) if self.is_missing(&e) => Ok(None),
             Err(e) => Err(self.failed("moving into quarantine", from, 0, e)),
         }
     }

@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Notes that the ref `name` of `scope` is in use: writes it again where it was last written longer than `unless_within`
-    /// ago.
+    /// ago. Gives whether there is such a ref.
     ///
     /// # Errors
     /// [`Error::Full`] or [`Error::Io`]; the ref is as before.
@@ -145,23 +145,23 @@ impl Store {
         scope: impl Into<Scope<'_>>,
         name: &str,
         unless_within: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let key = key(kind, scope.into(), name);
         let written = match self.look(&key).await {
             Ok(Some(found)) => SystemTime::from(found.last_modified),
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(false),
             Err(e) => return Err(self.failed("reading", &key, 0, e)),
         };
         if written.elapsed().is_ok_and(|age| age < unless_within) {
-            return Ok(());
+            return Ok(true);
         }
         let Some(document) = self.document(&key).await? else {
-            return Ok(());
+            return Ok(false);
         };
         let bytes = document.len() as u64;
         (self.0.objects.put(&key, document.into()).await)
             .map_err(|e| self.failed("writing", &key, bytes, e))?;
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the ref `name` of `scope`; returns whether there was one. Durable when this returns.
@@ -258,6 +258,7 @@ impl Store {
         let prefix = prefix(kind, scope);
         let found: Vec<ObjectMeta> = (self.0.objects.list(Some(&prefix)).try_collect().await)
             .map_err(|e| self.failed("listing", &prefix, 0, e))?;
+        let found = found.into_iter().filter(|it| is_one(&it.location));
         let read = stream::iter(found).map(|object| self.dated(object));
         Ok(read.buffer_unordered(READ_AT_ONCE).collect().await)
     }
@@ -292,6 +293,12 @@ fn prefix(kind: RefKind, scope: Scope<'_>) -> Key {
     Key::from_iter(REFS)
         .join(kind.as_str())
         .join(scope.to_string())
+}
+
+/// Whether a ref can have that place: a digest and `.json`.
+pub(super) fn is_one(key: &Key) -> bool {
+    let stem = key.filename().and_then(|name| name.strip_suffix(".json"));
+    stem.is_some_and(|stem| format!("sha256:{stem}").parse::<Digest>().is_ok())
 }
 
 pub(super) fn key(kind: RefKind, scope: Scope<'_>, name: &str) -> Key {

@@ -1,5 +1,4 @@
-//! How full the volume is. A store that is nearly full tells whoever waits for that, when bytes come in: so room can be made
-//! before there is none. It makes none itself.
+//! How full the volume is. Who makes room when it is nearly full is asked by `pressure`.
 
 use std::path::Path;
 
@@ -52,11 +51,6 @@ impl Store {
             let directory = &self.0.directory;
             Error::of(directory, "measuring", directory, 0, e)
         })
-    }
-
-    /// Ends when bytes were to come in and there was little room for them; one who waits is told.
-    pub async fn nearly_full(&self) {
-        self.0.nearly_full.notified().await;
     }
 }
 

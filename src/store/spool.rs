@@ -65,26 +65,19 @@ impl Spool {
         Ok(Self::new(store, file, state))
     }
 
-    /// A finished log with the content of `blob`.
+    /// A finished log with the content of `blob`; `None` where the store has no such blob.
     ///
     /// # Errors
     /// When the volume refuses.
-    pub async fn of_blob(store: &Store, blob: &Blob) -> Result<Self, Error> {
+    pub async fn of_blob(store: &Store, blob: &Blob) -> Result<Option<Self>, Error> {
         let Some((file, found)) = store.open_blob(&blob.digest).await? else {
-            return Err(Error::Io {
-                action: "opening",
-                path: store
-                    .0
-                    .directory
-                    .join(super::blob_key(&blob.digest).as_ref()),
-                source: io::ErrorKind::NotFound.into(),
-            });
+            return Ok(None);
         };
         let state = State {
             len: found.size,
             closed: true,
         };
-        Ok(Self::new(store, file, state))
+        Ok(Some(Self::new(store, file, state)))
     }
 
     fn new(store: &Store, file: File, state: State) -> Self {

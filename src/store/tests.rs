@@ -12,6 +12,7 @@ use crate::names::Tenant;
 #[macro_use]
 mod contract;
 mod directory;
+mod populated;
 mod s3;
 mod spools;
 mod trash;

@@ -9,7 +9,7 @@
 //!
 //! 1. A blob older than the grace that no ref names is moved to the trash, where readers find it by itself
 //!    ([`Store::open_blob`] moves it back).
-//! 2. What is in the trash and named goes back.
+//! 2. What is in the trash and named goes back; what is in its place too was committed since, and stays instead.
 //! 3. What has been in the trash for the grace, and is not named, is deleted.
 //!
 //! Who may meet it:
@@ -22,23 +22,29 @@
 //!   reading was earlier moves the blob at the most, and the next one brings it back. Or it finds none, and says so.
 //! - *Two passes at once*, of two processes: each entry has a name of its own, so a deletion that was decided on meets that
 //!   entry alone, not a later one of the same blob. What is named is moved back also where a survey saw the blob in its
-//!   place: another pass may have moved it since, and the entry be all there is. In a bucket a move is a copy and a deletion: what is seen of it in between
-//!   is a blob that is there twice.
+//!   place: another pass may have moved it since, and the entry be all there is.
+//! - *A move in a bucket* is a copy and a deletion: what is seen of it in between is a blob that is there twice, and harms nobody.
+//!   A process that is stopped there, for hours perhaps, finds something else in the place when it goes on. So it deletes only
+//!   within [`MOVE`] of the copy's begin, by the clock on the wall: what is named in this time is still in the trash, and
+//!   nothing is deleted there before the grace is over, which is twice as long at the least.
 //! - *Readers* have the file open; a deletion does not reach them.
 //! - *A process that ends in between* leaves every blob in one of the two places.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 
-use super::{Blob, Error, Store, blob_key};
+use super::{Blob, Error, Store, blob_key, volume};
 use crate::names::Digest;
 
 /// So many are moved or deleted at once: each waits for the disk, or for the bucket.
 const AT_ONCE: usize = 32;
+/// How long a move in a bucket may take before its first half is all of it: half the least that `store.collectEverySeconds` may
+/// be. The deletion itself may be repeated for a minute.
+const MOVE: Duration = Duration::from_secs(150);
 
 /// What there was at a moment: some 50 bytes of memory for each blob.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +79,7 @@ pub struct Plan {
 }
 
 enum Step {
-    Back(Key, Digest),
+    Back(Key, Blob),
     Aside(Digest),
     Delete(Key),
 }
@@ -178,40 +184,73 @@ impl Store {
         Ok(survey)
     }
 
-    /// Does what was planned. What another process has done meanwhile is no fault.
+    /// Does what was planned. What another process has done meanwhile is no fault, and one step that fails, perhaps at each pass,
+    /// keeps no other one from being done.
     ///
     /// # Errors
-    /// [`Error::Io`]; some of it is done then, and the next pass does the rest.
+    /// The first one, and how many there are; the next pass tries again.
     pub async fn carry_out(&self, plan: Plan) -> Result<(), Error> {
-        let back = (plan.back.into_iter()).map(|(from, blob)| Step::Back(from, blob.digest));
-        self.steps(back.collect()).await?;
+        let mut failed = Vec::new();
+        let back = (plan.back.into_iter()).map(|(from, blob)| Step::Back(from, blob));
+        failed.extend(self.steps(back.collect()).await);
         let gone = plan.gone.into_iter().map(|(key, _)| Step::Delete(key));
-        self.steps(gone.collect()).await?;
+        failed.extend(self.steps(gone.collect()).await);
         let aside = plan.aside.iter().map(|blob| Step::Aside(blob.digest));
-        self.steps(aside.collect()).await
+        failed.extend(self.steps(aside.collect()).await);
+        let others = failed.len().saturating_sub(1);
+        match (failed.into_iter().next(), others) {
+            (None, _) => Ok(()),
+            (Some(error), 0) => Err(error),
+            (Some(first), others) => Err(Error::Several {
+                first: Box::new(first),
+                others,
+            }),
+        }
     }
 
-    /// Takes these steps, in any order.
-    async fn steps(&self, steps: Vec<Step>) -> Result<(), Error> {
+    /// Takes these steps, in any order; gives what failed.
+    async fn steps(&self, steps: Vec<Step>) -> Vec<Error> {
         stream::iter(steps)
             .map(|step| self.clone().step(step))
             .buffer_unordered(AT_ONCE)
-            .try_collect()
+            .filter_map(async |taken| taken.err())
+            .collect()
             .await
     }
 
     async fn step(self, step: Step) -> Result<(), Error> {
         match step {
-            Step::Back(from, digest) => self.put_from(&from, &blob_key(&digest)).await.map(drop),
+            // The newer one was verified when it came. It may be on its way to the trash by another pass: then it has an
+            // entry of its own there.
+            Step::Back(from, blob)
+                if self.size_in_place(&blob.digest).await? == Some(blob.size) =>
+            {
+                // Its name may be a moment old and not yet durable, and this is all there is otherwise.
+                if self.0.bucket.is_none() {
+                    let key = blob_key(&blob.digest);
+                    let directory = self.0.directory.join(blobs().as_ref());
+                    let synced = volume::blocking(move || volume::sync_directory(&directory));
+                    (synced.await).map_err(|e| self.io("syncing", &key, 0, e))?;
+                }
+                self.delete(&from).await
+            }
+            Step::Back(from, blob) => {
+                let moved = self.put_from(&from, &blob_key(&blob.digest)).await;
+                moved.map(drop)
+            }
             Step::Aside(digest) => {
                 let (from, to) = (blob_key(&digest), entry(&digest));
                 self.put_from(&from, &to).await.map(drop)
             }
-            Step::Delete(key) => match self.0.objects.delete(&key).await {
-                Ok(()) => Ok(()),
-                Err(e) if self.is_missing(&e) => Ok(()),
-                Err(e) => Err(self.failed("deleting", &key, 0, e)),
-            },
+            Step::Delete(key) => self.delete(&key).await,
+        }
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        match self.0.objects.delete(key).await {
+            Ok(()) => Ok(()),
+            Err(e) if self.is_missing(&e) => Ok(()),
+            Err(e) => Err(self.failed("deleting", key, 0, e)),
         }
     }
 
@@ -254,11 +293,32 @@ impl Store {
     /// Moves an object; `false` when it is not there any more. Not durable when this returns: after a crash it is in the one
     /// place or in the other, and either is as good.
     async fn put_from(&self, from: &Key, to: &Key) -> Result<bool, Error> {
+        if self.0.bucket.is_some() {
+            return self.put_object(from, to, SystemTime::now()).await;
+        }
         match self.0.unsynced.rename(from, to).await {
             Ok(()) => Ok(true),
             Err(e) if self.is_missing(&e) => Ok(false),
             Err(e) => Err(self.failed("moving", from, 0, e)),
         }
+    }
+
+    /// Moves an object of a bucket, by a process that was about to at `begun`; `false` when it is not there any more.
+    pub(super) async fn put_object(
+        &self,
+        from: &Key,
+        to: &Key,
+        begun: SystemTime,
+    ) -> Result<bool, Error> {
+        match self.0.objects.copy(from, to).await {
+            Ok(()) => {}
+            Err(e) if self.is_missing(&e) => return Ok(false),
+            Err(e) => return Err(self.failed("moving", from, 0, e)),
+        }
+        if begun.elapsed().is_ok_and(|passed| passed < MOVE) {
+            self.delete(from).await?;
+        }
+        Ok(true)
     }
 
     async fn each(&self, below: Key, mut see: impl FnMut(ObjectMeta)) -> Result<(), Error> {

@@ -130,6 +130,21 @@ fn sweep_staged(directory: &Path) -> io::Result<()> {
     sync_directory(directory)
 }
 
+/// Whether there is a file below `directory`.
+pub(super) fn has_files(directory: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() || has_files(&entry.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Makes the names in `directory` durable.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
@@ -161,6 +176,12 @@ pub(super) fn probe(ingest: &Path) -> io::Result<()> {
             "the volume returned other bytes than were written",
         ))
     }
+}
+
+/// Has the next reading of `file` come from the disk: what memory has of it may be better, or worse. Where that cannot be, it
+/// does not matter.
+pub(super) fn forget(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 /// The digest of all that `file` has from its position on.

@@ -41,6 +41,7 @@ impl Assets {
         }
         self.images()?;
         self.nodeenv()?;
+        Images::warm(self)?;
         self.docker_cli()?;
         self.crane()?;
         self.go.versitygw(&self.cache)?;
@@ -89,6 +90,16 @@ impl Assets {
     /// The image in which Node chaincode is compiled and runs.
     pub fn nodeenv(&self) -> Result<Image> {
         Images::nodeenv(&self.cache)
+    }
+
+    /// The builder image of a release as it is when much was compiled in it before: a compile takes seconds, unless the package is
+    /// [`crate::Chaincode::uncached`].
+    pub fn warm_builder(&self, release: Release) -> Result<Image> {
+        let [of_1_4, of_2_1] = Images::warm(self)?;
+        Ok(match release {
+            Release::V1_4 => of_1_4,
+            Release::V2_1 => of_2_1,
+        })
     }
 
     /// A command that runs a program which this machine may have only in the `sbin` directories.

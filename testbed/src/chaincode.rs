@@ -22,6 +22,7 @@ pub(crate) use gopath::Gopath;
 
 const PLAIN: &[SourceFile<'_>] = module!("chaincode", "go.mod", "go.sum", "main.go");
 const TINY: &[SourceFile<'_>] = module!("chaincode-tiny", "go.mod", "main.go");
+const STANDARD: &[SourceFile<'_>] = module!("chaincode-standard", "go.mod", "main.go");
 const ASSET: &[SourceFile<'_>] = module!("chaincode-asset", "go.mod", "go.sum", "main.go");
 
 /// A chaincode that can be packaged.
@@ -30,7 +31,11 @@ pub struct Chaincode {
     kind: Kind,
     label: String,
     version: String,
+    is_uncached: bool,
 }
+
+/// The file that makes a package [`Chaincode::uncached`]: of those that every release packs.
+pub(crate) const UNCACHED: &str = "uncached.json";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -38,6 +43,7 @@ enum Kind {
     Slow,
     Broken,
     Mended,
+    Standard,
     Asset,
     Node,
     /// Compiled before: its builder is [`crate::Images::copybuilder`].
@@ -77,6 +83,11 @@ impl Chaincode {
         Self::of_kind(Kind::Mended, "broken_1")
     }
 
+    /// What of Go's standard library the next one needs, and nothing else: it compiles, and serves nobody.
+    pub fn standard() -> Chaincode {
+        Self::of_kind(Kind::Standard, "standard_1")
+    }
+
     /// `Put` and `Get` through the contract API: as large, and as slow to compile, as most chaincode is.
     pub fn asset() -> Chaincode {
         Self::of_kind(Kind::Asset, "asset_1")
@@ -98,6 +109,7 @@ impl Chaincode {
             kind,
             label: label.to_owned(),
             version: "v1".to_owned(),
+            is_uncached: false,
         }
     }
 
@@ -115,6 +127,13 @@ impl Chaincode {
         self
     }
 
+    /// Its compile finds nothing that earlier ones left, also in [`Assets::warm_builder`]: for cases in which a compile takes its time.
+    #[must_use]
+    pub fn uncached(mut self) -> Chaincode {
+        self.is_uncached = true;
+        self
+    }
+
     /// The package file, in the cache.
     pub fn package(&self, assets: &Assets) -> Result<PathBuf> {
         let sources = self.sources(assets)?;
@@ -127,6 +146,7 @@ impl Chaincode {
                 self.label.as_bytes(),
                 difference.as_bytes(),
                 kind.as_bytes(),
+                &[u8::from(self.is_uncached)],
             ],
             announcement: &format!("packaging chaincode {}", self.label),
         };
@@ -143,11 +163,17 @@ impl Chaincode {
         Ok(entry.join(file))
     }
 
+    /// What a peer hands to the builder as its input, as a compressed tar.
+    pub(crate) fn input(&self, assets: &Assets) -> Result<Vec<u8>> {
+        code(&self.sources(assets)?, &self.extra(&self.difference()))
+    }
+
     /// A directory with what all packages of this kind have in common.
     fn sources(&self, assets: &Assets) -> Result<PathBuf> {
         let (go, cache) = (assets.go(), assets.cache());
         match self.kind {
             Kind::Node => npm::chaincode(cache),
+            Kind::Standard => go.vendored(cache, "standard", STANDARD),
             Kind::Asset => go.vendored(cache, "asset", ASSET),
             Kind::Copied(_) => {
                 let sources = go.vendored(cache, "plain", PLAIN)?;
@@ -159,20 +185,27 @@ impl Chaincode {
     }
 
     /// The files that make this package differ from others of the same sources.
-    fn extra<'a>(&self, difference: &'a str) -> Vec<(&'static str, &'a str)> {
-        match self.kind {
+    fn extra<'a>(&self, difference: &'a str) -> Vec<(String, &'a str)> {
+        let mut files = match self.kind {
             Kind::Copied(compile) => {
-                let mut files = vec![("src/version", difference)];
+                let mut files = vec![("version", difference)];
                 match compile {
                     Compile::Copies => {}
-                    Compile::EatsMemory => files.push(("src/eats-memory", "")),
-                    Compile::NeverEnds => files.push(("src/never-ends", "")),
+                    Compile::EatsMemory => files.push(("eats-memory", "")),
+                    Compile::NeverEnds => files.push(("never-ends", "")),
                 }
                 files
             }
-            Kind::Node => vec![("src/kind.json", difference)],
-            _ => vec![("src/kind.go", difference)],
+            Kind::Node => vec![("kind.json", difference)],
+            _ => vec![("kind.go", difference)],
+        };
+        if self.is_uncached {
+            files.push((UNCACHED, "{}"));
         }
+        let files = files.into_iter();
+        files
+            .map(|(name, text)| (format!("src/{name}"), text))
+            .collect()
     }
 
     fn language_and_path(&self) -> [&'static str; 2] {
@@ -196,7 +229,7 @@ impl Chaincode {
                 "package main\n\nconst version = {version:?}\n\nfunc neverCompiles() string {{\n\tnumber := undefinedThing(version)\n\treturn number + 1\n}}\n"
             ),
             Kind::Node => json!({ "version": version }).to_string(),
-            Kind::Asset | Kind::Mended => format!(
+            Kind::Asset | Kind::Mended | Kind::Standard => format!(
                 "package main\n\n// version makes this code differ.\nconst version = {version:?}\n"
             ),
             _ => format!(
@@ -207,7 +240,7 @@ impl Chaincode {
 }
 
 /// What a peer hands to the builder: everything under `src/`.
-fn code(sources: &Path, extra: &[(&str, &str)]) -> Result<Vec<u8>> {
+fn code(sources: &Path, extra: &[(String, &str)]) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     for (name, content) in extra {
         archive.add(name, content.as_bytes())?;
@@ -267,7 +300,8 @@ mod tests {
         for name in ["main.go", "go.mod", "vendor/modules.txt"] {
             fs::write(dir.path().join(name), name).expect("a file");
         }
-        let pack = || code(dir.path(), &[("src/kind.go", "package main")]).expect("a package");
+        let pack =
+            || code(dir.path(), &[("src/kind.go".to_owned(), "package main")]).expect("a package");
         assert_eq!(pack(), pack());
     }
 }

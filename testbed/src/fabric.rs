@@ -1,5 +1,5 @@
-//! Owns a Fabric network on this machine: one orderer, one organization with two peers, one channel. Each peer has its own Docker
-//! endpoint, so one can use dockerd while the other uses Peitho. Tests act on it through the stock CLI, as operators do.
+//! Owns a Fabric network on this machine: one orderer, one organization with a few peers, one channel. Each peer has its own Docker
+//! endpoint, so one can use dockerd while the others use Peitho. Tests act on it through the stock CLI, as operators do.
 
 mod cli;
 mod kind;
@@ -47,13 +47,13 @@ pub struct PeerConfig {
     pub environment: Vec<(String, String)>,
 }
 
-/// A running network. Peers are named by their number, 0 or 1.
+/// A running network. Peers are named by their number, from 0.
 #[derive(Debug)]
 pub struct Fabric {
     places: Places,
     network: Network,
     layout: Layout,
-    peers: [Peer; 2],
+    peers: Vec<Peer>,
     orderer: Process,
 }
 
@@ -105,12 +105,12 @@ impl PeerConfig {
 }
 
 impl Fabric {
-    /// Makes everything anew and returns when both peers have joined the channel.
+    /// Makes everything anew and returns when all peers have joined the channel. There are keys for six.
     pub fn start(
         assets: &Assets,
         run: &Run,
         network: Network,
-        peers: [PeerConfig; 2],
+        peers: impl IntoIterator<Item = PeerConfig>,
     ) -> Result<Fabric> {
         let layout = Layout::generate(run, network, assets.fabric(network.release())?)?;
         let mut command = Command::new(layout.programs.bin.join("orderer"));
@@ -118,16 +118,13 @@ impl Fabric {
             .current_dir(&layout.dir)
             .envs(layout.orderer_environment());
         let orderer = Process::spawn(run, "orderer", command)?;
-        let mut index = 0;
-        let peers = peers.map(|config| {
-            let peer = Peer {
+        let peers: Vec<_> = (peers.into_iter().enumerate())
+            .map(|(index, config)| Peer {
                 index,
                 config: Mutex::new(config),
                 process: Mutex::new(None),
-            };
-            index += 1;
-            peer
-        });
+            })
+            .collect();
         for peer in &peers {
             peer.start(run.places(), &layout)?;
         }

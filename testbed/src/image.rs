@@ -1,12 +1,13 @@
-//! Owns the making of container images without a daemon: one layer, a configuration and a manifest in an OCI layout, made
-//! of plain files. The same content gives the same bytes. [`crate::images`] says which images there are.
+//! Owns the making of container images without a daemon: one layer, alone or over those of another image, a configuration and a
+//! manifest in an OCI layout, made of plain files. The same content gives the same bytes. [`crate::images`] says which images there are.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -34,7 +35,7 @@ impl Owner {
 /// A layer under construction: a tar stream that is compressed, hashed and written as entries are added.
 pub(crate) struct Layer {
     tar: tar::Builder<Hashing<GzEncoder<Hashing<File>>>>,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl Layer {
@@ -111,6 +112,11 @@ impl Layer {
     /// Ends the layer and writes the image around it. `config` is what an image configuration has under `config`.
     /// Returns the manifest's digest.
     pub(crate) fn finish(self, dir: &Path, config: &Value) -> Result<String> {
+        self.finish_over(Below::default(), dir, config)
+    }
+
+    /// The same with the layers of another image below it.
+    pub(crate) fn finish_over(self, below: Below, dir: &Path, config: &Value) -> Result<String> {
         let plain = self.tar.into_inner()?;
         let diff_id = plain.digest();
         let compressed = plain.inner.finish()?;
@@ -118,22 +124,32 @@ impl Layer {
             digest: compressed.digest(),
             size: compressed.written,
         };
-        fs::rename(&self.path, dir.join("blobs/sha256").join(&layer.digest))?;
+        let blobs = dir.join("blobs/sha256");
+        fs::rename(&self.path, blobs.join(&layer.digest))?;
+        for file in &below.files {
+            let name = file.file_name().context("a blob has a name")?;
+            fs::hard_link(file, blobs.join(name))
+                .with_context(|| format!("cannot link {}", file.display()))?;
+        }
 
+        let media = "application/vnd.oci.image";
+        let (mut layers, mut diff_ids) = (below.layers, below.diff_ids);
+        layers.push(layer.descriptor(&format!("{media}.layer.v1.tar+gzip")));
+        diff_ids.push(json!(format!("sha256:{diff_id}")));
+        let history = vec![json!({ "created_by": "peitho testbed" }); layers.len()];
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
             "config": config,
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
-            "history": [{ "created_by": "peitho testbed" }],
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            "history": history,
         });
         let config = Blob::write(dir, &config)?;
-        let media = "application/vnd.oci.image";
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": format!("{media}.manifest.v1+json"),
             "config": config.descriptor(&format!("{media}.config.v1+json")),
-            "layers": [layer.descriptor(&format!("{media}.layer.v1.tar+gzip"))],
+            "layers": layers,
         });
         let manifest = Blob::write(dir, &manifest)?;
         let index = json!({
@@ -143,6 +159,50 @@ impl Layer {
         fs::write(dir.join("index.json"), index.to_string())?;
         fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
         Ok(format!("sha256:{}", manifest.digest))
+    }
+}
+
+/// The layers of a finished image, for another to stand on.
+#[derive(Default)]
+pub(crate) struct Below {
+    layers: Vec<Value>,
+    diff_ids: Vec<Value>,
+    files: Vec<PathBuf>,
+}
+
+impl Below {
+    /// Those of the image in the layout directory `dir`.
+    pub(crate) fn of(dir: &Path) -> Result<Below> {
+        let blob = |descriptor: &Value| -> Result<PathBuf> {
+            let digest = descriptor["digest"].as_str().context("no digest")?;
+            let name = digest.strip_prefix("sha256:").context("not SHA-256")?;
+            Ok(dir.join("blobs/sha256").join(name))
+        };
+        let read = |file: &Path| -> Result<Value> {
+            let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            Ok(serde_json::from_slice(&text)?)
+        };
+        let index = read(&dir.join("index.json"))?;
+        let manifest = read(&blob(&index["manifests"][0])?)?;
+        let config = read(&blob(&manifest["config"])?)?;
+        let list = |value: &Value| value.as_array().cloned().context("not a list");
+        let layers = list(&manifest["layers"])?;
+        Ok(Below {
+            files: layers.iter().map(blob).collect::<Result<_>>()?,
+            diff_ids: list(&config["rootfs"]["diff_ids"])?,
+            layers,
+        })
+    }
+
+    /// Lays out what the layers hold in `root`, the lowest first.
+    pub(crate) fn unpack(&self, root: &Path) -> Result<()> {
+        for file in &self.files {
+            let layer = GzDecoder::new(File::open(file)?);
+            tar::Archive::new(layer)
+                .unpack(root)
+                .with_context(|| format!("cannot unpack {}", file.display()))?;
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //! is in each, and under which name it stands in the registry. [`crate::Assets`] makes them; [`crate::Registry`] serves them.
 
 mod nodeenv;
+mod warm;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +10,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::assets::Assets;
 use crate::cache::{Build, Cache};
 use crate::go::Go;
-use crate::image::{Layer, Owner};
+use crate::image::{Below, Layer, Owner};
 use crate::release::Release;
 use crate::{packages, program};
 
@@ -98,6 +100,13 @@ impl Images {
     /// large, so it is not one of those above: who runs such chaincode asks for it and pushes it.
     pub(crate) fn nodeenv(cache: &Cache) -> Result<Image> {
         nodeenv::obtain(cache, &Busybox::find()?)
+    }
+
+    /// The builders of all releases as they are when much was compiled in them before, in the order of [`Release::ALL`]: packages find what Go
+    /// kept of other chaincode, unless they are [`crate::Chaincode::uncached`]. For suites in which the compiler's time is not the
+    /// subject; like the one above for who asks for them.
+    pub(crate) fn warm(assets: &Assets) -> Result<[Image; 2]> {
+        warm::obtain(assets)
     }
 
     /// The name of [`Self::nodeenv`].
@@ -191,14 +200,7 @@ fn pause(cache: &Cache, go: &Go) -> Result<Image> {
 /// Only what a compile needs of the tool chain, without documentation, tests and the compiler's own source: every engine unpacks these
 /// files at the start of a run, and the reaper deletes them.
 fn builder(cache: &Cache, go: &Go, busybox: &Busybox, release: Release) -> Result<Image> {
-    let path = "PATH=/go/bin:/usr/local/go/bin:/usr/local/bin:/bin";
-    let compiler = ["CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOPATH=/go"];
-    let modules: &[&str] = match release {
-        Release::V1_4 => &["GO111MODULE=off"],
-        Release::V2_1 => &["GOFLAGS=-mod=vendor", "GOPROXY=off"],
-    };
-    let environment = [&[path][..], &compiler, modules].concat();
-    let config = json!({ "Env": environment, "User": user(release), "WorkingDir": "/go" });
+    let config = builder_config(release);
     let inputs = format!("{} {}", go.version(), busybox.fingerprint);
     make(cache, release.builder_image(), &inputs, &config, |layer| {
         busybox.add_to(layer)?;
@@ -222,6 +224,20 @@ fn builder(cache: &Cache, go: &Go, busybox: &Busybox, release: Release) -> Resul
         }
         Ok(())
     })
+}
+
+fn builder_config(release: Release) -> Value {
+    json!({ "Env": builder_environment(release), "User": user(release), "WorkingDir": "/go" })
+}
+
+fn builder_environment(release: Release) -> Vec<&'static str> {
+    let path = "PATH=/go/bin:/usr/local/go/bin:/usr/local/bin:/bin";
+    let compiler = ["CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOPATH=/go"];
+    let modules: &[&str] = match release {
+        Release::V1_4 => &["GO111MODULE=off"],
+        Release::V2_1 => &["GOFLAGS=-mod=vendor", "GOPROXY=off"],
+    };
+    [&[path][..], &compiler, modules].concat()
 }
 
 fn runtime(cache: &Cache, busybox: &Busybox, release: Release) -> Result<Image> {
@@ -267,6 +283,18 @@ fn make(
     config: &Value,
     fill: impl FnOnce(&mut Layer) -> Result<()>,
 ) -> Result<Image> {
+    make_over(None, cache, name, inputs, config, fill)
+}
+
+/// The same with the layers of `base` below the one that is filled.
+fn make_over(
+    base: Option<&Image>,
+    cache: &Cache,
+    name: &str,
+    inputs: &str,
+    config: &Value,
+    fill: impl FnOnce(&mut Layer) -> Result<()>,
+) -> Result<Image> {
     let config_text = config.to_string();
     // The recipe is part of what goes in, and this file is the recipe.
     let inputs = [
@@ -283,7 +311,9 @@ fn make(
     let layout = cache.entry(&build, |dir| {
         let mut layer = Layer::new(dir)?;
         fill(&mut layer)?;
-        layer.finish(dir, config).map(|_| ())
+        let below = base.map(|base| Below::of(&base.layout)).transpose()?;
+        let below = below.unwrap_or_default();
+        layer.finish_over(below, dir, config).map(drop)
     })?;
     Ok(Image {
         name: name.to_owned(),

@@ -151,7 +151,7 @@ impl Peitho {
         log: Log,
     ) -> Result<Peitho> {
         let kubeconfig = rights(cluster)?;
-        let store = run.data().join("peitho-store");
+        let store = store(run);
         let proxy = format!("http://nobody:{PROXY_PASSWORD}@127.0.0.1:9");
         let config = json!({
             "listen": {"engineApi": ENGINE, "delivery": format!("0.0.0.0:{DELIVERY_PORT}"), "admin": ADMIN},
@@ -179,11 +179,6 @@ impl Peitho {
         Ok(peitho)
     }
 
-    /// Has the caches of compilers wiped, as a user does.
-    pub fn wipe_caches(&self) -> Result<()> {
-        wipe_caches(&self.program, &self.config)
-    }
-
     /// What it is configured with.
     pub fn config(&self) -> Result<Value> {
         Ok(serde_json::from_slice(&fs::read(&self.config)?)?)
@@ -200,6 +195,13 @@ impl Peitho {
     pub fn restart(&mut self, run: &Run) -> Result<()> {
         self.process = spawn(run, &self.program, &self.config)?;
         self.wait_until_ready()
+    }
+
+    /// The same server with an empty store: nothing is known and nothing is cached.
+    pub fn renew(&mut self, run: &Run) -> Result<()> {
+        self.process.kill_hard()?;
+        fs::remove_dir_all(store(run))?;
+        self.restart(run)
     }
 
     fn wait_until_ready(&self) -> Result<()> {
@@ -222,6 +224,10 @@ impl Peitho {
     pub fn process(&self) -> &Process {
         &self.process
     }
+}
+
+fn store(run: &Run) -> PathBuf {
+    run.data().join("peitho-store")
 }
 
 /// Pod templates for packages of the suite, by label: one that changes what can be changed, and two that the cluster does not
@@ -248,12 +254,6 @@ fn overrides() -> serde_json::Value {
         // A feature that is off: the field is dropped without a word (k8s-measurements §5).
         {"label": "tmpl-lost", "podTemplate": {"spec": {"volumes": [unknown_source]}}},
     ])
-}
-
-fn wipe_caches(program: &Path, config: &Path) -> Result<()> {
-    let mut prune = Command::new(program);
-    prune.args(["prune", "--caches", "--config"]).arg(config);
-    program::output(&mut prune).map(drop)
 }
 
 fn spawn(run: &Run, program: &Path, config: &Path) -> Result<Process> {

@@ -45,18 +45,40 @@ impl MainJob {
     }
 }
 
+/// What the first compile of a main job finds of earlier ones, if the builder is [`Assets::warm_builder`]. The second finds all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// Nothing: it takes as long as any chaincode's first.
+    Uncached,
+    /// All that it imports.
+    Cached,
+}
+
+impl First {
+    fn of(self, chaincode: Chaincode) -> Chaincode {
+        match self {
+            Self::Uncached => chaincode.uncached(),
+            Self::Cached => chaincode,
+        }
+    }
+}
+
 /// The way of every chaincode: install, approve, commit, invoke, query; then an upgrade to other code and a query of that.
-pub fn main_job(assets: &Assets, fabric: &Fabric, peer: usize, name: &str) -> Result<MainJob> {
+pub fn main_job(
+    assets: &Assets,
+    fabric: &Fabric,
+    peer: usize,
+    name: &str,
+    first: First,
+) -> Result<MainJob> {
     let mut steps = Steps::new();
-    let package = |version: &str| {
-        let label = format!("{name}_{version}");
-        let version = format!("{name} {version}");
+    let chaincode = |version: &str| {
         Chaincode::basic()
-            .label(&label)
-            .version(&version)
-            .package(assets)
+            .label(&format!("{name}_{version}"))
+            .version(&format!("{name} {version}"))
     };
-    let (first, second) = (package("v1")?, package("v2")?);
+    let first = first.of(chaincode("v1")).package(assets)?;
+    let second = chaincode("v2").package(assets)?;
 
     let definition = Definition::new(name, "1", 1);
     let id = steps.time("install", || fabric.install(peer, &first))?;

@@ -18,9 +18,14 @@ pub(crate) struct DockerRegistry {
 
 impl DockerRegistry {
     pub(crate) async fn start() -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// The same at `address`; any port of it where that has none.
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
         let directory = TempDir::new().unwrap();
         let config = json!({
-            "version": "0.1", "log": {"level": "info"}, "http": {"addr": "127.0.0.1:0"},
+            "version": "0.1", "log": {"level": "info"}, "http": {"addr": address.to_string()},
             "storage": {"filesystem": {"rootdirectory": directory.path().join("data")}},
         });
         let file = directory.path().join("config.yml");

@@ -169,7 +169,7 @@ async fn a_layer_that_is_not_in_the_store_says_what_to_do() {
     };
     let error = run(args).await.unwrap_err().to_string();
     assert!(
-        error.contains("404") && error.contains("install the chaincode again"),
+        error.contains("404") && error.contains("run `peitho images verify`"),
         "{error}"
     );
 }

@@ -85,6 +85,7 @@ impl World {
             started: sender,
         });
         let settings = Settings {
+            parallel_of_tenant: None.into(),
             parallel: 4,
             timeout: Duration::from_secs(600),
             install_timeout: Duration::from_secs(600),

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use bollard::query_parameters::KillContainerOptions;
 use peitho::compile::{End, Input, Request, Run};
+use peitho::config;
 use peitho::names::{CompileKey, Digest, ImageName, Tenant};
+use peitho::registry::Registries;
 use peitho::runtime::docker::Docker;
 use peitho::runtime::{CompileSpec, Resolution, Runtime as _};
 use peitho::store::spool::Spool;
+use testbed::Registry;
 
 use crate::Case;
 use crate::conformance::subject::{Subject as _, soon};
@@ -57,6 +60,12 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         |engine| Box::pin(unheld(engine)),
     ),
 ];
+
+/// Those that need more than an engine.
+pub(crate) const OF_THE_TESTBED: &[(&str, Case)] = &[(
+    "a builder is pulled from what replaces its registry",
+    |engine| Box::pin(replaced(engine)),
+)];
 
 fn request(engine: &Engine, script: &str) -> Request {
     Request {
@@ -283,6 +292,48 @@ async fn no_image(engine: &Engine) {
     order.image = engine.missing();
     let (_, end) = compiled(engine, &place, order).await;
     assert!(failed(&end).contains("nowhere:1"), "{end:?}");
+}
+
+/// The engine has it under no name.
+async fn replaced(engine: &Engine) {
+    const HOST: &str = "nowhere.example.com";
+    let testbed = engine.testbed();
+    let registry = Registry::start_with_auth(&testbed.run, "me", "the-password").unwrap();
+    let builder = testbed.assets.images().unwrap().copybuilder;
+    let builder = builder.called("mirror/fabric/builder:1");
+    registry.push(&builder).unwrap();
+    let password_file = testbed.run.dir().join("password");
+    std::fs::write(&password_file, "the-password").unwrap();
+    let (address, place) = (
+        registry.address().to_string(),
+        Place::new(engine, "replaced").await,
+    );
+    let replaced = config::Registry {
+        host: HOST.to_owned(),
+        replaced_by: Some(format!("{address}/mirror")),
+        ..config::Registry::default()
+    };
+    let closed = config::Registry {
+        host: address,
+        username: Some("me".to_owned()),
+        password_file: Some(password_file),
+        ..config::Registry::default()
+    };
+    let config = [replaced, closed];
+    let registries = Registries::new(&config, place.store.clone());
+    let registries = registries.await.unwrap();
+    let mut settings = place.settings();
+    settings.places = registries.places().clone();
+    settings.logins = registries.logins().clone();
+    let peitho = Peitho::with(engine, &place, settings).await;
+    let mut order = request(engine, "echo compiled");
+    order.image = format!("{HOST}/fabric/builder:1").parse().unwrap();
+    let run = peitho.compiles.run(order).await.unwrap();
+    let (log, end) = (log(&run).await, end(&run).await);
+    assert_eq!(log, "compiled\n", "{end:?}");
+    assert!(matches!(end, End::Exited { code: 0, .. }), "{end:?}");
+    nothing_left(engine).await;
+    peitho.gone().await;
 }
 
 async fn no_command(engine: &Engine) {

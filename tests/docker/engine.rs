@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -31,6 +31,7 @@ pub(crate) fn given() -> Option<String> {
 pub(crate) struct World {
     tokio: tokio::runtime::Runtime,
     engine: OnceLock<Engine>,
+    turn: RwLock<()>,
 }
 
 impl Default for World {
@@ -38,6 +39,7 @@ impl Default for World {
         Self {
             tokio: tokio::runtime::Runtime::new().unwrap(),
             engine: OnceLock::new(),
+            turn: RwLock::new(()),
         }
     }
 }
@@ -46,6 +48,17 @@ impl World {
     pub(crate) fn engine(&self) -> &Engine {
         self.engine
             .get_or_init(|| self.tokio.block_on(Engine::start()))
+    }
+
+    /// For the time of a case that does not mind others of its kind.
+    pub(crate) fn beside_others(&self) -> RwLockReadGuard<'_, ()> {
+        // Nothing is behind the lock that a case which failed could spoil.
+        self.turn.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the time of a case that must be alone.
+    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.turn.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

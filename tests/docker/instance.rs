@@ -86,6 +86,7 @@ impl Peitho {
             compile::Settings {
                 parallel: 4,
                 timeout: Duration::from_secs(300),
+                parallel_of_tenant: None.into(),
                 install_timeout: Duration::from_secs(300),
                 abandon_grace: Duration::from_secs(60),
                 env: BTreeMap::new(),

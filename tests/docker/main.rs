@@ -25,13 +25,16 @@ use libtest_mimic::{Arguments, Trial};
 
 use engine::{Engine, World};
 
-/// A case of this runtime alone.
+/// How many of the cases that all runtimes have run at once unless the command line says otherwise: each mostly waits for the engine.
+const AT_ONCE: usize = 4;
+
+/// A case of this runtime alone. It has the engine for itself: some end it, others look at all that it has.
 type Case = for<'a> fn(&'a Engine) -> BoxFuture<'a, ()>;
 
 fn main() -> ExitCode {
     testbed::reaper::become_reaper_if_asked();
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(AT_ONCE);
     let world = Arc::new(World::default());
     let trial = |name: &str, case: Box<dyn FnOnce(&World) + Send>| {
         let world = Arc::clone(&world);
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
             name,
             Box::new(|world| {
                 let engine = world.engine();
+                let _beside_others = world.beside_others();
                 world.block_on(case(engine));
             }),
         )
@@ -55,17 +59,20 @@ fn main() -> ExitCode {
                 name,
                 Box::new(|world| {
                     let engine = world.engine();
+                    let _alone = world.alone();
                     world.block_on(case(engine));
                 }),
             )
         })
     };
     let needs_testbed = engine::given().is_some();
+    let of_the_testbed = own(compile::OF_THE_TESTBED).chain(own(faults::OF_THE_TESTBED));
+    let of_the_testbed = of_the_testbed.map(|trial| trial.with_ignored_flag(needs_testbed));
     let trials = common
         .chain(own(compile::ALL))
         .chain(own(transports::ALL))
         .chain(own(faults::ALL))
-        .chain(own(faults::OF_THE_TESTBED).map(|trial| trial.with_ignored_flag(needs_testbed)))
+        .chain(of_the_testbed)
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     match (conclusion.has_failed(), world.end()) {

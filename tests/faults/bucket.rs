@@ -14,7 +14,7 @@ use testbed::S3;
 use crate::bodies::{packed, tar};
 use crate::disk::Store;
 use crate::registry::Base;
-use crate::server::{Ended, Order, Server, Threads, built, strace};
+use crate::server::{Collecting, Ended, Order, Server, Threads, built, strace};
 use crate::world::in_directory;
 
 /// A base, a body, and a server of S3.
@@ -62,6 +62,7 @@ impl Setting {
             registry: self.base.host(),
             pushed_to: None,
             threads,
+            collecting: Collecting::No,
         }
     }
 

@@ -62,13 +62,13 @@ async fn collect(store: &Store) -> Collected {
     pass(store, &rules, Doing::Collect).await.unwrap()
 }
 
-async fn put(store: &Store, content: &str) -> Blob {
+pub(crate) async fn put(store: &Store, content: &str) -> Blob {
     let mut ingest = store.ingest().await.unwrap();
     ingest.append(content.as_bytes()).await.unwrap();
     store.commit(ingest).await.unwrap()
 }
 
-async fn image(store: &Store, name: &str, layer: &Blob) {
+pub(crate) async fn image(store: &Store, name: &str, layer: &Blob) {
     let value = json!({
         "name": name, "id": layer.digest, "base": {"name": "base", "config": null},
         "layer": {"blob": layer, "diffId": layer.digest, "destination": "/d", "entries": []},

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::bodies::{packed, tar};
 use crate::disk::{self, Store};
 use crate::registry::Base;
-use crate::server::{Order, Server, Threads, built, strace};
+use crate::server::{Collecting, Order, Server, Threads, built, strace};
 use crate::trace::{self, Call};
 use crate::world::in_directory;
 
@@ -90,6 +90,7 @@ pub(crate) async fn a_build() {
         registry: base.host(),
         pushed_to: None,
         threads: Threads::Many,
+        collecting: Collecting::No,
     };
     let server = Server::start(&order, &traced(&log)).await.unwrap();
     // Of several pieces, so that the last write of the layer is not its first.
@@ -148,6 +149,7 @@ pub(crate) async fn a_start() {
         registry: base.host(),
         pushed_to: None,
         threads: Threads::Many,
+        collecting: Collecting::No,
     };
     let server = Server::start(&order, &[]).await.unwrap();
     let body = packed(&base.dockerfile(), &tar(&[("chaincode", b"program")]));

@@ -4,13 +4,16 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use peitho::names::Digest;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::bodies::{packed, tar};
 use crate::disk::Store;
 use crate::registry::Base;
-use crate::server::{Order, Server, Threads, built};
+use crate::server::{Collecting, Order, Server, Threads, built};
 use crate::world::in_directory;
 
 const SIZE: u64 = 2 << 20;
@@ -31,7 +34,7 @@ struct Small {
 }
 
 impl Small {
-    async fn new() -> Self {
+    async fn new(collecting: Collecting) -> Self {
         let base = Base::serve().await;
         let scratch = TempDir::new().unwrap();
         let mounted = scratch.path().canonicalize().unwrap();
@@ -40,6 +43,7 @@ impl Small {
             registry: base.host(),
             pushed_to: None,
             threads: Threads::Many,
+            collecting,
         };
         let script = format!(
             "mount -t tmpfs -o size={SIZE},nr_inodes={INODES} tmpfs {} && exec \"$@\"",
@@ -91,6 +95,25 @@ impl Small {
         }
     }
 
+    /// The result of a compile, and its record, which it gives.
+    fn result(&self, unused_for: Duration) -> PathBuf {
+        let output: Vec<u8> = (0..600_000).map(|_| rand::random()).collect();
+        let digest = Digest::of(&output);
+        let blob = self.store.join("blobs/sha256").join(digest.hex());
+        fs::write(&blob, &output).unwrap();
+        let kept = json!({"digest": digest, "size": output.len()});
+        let record = json!({"name": "key", "value": {"log": kept, "output": kept}});
+        let records = self.store.join("refs/v1/compile/default");
+        fs::create_dir_all(&records).unwrap();
+        let result = records.join(format!("{}.json", Digest::of(b"key").hex()));
+        fs::write(&result, record.to_string()).unwrap();
+        for path in [&blob, &result] {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - unused_for).unwrap();
+        }
+        result
+    }
+
     /// The answer says that this disk was full, and nothing of the build is left.
     async fn is_told(&self, message: &str, what: &str) {
         let place = self.mounted.join("store");
@@ -105,7 +128,7 @@ impl Small {
 }
 
 pub(crate) async fn of_bytes() {
-    let small = Small::new().await;
+    let small = Small::new(Collecting::No).await;
     // Larger than the disk.
     let answer = small.server.build(&small.body(3 << 20)).await.unwrap();
     assert_eq!(answer.status, 507, "{answer:?}");
@@ -133,8 +156,23 @@ pub(crate) async fn of_bytes() {
     assert!(small.server.end().await.status.success());
 }
 
+/// A result of a compile makes way for a build that does not fit beside it, where it was not used for long.
+pub(crate) async fn with_what_may_go() {
+    for (unused_for, status) in [(60, 507), (3 * 24 * 3600, 200)] {
+        let small = Small::new(Collecting::Yes).await;
+        let result = small.result(Duration::from_secs(unused_for));
+        // Its body and what is in it, at once.
+        let body = small.body(350_000);
+        small.leave(500_000);
+        let answer = small.server.build(&body).await.unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(result.exists(), status == 507);
+        assert!(small.server.end().await.status.success());
+    }
+}
+
 pub(crate) async fn of_inodes() {
-    let small = Small::new().await;
+    let small = Small::new(Collecting::No).await;
     let body = small.body(10);
     let ballast = small.disk.join("ballast");
     let free = |path: &Path| rustix::fs::statvfs(path).unwrap().f_favail;

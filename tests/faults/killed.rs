@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::bodies::{packed, tar};
 use crate::disk::{self, Store};
 use crate::registry::Base;
-use crate::server::{Order, Server, Threads, built, strace};
+use crate::server::{Collecting, Order, Server, Threads, built, strace};
 use crate::world::in_directory;
 
 /// A kind of step by which a store changes.
@@ -81,6 +81,7 @@ impl Build {
             registry: self.base.host(),
             pushed_to: None,
             threads: Threads::Counted,
+            collecting: Collecting::No,
         }
     }
 

@@ -27,6 +27,7 @@ mod world;
 
 mod bucket;
 mod collected;
+mod damaged;
 mod disk;
 mod durable;
 mod full;
@@ -60,14 +61,24 @@ const CASES: &[(&str, Case)] = &[
         Box::pin(pushed::killed_at_every_step())
     }),
     (
+        "it_starts_without_the_registry_and_pushes_when_that_is_there",
+        || Box::pin(pushed::registry_away_at_the_start()),
+    ),
+    (
         "collection_killed_at_any_step_loses_nothing_that_is_named",
         || Box::pin(collected::at_every_step()),
     ),
+    ("what_a_dying_disk_does_not_give_hides_nothing_else", || {
+        Box::pin(damaged::block_by_block())
+    }),
     ("an_error_of_the_disk_is_told_and_harms_nothing", || {
         Box::pin(killed::with_an_error_at_every_step())
     }),
     ("a_full_disk_is_told_and_everything_else_goes_on", || {
         Box::pin(full::of_bytes())
+    }),
+    ("what_may_go_makes_way_for_a_build", || {
+        Box::pin(full::with_what_may_go())
     }),
     ("a_disk_without_inodes_is_told_too", || {
         Box::pin(full::of_inodes())
@@ -93,6 +104,9 @@ fn main() -> ExitCode {
         return order.serve();
     }
     if let Some(code) = collected::of_this_process() {
+        return code;
+    }
+    if let Some(code) = damaged::of_this_process() {
         return code;
     }
     let mut arguments = Arguments::from_args();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::bodies::{DOCKERFILE, IMAGE, packed, tar};
 use crate::disk::Store;
-use crate::server::{Order, Server, Threads};
+use crate::server::{Collecting, Order, Server, Threads};
 use crate::world::in_directory;
 
 /// A body in flight, buffers, and what the allocator keeps.
@@ -177,6 +177,7 @@ pub(crate) async fn of_hostile_bodies() {
         registry: "127.0.0.1:1".to_owned(),
         pushed_to: None,
         threads: Threads::Many,
+        collecting: Collecting::No,
     };
     let server = Server::start(&order, &[]).await.unwrap();
     let client = server.client;

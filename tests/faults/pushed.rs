@@ -1,9 +1,10 @@
 //! The server is killed at every call by which it sends something while it pushes what it built: to the base's registry, of
 //! which a layer passes through, to the one that it pushes to, to the client. An image that exists afterwards is whole in the
-//! registry.
+//! registry. And the server starts where there is no registry yet.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -12,7 +13,7 @@ use crate::client::{Answer, Client};
 use crate::disk::Store;
 use crate::docker_registry::DockerRegistry;
 use crate::registry::{Base, MANIFEST};
-use crate::server::{Order, Server, Threads, built, strace};
+use crate::server::{Collecting, Order, Server, Threads, built, strace};
 use crate::world::in_directory;
 
 /// By which the server sends.
@@ -20,6 +21,9 @@ const CALLS: &str = "write,writev,sendto,sendmsg";
 
 /// To a base and back, three blobs in two requests each at least, a manifest, the tag, the answer.
 const AT_LEAST: u32 = 10;
+
+/// Longer than the server goes on trying to reach a registry.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a build on `base` is pushed.
 struct Build {
@@ -35,6 +39,7 @@ impl Build {
             registry: self.base.host(),
             pushed_to: Some(self.registry.address.to_string()),
             threads: Threads::Counted,
+            collecting: Collecting::No,
         }
     }
 
@@ -67,6 +72,44 @@ impl Build {
 
 fn digest(name: &str) -> &str {
     name.split_once('@').expect("a name by digest").1
+}
+
+/// The server starts without it; a build says what is missing, and the same one succeeds when it is there.
+pub(crate) async fn registry_away_at_the_start() {
+    let base = Base::serve().await;
+    let address = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap()
+    };
+    let scratch = TempDir::new().unwrap();
+    let store = scratch.path().join("store");
+    let order = Order {
+        store: in_directory(&store),
+        registry: base.host(),
+        pushed_to: Some(address.to_string()),
+        threads: Threads::Many,
+        collecting: Collecting::No,
+    };
+    let body = packed(&base.dockerfile(), &tar(&[("chaincode", b"program")]));
+    let server = Server::start(&order, &[]).await.unwrap();
+    let answer = server.build_within(&body, PATIENCE).await.unwrap();
+    for words in [
+        &format!("cannot be pushed to {address}/chaincode: "),
+        "Connection refused",
+    ] {
+        assert!(answer.body.contains(words), "{words}: {answer:?}");
+    }
+    assert_eq!(server.inspect().await, None);
+    let registry = DockerRegistry::start_at(address).await;
+    let build = Build {
+        base,
+        registry,
+        body,
+    };
+    let id = built(&server.build(&build.body).await.unwrap());
+    assert_eq!(server.inspect().await, Some(id));
+    build.is_pushed(&store).await;
+    server.end().await;
 }
 
 pub(crate) async fn killed_at_every_step() {

@@ -5,9 +5,12 @@ use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
 
+use peitho::collection::Service;
 use peitho::config;
 use peitho::container::Policy;
+use peitho::names::Tenant;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
@@ -38,6 +41,14 @@ pub(crate) struct Order {
     /// The host of the registry that built images are pushed to, where they are.
     pub(crate) pushed_to: Option<String>,
     pub(crate) threads: Threads,
+    pub(crate) collecting: Collecting,
+}
+
+/// Whether the server collects, as Peitho does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Collecting {
+    No,
+    Yes,
 }
 
 impl Order {
@@ -51,6 +62,10 @@ impl Order {
                 Some("counted") => Threads::Counted,
                 _ => Threads::Many,
             },
+            collecting: match arguments.next().as_deref() {
+                Some("collecting") => Collecting::Yes,
+                _ => Collecting::No,
+            },
             pushed_to: arguments.next(),
         })
     }
@@ -60,6 +75,10 @@ impl Order {
             Threads::Many => "many",
             Threads::Counted => "counted",
         };
+        let collecting = match self.collecting {
+            Collecting::No => "alone",
+            Collecting::Yes => "collecting",
+        };
         let program = std::env::current_exe().unwrap();
         let mut words = vec![
             program.into(),
@@ -67,6 +86,7 @@ impl Order {
             serde_json::to_string(&self.store).unwrap().into(),
             self.registry.clone().into(),
             threads.into(),
+            collecting.into(),
         ];
         words.extend(self.pushed_to.clone().map(OsString::from));
         words
@@ -90,6 +110,17 @@ impl Order {
                 PATIENT,
             )
             .await;
+            if self.collecting == Collecting::Yes {
+                let service = Service {
+                    store: world.store.clone(),
+                    containers: world.state.containers.clone(),
+                    tenants: [Tenant::default_tenant()].into(),
+                    every: std::time::Duration::from_secs(3600),
+                    results: u64::MAX,
+                    caches: u64::MAX,
+                };
+                tokio::spawn(service.run());
+            }
             let stop = world.stop.clone();
             std::thread::spawn(move || {
                 let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -166,6 +197,11 @@ impl Server {
 
     /// Sends a build; `None` when the server dies over it.
     pub(crate) async fn build(&self, body: &[u8]) -> Option<Answer> {
+        self.build_within(body, SOON).await
+    }
+
+    /// The same, where the answer may take so long.
+    pub(crate) async fn build_within(&self, body: &[u8], limit: Duration) -> Option<Answer> {
         let exchange = async {
             let mut stream = tokio::net::TcpStream::connect(self.client.0).await?;
             let head = format!(
@@ -178,7 +214,7 @@ impl Server {
             stream.read_to_end(&mut received).await?;
             std::io::Result::Ok(received)
         };
-        let exchanged = timeout(SOON, exchange).await;
+        let exchanged = timeout(limit, exchange).await;
         let received = exchanged.expect("the server answers or dies").ok()?;
         Answer::parse(&received)
     }

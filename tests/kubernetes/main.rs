@@ -11,6 +11,7 @@ mod conformance;
 #[path = "../conformance/warmth.rs"]
 mod warmth;
 
+mod closed;
 mod pods;
 mod tenants;
 mod whole;
@@ -63,7 +64,19 @@ fn main() -> ExitCode {
             tenants::tenants(counterparts).map_err(|error| format!("{error:#}").into())
         })
     };
-    let trials = trials.chain([warm, of_tenants]).collect();
+    let in_one_registry = {
+        let world = Arc::clone(&world);
+        let name = "builders, bases and what is built are pulled from one registry with a login";
+        Trial::test(name, move || {
+            let counterparts = world.counterparts()?;
+            closed::one_registry_for_all(counterparts).map_err(|error| format!("{error:#}").into())
+        })
+    };
+    // The long ones first.
+    let trials = [of_tenants, in_one_registry, warm]
+        .into_iter()
+        .chain(trials);
+    let trials = trials.collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let world = Arc::into_inner(world).expect("no case is running any more");
     let ended = match conclusion.has_failed() {

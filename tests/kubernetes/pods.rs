@@ -185,6 +185,7 @@ fn settings(
         image_pull_secrets: kubernetes.image_pull_secrets,
         pull_secret: PullSecret::None,
         places: Places::default(),
+        architecture: None,
         image_pull_policy: kubernetes.image_pull_policy,
         scheduling_grace: Duration::from_secs(kubernetes.scheduling_grace_seconds),
         agent_image,
@@ -210,6 +211,7 @@ fn compiles(store: &Store, runtime: Arc<dyn Runtime>) -> Compiles {
         compile::Settings {
             parallel: compile.parallel,
             timeout: Duration::from_secs(compile.timeout_seconds),
+            parallel_of_tenant: None.into(),
             install_timeout: Duration::from_secs(compile.install_timeout_seconds),
             abandon_grace: Duration::from_secs(compile.abandoned_after_seconds),
             cache: compile.cache.bytes(),

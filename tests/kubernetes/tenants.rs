@@ -16,6 +16,8 @@ use crate::world::Counterparts;
 const OF_ORG1: &str = "chaincode-org1";
 /// Beside the runtime of the other cases, and an instance of its own.
 const INSTANCE: &str = "tenants";
+/// The Secret with which nodes of that instance pull.
+const LOGIN: &str = "tenants-pull";
 const ENGINE: &str = "127.0.0.1:28080";
 const DELIVERY_PORT: u16 = 28081;
 const ADMIN: &str = "127.0.0.1:29090";
@@ -31,7 +33,9 @@ const SCRIPT: &str = "#!/bin/sh\ntrap 'exit 0' TERM\nsleep 1000 & wait\n";
 pub(crate) fn tenants(c: &Counterparts) -> Result<()> {
     without_rights(c)?;
     apply(c)?;
+    leave_logins(c)?;
     let server = Server::start(c)?;
+    logins_are_gone(c)?;
     let tenants = ["org1", "org2", "org3"].map(|it| (it, server.engine.of_tenant(it)));
     let mut ids = Vec::new();
     for (name, engine) in &tenants {
@@ -74,6 +78,36 @@ fn without_rights(c: &Counterparts) -> Result<()> {
                     account there";
     ensure!(status.code() == Some(1), "it ended with {status}:\n{log}");
     ensure!(log.lines().last() == Some(expected), "it said\n{log}");
+    Ok(())
+}
+
+/// As a Peitho of this instance left them that pushed what it built.
+fn leave_logins(c: &Counterparts) -> Result<()> {
+    for namespace in [CHAINCODE_NAMESPACE, OF_ORG1] {
+        let labels = json!({
+            "app.kubernetes.io/managed-by": "peitho", "app.kubernetes.io/instance": INSTANCE,
+            "app.kubernetes.io/component": "instance",
+        });
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": LOGIN, "namespace": namespace, "labels": labels},
+            "stringData": {".dockerconfigjson": json!({"auths": {}}).to_string()},
+        });
+        let create = ["create", "-f", "-"];
+        c.cluster.kubectl_stdin(&create, &secret.to_string())?;
+    }
+    Ok(())
+}
+
+/// In each namespace: in the mode `delivery` nobody needs them.
+fn logins_are_gone(c: &Counterparts) -> Result<()> {
+    for namespace in [CHAINCODE_NAMESPACE, OF_ORG1] {
+        let get = ["get", "secret", LOGIN, "--namespace", namespace];
+        let what = format!("the login of the nodes is gone from {namespace}");
+        wait::until(&what, PATIENCE, None, || {
+            Ok(c.cluster.kubectl(&get).is_err().then_some(()))
+        })?;
+    }
     Ok(())
 }
 

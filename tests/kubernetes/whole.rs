@@ -11,7 +11,7 @@ use peitho::names::ImageName;
 use peitho::runtime::Outcome;
 use peitho::runtime::Runtime as _;
 use peitho::runtime::kubernetes::PullSecret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::peitho::CHAINCODE_NAMESPACE;
 
 use crate::conformance::Subject as _;
@@ -39,8 +39,9 @@ fn built_pushed_and_run(world: &World) -> Result<()> {
     let pods = world.pods()?;
     let (order, whole) = world.block_on(ordered(pods))?;
     let runtime = pods.runtime();
+    world.block_on(runtime.create(&order.spec))?;
+    leaves_what_others_wrote(world, pods, &order)?;
     world.block_on(async {
-        runtime.create(&order.spec).await?;
         ensure!(Arc::clone(&runtime).start(order.key()).await?.outcome == Outcome::Done);
         let exit = tokio::time::timeout(LAUNCH, runtime.wait_exit(order.key())).await??;
         let output = String::from_utf8(collected(runtime.logs(order.key()).await?).await)?;
@@ -91,6 +92,22 @@ fn built_pushed_and_run(world: &World) -> Result<()> {
     removed_by_who_needs_none(world, pods)
 }
 
+/// A Secret of that name which Peitho did not write is somebody's, and the launch says so.
+fn leaves_what_others_wrote(world: &World, pods: &Pods, order: &Order) -> Result<()> {
+    let place = ["--namespace", CHAINCODE_NAMESPACE];
+    let kubectl = |arguments: &[&str]| world.kubectl(&[arguments, &place].concat());
+    let mine = "--from-literal=a=b";
+    kubectl(&["create", "secret", "generic", "peitho-pull", mine])?;
+    let started = world.block_on(pods.runtime().start(order.key()));
+    let told = started.err().map(|error| error.to_string());
+    let told = told.unwrap_or_default();
+    ensure!(told.contains("was written by somebody else"), "{told}");
+    let secret = kubectl(&["get", "secret", "peitho-pull", "--output=json"])?;
+    let secret: Value = serde_json::from_str(&secret)?;
+    ensure!(secret["data"] == json!({"a": "Yg=="}), "{secret}");
+    kubectl(&["delete", "secret", "peitho-pull"]).map(drop)
+}
+
 /// And nobody else's.
 fn removed_by_who_needs_none(world: &World, pods: &Pods) -> Result<()> {
     let runtime = world.block_on(pods.connected_with(PullSecret::None));
@@ -125,7 +142,11 @@ fn pulled_with_a_named_secret(world: &World) -> Result<()> {
         kubectl(&[&make[..], &[&server, &user, &password]].concat())?;
         Ok(())
     };
-    let runtime = world.block_on(pods.connected_with(PullSecret::Named(NAME.to_owned())));
+    let named = PullSecret::Named {
+        name: NAME.to_owned(),
+        repository: whole.clone(),
+    };
+    let runtime = world.block_on(pods.connected_with(named));
     let started = world.block_on(async {
         runtime.create(&order.spec).await?;
         Arc::clone(&runtime).start(order.key()).await
@@ -135,7 +156,7 @@ fn pulled_with_a_named_secret(world: &World) -> Result<()> {
         .map(|error| error.to_string())
         .unwrap_or_default();
     ensure!(
-        told.contains("secret of-the-operator, with which nodes pull chaincode")
+        told.contains("secret of-the-operator, with which nodes pull from")
             && told.contains("is not in namespace"),
         "{told}"
     );

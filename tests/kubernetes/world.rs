@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use ::peitho::config::{self, BuiltRegistry, ImageMode, Scheme};
 use anyhow::{Result, anyhow, ensure};
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE};
-use testbed::{Assets, Cluster, Leftovers, Registry, Run, say};
+use testbed::{Assets, Cluster, Image, Leftovers, Registry, Run, say};
 
 use crate::pods::{Pods, Setting};
 
@@ -25,12 +25,14 @@ pub(crate) struct Counterparts {
     pods: Pods,
     pub(crate) cluster: Cluster,
     pub(crate) registry: Registry,
-    closed: Registry,
+    pub(crate) closed: Registry,
     pub(crate) build: Build,
     /// With the rights of the committed Role and no others.
     pub(crate) kubeconfig: PathBuf,
     /// The image of the cases, as the node pulls it.
     pub(crate) base: String,
+    /// The same, to be pushed elsewhere.
+    pub(crate) shell: Image,
     pub(crate) run: Run,
 }
 
@@ -71,11 +73,11 @@ impl World {
         let registry = Registry::start(&assets, &run)?;
         let closed = Registry::start_with_auth(&run, USER, PASSWORD)?;
         let cluster = Cluster::start(&assets, &run)?;
-        let base = &assets.images()?.runtime_1_4;
-        cluster.pull(&registry, base)?;
+        let shell = assets.images()?.runtime_1_4;
+        cluster.pull(&registry, &shell)?;
         let build = Build::make(&run, &cluster, &registry)?;
         let kubeconfig = peitho::rights(&cluster)?;
-        let base = registry.reference(base);
+        let base = registry.reference(&shell);
         let setting = Setting {
             kubeconfig: kubeconfig.clone(),
             base: base.clone(),
@@ -93,6 +95,7 @@ impl World {
             build,
             kubeconfig,
             base,
+            shell,
             run,
         })
     }

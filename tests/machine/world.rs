@@ -60,13 +60,16 @@ impl Counterparts {
         say("starting the registry, dockerd and Peitho, once for each");
         let registry = Registry::start(&assets, &run)?;
         let images = assets.images()?;
+        let dockerd = Dockerd::without_images(&run)?;
         for release in Release::ALL {
-            for image in images.fabric(release) {
-                registry.push(image)?;
+            let [_, runtime] = images.fabric(release);
+            let builder = assets.warm_builder(release)?;
+            registry.push(&builder)?;
+            for image in [&builder, runtime] {
+                dockerd.pull(&registry, image)?;
             }
         }
         registry.push(&assets.nodeenv()?)?;
-        let dockerd = Dockerd::start(&assets, &run, &registry)?;
         let start = |containers| {
             let program = program.clone();
             Machine::start(&run, program, Log::Trace, containers, &[&registry]).map(Mutex::new)
@@ -100,7 +103,10 @@ impl Counterparts {
             let peer = |runtime: Runtime| {
                 let endpoint = self.with_machine(runtime, |machine| Ok(machine.endpoint()))?;
                 let (release, index) = (network.release(), runtime.peer());
-                PeerConfig::new(release, index, &endpoint, &self.assets, &self.registry)
+                let config =
+                    PeerConfig::new(release, index, &endpoint, &self.assets, &self.registry)?;
+                let builder = self.registry.reference(&self.assets.warm_builder(release)?);
+                anyhow::Ok(PeerConfig { builder, ..config })
             };
             let peers = [peer(Runtime::Oci)?, peer(Runtime::Docker)?];
             *fabric = Some(Fabric::start(&self.assets, &self.run, network, peers)?);

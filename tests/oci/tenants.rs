@@ -36,6 +36,7 @@ pub(crate) async fn serve(machine: &Machine) -> (SocketAddr, Containers) {
     let registries = Registries::new(&[], store.clone()).await.unwrap();
     let images = Images::new(store.clone(), registries);
     let settings = Settings {
+        parallel_of_tenant: None.into(),
         parallel: 1,
         timeout: PATIENT,
         install_timeout: PATIENT,

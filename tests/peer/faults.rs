@@ -1,25 +1,24 @@
 //! Faults, judged by what a peer's own command line tells its user: the cause, how soon, what was left behind, and that the next try
-//! works without a hand on Kubernetes. Cases bring the faults and call [`judge_launch`] or [`judge_install`]; each becomes a row of
+//! works without a hand on Kubernetes. Cases bring the faults and call [`judge_launches`] or [`judge_all`]; each becomes a row of
 //! `docs/faults.md`.
 
+mod launches;
 mod recorder;
+mod subject;
 mod table;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::{Chaincode, CliError, Compile, Steps};
 
-use recorder::Recorder;
+pub(crate) use launches::judge_launches;
+pub(crate) use subject::SHARED;
 use table::unquoted;
 pub(crate) use table::{Chapter, Row, Table, words};
 
 use crate::world::{Counterparts, PEER};
-
-/// The chaincode that faults of launches happen to; the main job deployed it.
-const NAME: &str = "basic";
 
 /// How soon a user must know after Kubernetes does.
 const SOON: Duration = Duration::from_secs(10);
@@ -62,69 +61,57 @@ impl Cause {
     }
 }
 
-/// Judges each fault, or those with the text of the variable `FAULT` in their names; those that fail do not hide the others.
+/// Whether the text of the variable `FAULT` is in its name.
+fn wanted(fault: &Fault) -> bool {
+    fault
+        .name
+        .contains(&std::env::var("FAULT").unwrap_or_default())
+}
+
+/// Judges each fault, or those that are asked for; those that fail do not hide the others.
 pub(crate) fn judge_all(
     c: &Counterparts,
     faults: &[Fault],
     judge: fn(&Counterparts, &Fault) -> Result<Row>,
 ) -> Result<Option<Steps>> {
     let mut steps = Steps::new();
-    let mut failed = Vec::new();
-    let wanted = std::env::var("FAULT").unwrap_or_default();
-    for fault in faults.iter().filter(|fault| fault.name.contains(&wanted)) {
+    let mut judged = Vec::new();
+    for fault in faults.iter().filter(|fault| wanted(fault)) {
         testbed::say(format!("fault: {}", fault.name));
-        match steps.time(fault.name, || judge(c, fault)) {
+        let row = steps.time(fault.name, || judge(c, fault));
+        if row.is_err() {
+            // The next fault must not suffer from this one.
+            fault.cause.unset(c).ok();
+        }
+        judged.push((fault, row));
+    }
+    tell(c, judged)?;
+    Ok(Some(steps))
+}
+
+/// The table gets what went well; the rest is the error.
+fn tell<'a>(
+    c: &Counterparts,
+    judged: impl IntoIterator<Item = (&'a Fault, Result<Row>)>,
+) -> Result<()> {
+    let (mut failed, mut all) = (Vec::new(), 0);
+    for (fault, row) in judged {
+        all += 1;
+        match row {
             Ok(row) => c.table.add(row),
             Err(error) => {
                 testbed::say(format!("fault: {}: FAILED: {error:#}", fault.name));
                 failed.push(format!("{}: {error:#}", fault.name));
-                // The next fault must not suffer from this one.
-                fault.cause.unset(c).ok();
             }
         }
     }
     ensure!(
         failed.is_empty(),
-        "{} faults of {}:\n{}",
+        "{} faults of {all}:\n{}",
         failed.len(),
-        faults.len(),
         failed.join("\n")
     );
-    Ok(Some(steps))
-}
-
-/// A launch that fails: the chaincode's container is gone, the fault is there, and somebody invokes.
-pub(crate) fn judge_launch(c: &Counterparts, fault: &Fault) -> Result<Row> {
-    end_chaincode(c)?;
-    let before = left(c)?;
-    fault.cause.set(c)?;
-    let recorder = Recorder::start(c)?;
-    let begun = Instant::now();
-    let told = invoke(c, "fault");
-    let after = begun.elapsed();
-    if let Some(recorder) = recorder {
-        recorder.finish(fault.name, fault.says, after.as_secs_f64())?;
-    }
-    let told = refused(told)?;
-    expect(&told, fault.says)?;
-    in_time(after, fault)?;
-    let left = left(c)?.beside(&before);
-    nothing_runs(c, &left)?;
-    ensure!(
-        left.pods.len() <= 1 && left.secrets.len() <= 1,
-        "after the failure there are {left:?}"
-    );
-    fault.cause.unset(c)?;
-    invoke(c, fault.name).context("the next invoke")?;
-    one_pod(c)?;
-    Ok(Row {
-        chapter: Chapter::Launch,
-        fault: fault.name,
-        said: words(&told.output.stderr),
-        after: Some(after),
-        left: left.to_string(),
-        next: "the next invoke launches it",
-    })
+    Ok(())
 }
 
 /// An install that fails: a package that nobody has seen, with the copying builder.
@@ -165,28 +152,6 @@ pub(crate) fn judge_install_of(c: &Counterparts, fault: &Fault, compile: Compile
     })
 }
 
-/// A process that ran and ended leaves its pod, as a container that exited stays in Docker; nothing may run or come to run.
-fn nothing_runs(c: &Counterparts, left: &Left) -> Result<()> {
-    for pod in &left.pods {
-        let phase = [
-            "get",
-            pod,
-            "--namespace",
-            CHAINCODE_NAMESPACE,
-            "-o",
-            "jsonpath={.status.phase}",
-        ];
-        let what = format!("{pod} is over");
-        testbed::wait::until(&what, SOON, None, || {
-            let phase = c.cluster.kubectl(&phase)?;
-            Ok(["Failed", "Succeeded"]
-                .contains(&phase.trim())
-                .then_some(()))
-        })?;
-    }
-    Ok(())
-}
-
 /// Nothing of a compile may be left; its pod goes a moment after its verdict.
 pub(crate) fn no_compile(c: &Counterparts) -> Result<()> {
     c.wait_for_none("pods", "compile")?;
@@ -224,67 +189,6 @@ fn in_time(after: Duration, fault: &Fault) -> Result<()> {
         after <= limit,
         "the user knew after {after:?}: the limit is {limit:?}"
     );
-    Ok(())
-}
-
-/// Writes a value and reads it, each by one call of the peer's command line.
-pub(crate) fn invoke(c: &Counterparts, key: &str) -> Result<(), CliError> {
-    let told = c.with_fabric(|fabric| {
-        let put = fabric.invoke(PEER, NAME, &["Put", key, "value"]);
-        Ok(put.and_then(|_| fabric.query(PEER, NAME, &["Get", key])))
-    });
-    let value = told.unwrap_or_else(|error| panic!("the network: {error:#}"))?;
-    assert_eq!(value, "value", "Get {key}");
-    Ok(())
-}
-
-/// Removes the container of the shared chaincode, and returns when its process has ended.
-pub(crate) fn end_chaincode(c: &Counterparts) -> Result<()> {
-    let name = container(c)?;
-    c.engine.order(
-        "DELETE",
-        &format!("/containers/{name}?force=1"),
-        &[204, 404],
-    )?;
-    c.greetings.wait_until(
-        "its process has ended",
-        "basic_v2",
-        Duration::from_secs(20),
-        |lives| lives.iter().all(|life| life.ended.is_some()),
-    )?;
-    Ok(())
-}
-
-/// The name of the shared chaincode's container.
-pub(crate) fn container(c: &Counterparts) -> Result<String> {
-    let names = c.container_names("basic_v2");
-    names
-        .last()
-        .cloned()
-        .context("the peer created no container")
-}
-
-/// Exactly one pod and one record of the shared chaincode there must be, and the pod must be here to stay.
-pub(crate) fn one_pod(c: &Counterparts) -> Result<()> {
-    for kind in ["pods", "secrets"] {
-        let all = c.cluster.kubectl(&[
-            "get",
-            kind,
-            "--namespace",
-            CHAINCODE_NAMESPACE,
-            "-o",
-            r#"jsonpath={range .items[*]}{.metadata.annotations.peitho\.dev/package-id} {.metadata.deletionTimestamp}{"\n"}{end}"#,
-        ])?;
-        let ours: Vec<_> = all
-            .lines()
-            .filter(|line| line.starts_with("basic_v2:"))
-            .collect();
-        // The line ends where a time of deletion would stand.
-        ensure!(
-            matches!(ours[..], [one] if one.trim_end().split(' ').count() == 1),
-            "{kind} of the chaincode: {ours:?}"
-        );
-    }
     Ok(())
 }
 

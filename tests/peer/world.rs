@@ -1,7 +1,7 @@
 //! What the cases share: the counterparts, started when the first case needs them, and the table of times.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -27,7 +27,7 @@ pub(crate) const CLOSED_PASSWORD: &str = "open-sesame-7f3a9c51";
 
 /// Everything real. Fields end in this order.
 pub(crate) struct Counterparts {
-    fabric: Mutex<Option<Fabric>>,
+    fabric: RwLock<Option<Fabric>>,
     peitho: Mutex<Option<Peitho>>,
     pub(crate) dockerd: Dockerd,
     pub(crate) build: Build,
@@ -61,19 +61,18 @@ impl Counterparts {
         let images = assets.images()?;
         let nodeenv = assets.nodeenv()?;
         registry.push(&nodeenv)?;
-        let [builder, runtime] = images.fabric(Release::V2_1);
-        let [builder_1_4, runtime_1_4] = images.fabric(Release::V1_4);
-        for image in [
-            builder,
-            runtime,
-            builder_1_4,
-            runtime_1_4,
-            &images.copybuilder,
-            &nodeenv,
-        ] {
-            cluster.pull(&registry, image)?;
+        let dockerd = Dockerd::without_images(&run)?;
+        for release in Release::ALL {
+            let [_, runtime] = images.fabric(release);
+            let builder = assets.warm_builder(release)?;
+            registry.push(&builder)?;
+            for image in [&builder, runtime] {
+                cluster.pull(&registry, image)?;
+                dockerd.pull(&registry, image)?;
+            }
         }
-        let dockerd = Dockerd::start(&assets, &run, &registry)?;
+        cluster.pull(&registry, &nodeenv)?;
+        cluster.pull(&registry, &images.copybuilder)?;
         dockerd.pull(&registry, &images.copybuilder)?;
         let build = Build::make(&run, &cluster, &registry)?;
         say("starting Peitho");
@@ -94,7 +93,7 @@ impl Counterparts {
             table: Table::default(),
             config: peitho.config()?,
             closed_registry,
-            fabric: Mutex::new(Some(fabric)),
+            fabric: RwLock::new(Some(fabric)),
             peitho: Mutex::new(Some(peitho)),
             greetings: Greetings::listen(&run)?,
             engine: Engine::new(engine),
@@ -109,10 +108,12 @@ impl Counterparts {
         })
     }
 
-    /// Does something with the network.
+    /// Does something with the network, beside others who do.
     pub(crate) fn with_fabric<T>(&self, work: impl FnOnce(&Fabric) -> Result<T>) -> Result<T> {
         work(
-            lock(&self.fabric)
+            self.fabric
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
                 .as_ref()
                 .context("the network was ended by an earlier case")?,
         )
@@ -178,7 +179,7 @@ impl Counterparts {
 
     /// Ends the network and starts another, all new, whose peer has `endpoint`.
     pub(crate) fn new_fabric(&self, network: Network, endpoint: &str) -> Result<()> {
-        let mut fabric = lock(&self.fabric);
+        let mut fabric = self.fabric.write().unwrap_or_else(PoisonError::into_inner);
         drop(fabric.take());
         let peers = peers(
             network,
@@ -193,7 +194,7 @@ impl Counterparts {
 
     /// The same towards the server on this machine, unless the network that runs is of this kind.
     pub(crate) fn ensure_network(&self, network: Network) -> Result<()> {
-        let runs = lock(&self.fabric).as_ref().map(Fabric::network);
+        let runs = self.with_fabric(|fabric| Ok(fabric.network())).ok();
         if runs == Some(network) {
             return Ok(());
         }
@@ -260,10 +261,12 @@ fn peers(
     registry: &Registry,
 ) -> Result<[PeerConfig; 2]> {
     let release = network.release();
-    Ok([
-        PeerConfig::new(release, REFERENCE, &dockerd.endpoint(), assets, registry)?,
-        PeerConfig::new(release, PEER, endpoint, assets, registry)?,
-    ])
+    let peer = |index, endpoint: &str| {
+        let config = PeerConfig::new(release, index, endpoint, assets, registry)?;
+        let builder = registry.reference(&assets.warm_builder(release)?);
+        anyhow::Ok(PeerConfig { builder, ..config })
+    };
+    Ok([peer(REFERENCE, &dockerd.endpoint())?, peer(PEER, endpoint)?])
 }
 
 /// Objects of somebody else in the namespace that Peitho works in.

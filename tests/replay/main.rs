@@ -12,6 +12,7 @@ mod bucket;
 mod hostile;
 mod judge;
 mod peer;
+mod probe;
 mod recording;
 mod server;
 mod wire;
@@ -67,6 +68,10 @@ fn main() -> ExitCode {
         "what_is_unknown_is_a_404_and_one_label".into(),
         move || judge::unknown_requests(&ended),
     ));
+    let asked = Arc::clone(&server);
+    trials.push(trial("probe::a_builder_is_asked_once".into(), move || {
+        probe::a_builder_is_asked_once(&asked)
+    }));
     trials.extend(trials_beside(&program));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.has_failed() {

@@ -210,3 +210,15 @@ fn what_a_tenant_has_for_pods_alone_is_told_where_there_are_none() {
     assert_eq!(told, [expected], "{}", ended.stderr);
     assert_eq!(ended.code, Some(1));
 }
+
+#[test]
+fn an_architecture_that_this_machine_does_not_run_is_told() {
+    let place = Place::new();
+    let roles = ["compile.runtime=oci", "chaincode.runtime=kubernetes"];
+    let settings = [&roles[..], &["images.architecture=s390x"]].concat();
+    let arguments = place.serve(&settings);
+    let ended = place.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let told = "error: images.architecture is s390x, and this machine, on which the runtime oci runs containers, is ";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+}

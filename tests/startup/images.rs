@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::program::{Ended, Place};
 
 /// An archive of one image without layers, as `docker save` writes it.
-fn archive(tags: &serde_json::Value) -> Vec<u8> {
+pub(crate) fn archive(tags: &serde_json::Value) -> Vec<u8> {
     let config = json!({"config": {"User": "7"}, "rootfs": {"diff_ids": []}});
     let manifest = json!([{"Config": "c.json", "RepoTags": tags, "Layers": []}]);
     let mut archive = tar::Builder::new(Vec::new());

@@ -23,7 +23,7 @@ fn serve_with(place: &Place, kubeconfig: &str, variables: &[(&str, &str)]) -> En
 }
 
 /// A kubeconfig whose cluster is `cluster` and whose user is `user`, both as YAML.
-fn kubeconfig(cluster: &str, user: &str) -> String {
+pub(crate) fn kubeconfig(cluster: &str, user: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{{cluster}}}}}]\n\
          users: [{{name: u, user: {{{user}}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\n\
@@ -32,7 +32,7 @@ fn kubeconfig(cluster: &str, user: &str) -> String {
 }
 
 /// An address at which nobody listens.
-fn nobody() -> String {
+pub(crate) fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }

@@ -10,3 +10,4 @@ mod listeners;
 mod program;
 mod prune;
 mod store;
+mod store_of_many;

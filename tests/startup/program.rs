@@ -117,6 +117,14 @@ impl Running {
         }
     }
 
+    /// The most memory that it had until now, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        kib.parse().unwrap()
+    }
+
     /// Asks it to end; gives what it said from here on, and the exit code.
     pub(crate) fn terminate(mut self) -> Ended {
         let pid = rustix::process::Pid::from_child(&self.child);

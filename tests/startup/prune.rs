@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use peitho::config::Surrounding;
 use peitho::names::{Digest, Tenant};
-use peitho::store::{Blob, RefKind, Store};
+use peitho::store::{Blob, Patience, RefKind, Store};
 use serde_json::{Value, json};
 
+use crate::images;
 use crate::program::{Ended, Place};
 
 const IMAGE: &str = "dev-peer0-basic_1-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef-fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
@@ -72,23 +74,23 @@ async fn put(store: &Store, content: &[u8]) -> Blob {
 #[tokio::test]
 async fn without_a_server_what_nothing_needs_goes_at_once() {
     let filled = Filled::new().await;
-    let told = peitho(&filled.place, "prune --dry-run");
+    // This test is a server until here.
+    let (layer, unnamed) = (filled.layer, filled.unnamed);
+    let Filled { place, store, .. } = filled;
+    drop(store);
+    let told = peitho(&place, "prune --dry-run");
     assert_eq!(
         told.stdout,
         "results of compiles: 0, 0.0 kB\nparts of compilers' caches: 0, 0.0 kB\nblobs that nothing needs: 1, 0.0 kB\nall of this would go\n"
     );
-    assert!(filled.has(&filled.unnamed));
-    // This test is the server until here.
-    let (layer, unnamed) = (filled.layer, filled.unnamed);
-    let Filled { place, store, .. } = filled;
-    drop(store);
+    let blobs = place.path().join("store/blobs/sha256");
+    assert!(blobs.join(unnamed.digest.hex()).exists());
     let done = peitho(&place, "prune");
     assert!(
         done.stdout.ends_with("all of this is gone\n"),
         "{}",
         done.stdout
     );
-    let blobs = place.path().join("store/blobs/sha256");
     assert!(!blobs.join(unnamed.digest.hex()).exists());
     assert!(blobs.join(layer.digest.hex()).exists());
     assert_eq!(
@@ -150,16 +152,82 @@ async fn caches_are_wiped_by_one_command_also_beside_a_server() {
 #[tokio::test]
 async fn beside_a_server_records_go_and_blobs_stay_for_it() {
     let filled = Filled::new().await;
-    let done = peitho(&filled.place, "prune --images --older-than 0s");
-    assert!(
-        done.stdout.contains("by the next two collections"),
-        "{}",
-        done.stdout
-    );
+    let order = "prune --images --older-than 0s";
+    let told = peitho(&filled.place, &format!("{order} --dry-run"));
+    let done = peitho(&filled.place, order);
+    for (stdout, verb) in [(told.stdout, "would go"), (done.stdout, "are gone")] {
+        let line = format!(
+            "blobs that no record names: 3, 0.0 kB\nrecords {verb}; of the blobs, those that no container and no install needs go by the next two collections of a server, since another process has the store open\n"
+        );
+        assert!(stdout.contains(&line), "{stdout}");
+    }
     assert!(filled.has(&filled.unnamed) && filled.has(&filled.layer));
     let tenant = Tenant::default_tenant();
     let left = filled.store.list_refs(RefKind::Image, &tenant).await;
     assert_eq!(left.unwrap(), Vec::<String>::new());
+}
+
+/// Nobody can tell there who else has it open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_bucket_records_go_and_blobs_wait_for_a_server() {
+    let started = tokio::task::spawn_blocking(|| {
+        let server = testbed::S3::start().unwrap();
+        let objects = server.make_bucket("images").unwrap();
+        (server, objects)
+    });
+    let (server, objects) = started.await.unwrap();
+    let place = Place::new();
+    let secret = place.file("secret", testbed::S3::SECRET_KEY);
+    let mut config = peitho::config::Store {
+        directory: Some(place.path().join("other")),
+        ..Default::default()
+    };
+    config.s3 = peitho::config::S3 {
+        bucket: "images".to_owned(),
+        endpoint: Some(server.endpoint()),
+        access_key_id: Some(testbed::S3::ACCESS_KEY.to_owned()),
+        secret_access_key_file: Some(secret),
+        ..Default::default()
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let store = Store::configured(&config, Surrounding::Machine, Patience::OfCommand);
+    let store = store.await.unwrap();
+    let output = put(&store, b"output").await;
+    let kept = json!({"log": output, "output": output});
+    let tenant = Tenant::default_tenant();
+    let put = store.put_ref(RefKind::Compile, &tenant, "key", &kept);
+    put.await.unwrap();
+    drop(store);
+
+    let endpoint = server.endpoint();
+    let access_key = format!("store.s3.accessKeyId={}", testbed::S3::ACCESS_KEY);
+    let ended = place.run(&[
+        "prune",
+        "--older-than",
+        "0s",
+        "--set",
+        "store.directory=own",
+        "--set",
+        "store.s3.bucket=images",
+        "--set",
+        &format!("store.s3.endpoint={endpoint}"),
+        "--set",
+        &access_key,
+        "--set",
+        "store.s3.secretAccessKeyFile=secret",
+    ]);
+    assert_eq!(ended.stderr, "");
+    assert!(
+        ended
+            .stdout
+            .ends_with("of a server that uses the bucket, and without one they stay\n"),
+        "{}",
+        ended.stdout
+    );
+    let blob = format!("blobs/sha256/{}", output.digest.hex());
+    assert!(objects.join(blob).exists());
+    let records = fs::read_dir(objects.join("refs/v1/compile/default"));
+    assert_eq!(records.map_or(0, Iterator::count), 0);
 }
 
 #[tokio::test]
@@ -223,6 +291,42 @@ async fn images_tell_where_they_come_from() {
     assert_eq!(
         peitho(&filled.place, "images verify").stdout,
         "images: 0, troubles: 0\n"
+    );
+}
+
+#[tokio::test]
+async fn a_base_is_removed_by_its_name_and_what_stands_on_it_is_told() {
+    const BASE: &str = "hyperledger/fabric-baseos:2.5";
+    let filled = Filled::new().await;
+    let archive = images::archive(&json!([BASE, "another/base:1"]));
+    filled.place.file("bases.tar", archive);
+    peitho(&filled.place, "images import bases.tar");
+    let done = peitho(&filled.place, &format!("images rm {BASE}"));
+    let lines: Vec<_> = done.stdout.lines().collect();
+    assert!(
+        lines[0].starts_with(&format!("{BASE} is held no longer; ")),
+        "{lines:?}"
+    );
+    let note = format!("note: {IMAGE}:latest of the tenant default stands on it: ");
+    assert!(lines[1].starts_with(&note), "{lines:?}");
+    let listed = peitho(&filled.place, "images").stdout;
+    assert!(
+        !listed.contains(BASE) && listed.contains("another/base:1"),
+        "{listed}"
+    );
+    let done = peitho(&filled.place, "images rm another/base:1");
+    assert_eq!(done.stdout.lines().count(), 1, "{}", done.stdout);
+
+    let store = format!(
+        "store.directory={}",
+        filled.place.path().join("store").display()
+    );
+    let refused = filled.place.run(&["images", "rm", BASE, "--set", &store]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("holds no base image"),
+        "{}",
+        refused.stderr
     );
 }
 

@@ -63,3 +63,17 @@ fn a_bucket_that_cannot_be_asked_is_told_by_key() {
         );
     }
 }
+
+#[test]
+fn a_store_that_goes_with_the_machine_is_warned_of() {
+    let place = Place::new();
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let store = format!("store.directory={}", memory.path().display());
+    let arguments = place.serve(&[&store]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let told = place.start(&arguments).line_with("store: it is on ");
+    assert!(
+        told.contains("memory, which goes with the machine") && told.contains("store.directory"),
+        "{told}"
+    );
+}

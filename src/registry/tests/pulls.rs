@@ -1,5 +1,6 @@
 //! Images brought whole from a real registry, over lines that break.
 
+use futures::TryStreamExt as _;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 

@@ -74,8 +74,11 @@ impl Engine {
         let opened = || async {
             let opened = self.store.open_blob(&blob.digest).await;
             let opened = opened.map_err(|error| std::io::Error::other(error.to_string()))?;
-            let missing =
-                || std::io::Error::other("the store does not have it; install the package again");
+            let missing = || {
+                std::io::Error::other(
+                    "the store does not have it; run `peitho images verify`, and do what it says",
+                )
+            };
             opened.map(|(file, _)| file).ok_or_else(missing)
         };
         let open = || async {

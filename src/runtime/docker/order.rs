@@ -283,8 +283,17 @@ mod tests {
         assert_eq!(host.nano_cpus, Some(2_000_000_000), "as many as there are");
         let labels = body.labels.unwrap();
         assert_eq!(labels[names::COMPILE_KEY], spec.key.to_string());
+        let image = body.image.unwrap();
+        assert_eq!(image, "docker.io/hyperledger/fabric-ccenv:2.5");
+        settings.places = Places::of_config(&[config::Registry {
+            host: "docker.io".to_owned(),
+            replaced_by: Some("r.example.com/mirror".to_owned()),
+            ..config::Registry::default()
+        }]);
         let of_org1 = compile(&CompileSpec { tenant, ..spec }, &settings, Some(2));
         assert_eq!(of_org1.host_config.unwrap().memory, Some(64 << 20));
+        let place = "r.example.com/mirror/hyperledger/fabric-ccenv:2.5";
+        assert_eq!(of_org1.image.as_deref(), Some(place));
     }
 
     #[test]

@@ -233,9 +233,7 @@ impl Kubernetes {
     async fn launch_pod(&self, record: &Record) -> Result<(Outcome, Follow), Error> {
         let key = record.key();
         let pod = self.ordered_pod(record)?;
-        if record.spec.whole.is_some() {
-            self.see_to_pull_secret().await?;
-        }
+        self.see_to_pull_secret(&pod).await?;
         for _ in 0..LAUNCHES {
             // Asked from the API server, not from the watch: never two processes of one chaincode.
             for there in self.pods_of(key).await? {

@@ -76,6 +76,7 @@ impl Kubernetes {
                 continue;
             };
             let pod = compile_pod::pod(&spec.into(), &self.settings, &owner)?;
+            self.see_to_pull_secret(&pod).await?;
             let name = pod.name_any();
             match self.requests.create(&self.pods, &pod).await {
                 Ok(created) => return Ok(created),

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Settings;
 use super::platform;
+use super::pull_secret;
 use super::surroundings;
 use super::template::{
     self, ReadOnlyRoot, TRUST_VOLUME, agent_container, credentials_mount, credentials_volume,
@@ -159,7 +160,8 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         spec: Some(pod_spec),
         status: None,
     })?;
-    Ok(platform::placed(pod, spec.facts.architecture.as_ref()))
+    let pod = pull_secret::pulling(pod, settings);
+    Ok(platform::placed(pod, settings, spec.facts))
 }
 
 fn variables(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Option<Vec<EnvVar>> {
@@ -177,11 +179,12 @@ fn variables(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use super::super::Surroundings;
     use super::super::tests::settings;
+    use super::super::{PullSecret, Surroundings};
     use super::*;
-    use crate::config::{Compile, Proxy, RunAs};
+    use crate::config::{self, Compile, Proxy, RunAs};
     use crate::names::Digest;
+    use crate::registry::Places;
     use crate::runtime::compile_agent::{CACHES, HOMES, PROGRAM};
 
     fn pod_of(change: impl FnOnce(&mut Order<'_>)) -> (Secret, Pod) {
@@ -264,6 +267,33 @@ mod tests {
         let users = (context.run_as_user, context.run_as_group, context.fs_group);
         assert_eq!(users, (None, None, None));
         assert_eq!(context.run_as_non_root, Some(true));
+    }
+
+    #[test]
+    fn a_builder_beside_what_is_built_is_pulled_with_the_same_login() {
+        let settings = Settings {
+            pull_secret: PullSecret::Named {
+                name: "reader".to_owned(),
+                repository: "r.example.com/fabric/chaincode".parse().unwrap(),
+            },
+            places: Places::of_config(&[config::Registry {
+                host: "docker.io".to_owned(),
+                replaced_by: Some("r.example.com/mirror".to_owned()),
+                ..config::Registry::default()
+            }]),
+            ..settings()
+        };
+        let secrets = |settings: &Settings| {
+            let spec = pod_with(settings, |_| {}).1.spec.unwrap();
+            let secrets = spec.image_pull_secrets.into_iter().flatten();
+            secrets.map(|it| it.name).collect::<Vec<_>>()
+        };
+        assert_eq!(secrets(&settings), ["registry", "reader"]);
+        let elsewhere = Settings {
+            places: Places::default(),
+            ..settings
+        };
+        assert_eq!(secrets(&elsewhere), ["registry"]);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::platform;
+
 /// How many different events of one pod are kept.
 const EVENTS_KEPT: usize = 16;
 /// Bytes of a message that are kept: a verdict's text goes into a peer's error.
@@ -363,10 +365,20 @@ fn says_it_ran(status: &ContainerStatus) -> bool {
     })
 }
 
+/// The scheduler's words; where they are of an affinity, with the one that nobody wrote.
 fn unschedulable(pod: &Pod) -> Option<String> {
-    condition(pod, "PodScheduled", "False")
-        .filter(|condition| condition.reason.as_deref() == Some("Unschedulable"))
-        .map(|condition| cut(condition.message.as_deref()))
+    let condition = condition(pod, "PodScheduled", "False")
+        .filter(|condition| condition.reason.as_deref() == Some("Unschedulable"))?;
+    let words = cut(condition.message.as_deref());
+    let asked = pod.spec.as_ref().map(platform::asked_for);
+    match asked.as_deref() {
+        Some([architecture]) if words.contains("affinity") => Some(format!(
+            "{}; the pod asks for {}={architecture}, see docs/images.md#platforms",
+            words.trim_end_matches('.'),
+            platform::ARCHITECTURE
+        )),
+        _ => Some(words),
+    }
 }
 
 /// What a process that is told to end exits with: by SIGKILL, by SIGTERM, and by SIGTERM in Go.
@@ -422,7 +434,9 @@ fn cut(text: Option<&str>) -> String {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::tests::settings;
     use super::*;
+    use crate::image_spec::ImageFacts;
 
     /// What a pod shows whose main container ended with `reason`, with these `conditions`.
     fn ended(reason: &str, conditions: Value, metadata: Value) -> Evidence {
@@ -452,5 +466,32 @@ mod tests {
             ended("Error", disrupted, deleting).why_ended(),
             "Error; EvictionByEvictionAPI: Eviction API: evicting; the pod was deleted"
         );
+    }
+
+    #[test]
+    fn a_pod_without_a_node_names_the_architecture_that_hinders_it() {
+        let told = |words: &str, architecture: Option<&str>| {
+            let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words});
+            let status = json!({"conditions": [condition]});
+            let pod = json!({"metadata": {}, "spec": {"containers": []}, "status": status});
+            let facts = ImageFacts {
+                architecture: architecture.map(|it| it.parse().unwrap()),
+                ..ImageFacts::default()
+            };
+            let pod = serde_json::from_value(pod).unwrap();
+            let pod = platform::placed(pod, &settings(), &facts);
+            Evidence::of(&pod, None, Instant::now())
+                .unschedulable
+                .unwrap()
+                .1
+        };
+        let words = "1 node(s) didn't match Pod's node affinity/selector.";
+        let asks =
+            "selector; the pod asks for kubernetes.io/arch=arm64, see docs/images.md#platforms";
+        let found = told(words, Some("arm64"));
+        assert!(found.ends_with(asks), "{found}");
+        assert_eq!(told(words, None), words);
+        let other = "1 Insufficient cpu.";
+        assert_eq!(told(other, Some("arm64")), other);
     }
 }

@@ -7,12 +7,11 @@
 //! read-only and belongs to the pod's user, and its directories carry the setgid bit. Where a registry has the
 //! image whole, the pod runs that and fetches nothing.
 
-use k8s_openapi::api::core::v1::{
-    Container, KeyToPath, LocalObjectReference, Pod, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeMount};
 
 use super::Settings;
 use super::platform;
+use super::pull_secret;
 use super::record::Record;
 use super::template::{
     self, FILES_VOLUME, ReadOnlyRoot, agent_container, credentials_mount, credentials_volume,
@@ -82,13 +81,6 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
     };
     let user = process::user(spec.user, settings.chaincode_run_as_user);
     let mut pod_spec = template::pod_spec(settings, user);
-    let pull_secret = settings.pull_secret.name(&settings.instance);
-    if spec.whole.is_some()
-        && let Some(name) = pull_secret
-    {
-        let secrets = pod_spec.image_pull_secrets.get_or_insert_default();
-        secrets.push(LocalObjectReference { name });
-    }
     pod_spec.init_containers = fetch.map(|fetch| vec![fetch]);
     pod_spec.containers = vec![main];
     pod_spec.volumes = some_unless_empty(volumes);
@@ -101,7 +93,8 @@ pub(super) fn pod(record: &Record, settings: &Settings) -> Result<Pod, Error> {
         status: None,
     };
     let pod = provision.templates.over_chaincode(spec, pod)?;
-    Ok(platform::placed(pod, spec.base_facts.architecture.as_ref()))
+    let pod = pull_secret::pulling(pod, settings);
+    Ok(platform::placed(pod, settings, &spec.base_facts))
 }
 
 /// The chaincode's program, and how it comes into the pod.
@@ -268,6 +261,7 @@ mod tests {
         let digest = crate::names::Digest::of(b"base");
         record.spec.base_facts = ImageFacts {
             digest: Some(digest),
+            place: Some(record.spec.base.clone()),
             architecture: Some("arm64".parse().unwrap()),
         };
         let spec = |record: &Record| pod(record, &settings()).unwrap().spec.unwrap();

@@ -1,13 +1,15 @@
-//! The Secret with which nodes pull what was built, where its registry wants a login: one that the operator made, or one of the
-//! instance. The latter is written again before each launch that needs it, so that a new password reaches the nodes with the
-//! next launch, and a deleted Secret is no fault; it is removed at the start of a Peitho that needs none. One that others
-//! wrote is left as it is, and the launch refused. `chaincode` calls it; `pod` names it in its pods.
+//! The Secret with which nodes pull from the registry of what was built, where that wants a login: one that the operator made, or
+//! one of the instance. Every pod of which an image is there names it: that of a whole chaincode, and those whose builder, base
+//! or agent lies beside what is built. The instance's is written again before each of them, so that a new password reaches the
+//! nodes with the next one, and a deleted Secret is no fault; it is removed at the start of a Peitho that needs none. One that
+//! others wrote is left as it is, and the order refused. `pod` and `compile_pod` end with [`pulling`], `chaincode` and `compile`
+//! see to it before they send a pod.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{LocalObjectReference, Pod, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use secrecy::ExposeSecret as _;
@@ -27,14 +29,19 @@ const OLD_TYPE: &str = "kubernetes.io/dockercfg";
 /// Under this name Docker, and so the kubelet, keeps the login of Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// With what nodes pull what was built.
+/// With what nodes pull from the registry of what was built.
 #[derive(Clone, Debug, Default)]
 pub enum PullSecret {
     /// Nothing of its own.
     #[default]
     None,
-    /// A Secret that somebody made for them, by its name.
-    Named(String),
+    /// A Secret that somebody made for them.
+    Named {
+        /// Its name.
+        name: String,
+        /// Where built images are.
+        repository: ImageName,
+    },
     /// A Secret that Peitho writes.
     Own {
         /// Where built images are.
@@ -45,14 +52,39 @@ pub enum PullSecret {
 }
 
 impl PullSecret {
-    /// What pods call it.
-    pub(super) fn name(&self, instance: &InstanceName) -> Option<String> {
-        match self {
-            Self::None => None,
-            Self::Named(name) => Some(name.clone()),
-            Self::Own { .. } => Some(names::pull_secret(instance)),
+    /// What pods call it, and the registry that it is for.
+    fn of_pods(&self, instance: &InstanceName) -> Option<(String, &str)> {
+        let (name, repository) = match self {
+            Self::None => return None,
+            Self::Named { name, repository } => (name.clone(), repository),
+            Self::Own { repository, .. } => (names::pull_secret(instance), repository),
+        };
+        Some((name, repository.registry()))
+    }
+}
+
+/// `pod`, with the Secret where a node pulls one of its images with that.
+pub(super) fn pulling(mut pod: Pod, settings: &Settings) -> Pod {
+    if let Some((name, registry)) = settings.pull_secret.of_pods(&settings.instance)
+        && let Some(spec) = &mut pod.spec
+        && has_image_of(spec, registry)
+    {
+        let secrets = spec.image_pull_secrets.get_or_insert_default();
+        if secrets.iter().all(|it| it.name != name) {
+            secrets.push(LocalObjectReference { name });
         }
     }
+    pod
+}
+
+/// Whether one of the images is at `registry`, those that templates added too.
+fn has_image_of(spec: &PodSpec, registry: &str) -> bool {
+    let containers = spec.init_containers.iter().flatten();
+    let images = containers.chain(&spec.containers).map(|it| &it.image);
+    let volumes = spec.volumes.iter().flatten();
+    let volumes = volumes.filter_map(|it| Some(&it.image.as_ref()?.reference));
+    let mut names = images.chain(volumes).flatten();
+    names.any(|name| (name.parse::<ImageName>()).is_ok_and(|name| name.registry() == registry))
 }
 
 /// What the kubelet reads.
@@ -73,7 +105,7 @@ fn document(host: &str, login: &Login) -> Vec<u8> {
 /// Peitho's own, with `login` for `host`.
 fn secret(settings: &Settings, host: &str, login: &Login) -> Secret {
     let description = format!(
-        "With this login nodes pull chaincode from {host}. Peitho writes it before each launch"
+        "With this login nodes pull images from {host}. Peitho writes it before each pod that has one"
     );
     Secret {
         metadata: ObjectMeta {
@@ -95,12 +127,25 @@ fn secret(settings: &Settings, host: &str, login: &Login) -> Secret {
 }
 
 impl Kubernetes {
-    /// Sees to it that the pull secret is as it should be: the kubelet only warns of one that is missing, and then is
-    /// denied.
-    pub(super) async fn see_to_pull_secret(&self) -> Result<(), Error> {
-        match &self.settings.pull_secret {
+    /// Sees to it that the pull secret is as it should be, where `pod` needs it: the kubelet only warns of one that is missing, and
+    /// then is denied.
+    pub(super) async fn see_to_pull_secret(&self, pod: &Pod) -> Result<(), Error> {
+        let Settings {
+            pull_secret,
+            instance,
+            ..
+        } = &self.settings;
+        let registry = pull_secret.of_pods(instance).map(|(_, registry)| registry);
+        let is_needed = (registry.zip(pod.spec.as_ref()))
+            .is_some_and(|(registry, spec)| has_image_of(spec, registry));
+        if !is_needed {
+            return Ok(());
+        }
+        match pull_secret {
             PullSecret::None => Ok(()),
-            PullSecret::Named(name) => self.check_pull_secret(name).await,
+            PullSecret::Named { name, repository } => {
+                self.check_pull_secret(name, repository.registry()).await
+            }
             PullSecret::Own { repository, logins } => match logins.of(repository).await {
                 Some(login) => self.write_pull_secret(repository.registry(), &login).await,
                 // The file of logins has it no more: what the nodes had may still be good.
@@ -109,13 +154,13 @@ impl Kubernetes {
         }
     }
 
-    async fn check_pull_secret(&self, name: &str) -> Result<(), Error> {
+    async fn check_pull_secret(&self, name: &str, registry: &str) -> Result<(), Error> {
         let read = self.requests.call(|| self.secrets.get_opt(name)).await;
         let read = read.map_err(|failure| failure.into_error(&format!("reading secret {name}")))?;
         let namespace = &self.settings.namespace;
         let told = |what: String| {
             Err(Error::Refused(format!(
-                "secret {name}, with which nodes pull chaincode by images.registry.pullSecret, {what}; make it with `kubectl create \
+                "secret {name}, with which nodes pull from {registry} by images.registry.pullSecret, {what}; make it with `kubectl create \
                  secret docker-registry {name} --namespace {namespace}`"
             )))
         };
@@ -228,10 +273,55 @@ mod tests {
             logins: Logins::with("r.io", "me", "hunter2"),
         };
         assert!(!format!("{own:?}").contains("hunter2"));
-        let named = PullSecret::Named("reader".to_owned());
-        let of = |it: &PullSecret| it.name(&InstanceName::default());
-        assert_eq!(of(&own).as_deref(), Some("peitho-pull"));
-        assert_eq!(of(&named).as_deref(), Some("reader"));
+        let named = PullSecret::Named {
+            name: "reader".to_owned(),
+            repository: "r.io:5000/chaincode".parse().unwrap(),
+        };
+        let instance = InstanceName::default();
+        let of = |it: &PullSecret| {
+            let found = it.of_pods(&instance);
+            found.map(|(name, registry)| format!("{name} for {registry}"))
+        };
+        assert_eq!(of(&own).as_deref(), Some("peitho-pull for r.io"));
+        assert_eq!(of(&named).as_deref(), Some("reader for r.io:5000"));
         assert_eq!(of(&PullSecret::None), None);
+    }
+
+    #[test]
+    fn who_pulls_from_the_registry_has_it_whatever_is_pulled() {
+        let settings = Settings {
+            pull_secret: PullSecret::Named {
+                name: "reader".to_owned(),
+                repository: "r.io:5000/fabric/chaincode".parse().unwrap(),
+            },
+            ..settings()
+        };
+        let secrets = |spec: serde_json::Value| {
+            let pod = serde_json::from_value(serde_json::json!({"spec": spec})).unwrap();
+            let secrets = pulling(pod, &settings).spec.unwrap().image_pull_secrets;
+            let names = secrets.into_iter().flatten().map(|it| it.name);
+            names.collect::<Vec<_>>()
+        };
+        let container = |image: &str| serde_json::json!([{"name": "a", "image": image}]);
+        let elsewhere = container("docker.io/r.io/a");
+        let pinned = format!("r.io:5000/a/b@{}", crate::names::Digest::of(b"x"));
+        for image in ["r.io:5000/a:1", &pinned] {
+            let main = serde_json::json!({"containers": container(image)});
+            assert_eq!(secrets(main), ["reader"], "{image}");
+            let init =
+                serde_json::json!({"initContainers": container(image), "containers": elsewhere});
+            assert_eq!(secrets(init), ["reader"], "{image}");
+            let volumes = serde_json::json!([{"name": "v", "image": {"reference": image}}]);
+            let volume = serde_json::json!({"containers": elsewhere, "volumes": volumes});
+            assert_eq!(secrets(volume), ["reader"], "{image}");
+        }
+        let named = serde_json::json!([{"name": "reader"}, {"name": "x"}]);
+        let twice =
+            serde_json::json!({"imagePullSecrets": named, "containers": container("r.io:5000/a")});
+        assert_eq!(secrets(twice), ["reader", "x"]);
+        for other in ["r.io/a", "docker.io/r.io/a", "r.io:5000", "not a name"] {
+            let found = secrets(serde_json::json!({"containers": container(other)}));
+            assert!(found.is_empty(), "{other}");
+        }
     }
 }

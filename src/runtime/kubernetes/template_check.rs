@@ -198,7 +198,8 @@ impl Found<'_> {
             "metadata": template.get("metadata").filter(|it| it.is_object()),
             "spec": template.get("spec").filter(|it| it.is_object()),
         }));
-        let pod: Pod = match serde_path_to_error::deserialize(&part) {
+        // By value, as a merged pod is read: a second way to read a pod would be a third of a megabyte.
+        let pod: Pod = match serde_path_to_error::deserialize(part.clone()) {
             Ok(pod) => pod,
             Err(error) => {
                 let path = error.path().to_string();

@@ -23,6 +23,7 @@ pub(super) fn settings() -> Settings {
         image_pull_secrets: vec!["registry".to_owned()],
         pull_secret: PullSecret::None,
         places: Places::default(),
+        architecture: None,
         image_pull_policy: PullPolicy::default(),
         scheduling_grace: Duration::from_secs(120),
         agent_image: "registry.example.com/peitho:0.1.0".to_owned(),

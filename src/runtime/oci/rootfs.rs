@@ -52,7 +52,9 @@ pub(super) enum RootfsError {
         source: Arc<io::Error>,
     },
     /// A layer is damaged, refused or did not fit.
-    #[error("layer {layer} cannot be unpacked: {source}")]
+    #[error(
+        "layer {layer} cannot be unpacked: {source}; run `peitho images verify` to see whether it is damaged"
+    )]
     Layer {
         /// Its diff id.
         layer: Digest,
@@ -61,7 +63,7 @@ pub(super) enum RootfsError {
     },
     /// A layer holds something else than its image says.
     #[error(
-        "layer {expected} of the image holds {actual} when it is unpacked; the image is damaged"
+        "layer {expected} of the image holds {actual} when it is unpacked; run `peitho images verify`, and do what it says"
     )]
     Mismatch {
         /// The image's diff id.
@@ -70,7 +72,7 @@ pub(super) enum RootfsError {
         actual: Digest,
     },
     /// A layer is not in the store, though it should be.
-    #[error("layer {0} is no longer in the store")]
+    #[error("layer {0} is no longer in the store; run `peitho images verify`, and do what it says")]
     Lost(Digest),
     /// The store failed.
     #[error(transparent)]

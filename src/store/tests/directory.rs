@@ -114,3 +114,19 @@ async fn debug_shows_no_content() {
     );
     assert!(shown.contains("len: 7"), "{shown}");
 }
+
+#[tokio::test]
+async fn a_blob_that_rotted_at_its_length_is_replaced_by_a_commit() {
+    let (directory, store) = store().await;
+    let blob = put(&store, b"as it was").await;
+    let place = directory.path().join("blobs/sha256");
+    let place = place.join(blob.digest.hex());
+    fs::write(&place, b"as it wAs").unwrap();
+    assert_eq!(put(&store, b"as it was").await, blob);
+    assert_eq!(fs::read(&place).unwrap(), b"as it was");
+    assert_eq!(store.judge(&blob).await.unwrap(), Verdict::Sound);
+    assert!(
+        !store.mend(&blob.digest).await.unwrap(),
+        "there are no copies"
+    );
+}

@@ -104,7 +104,7 @@ async fn below_a_prefix_there_is_a_store_of_its_own() {
         world.config.s3.bucket,
         SERVER.endpoint()
     )));
-    assert_eq!(plain.find_blob(&blob.digest).await.unwrap(), None);
+    assert!(!plain.holds(&blob).await.unwrap());
     let mut objects = world.objects().into_iter();
     assert!(objects.all(|it| it == "layout.json" || it.starts_with("peitho/a/")));
 }
@@ -212,7 +212,7 @@ async fn copies_give_way_on_a_full_volume() {
     let full = || std::io::Error::from_raw_os_error(28);
     let (this, held) = (store.clone(), copies.clone());
     let written = volume::blocking(move || {
-        this.with_room(1, || match files(&held).len() {
+        this.with_copies_giving_way(1, || match files(&held).len() {
             0 => Ok("written"),
             _ => Err(full()),
         })
@@ -223,8 +223,10 @@ async fn copies_give_way_on_a_full_volume() {
     let this = store.clone();
     let denied = std::io::ErrorKind::PermissionDenied;
     let ended = volume::blocking(move || {
-        let nothing = this.with_room(1, || Err::<(), _>(full())).unwrap_err();
-        let other = this.with_room(1, || Err::<(), _>(denied.into()));
+        let nothing = this
+            .with_copies_giving_way(1, || Err::<(), _>(full()))
+            .unwrap_err();
+        let other = this.with_copies_giving_way(1, || Err::<(), _>(denied.into()));
         Ok((nothing, other.unwrap_err()))
     });
     let (nothing, other) = ended.await.unwrap();
@@ -246,7 +248,7 @@ async fn what_was_changed_in_the_bucket_is_no_blob() {
     assert!(content(&store, &blob.digest).await.is_some());
     let other = world.open_elsewhere().await;
     let error = other.open_blob(&blob.digest).await.unwrap_err();
-    assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     let error = error.to_string();
     let actual = Digest::of(b"as it wAs").to_string();
     for part in [&blob.digest.hex(), &world.config.s3.bucket, &actual] {
@@ -254,6 +256,32 @@ async fn what_was_changed_in_the_bucket_is_no_blob() {
     }
     assert!(files(&other.directory().join("copies")).is_empty());
     assert_eq!(files(&other.directory().join("ingest")), ["lock"]);
+
+    // It is out of the way, so that the same bytes can come anew.
+    assert_eq!(other.judge(&blob).await.unwrap(), Verdict::Missing);
+    let moved = format!("quarantine/blobs/sha256/{}", blob.digest.hex());
+    assert!(world.objects().contains(&moved));
+    put(&other, b"as it was").await;
+    let third = world.open_elsewhere().await;
+    assert!(content(&third, &blob.digest).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_mends_what_the_bucket_lost() {
+    let world = World::new(Backend::Bucket).await;
+    let store = world.open().await;
+    let blob = put(&store, b"as it was").await;
+    let place = (world.objects.join("blobs/sha256")).join(blob.digest.hex());
+    fs::write(&place, b"as it wAs").unwrap();
+    let moved = store.quarantine_blob(&blob.digest).await.unwrap();
+    assert!(moved.is_some() && !place.exists());
+    let other = world.open_elsewhere().await;
+    assert!(!other.mend(&blob.digest).await.unwrap(), "it has no copy");
+    // As after a restart: the copy is read first.
+    let again = world.open().await;
+    assert!(again.mend(&blob.digest).await.unwrap());
+    assert_eq!(fs::read(place).unwrap(), b"as it was");
+    assert_eq!(other.judge(&blob).await.unwrap(), Verdict::Sound);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -281,7 +309,8 @@ async fn a_bucket_that_is_away_is_told_and_waited_for() {
     assert!(content(&hasty, &kept.digest).await.is_some());
     let error = hasty.check_writable().await.unwrap_err();
     assert!(matches!(error, Error::Bucket { .. }), "{error:?}");
-    let unread = hasty.find_blob(&digest).await;
+    let lost = Blob { digest, size: 4 };
+    let unread = hasty.holds(&lost).await;
     assert!(unread.is_err(), "nobody knows whether it is there");
 
     // Who has patience is served when it is back.
@@ -300,7 +329,7 @@ async fn a_bucket_that_is_away_is_told_and_waited_for() {
     .unwrap();
     let waited = opening.await.unwrap();
     hasty_again.check_writable().await.unwrap();
-    assert_eq!(hasty_again.find_blob(&digest).await.unwrap(), None);
+    assert!(!hasty_again.holds(&lost).await.unwrap());
     assert_eq!(put(&hasty_again, b"lost").await.digest, digest);
     assert_eq!(
         content(&hasty_again, &waited.digest).await.as_deref(),
@@ -442,4 +471,24 @@ async fn debug_shows_no_secret() {
     let shown = format!("{:?} {:?}", world.open().await, world.config);
     assert!(!shown.contains(Server::SECRET_KEY), "{shown}");
     assert!(shown.contains(&world.config.s3.bucket), "{shown}");
+}
+
+/// A process is stopped between the two halves of a move. When it goes on, the place may have what was brought anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_took_too_long_deletes_nothing() {
+    let world = World::new(Backend::Bucket).await;
+    let store = world.open().await;
+    let blob = put(&store, b"moved").await;
+    let (from, to) = (blob_key(&blob.digest), Key::from("trash/it"));
+    let now = std::time::SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    // One whose clock was set back in between does not know either.
+    for begun in [now - hour, now + hour] {
+        assert!(store.put_object(&from, &to, begun).await.unwrap());
+        assert!(store.holds(&blob).await.unwrap());
+        assert!(world.objects().contains(&to.to_string()));
+    }
+    assert!(store.put_object(&from, &to, now).await.unwrap());
+    assert_eq!(world.objects(), ["layout.json", "trash/it"]);
+    assert!(!store.put_object(&from, &to, now).await.unwrap());
 }

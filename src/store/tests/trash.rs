@@ -67,3 +67,52 @@ async fn read(store: &Store, blob: &Blob) -> Option<Vec<u8>> {
 async fn of_a_directory() {
     what_is_not_named_leaves_by_two_steps(Backend::Directory).await;
 }
+
+/// It rotted before it was moved there, and the same bytes came anew.
+#[tokio::test]
+async fn what_is_in_the_trash_does_not_come_back_over_what_is_newer() {
+    let world = World::new(Backend::Directory).await;
+    let store = world.open().await;
+    let blob = put(&store, b"as it was").await;
+    let place = (world.objects.join("blobs/sha256")).join(blob.digest.hex());
+    fs::write(&place, b"as it wAs").unwrap();
+    pass(&store, &[]).await;
+    put(&store, b"as it was").await;
+    pass(&store, &[blob]).await;
+    assert_eq!(
+        read(&store, &blob).await.as_deref(),
+        Some(&b"as it was"[..])
+    );
+    assert_eq!(files(&world.objects.join("trash")), Vec::<String>::new());
+}
+
+/// One that is refused at each pass, as by a rule of a bucket.
+#[tokio::test]
+async fn a_step_that_fails_keeps_no_other_from_being_done() {
+    let world = World::new(Backend::Directory).await;
+    let store = world.open().await;
+    put(&store, b"one").await;
+    let other = put(&store, b"other").await;
+    pass(&store, &[]).await;
+    let aside = put(&store, b"aside").await;
+    let survey = store.survey().await.unwrap();
+    let plan = survey.plan(&HashSet::new(), &HashSet::new(), Duration::ZERO);
+    for entry in files(&world.objects.join("trash")) {
+        let path = world.objects.join("trash").join(entry);
+        if fs::read(&path).unwrap() == b"one" {
+            // No file can be removed there any more.
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+        }
+    }
+    let told = store.carry_out(plan).await.unwrap_err().to_string();
+    assert!(told.contains("deleting"), "{told}");
+    assert!(!store.holds(&other).await.unwrap());
+    assert!(
+        !world
+            .objects
+            .join("blobs/sha256")
+            .join(aside.digest.hex())
+            .exists()
+    );
+}

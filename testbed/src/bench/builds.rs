@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use testbed::engine::{Engine, build_context, dockerfile, tar};
 use testbed::{Assets, Process, Release};
 
-use super::{Report, median};
+use super::report::Report;
 
 /// Pairs of builds that are measured.
 const BUILDS: usize = 7;
@@ -59,12 +59,9 @@ pub(super) fn times(
             times.push(begun.elapsed().as_secs_f64());
         }
     }
-    let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a / b).collect();
-    report.figure("build_18mb_dockerd_s", median(&theirs), " s", "-");
-    report.figure("build_18mb_s", median(&ours), " s", "<= 0.3");
-    report.figure("build_18mb_ratio", median(&ratios), "", "<= 0.5");
-    report.note("build_18mb_each_dockerd_s", theirs.into());
-    report.note("build_18mb_each_s", ours.into());
+    report.ratio("build_18mb_ratio", &ours, &theirs, "<= 0.5");
+    report.series("build_18mb_dockerd_s", theirs, " s", "-");
+    report.series("build_18mb_s", ours, " s", "<= 0.3");
     Ok(())
 }
 

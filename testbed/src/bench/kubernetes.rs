@@ -3,11 +3,13 @@
 use anyhow::Result;
 use testbed::engine::Engine;
 use testbed::peitho::{Build, ENGINE, Log, Peitho};
-use testbed::{Assets, Cluster, Dockerd, Registry, Run, say};
+use testbed::{Assets, Cluster, Dockerd, Fabric, Network, PeerConfig, Registry, Release, Run, say};
 
+use super::installs::{self, Place};
 use super::launches::own_times;
 use super::pods::{self, Ground};
-use super::{Measured, Report, installs, median, network};
+use super::report::Report;
+use super::uses;
 
 pub(super) fn measure(
     assets: &Assets,
@@ -19,30 +21,45 @@ pub(super) fn measure(
     let registry = Registry::start(assets, run)?;
     let cluster = Cluster::start(assets, run)?;
     let images = assets.images()?;
-    for image in [&images.builder, &images.runtime] {
+    let [builder_14, _] = images.fabric(Release::V1_4);
+    for image in [&images.builder, builder_14, &images.runtime] {
         cluster.pull(&registry, image)?;
     }
     let dockerd = Dockerd::start(assets, run, &registry)?;
     let build = Build::make(run, &cluster, &registry)?;
     let mut peitho = Peitho::start(run, &cluster, &registry, &build, Log::Info)?;
-    let rss = || anyhow::Ok(peitho.process().rss_kb()? as f64 / 1024.0);
-    report.figure("rss_idle_mb", rss()?, "", "<= 20");
+    let rss = |peitho: &Peitho| anyhow::Ok(peitho.process().rss_kb()? as f64 / 1024.0);
+    report.figure("rss_idle_mb", rss(&peitho)?, "", "<= 20");
     if rounds > 0 {
-        let engines = [dockerd.endpoint(), peitho.endpoint()];
-        let fabric = network(assets, run, &registry, engines)?;
-        let measured = Measured {
-            name: "kubernetes",
-            budgets: ["<= 1.1", "<= 0.15"],
-            wipe: &|| peitho.wipe_caches(),
-        };
-        installs(assets, &fabric, rounds, &measured, report)?;
-        report.note("rss_after_mb", rss()?.into());
+        let [theirs, ours] = [dockerd.endpoint(), peitho.endpoint()];
+        {
+            let fabric = installs::network(assets, run, &registry, &theirs, &ours)?;
+            installs::measure(
+                &place(assets, &fabric),
+                rounds,
+                || peitho.renew(run),
+                report,
+            )?;
+            uses::measure(&place(assets, &fabric), rounds, report)?;
+        }
+        report.figure("rss_after_mb", rss(&peitho)?, "", "-");
+        let peers = [(0, &theirs), (1, &ours)].map(|(index, engine)| {
+            PeerConfig::new(Release::V1_4, index, engine, assets, &registry)
+        });
+        let peers = peers.into_iter().collect::<Result<Vec<_>>>()?;
+        let fabric = Fabric::start(assets, run, Network::V1_4, peers)?;
+        uses::instantiate(
+            &place(assets, &fabric),
+            rounds,
+            || peitho.renew(run),
+            report,
+        )?;
     }
     let engine = Engine::new(ENGINE.parse()?);
+    remove_all(&engine)?;
     let base = registry.reference(&images.runtime);
     let own = own_times(&engine, peitho.admin(), &base)?;
-    report.figure("launch_overhead_ms", median(&own), " ms", "<= 20");
-    report.note("launch_overhead_each_ms", own.into());
+    report.series("launch_overhead_ms", own, " ms", "<= 20");
     let ground = Ground {
         assets,
         run,
@@ -50,4 +67,23 @@ pub(super) fn measure(
         cluster: &cluster,
     };
     pods::measure(&ground, &mut peitho, report)
+}
+
+fn place<'a>(assets: &'a Assets, fabric: &'a Fabric) -> Place<'a> {
+    Place {
+        assets,
+        fabric,
+        suffix: "",
+        cold: "<= 1.1",
+    }
+}
+
+/// Chaincode that still runs would share the machine with what is measured next.
+fn remove_all(engine: &Engine) -> Result<()> {
+    let running = engine.send("GET", "/containers/json", "", b"")?.json()?;
+    let running = running.as_array().map(Vec::as_slice).unwrap_or_default();
+    for id in running.iter().filter_map(|it| it["Id"].as_str()) {
+        engine.order("DELETE", &format!("/containers/{id}?force=1"), &[204])?;
+    }
+    Ok(())
 }

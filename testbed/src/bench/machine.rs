@@ -8,7 +8,9 @@ use testbed::engine::{Engine, chaincode_body};
 use testbed::peitho::{Containers, Log, Machine};
 use testbed::{Assets, Dockerd, Registry, Run, say};
 
-use super::{Measured, Report, builds, installs, median, network, pushes};
+use super::installs::{self, Place};
+use super::report::Report;
+use super::{builds, pushes, uses};
 
 /// Launches that are measured.
 const LAUNCHES: usize = 10;
@@ -28,29 +30,39 @@ pub(super) fn measure(
     let dockerd = Dockerd::start(assets, run, &registry)?;
     let program = testbed::peitho::program()?;
     let mut machine = Machine::start(run, program, Log::Info, Containers::Oci, &[&registry])?;
-    // dockerd has its images already; installs are not to measure the pull.
-    for image in [&images.builder, &images.runtime] {
-        let archive = run.data().join("image.tar");
-        image.save_as(&archive, &registry.reference(image))?;
-        machine.import(&archive)?;
-    }
+    let import = |machine: &Machine| -> Result<()> {
+        // dockerd has its images already; installs are not to measure the pull.
+        for image in [&images.builder, &images.runtime] {
+            let archive = run.data().join("image.tar");
+            image.save_as(&archive, &registry.reference(image))?;
+            machine.import(&archive)?;
+        }
+        Ok(())
+    };
+    import(&machine)?;
     let rss = || anyhow::Ok(machine.process().rss_kb()? as f64 / 1024.0);
     report.figure("rss_idle_oci_mb", rss()?, "", "<= 20");
     if rounds > 0 {
-        let engines = [dockerd.endpoint(), machine.endpoint()];
-        let fabric = network(assets, run, &registry, engines)?;
-        let measured = Measured {
-            name: "oci",
-            budgets: ["<= 1.0", "<= 0.15"],
-            wipe: &|| machine.wipe_caches(),
+        let [theirs, ours] = [dockerd.endpoint(), machine.endpoint()];
+        let fabric = installs::network(assets, run, &registry, &theirs, &ours)?;
+        let place = Place {
+            assets,
+            fabric: &fabric,
+            suffix: "_oci",
+            cold: "<= 1.0",
         };
-        installs(assets, &fabric, rounds, &measured, report)?;
+        let renew = || {
+            machine.renew(run)?;
+            import(&machine)
+        };
+        installs::measure(&place, rounds, renew, report)?;
+        uses::measure(&place, rounds, report)?;
     }
     let engine = Engine::new(machine.engine());
     let base = registry.reference(&images.runtime);
     let (launches, memory) = launches(&engine, &base)?;
-    report.figure("launch_oci_s", median(&launches), " s", "<= 0.3");
-    report.figure("shim_own_mb", median(&memory), "", "<= 2");
+    report.series("launch_oci_s", launches, " s", "<= 0.3");
+    report.series("shim_own_mb", memory, "", "<= 2");
     builds::times(assets, &dockerd.engine(), &engine, &base, report)?;
     let peak = builds::memory(&engine, machine.process(), &base)?;
     report.figure("rss_four_1gib_builds_mb", peak, "", "<= 64");

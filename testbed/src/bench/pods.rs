@@ -12,9 +12,10 @@ use testbed::engine::{Engine, build_context, tar};
 use testbed::peitho::{CHAINCODE_NAMESPACE, ENGINE, Peitho};
 use testbed::{Assets, Cluster, Gate, HOST_ADDRESS, Registry, Run};
 
+use super::builds;
 use super::launches::{launch, tls_files};
 use super::meter::Meter;
-use super::{Report, builds, median};
+use super::report::Report;
 
 /// Pairs of launches that are measured, after one that is not: the first on a node may pull.
 const LAUNCHES: usize = 7;
@@ -145,18 +146,10 @@ impl Bench<'_> {
                 moved.push(passed as f64 / self.layer()?);
             }
         }
-        let name = format!("launch_over_bare_pod_{}", self.mode.name());
-        report.figure(
-            &format!("{name}_s"),
-            median(&over),
-            " s",
-            self.mode.budget(),
-        );
-        report.note(&format!("{name}_each_s"), over.into());
+        let figure = format!("launch_over_bare_pod_{}_s", self.mode.name());
+        report.series(&figure, over, " s", self.mode.budget());
         match self.mode {
-            Mode::Delivery => {
-                report.figure("launch_bytes_over_layer", median(&moved), "", "<= 1.05");
-            }
+            Mode::Delivery => report.series("launch_bytes_over_layer", moved, "", "<= 1.05"),
             Mode::Registry => ensure!(moved.iter().all(|it| *it == 0.0), "the layer was delivered"),
         }
         Ok(())

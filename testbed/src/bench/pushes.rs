@@ -12,7 +12,8 @@ use testbed::engine::{Engine, build_context, tar};
 use testbed::peitho::Machine;
 use testbed::{Assets, Registry, Run};
 
-use super::{Report, builds, median};
+use super::builds;
+use super::report::Report;
 
 /// Pairs of pushes that are measured, after one that brings the base.
 const PUSHES: usize = 7;
@@ -66,12 +67,9 @@ pub(super) fn measure(
         }
         fs::remove_dir_all(layout)?;
     }
-    let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a / b).collect();
-    report.figure("push_crane_s", median(&theirs), " s", "-");
-    report.figure("push_s", median(&ours), " s", "-");
-    report.figure("push_over_crane_ratio", median(&ratios), "", "<= 1.3");
-    report.note("push_each_crane_s", theirs.into());
-    report.note("push_each_s", ours.into());
+    report.ratio("push_over_crane_ratio", &ours, &theirs, "<= 1.3");
+    report.series("push_crane_s", theirs, " s", "-");
+    report.series("push_s", ours, " s", "-");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Chaincode, Kind, PLAIN, TINY};
+use super::{Chaincode, Kind, PLAIN, TINY, UNCACHED};
 use crate::assets::Assets;
 use crate::release::Release;
 
@@ -57,6 +57,9 @@ impl Chaincode {
         let package = dir.join("src").join(Gopath::PACKAGE);
         fs::create_dir_all(&package)?;
         fs::write(package.join("kind.go"), self.difference())?;
+        if self.is_uncached {
+            fs::write(package.join(UNCACHED), "{}")?;
+        }
         match self.kind {
             Kind::Broken | Kind::Mended => {
                 let main = TINY.iter().filter(|(name, _)| *name == "main.go");

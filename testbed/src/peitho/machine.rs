@@ -152,17 +152,19 @@ impl Machine {
         self.wait_until_ready()
     }
 
+    /// The same server with an empty store: nothing is known and nothing is cached.
+    pub fn renew(&mut self, run: &Run) -> Result<()> {
+        self.process.kill_hard()?;
+        fs::remove_dir_all(&self.store)?;
+        self.restart(run)
+    }
+
     /// Brings the images of an archive into the store, as a user does; what that prints.
     pub fn import(&self, archive: &Path) -> Result<String> {
         let mut import = Command::new(&self.program);
         import.args(["images", "import"]).arg(archive);
         import.arg("--config").arg(&self.config);
         program::output(&mut import)
-    }
-
-    /// Has the caches of compilers wiped, as a user does.
-    pub fn wipe_caches(&self) -> Result<()> {
-        super::wipe_caches(&self.program, &self.config)
     }
 
     /// What the OCI runtime says of the containers.

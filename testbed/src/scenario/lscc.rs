@@ -3,33 +3,39 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::{MainJob, OneInvoke, expect_compiler};
+use super::{First, MainJob, OneInvoke, expect_compiler};
 use crate::assets::Assets;
 use crate::chaincode::Chaincode;
 use crate::fabric::{ChaincodeId, CliError, Fabric, Lscc};
 use crate::steps::Steps;
 
 /// The way of every chaincode: package, install, instantiate, invoke, query; then an upgrade to other code and a query of that.
-pub fn main_job(assets: &Assets, fabric: &Fabric, peer: usize, name: &str) -> Result<MainJob> {
+pub fn main_job(
+    assets: &Assets,
+    fabric: &Fabric,
+    peer: usize,
+    name: &str,
+    first: First,
+) -> Result<MainJob> {
     let mut steps = Steps::new();
     let lscc = fabric.lscc(peer);
-    let first = ChaincodeId::new(name, "1");
-    let code = Chaincode::basic().version(&format!("{name} v1"));
-    let package = steps.time("package", || lscc.package(assets, &code, &first))?;
+    let id = ChaincodeId::new(name, "1");
+    let code = first.of(Chaincode::basic().version(&format!("{name} v1")));
+    let package = steps.time("package", || lscc.package(assets, &code, &id))?;
     steps.time("install", || lscc.install(&package))?;
-    steps.time("instantiate", || lscc.instantiate(&first))?;
-    steps.time("commit", || lscc.wait_until_committed(&first))?;
+    steps.time("instantiate", || lscc.instantiate(&id))?;
+    steps.time("commit", || lscc.wait_until_committed(&id))?;
     let put = ["Put", "key", "value"];
     steps.time("first invoke", || fabric.invoke(peer, name, &put))?;
     let value = steps.time("query", || fabric.query(peer, name, &["Get", "key"]))?;
     let before = fabric.query(peer, name, &["version"])?;
 
-    let second = ChaincodeId::new(name, "2");
+    let id = ChaincodeId::new(name, "2");
     let code = Chaincode::basic().version(&format!("{name} v2"));
-    let package = lscc.package(assets, &code, &second)?;
+    let package = lscc.package(assets, &code, &id)?;
     steps.time("install v2", || lscc.install(&package))?;
-    steps.time("upgrade", || lscc.upgrade(&second))?;
-    steps.time("commit v2", || lscc.wait_until_committed(&second))?;
+    steps.time("upgrade", || lscc.upgrade(&id))?;
+    steps.time("commit v2", || lscc.wait_until_committed(&id))?;
     let after = steps.time("first query of v2", || {
         fabric.query(peer, name, &["version"])
     })?;

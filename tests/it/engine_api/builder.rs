@@ -116,6 +116,12 @@ async fn input_goes_in_and_output_comes_out() {
     }
     let got = world.ask("GET", &output).await;
     assert_eq!(got.body.as_bytes(), package);
+    // As when room was made on a full volume.
+    let blob = peitho::names::Digest::of(&package).hex();
+    std::fs::remove_file(world.directory.join("blobs/sha256").join(blob)).unwrap();
+    let got = world.ask("GET", &output).await;
+    assert_eq!(got.status, 404);
+    assert!(got.body.contains("removed to make room"), "{got:?}");
 }
 
 /// What was compiled here tells its builder, by the output that the build brings back.

@@ -37,6 +37,8 @@ pub(crate) struct Cluster {
     pub(crate) held: watch::Sender<usize>,
     /// How often a launch was looked for.
     pub(crate) sought: watch::Sender<usize>,
+    /// Whether it tells what there is.
+    pub(crate) lists: Mutex<bool>,
     /// Whether what happens to launches is heard of.
     pub(crate) hears: watch::Sender<bool>,
 }
@@ -65,6 +67,7 @@ impl Cluster {
             refuses: Mutex::default(),
             held: watch::Sender::new(0),
             sought: watch::Sender::new(0),
+            lists: Mutex::new(true),
             hears: watch::Sender::new(true),
         };
         (cluster, process)
@@ -171,6 +174,9 @@ impl Runtime for Cluster {
     }
 
     async fn list(&self, tenant: &Tenant) -> Result<Vec<Found>, Error> {
+        if !*self.lists.lock().unwrap() {
+            return Err(Error::Unavailable("connection refused".to_owned()));
+        }
         let orders = self.orders.lock().unwrap();
         let own = orders.iter().filter(|order| order.key.tenant == *tenant);
         let found = own.map(|order| Found {

@@ -48,6 +48,20 @@ async fn the_layer_of_a_container_outlives_its_image() {
         results: u64::MAX,
         caches: u64::MAX,
     };
+    // Where nobody can tell what containers there are, nothing goes.
+    let all = count();
+    *world.cluster.lists.lock().unwrap() = false;
+    let failed = collecting(&["default", "org1"])
+        .collect()
+        .await
+        .unwrap_err();
+    let failed = failed.to_string();
+    assert!(
+        failed.starts_with("what containers were made of is not known"),
+        "{failed}"
+    );
+    assert_eq!(count(), all);
+    *world.cluster.lists.lock().unwrap() = true;
     collecting(&["default", "org1"]).collect().await.unwrap();
     assert_eq!(count(), 1);
     // Who has no such container would let it go.

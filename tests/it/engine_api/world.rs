@@ -127,6 +127,7 @@ impl World {
         let settings = Settings {
             parallel,
             timeout: Duration::from_secs(600),
+            parallel_of_tenant: None.into(),
             install_timeout: Duration::from_secs(600),
             abandon_grace: grace,
             env: std::collections::BTreeMap::new(),

@@ -2,7 +2,7 @@
 //! upgrade and nothing at its end.
 
 use anyhow::{Result, ensure};
-use testbed::scenario::{self, PeerEnd};
+use testbed::scenario::{self, First, PeerEnd};
 use testbed::{Network, Steps};
 
 use crate::world::{Counterparts, Runtime};
@@ -20,7 +20,7 @@ fn expect_processes(c: &Counterparts, runtime: Runtime, versions: &[u32]) -> Res
 pub(super) fn main_job(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
     let (peer, name) = (runtime.peer(), runtime.name(LEGACY));
     let seen = c.with_network(Network::V1_4, |fabric| {
-        scenario::lscc::main_job(&c.assets, fabric, peer, &name)
+        scenario::lscc::main_job(&c.assets, fabric, peer, &name, First::Cached)
     })?;
     seen.expect(&name)?;
     expect_processes(c, runtime, &[1, 2])?;

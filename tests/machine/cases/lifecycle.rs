@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use testbed::scenario::{self, PeerEnd};
+use testbed::scenario::{self, First, PeerEnd};
 use testbed::{Network, Steps};
 
 use crate::world::{Counterparts, Runtime};
@@ -21,8 +21,12 @@ pub(super) fn expect_one_process(c: &Counterparts, runtime: Runtime) -> Result<(
 
 pub(super) fn main_job(c: &Counterparts, runtime: Runtime) -> Result<Option<Steps>> {
     let name = runtime.name(BASIC);
+    let first = match runtime {
+        Runtime::Oci => First::Uncached,
+        Runtime::Docker => First::Cached,
+    };
     let seen = c.with_network(Network::V2_1, |fabric| {
-        scenario::main_job(&c.assets, fabric, runtime.peer(), &name)
+        scenario::main_job(&c.assets, fabric, runtime.peer(), &name, first)
     })?;
     seen.expect(&name)?;
     // A 2.x peer removes what an upgrade replaced.

@@ -4,7 +4,8 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use testbed::engine::Engine;
-use testbed::{Network, Steps, scenario, wait};
+use testbed::scenario::{self, First};
+use testbed::{Network, Steps, wait};
 
 use super::server::{SOON, names_in};
 use crate::world::{Counterparts, Runtime};
@@ -12,13 +13,12 @@ use crate::world::{Counterparts, Runtime};
 pub(super) fn main_job_of_an_ordinary_user(c: &Counterparts) -> Result<Option<Steps>> {
     const NAME: &str = "rootless";
     let machine = c.machine_of_user()?;
-    let before = c.with_machine(Runtime::Oci, |machine| Ok(machine.endpoint()))?;
     let peer = Runtime::Oci.peer();
+    // A peer whose engine is another builds and launches there, at its start, all that it has: this one has nothing.
+    c.end_network();
     let seen = c.with_network(Network::V2_1, |fabric| {
         fabric.set_vm_endpoint(peer, &machine.endpoint())?;
-        let seen = scenario::main_job(&c.assets, fabric, peer, NAME);
-        fabric.set_vm_endpoint(peer, &before)?;
-        seen
+        scenario::main_job(&c.assets, fabric, peer, NAME, First::Cached)
     })?;
     seen.expect(NAME)?;
     let log = machine.process().log();
@@ -38,5 +38,6 @@ pub(super) fn main_job_of_an_ordinary_user(c: &Counterparts) -> Result<Option<St
         Ok((left == 0).then_some(()))
     })?;
     c.greetings.expect_count(&format!("{NAME}_v2"), 0)?;
+    c.end_network();
     Ok(Some(seen.steps))
 }

@@ -147,6 +147,7 @@ pub(super) fn killed_during_a_compile_and_the_next_install_joins(
     let package = Chaincode::basic()
         .label("joined_1")
         .version("joined")
+        .uncached()
         .package(&c.assets)?;
     c.with_network(Network::V2_1, |fabric| {
         let compile = thread::scope(|scope| -> Result<BTreeSet<i32>> {

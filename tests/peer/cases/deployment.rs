@@ -4,7 +4,8 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use testbed::peitho::{CHAINCODE_NAMESPACE, InCluster, SERVICE_ADDRESS};
-use testbed::{Network, Steps, scenario};
+use testbed::scenario::{self, First};
+use testbed::{Network, Steps};
 
 use super::secrets::ensure_nothing_left;
 use crate::world::{Counterparts, PEER};
@@ -14,7 +15,8 @@ pub(super) fn main_job_with_peitho_as_a_pod(c: &Counterparts) -> Result<Option<S
     c.end_peitho();
     let server = InCluster::start(&c.run, &c.cluster, &c.build)?;
     c.new_fabric(Network::V2_1, &server.endpoint())?;
-    let result = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, PEER, "inpod"));
+    let result =
+        c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, PEER, "inpod", First::Cached));
     let seen = match result {
         Ok(seen) => seen,
         Err(error) => {

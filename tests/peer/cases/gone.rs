@@ -111,7 +111,10 @@ pub(super) fn gone_peer_during_compile_and_during_life(c: &Counterparts) -> Resu
     let package = Chaincode::basic()
         .label("gone_1")
         .version("gone 1")
+        .uncached()
         .package(&c.assets)?;
+    // A compile that finds what an earlier one kept may be over before the peer is.
+    c.reconfigure(|config| config["compile"]["cache"] = json!({"enabled": false}))?;
     c.with_fabric(|fabric| {
         thread::scope(|scope| {
             let install = scope.spawn(|| fabric.install(PEER, &package));
@@ -143,6 +146,7 @@ pub(super) fn gone_peer_during_compile_and_during_life(c: &Counterparts) -> Resu
         fabric.invoke(PEER, NAME, &["Put", "key", "kept"])?;
         peer_killed_while_chaincode_runs(c, fabric, &mut steps)
     })?;
+    c.configure_as_before()?;
     Ok(Some(steps))
 }
 
@@ -252,6 +256,7 @@ pub(super) fn gone_server_during_compile_and_the_next_install_joins(
     let package = Chaincode::basic()
         .label("gone_2")
         .version("gone 2")
+        .uncached()
         .package(&c.assets)?;
     c.with_fabric(|fabric| {
         let before = thread::scope(|scope| {
@@ -305,6 +310,13 @@ fn compile_pods_ever(c: &Counterparts) -> Result<BTreeSet<String>> {
     Ok(compiles.map(str::to_owned).collect())
 }
 
+/// How many compiles the server's log says to have found under way.
+fn joined_runs(c: &Counterparts) -> Result<usize> {
+    Ok(log(c)?
+        .matches("compile: joins the run that goes on")
+        .count())
+}
+
 /// In a network of its own, in which no peer has anything to build anew when its engine changes.
 pub(super) fn two_peers_at_once_share_a_compile_and_do_not_share_two(
     c: &Counterparts,
@@ -322,6 +334,7 @@ pub(super) fn two_peers_at_once_share_a_compile_and_do_not_share_two(
     c.with_fabric(|fabric| {
         fabric.set_vm_endpoint(REFERENCE, &endpoint)?;
         let before = compile_pods_ever(c)?;
+        let joined = joined_runs(c)?;
         let orders = [(REFERENCE, &shared), (PEER, &shared), (PEER, &other)];
         steps.time("three installs of two packages", || {
             thread::scope(|scope| {
@@ -336,6 +349,8 @@ pub(super) fn two_peers_at_once_share_a_compile_and_do_not_share_two(
         let after = compile_pods_ever(c)?;
         let made: Vec<_> = after.difference(&before).collect();
         ensure!(made.len() == 2, "compile pods of two packages: {made:?}");
+        let joined = joined_runs(c)? - joined;
+        ensure!(joined == 1, "{joined} installs joined a compile that ran");
         for (peer, packages) in [(REFERENCE, 1), (PEER, 2)] {
             let installed = fabric.query_installed(peer)?;
             ensure!(installed.len() == packages, "peer {peer} has {installed:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use testbed::{Compile, Steps};
+use testbed::{Compile, Release, Steps};
 
 use super::launch_faults::{AT_ONCE, GRACE, SECOND_PULL, cordon, no_quota, quota, uncordon};
 use crate::faults::{Cause, Fault, judge_all, judge_install, judge_install_of};
@@ -25,8 +25,11 @@ fn with_builder(c: &Counterparts, builder: &str) -> Result<()> {
 pub(super) fn while_copying<T>(c: &Counterparts, work: impl FnOnce() -> Result<T>) -> Result<T> {
     copying_builder(c)?;
     let done = work();
-    with_builder(c, &c.registry.reference(&c.assets.images()?.builder))
-        .context("the peer with its own builder")?;
+    with_builder(
+        c,
+        &c.registry.reference(&c.assets.warm_builder(Release::V2_1)?),
+    )
+    .context("the peer with its own builder")?;
     done
 }
 

@@ -9,7 +9,7 @@ use testbed::Steps;
 use testbed::peitho::CHAINCODE_NAMESPACE;
 
 use super::lifecycle::deployed;
-use crate::faults::{Cause, Fault, end_chaincode, invoke, judge_all, judge_launch, one_pod};
+use crate::faults::{Cause, Fault, SHARED, judge_launches};
 use crate::world::Counterparts;
 
 pub(super) const AT_ONCE: Duration = Duration::ZERO;
@@ -309,13 +309,13 @@ pub(super) fn pull_secret_opens_a_closed_registry(c: &Counterparts) -> Result<Op
     c.cluster.kubectl_stdin(&apply, &secret.to_string())?;
     let mut steps = Steps::new();
     let judged = (|| {
-        end_chaincode(c)?;
+        SHARED.end(c)?;
         c.reconfigure(|config| {
             container(config, json!({"image": image}));
             config["kubernetes"]["imagePullSecrets"] = json!(["pull"]);
         })?;
-        steps.time("first invoke", || invoke(c, "pull secret"))?;
-        one_pod(c)
+        steps.time("first invoke", || SHARED.invoke(c, "pull secret"))?;
+        SHARED.one_pod(c)
     })();
     c.cluster
         .kubectl(&[&["delete", "secret", "pull"][..], &namespace].concat())?;
@@ -325,5 +325,5 @@ pub(super) fn pull_secret_opens_a_closed_registry(c: &Counterparts) -> Result<Op
 
 pub(super) fn launch_that_fails_tells_why(c: &Counterparts) -> Result<Option<Steps>> {
     deployed(c)?;
-    judge_all(c, FAULTS, judge_launch)
+    judge_launches(c, FAULTS)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use testbed::peitho::CHAINCODE_NAMESPACE;
-use testbed::scenario::{self, PeerEnd};
+use testbed::scenario::{self, First, PeerEnd};
 use testbed::{Network, Steps};
 
 use crate::faults::{Chapter, Row, words};
@@ -73,7 +73,9 @@ fn wait_until_running(c: &Counterparts, expected: &[&str]) -> Result<()> {
 /// After the upgrade both versions run, on either engine, until somebody removes the first.
 fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
     c.ensure_network(Network::V1_4)?;
-    let seen = c.with_fabric(|fabric| scenario::lscc::main_job(&c.assets, fabric, peer, name))?;
+    let seen = c.with_fabric(|fabric| {
+        scenario::lscc::main_job(&c.assets, fabric, peer, name, First::Uncached)
+    })?;
     seen.expect(name)?;
     c.greetings
         .expect_living(name, &[&format!("{name}:1"), &serving(name)])?;
@@ -181,7 +183,7 @@ pub(super) fn compile_error_reaches_the_user(c: &Counterparts) -> Result<Option<
     // None before the first image.
     let before = fs::read_dir(&images).map_or(0, Iterator::count);
     // Code that the main job had compiled before: that it installs at once is not the subject.
-    let steps = compile_error(c, PEER, "legacybroken", "legacy v1")?;
+    let steps = compile_error(c, PEER, "legacybroken", "legacy v2")?;
     c.wait_for_none("pods", "compile")?;
     c.wait_for_none("secrets", "compile")?;
     let stored = fs::read_dir(&images)?.count() - before;

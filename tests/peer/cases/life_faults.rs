@@ -10,7 +10,7 @@ use testbed::{Steps, scenario};
 
 use super::lifecycle::{BASIC, LEFT, answer_of_wait, deployed, waits};
 use super::protocol::ensure_apart;
-use crate::faults::{Chapter, Row, end_chaincode, invoke, left, one_pod};
+use crate::faults::{Chapter, Row, SHARED, left};
 use crate::world::{Counterparts, PEER};
 
 /// A node that says nothing is given up ten seconds after its pod should have gone (design D11).
@@ -30,8 +30,8 @@ fn judge(
     passes: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     // A launch whose `wait` is open: that of an earlier one may have gone with its server.
-    end_chaincode(c)?;
-    invoke(c, fault).context("before the fault")?;
+    SHARED.end(c)?;
+    SHARED.invoke(c, fault).context("before the fault")?;
     // The chaincode answers up to a second before the kubelet tells that it runs.
     let ready = [
         "wait",
@@ -74,8 +74,8 @@ fn judge(
         "before {there:?}, after {left:?}"
     );
     passes()?;
-    invoke(c, fault).context("the next invoke")?;
-    one_pod(c)?;
+    SHARED.invoke(c, fault).context("the next invoke")?;
+    SHARED.one_pod(c)?;
     ensure_apart(&c.greetings.of_label("basic_v2"))?;
     let said = match said.as_str() {
         "" => format!("`wait`: 137; Peitho's log: {why}"),
@@ -169,7 +169,7 @@ pub(super) fn sixteen_crashes_sixteen_recoveries(c: &Counterparts) -> Result<Opt
         let seen = seen.with_context(|| format!("round {round} of {ROUNDS}"))?;
         ensure!(seen.value == "the crash", "round {round}: {:?}", seen.value);
         slowest = slowest.max(seen.steps.get("next invoke").unwrap_or_default());
-        one_pod(c)?;
+        SHARED.one_pod(c)?;
     }
     c.table.add(Row {
         chapter: Chapter::Life,
@@ -186,7 +186,7 @@ pub(super) fn restarted_peer_finds_exactly_one_pod(c: &Counterparts) -> Result<O
     deployed(c)?;
     let mut steps = Steps::new();
     for (fault, is_peaceful) in [("peer ended by SIGTERM", true), ("peer killed", false)] {
-        invoke(c, fault)?;
+        SHARED.invoke(c, fault)?;
         let lives = c.greetings.of_label("basic_v2").len();
         c.with_fabric(|fabric| {
             match is_peaceful {
@@ -196,9 +196,9 @@ pub(super) fn restarted_peer_finds_exactly_one_pod(c: &Counterparts) -> Result<O
             fabric.start_peer(PEER)
         })?;
         let begun = Instant::now();
-        steps.time(fault, || invoke(c, fault))?;
+        steps.time(fault, || SHARED.invoke(c, fault))?;
         let after = begun.elapsed();
-        one_pod(c)?;
+        SHARED.one_pod(c)?;
         let now = c.greetings.of_label("basic_v2");
         ensure!(
             now.len() == lives + 1,

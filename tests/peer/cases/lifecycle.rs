@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use testbed::scenario;
+use testbed::scenario::{self, First};
 use testbed::{Chaincode, Definition, Steps};
 
 use crate::faults::{Chapter, Row, words};
@@ -14,8 +14,8 @@ use crate::world::{Counterparts, PEER, REFERENCE};
 /// The chaincode that Peitho's cases share after the main job deployed it.
 pub(super) const BASIC: &str = "basic";
 const REFERENCE_BASIC: &str = "refbasic";
-fn main_job(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
-    let seen = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, peer, name))?;
+fn main_job(c: &Counterparts, peer: usize, name: &str, first: First) -> Result<Steps> {
+    let seen = c.with_fabric(|fabric| scenario::main_job(&c.assets, fabric, peer, name, first))?;
     seen.expect(name)?;
     Ok(seen.steps)
 }
@@ -48,7 +48,7 @@ fn compile_error(c: &Counterparts, peer: usize, label: &str) -> Result<Steps> {
 }
 
 pub(super) fn dockerd_main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
-    main_job(c, REFERENCE, REFERENCE_BASIC).map(Some)
+    main_job(c, REFERENCE, REFERENCE_BASIC, First::Uncached).map(Some)
 }
 
 pub(super) fn dockerd_crash_then_next_invoke_works(c: &Counterparts) -> Result<Option<Steps>> {
@@ -62,13 +62,13 @@ pub(super) fn dockerd_compile_error_reaches_the_user(c: &Counterparts) -> Result
 /// The chaincode that the cases share is there: also when only some cases run.
 pub(super) fn deployed(c: &Counterparts) -> Result<()> {
     if c.container_names("basic_v2").is_empty() {
-        main_job(c, PEER, BASIC)?;
+        main_job(c, PEER, BASIC, First::Cached)?;
     }
     Ok(())
 }
 
 pub(super) fn main_job_and_upgrade(c: &Counterparts) -> Result<Option<Steps>> {
-    let steps = main_job(c, PEER, BASIC)?;
+    let steps = main_job(c, PEER, BASIC, First::Uncached)?;
     for kind in ["pods", "secrets"] {
         let objects = c.objects(kind, "chaincode")?;
         ensure!(

@@ -13,7 +13,7 @@ use testbed::{Chaincode, Compile, FaultPoint, Gate, Moment, Passage, Steps};
 use super::install_faults::while_copying;
 use super::lifecycle::{BASIC, deployed};
 use super::protocol::{ensure_apart, never_two};
-use crate::faults::{Chapter, Row, end_chaincode, invoke, left, no_compile, one_pod, settled};
+use crate::faults::{Chapter, Row, SHARED, left, no_compile, settled};
 use crate::world::{Counterparts, PEER};
 use testbed::engine::{chaincode_body, gzip, tar};
 
@@ -30,9 +30,9 @@ fn wait_until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
 /// chaincode crashes and is launched anew.
 pub(super) fn api_server_away_for_a_minute(c: &Counterparts) -> Result<Option<Steps>> {
     deployed(c)?;
-    end_chaincode(c)?;
+    SHARED.end(c)?;
     let before = left(c)?;
-    invoke(c, "before the outage")?;
+    SHARED.invoke(c, "before the outage")?;
     let mut steps = Steps::new();
     let log = c.with_peitho(|peitho| Ok(peitho.process().log().len()))?;
     let id = c.engine.create(
@@ -92,12 +92,12 @@ pub(super) fn api_server_away_for_a_minute(c: &Counterparts) -> Result<Option<St
         );
         Ok(invoked)
     })?;
-    invoke(c, "after the outage")?;
-    one_pod(c)?;
+    SHARED.invoke(c, "after the outage")?;
+    SHARED.one_pod(c)?;
     ensure_apart(&c.greetings.of_label("basic_v2"))?;
     c.engine
         .order("DELETE", &format!("/containers/{id}"), &[204])?;
-    end_chaincode(c)?;
+    SHARED.end(c)?;
     settled(c, &before)?;
     let log = c.with_peitho(|peitho| Ok(peitho.process().log().split_off(log)))?;
     for said in ["a watch was interrupted", "too old resource version"] {
@@ -194,7 +194,7 @@ pub(super) fn api_server_slow_or_failing(c: &Counterparts) -> Result<Option<Step
     let gate = gate(c)?;
     behind(c, &gate)?;
     for (fault, begin, spell) in SPELLS {
-        end_chaincode(c)?;
+        SHARED.end(c)?;
         match begin {
             Begin::Before(passage) => gate.set(passage),
             Begin::AtThePod => gate.shut_at(FaultPoint {
@@ -204,7 +204,7 @@ pub(super) fn api_server_slow_or_failing(c: &Counterparts) -> Result<Option<Step
         }
         let begun = Instant::now();
         thread::scope(|scope| -> Result<()> {
-            let invoked = scope.spawn(|| invoke(c, fault));
+            let invoked = scope.spawn(|| SHARED.invoke(c, fault));
             if spell > Duration::ZERO {
                 wait_until("the spell is over", || Ok(begun.elapsed() >= spell))?;
                 gate.set(Passage::Open);
@@ -218,7 +218,7 @@ pub(super) fn api_server_slow_or_failing(c: &Counterparts) -> Result<Option<Step
             gate.has_struck(),
             "{fault}: the pod was not the third request"
         );
-        one_pod(c)?;
+        SHARED.one_pod(c)?;
         steps.time(fault, || after);
         ensure!(after <= spell + SOON, "{fault}: the invoke took {after:?}");
         c.table.add(Row {

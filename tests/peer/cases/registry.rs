@@ -98,7 +98,7 @@ pub(super) fn legacy_images_in_a_registry_run_by_their_digest(
 ) -> Result<Option<Steps>> {
     c.ensure_network(Network::V1_4)?;
     let seen = pushing(c, 1, |fabric| {
-        scenario::lscc::one_invoke(&c.assets, fabric, PEER, "legacypushed", "legacy v1")
+        scenario::lscc::one_invoke(&c.assets, fabric, PEER, "legacypushed", "legacy v2")
     })?;
     seen.expect().map(Some)
 }

@@ -13,6 +13,8 @@ use crate::world::Counterparts;
 
 /// Two watches, from before the fault on.
 pub(crate) struct Recorder {
+    /// Of the chaincode that the fault happens to.
+    label: &'static str,
     pods: Process,
     events: Process,
 }
@@ -29,9 +31,14 @@ const EVENT: [&str; 6] = [
 ];
 
 impl Recorder {
+    /// Whether somebody asked for it.
+    pub(crate) fn is_wanted() -> bool {
+        std::env::var_os("RECORD").is_some()
+    }
+
     /// Begins, when somebody asked for it.
-    pub(crate) fn start(c: &Counterparts) -> Result<Option<Self>> {
-        if std::env::var_os("RECORD").is_none() {
+    pub(crate) fn start(c: &Counterparts, label: &'static str) -> Result<Option<Self>> {
+        if !Self::is_wanted() {
             return Ok(None);
         }
         let watch = |kind| -> Result<Process> {
@@ -41,6 +48,7 @@ impl Recorder {
             Ok(watch)
         };
         Ok(Some(Self {
+            label,
             pods: watch("pods")?,
             events: watch("events")?,
         }))
@@ -51,7 +59,7 @@ impl Recorder {
         let pods: Vec<Value> = objects(&self.pods)
             .into_iter()
             // What follows the verdict is Peitho's own order.
-            .filter(|pod| is_shared(pod) && pod["metadata"]["deletionTimestamp"].is_null())
+            .filter(|pod| is_of(pod, self.label) && pod["metadata"]["deletionTimestamp"].is_null())
             .collect();
         let Some(first) = pods.first() else {
             return Ok(());
@@ -129,10 +137,10 @@ fn happened(event: &Value) -> i64 {
         .unwrap_or_default()
 }
 
-/// Whether it is a pod of the chaincode that the faults happen to.
-fn is_shared(pod: &Value) -> bool {
+/// Whether it is a pod of the chaincode of this label.
+fn is_of(pod: &Value, label: &str) -> bool {
     let package = pod["metadata"]["annotations"]["peitho.dev/package-id"].as_str();
-    package.is_some_and(|id| id.starts_with("basic_v2:"))
+    package.and_then(|id| id.split(':').next()) == Some(label)
 }
 
 fn trimmed_pod(pod: &Value) -> Value {

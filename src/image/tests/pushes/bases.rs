@@ -1,6 +1,9 @@
 //! Where bases come from, and how long they are waited for.
 
+use futures::TryStreamExt as _;
+
 use super::*;
+use crate::registry::LayerContent;
 
 /// The base of [`base_in`] behind a token service of its own.
 async fn behind_tokens(tokens: Tokens) -> (Registry, Registry) {
@@ -77,7 +80,10 @@ async fn a_registry_that_is_replaced_is_not_asked_and_peers_keep_its_name() {
         format!("{ELSEWHERE}/fabric/baseos:2.5")
     );
     let digest = Digest::of(manifest.to_string().as_bytes());
-    assert_eq!(image.base.facts.digest, Some(digest));
+    let facts = &image.base.facts;
+    assert_eq!(facts.digest, Some(digest));
+    let place = format!("{}/mirror/fabric/baseos:2.5", line.host);
+    assert_eq!(facts.place.as_ref().map(ImageName::full), Some(place));
     let digest = image.pushed.unwrap().digest().unwrap().to_string();
     let there = registry.name("fabric/chaincode").at(&digest).unwrap();
     let expected = [layers[0].diff_id, image.layer.diff_id];
@@ -91,6 +97,53 @@ async fn a_registry_that_is_replaced_is_not_asked_and_peers_keep_its_name() {
     assert_eq!(held.layers[0].diff_id, layers[0].diff_id);
     let names = crate::registry::list_held(&scratch.store).await.unwrap();
     assert_eq!(names[0].0, image.base.name);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_layer_of_a_replaced_registry_is_told_with_the_place() {
+    let (far, registry) = (Registry::start("").await, Registry::start("").await);
+    let layers = [plain(noise("lower", 100_000)), plain(noise("upper", 1000))];
+    let base = far.name("mirror/fabric/baseos:2.5");
+    push_layers(&far.registries().await, &base, &layers).await;
+    let mut config = registry.built();
+    config.registries = vec![
+        far.config(),
+        config::Registry {
+            host: ELSEWHERE.to_owned(),
+            replaced_by: Some(format!("{}/mirror", far.host)),
+            ..config::Registry::default()
+        },
+    ];
+    let name: ImageName = format!("{ELSEWHERE}/fabric/baseos:2.5").parse().unwrap();
+    let layer = Blob {
+        digest: layers[0].diff_id,
+        size: layers[0].bytes.len() as u64,
+    };
+    let place = format!("(asked for as {base})");
+    // What is there is another layer than its name says, and then it is not there any more.
+    let file = far.blob(&layer.digest);
+    std::fs::write(&file, noise("other", 100_000)).unwrap();
+    for words in ["damaged layer", "blob unknown"] {
+        let told = format!("a layer of its base {name} cannot be read: ");
+        refused(&config, ELSEWHERE, &[&told, words, &place]).await;
+        let scratch = Scratch::new().await;
+        let registries = Registries::of(&config, scratch.store.clone())
+            .await
+            .unwrap();
+        let error = registries.hold(&name).await.unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains(&place), "{error}");
+        // For who pulls what was built.
+        let error = match registries.layer_of(&name, &layer, 0..layer.size).await {
+            Ok(LayerContent::Brought(content)) => {
+                let pieces: Result<Vec<_>, _> = content.try_collect().await;
+                pieces.unwrap_err().to_string()
+            }
+            Ok(LayerContent::Held(_)) => panic!("nothing holds it"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(words) && error.contains(&place), "{error}");
+        let _ = std::fs::remove_file(&file);
+    }
 }
 
 #[tokio::test]
@@ -117,7 +170,8 @@ async fn mirrors_are_asked_first_and_what_they_lack_comes_from_the_next_place() 
     let expected = [lower.diff_id, upper.diff_id, image.layer.diff_id];
     assert_eq!(pulled(&registry, &image.pushed.unwrap()).await, expected);
     // Nodes look for it elsewhere: it may have another digest there.
-    assert_eq!(image.base.facts.digest, None);
+    let facts = &image.base.facts;
+    assert_eq!((facts.digest, &facts.place), (None, &None));
 
     config.registries[3].mirrors = vec![broken.host.clone(), whole.host.clone()];
     let registries = Registries::of(&config, scratch.store.clone())

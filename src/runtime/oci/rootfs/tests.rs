@@ -230,7 +230,12 @@ async fn the_layer_of_a_built_image_lies_beside() {
         ..layer
     };
     let error = rootfs.layer(&lost).await.unwrap_err().to_string();
-    assert_eq!(error, format!("layer {blob} is no longer in the store"));
+    assert_eq!(
+        error,
+        format!(
+            "layer {blob} is no longer in the store; run `peitho images verify`, and do what it says"
+        )
+    );
 }
 
 #[tokio::test]

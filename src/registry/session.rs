@@ -1,6 +1,6 @@
 //! What requests to a registry are authorized with: nothing, until an answer asks for a login and says for
 //! which (RFC 9110, section 11; "Token Authentication" of the distribution project). One session for each attempt, since
-//! tokens run out. `push` opens it, `wire` sends with it; the library that reads other registries is given what it found. That
+//! tokens run out. `push` opens it, `wire` sends with it; the library that reads is given what [`authorization`] found. That
 //! one would send a password to any token service, and takes a fault of the registry or its token service for a no.
 
 use http::header::{self, HeaderMap};
@@ -10,10 +10,27 @@ use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::answer::{Refusal, cut};
-use super::super::logins::Login;
-use super::Stop;
-use super::wire::{ANSWER, refusal_of, unsent, words};
+use super::access::Access;
+use super::answer::{Refusal, cut};
+use super::logins::Login;
+use super::wire::{ANSWER, Stop, Wire, refusal_of, unsent, words};
+
+/// What `login`, with `client`, reads `repository` of the registry of `access` with, asked now.
+pub(super) async fn authorization(
+    client: &Client,
+    access: &Access,
+    login: Option<Login>,
+    repository: &str,
+) -> Result<RegistryAuth, Refusal> {
+    let asked = async {
+        let wire = Wire::by(client.clone(), access, repository);
+        let wire = wire.map_err(|error| Refusal::Unknown(format!("{error:#}")))?;
+        let mut session = Session::reading(login, repository);
+        wire.introduce(&mut session).await?;
+        Ok(session.for_reading())
+    };
+    asked.await.map_err(|stop: Stop| stop.refusal)
+}
 
 /// One attempt's.
 pub(super) struct Session {
@@ -68,7 +85,7 @@ impl Session {
     }
 
     /// The same to read from `repository`.
-    pub(super) fn reading(login: Option<Login>, repository: &str) -> Self {
+    fn reading(login: Option<Login>, repository: &str) -> Self {
         Self {
             login,
             scopes: vec![format!("repository:{repository}:pull")],
@@ -77,7 +94,7 @@ impl Session {
     }
 
     /// The same for the library that reads.
-    pub(super) fn for_reading(self) -> RegistryAuth {
+    fn for_reading(self) -> RegistryAuth {
         match self.authorization {
             Authorization::None => RegistryAuth::Anonymous,
             Authorization::Basic(Login { username, password }) => {
@@ -176,11 +193,11 @@ impl Session {
             }
             _ => {
                 let words = cut(&String::from_utf8_lossy(&words(&mut answer).await));
-                let told = match words.as_str() {
-                    "" => format!("denied: the token service answered {status}"),
-                    words => format!("denied: {words}"),
+                let words = match words.as_str() {
+                    "" => format!("the token service answered {status}"),
+                    words => words.to_owned(),
                 };
-                Err(Refusal::Unknown(told).into())
+                Err(Refusal::Denied(words).into())
             }
         }
     }

@@ -1,6 +1,6 @@
-//! The requests that write to a registry (OCI distribution specification 1.1, "Pushing"). Beside the library that reads,
-//! because that one does not tell what a push needs: the `Retry-After` of a refusal, and where to go on when a mount was not
-//! granted. `push` decides what is sent.
+//! The requests that write to a registry (OCI distribution specification 1.1, "Pushing"), and the one that asks how who comes is
+//! let in. Beside the library that reads, because that one does not tell what a push needs: the `Retry-After` of a refusal, and
+//! where to go on when a mount was not granted. `push` decides what is sent; `session` introduces readers.
 
 use std::time::Duration;
 
@@ -11,10 +11,9 @@ use oci_client::errors::OciDistributionError;
 use reqwest::{Body, Client, RequestBuilder, Response, Url};
 use tokio::sync::watch;
 
-use super::super::access::{self, Access};
-use super::super::answer::{Refusal, cut};
-use super::super::bring::Content;
-use super::Stop;
+use super::access::{self, Access};
+use super::answer::{Refusal, cut};
+use super::bring::Content;
 use super::session::{Renewed, Session};
 use crate::config::Scheme;
 use crate::names::Digest;
@@ -28,6 +27,24 @@ const STALL: Duration = Duration::from_secs(60);
 const DIGESTION: Duration = Duration::from_secs(300);
 /// As much of an answer is read: neither a refusal nor a token is longer.
 const LONGEST_WORDS: usize = 64 << 10;
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{refusal}")]
+pub(super) struct Stop {
+    pub(super) refusal: Refusal,
+    /// When the registry wants to be asked again.
+    pub(super) after: Option<Duration>,
+}
+
+impl<E: Into<Refusal>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self {
+            refusal: error.into(),
+            after: None,
+        }
+    }
+}
 
 /// One repository, for writing.
 pub(super) struct Wire {
@@ -305,7 +322,7 @@ pub(super) async fn refusal_of(who: &str, mut answer: Response) -> Stop {
             let url = String::new();
             OciDistributionError::RegistryError { envelope, url }.into()
         }
-        (Err(_), 401 | 403) => Refusal::Unknown(format!("denied: {who} answered {status}")),
+        (Err(_), 401 | 403) => Refusal::Denied(format!("{who} answered {status}")),
         (Err(_), _) => {
             let words = cut(&String::from_utf8_lossy(&words));
             Refusal::Unknown(format!("{who} answered {status}: {words}"))

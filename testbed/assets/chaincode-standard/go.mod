@@ -1,0 +1,3 @@
+module testbed/chaincode
+
+go 1.21.0
