@@ -214,7 +214,7 @@ fn compiles(store: &Store, runtime: Arc<dyn Runtime>) -> Compiles {
             parallel_of_tenant: None.into(),
             install_timeout: Duration::from_secs(compile.install_timeout_seconds),
             abandon_grace: Duration::from_secs(compile.abandoned_after_seconds),
-            cache: compile.cache.bytes(),
+            cache: Some(2 << 30),
             env: compile.env,
             surroundings: ByTenant::default(),
         },
