@@ -18,6 +18,7 @@ use crate::runtime::{self, CompileSpec, Resolution, Runtime};
 use crate::store::spool::Spool;
 use crate::store::{self, Blob, Ingest, Store};
 
+mod breaker;
 mod cache;
 mod increments;
 mod job;
@@ -26,6 +27,7 @@ mod origins;
 mod queue;
 mod warmth;
 
+pub use breaker::Lack;
 pub use cache::{StoredResult, USE_IS_NOTED, stored};
 use increments::Whose;
 pub use increments::{StoredIncrement, stored_increments};
@@ -304,7 +306,9 @@ impl Compiles {
             let started = tokio::time::Instant::now();
             let mut running = inner.runtime.compile(&spec).fuse();
             let driven = job.drive(&inner.settings, &inner.queue, &mut running, &spec);
-            let end = match driven.await {
+            let end = driven.await;
+            this.judge(&key, &job.warmth, &end).await;
+            let end = match end {
                 End::Exited { code: 0, output } if request.builder.is_some() => {
                     match cache::keep(&inner.store, &request.tenant, &key, &job.log, output).await {
                         Ok(()) => End::Exited { code: 0, output },
@@ -440,7 +444,22 @@ impl Compiles {
     /// # Errors
     /// [`ReportError::Unknown`].
     pub async fn exited(&self, key: &CompileKey, code: i64) -> Result<(), ReportError> {
-        self.job(key)?.report_exit(code, &self.0.store).await
+        let job = self.job(key)?;
+        job.report_exit(code, None, &self.0.store).await
+    }
+
+    /// The same where it failed for `lack` of something.
+    ///
+    /// # Errors
+    /// As [`Compiles::exited`].
+    pub async fn ran_out(
+        &self,
+        key: &CompileKey,
+        code: i64,
+        lack: Lack,
+    ) -> Result<(), ReportError> {
+        let job = self.job(key)?;
+        job.report_exit(code, Some(lack), &self.0.store).await
     }
 
     /// The run of `key` that is not over.

@@ -3,7 +3,7 @@
 //! head start and nothing else: the directory is emptied, a line says why, and the command runs. `compile` calls it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::client::{self, Client};
 use super::part::{self, Content};
 use super::{blocking, empty};
-use crate::archive::{self, Extent, Increment, Known, Limits};
+use crate::archive::{self, Extent, Increment, Known};
 use crate::names::{CompileKey, Digest};
 
 /// How long the question what there is may take.
@@ -65,6 +65,13 @@ enum Trouble {
     Unpacked(#[source] archive::Error),
     #[error("part {digest} is damaged: {reason}")]
     Damaged { digest: Digest, reason: String },
+    #[error("with part {digest} they are too much: {error}")]
+    TooMuch {
+        digest: Digest,
+        error: archive::Error,
+    },
+    #[error("{free} bytes are free in {path:?}, and as many as the parts take are to stay free")]
+    Room { path: PathBuf, free: u64 },
 }
 
 /// The directory and where it comes from.
@@ -167,10 +174,23 @@ impl Cache {
             path: self.directory.clone(),
             source,
         })?;
+        let free = self.free().await?;
+        let room = || Trouble::Room {
+            path: self.directory.clone(),
+            free,
+        };
+        // What they take unpacked nobody knows before: the archive is not unpacked further than to half of what is free.
+        if plan.parts.iter().map(|it| it.size).sum::<u64>() > free / 2 {
+            return Err(room());
+        }
+        let most = plan.most.min(free / 2);
         let deadline = started + Duration::from_millis(plan.patience_ms);
         let mut known = Known::default();
         for part in &plan.parts {
-            known = self.unpacked(part, plan.most, deadline, known).await?;
+            known = match self.unpacked(part, most, deadline, known).await {
+                Err(Trouble::TooMuch { .. }) if most < plan.most => return Err(room()),
+                unpacked => unpacked?,
+            };
         }
         Ok(known)
     }
@@ -190,12 +210,8 @@ impl Cache {
         let reader = SyncIoBridge::new(StreamReader::new(bytes));
         let (into, size, digest) = (self.directory.clone(), part.size, part.digest);
         let unpacked = blocking(move || {
-            let limits = Limits {
-                bytes: most,
-                ..Limits::default()
-            };
             part::read(reader, size, &digest, |archive| {
-                known.unpack(archive, limits, &into)?;
+                known.unpack(archive, most, &into)?;
                 Ok(known)
             })
         });
@@ -203,10 +219,35 @@ impl Cache {
         match (unpacked.await, broken.get()) {
             (Ok((known, Content::AsPromised)), _) => Ok(known),
             (_, Some(reason)) => Err(self.client.broken(&path, reason).into()),
+            (Err(error @ archive::Error::TooLarge { .. }), None) => {
+                Err(Trouble::TooMuch { digest, error })
+            }
             (Ok((_, Content::Another)), None) => Err(damaged("it has another digest".to_owned())),
             (Err(error), None) if is_of_volume(&error) => Err(Trouble::Unpacked(error)),
             (Err(error), None) => Err(damaged(error.to_string())),
         }
+    }
+
+    /// Bytes that are free where the directory is.
+    async fn free(&self) -> Result<u64, Trouble> {
+        let directory = self.directory.clone();
+        let free = blocking(move || Room::of(&directory)).await;
+        let free = free.map_err(|source| Trouble::Directory {
+            path: self.directory.clone(),
+            source,
+        })?;
+        Ok(free.bytes)
+    }
+
+    /// Whether less is free there than what was fetched takes: what failed for want of room might have had it without.
+    pub(super) async fn takes_what_lacks(&self, fetched: &Fetched) -> bool {
+        let (bytes, entries) = (fetched.known.bytes(), fetched.known.entries());
+        let directory = self.directory.clone();
+        let room = blocking(move || Room::of(&directory)).await;
+        entries > 0
+            && room.is_ok_and(|room| {
+                room.bytes < bytes || room.entries.is_some_and(|free| free < entries)
+            })
     }
 
     /// An empty directory, since the parts could not be had.
@@ -217,10 +258,16 @@ impl Cache {
         }
         // What was damaged is replaced by what this compile makes. With other faults Peitho has all of it as it was.
         let mut give = None;
-        if let Trouble::Damaged { digest, .. } = error {
+        let spoilt = match error {
+            Trouble::Damaged { digest, .. } => Some((digest, Extent::New)),
+            // All of them together would be too much again.
+            Trouble::TooMuch { digest, .. } => Some((digest, Extent::Whole)),
+            _ => None,
+        };
+        if let Some((digest, extent)) = spoilt {
             let path = format!("{}/{digest}", self.path);
             match timeout(QUESTION, self.client.delete(&path)).await {
-                Ok(Ok(())) => give = plan.give.map(|_| (Extent::New, plan.most)),
+                Ok(Ok(())) => give = plan.give.map(|_| (extent, plan.most)),
                 Ok(Err(error)) => trouble = format!("{trouble}; {error}"),
                 Err(_) => {}
             }
@@ -261,6 +308,23 @@ impl Cache {
         let put = self.client.put_whole(&path, body).await;
         put.map_err(|error| error.to_string())?;
         failure.map_or(Ok(()), Err)
+    }
+}
+
+/// What a volume has free.
+struct Room {
+    bytes: u64,
+    /// Inodes; `None` where they are not counted.
+    entries: Option<u64>,
+}
+
+impl Room {
+    fn of(directory: &Path) -> io::Result<Self> {
+        let stat = rustix::fs::statvfs(directory)?;
+        Ok(Self {
+            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            entries: (stat.f_files > 0).then_some(stat.f_favail),
+        })
     }
 }
 

@@ -25,7 +25,7 @@ use super::client::{self, Client, patiently};
 use super::log::Log;
 use super::memory;
 use super::process::Process;
-use super::report::{self, End, PATIENCE, Report, is_passing};
+use super::report::{self, End, Lack, PATIENCE, Report, is_passing};
 use super::{blocking, empty};
 use crate::archive::{self, Limits};
 use crate::names::CompileKey;
@@ -195,6 +195,7 @@ async fn work(
     terminated: &CancellationToken,
 ) -> Option<Done> {
     let mut warmth = None;
+    let mut ran_out = false;
     let done = async {
         let fetching = async { tokio::join!(fetch_input(args, client), cache.fetch()) };
         let Some((input, fetched)) = terminated.run_until_cancelled(fetching).await else {
@@ -211,7 +212,7 @@ async fn work(
         if terminated.is_cancelled() {
             return Ok(None);
         }
-        let ran_out = memory::kills() > killed_before;
+        ran_out = memory::kills() > killed_before;
         if code != 0 && ran_out {
             log.note("the compile ran out of memory, see compile.limits");
         }
@@ -231,17 +232,35 @@ async fn work(
             Some(output) => Ok(Some(End {
                 code,
                 output: output?,
+                lack: None,
             })),
             None => Ok(None),
         }
     };
-    let end = done.await.unwrap_or_else(|trouble: Trouble| {
+    let mut end = done.await.unwrap_or_else(|trouble: Trouble| {
         log.note(&trouble.to_string());
         Some(End {
             code: trouble.code(),
             output: None,
+            lack: None,
         })
     });
+    if let Some(end) = end.as_mut().filter(|end| end.code != 0) {
+        let takes_all = async {
+            match &warmth {
+                Some((fetched, _)) => cache.takes_what_lacks(fetched).await,
+                None => false,
+            }
+        };
+        end.lack = match (ran_out, takes_all.await) {
+            (true, _) => Some(Lack::Memory),
+            (false, true) => Some(Lack::Room),
+            (false, false) => None,
+        };
+        if let Some((_, worth)) = warmth.as_mut().filter(|_| end.lack.is_some()) {
+            *worth = Worth::Nothing;
+        }
+    }
     end.map(|end| Done { end, warmth })
 }
 

@@ -56,6 +56,24 @@ pub(super) struct End {
     pub(super) code: u8,
     /// What it left, as a tar, where that is to be kept.
     pub(super) output: Option<File>,
+    /// What it ran out of.
+    pub(super) lack: Option<Lack>,
+}
+
+/// What a command ran out of: it may be what its compiler's cache took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    Memory,
+    Room,
+}
+
+impl Lack {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Room => "room",
+        }
+    }
 }
 
 /// Reports one compile.
@@ -103,6 +121,7 @@ impl Report {
                 let refused = End {
                     code: super::FAILED,
                     output: None,
+                    lack: None,
                 };
                 self.deliver(&refused).await?;
                 Ok(refused.code)
@@ -136,7 +155,10 @@ impl Report {
                     }
                 })?;
             }
-            let report = format!("{{\"code\":{}}}", end.code);
+            let report = match end.lack {
+                Some(lack) => format!("{{\"code\":{},\"lack\":\"{}\"}}", end.code, lack.as_str()),
+                None => format!("{{\"code\":{}}}", end.code),
+            };
             let path = format!("{}/exit", self.path);
             Ok(self.client.put(&path, client::full(report.into())).await?)
         })

@@ -17,17 +17,31 @@ use tar::EntryType;
 
 use super::unpack::{Times, unpack};
 use super::write::{Content, Head, Writer, padded};
-use super::{DEEPEST_PATH, Error, LONGEST_PATH, Limits};
+use super::{DEEPEST_PATH, Error, Kind, LONGEST_PATH, Limits, Member};
 use crate::names::{Digest, Hasher};
+
+const PATHS: &str = "bytes of paths";
 
 const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK);
 
-/// What a directory has by the increments that were unpacked into it.
+/// Things in all increments of a directory together: what is known of each stays in memory, beside a compiler that may need all there is. Go
+/// has 2,000 for its standard library, npm some 10,000 for a large project.
+const MOST_ENTRIES: u64 = 200_000;
+
+/// Bytes of their paths and of links' targets, likewise.
+const MOST_PATHS: u64 = 64 << 20;
+
+/// What a directory has by the increments that were unpacked into it, and what that took.
 #[derive(Debug, Default)]
-pub struct Known(HashMap<PathBuf, Entry>);
+pub struct Known {
+    has: HashMap<PathBuf, Entry>,
+    entries: u64,
+    bytes: u64,
+    paths: u64,
+}
 
 /// One thing in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,15 +82,62 @@ impl Extent {
 
 impl Known {
     /// Unpacks an increment below `into`, as [`super::unpack()`] does, and remembers what it brought. Files get their times.
+    /// All increments together may have `most` bytes of content.
     ///
     /// # Errors
     /// As [`super::unpack()`]; what was written stays.
-    pub fn unpack(&mut self, reader: impl Read, limits: Limits, into: &Path) -> Result<(), Error> {
-        unpack(reader, limits, into, Times::Kept(self))
+    pub fn unpack(&mut self, reader: impl Read, most: u64, into: &Path) -> Result<(), Error> {
+        let left = Limits {
+            entries: MOST_ENTRIES.saturating_sub(self.entries),
+            bytes: most.saturating_sub(self.bytes),
+        };
+        let all = |limit| match limit {
+            "bytes" => most,
+            _ => MOST_ENTRIES,
+        };
+        let unpacked = unpack(reader, left, into, Times::Kept(self));
+        unpacked.map_err(|error| match error {
+            Error::TooLarge { what, .. } if what != PATHS => Error::TooLarge {
+                what,
+                limit: all(what),
+            },
+            error => error,
+        })
+    }
+
+    /// Bytes of all files that were unpacked.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How much was unpacked.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Counts a member that is about to be unpacked.
+    pub(super) fn count(&mut self, member: &Member) -> Result<(), Error> {
+        let more = match &member.kind {
+            Kind::Symlink { target } | Kind::Hardlink { target } => target.as_os_str().len(),
+            Kind::File { size } => {
+                self.bytes = self.bytes.saturating_add(*size);
+                0
+            }
+            Kind::Directory => 0,
+        };
+        self.entries += 1;
+        self.paths += (member.path.as_os_str().len() + more) as u64;
+        match self.paths > MOST_PATHS {
+            true => Err(Error::TooLarge {
+                what: PATHS,
+                limit: MOST_PATHS,
+            }),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn note(&mut self, path: PathBuf, entry: Entry) {
-        self.0.insert(path, entry);
+        self.has.insert(path, entry);
     }
 }
 
@@ -113,12 +174,18 @@ impl Increment {
     /// Looks through `directory`. A file that was only touched since it was unpacked is not new. What cannot be read is left
     /// out, and beyond `most` bytes of archive the files whose last change is the longest ago.
     ///
-    /// It is [`Extent::Whole`] where something has become a directory, or was one: that could not be laid over what is known.
+    /// It is [`Extent::Whole`] where something has become a directory, or was one: that could not be laid over what is known; and
+    /// where all increments together would be more than [`Known::unpack`] takes.
     ///
     /// # Errors
     /// When the directory itself cannot be read, or has more in it than an archive may have.
     pub fn of(directory: &Path, known: &Known, extent: Extent, most: u64) -> Result<Self, Error> {
-        let mut found = match Self::found(directory, known, extent)? {
+        let fits = |found: &Self| {
+            found.extent == Extent::Whole
+                || known.entries + (found.members.len() as u64) < MOST_ENTRIES
+                    && known.bytes + found.content() <= most
+        };
+        let mut found = match Self::found(directory, known, extent)?.filter(fits) {
             Some(found) => found,
             None => Self::found(directory, known, Extent::Whole)?.unwrap_or_else(|| Self {
                 from: directory.to_owned(),
@@ -136,7 +203,7 @@ impl Increment {
             known,
             extent,
             members: Vec::new(),
-            entries_left: Limits::default().entries,
+            entries_left: MOST_ENTRIES,
             fits: true,
         };
         let unreadable = |e: Errno| Error::Read {
@@ -179,6 +246,15 @@ impl Increment {
             left_out.insert(path.clone());
         }
         self.members.retain(|found| !left_out.contains(&found.path));
+    }
+
+    /// Bytes of the files in it.
+    fn content(&self) -> u64 {
+        let sizes = self.members.iter().map(|it| match it.what {
+            What::File { size, .. } => size,
+            What::Directory | What::Symlink { .. } => 0,
+        });
+        sizes.sum()
     }
 
     /// How much of the directory it is.
@@ -357,7 +433,7 @@ impl Walk<'_> {
 
     fn found(&mut self, path: PathBuf, mode: u32, what: What, file: Option<(&OwnedFd, &OsString)>) {
         if self.extent == Extent::New
-            && let Some(known) = self.known.0.get(&path)
+            && let Some(known) = self.known.has.get(&path)
         {
             let was_directory = matches!(known, Entry::Directory { .. });
             self.fits &= was_directory == what.is_directory();
@@ -383,7 +459,7 @@ impl Walk<'_> {
             if names.len() as u64 == self.entries_left {
                 return Err(Error::TooLarge {
                     what: "entries",
-                    limit: Limits::default().entries,
+                    limit: MOST_ENTRIES,
                 });
             }
             names.push(OsString::from_vec(name.to_vec()));

@@ -75,6 +75,9 @@ enum Missing {
 
 impl Tree<'_> {
     fn place(&mut self, member: &Member, content: &mut dyn Read) -> Result<(), Error> {
+        if let Times::Kept(known) = &mut self.times {
+            known.count(member)?;
+        }
         let (parent_path, name) = split(&member.path);
         let parent = self.directory(parent_path, Missing::Make, member)?;
         self.last = (parent_path.to_owned(), Rc::clone(&parent));

@@ -148,6 +148,20 @@ pub(super) async fn is_there(
     Ok(found.iter().all(Option::is_some))
 }
 
+/// Whether anything of `row` is.
+pub(super) async fn is_any_there(
+    store: &Store,
+    whose: &Whose,
+    row: &[Increment],
+) -> Result<bool, Error> {
+    let kind = RefKind::Cache;
+    let found = row
+        .iter()
+        .map(|it| store.get_ref::<Kept>(kind, &whose.tenant, &it.name));
+    let found = future::try_join_all(found).await?;
+    Ok(found.iter().any(Option::is_some))
+}
+
 /// Adds `blob` to the row; gives its name there. Durable when this returns.
 pub(super) async fn add(
     store: &Store,

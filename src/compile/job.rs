@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::queue::Queue;
 use super::warmth::Warmth;
-use super::{End, ReportError, Run, Settings};
+use super::{End, Lack, ReportError, Run, Settings};
 use crate::runtime::{self, CompileSpec, Exit};
 use crate::store::spool::Spool;
 use crate::store::{Blob, Ingest, Store};
@@ -136,12 +136,17 @@ impl Job {
 
     /// The last report: the first one counts, and none does that comes after the run was ended. What was sent is
     /// kept with a success only.
-    pub(super) async fn report_exit(&self, code: i64, store: &Store) -> Result<(), ReportError> {
+    pub(super) async fn report_exit(
+        &self,
+        code: i64,
+        lack: Option<Lack>,
+        store: &Store,
+    ) -> Result<(), ReportError> {
         let sent = locked(&self.sent).take();
         if self.is_over() || self.reported.borrow().is_some() {
             return Ok(());
         }
-        self.warmth.command_ended();
+        self.warmth.command_ended(lack);
         if let Some(sent) = sent.filter(|_| code == 0) {
             let output = store.commit(sent).await?;
             *locked(&self.output) = Some(output);

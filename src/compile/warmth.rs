@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::increments::{self, Increment, Whose};
 use super::job::Job;
-use super::{Compiles, ReportError};
+use super::{Compiles, Lack, ReportError};
 use crate::archive::Extent;
 use crate::names::{CompileKey, Digest};
 use crate::store::{Blob, Ingest, Store};
@@ -85,6 +85,8 @@ struct State {
     asked: Option<Instant>,
     /// How long the command took, from the question on.
     took: Option<Duration>,
+    /// What it ran out of.
+    lack: Option<Lack>,
     told: Option<Told>,
     /// Bytes of what it brought.
     brought: u64,
@@ -128,10 +130,23 @@ impl Warmth {
     }
 
     /// The command is over.
-    pub(super) fn command_ended(&self) {
+    pub(super) fn command_ended(&self, lack: Option<Lack>) {
         let mut state = self.state();
+        state.lack = lack;
         let took = state.asked.map(|asked| asked.elapsed());
         state.took = state.took.or(took);
+    }
+
+    /// Whose cache the run was given, and what of it; `None` where that was nothing.
+    pub(super) fn began_with(&self) -> Option<(&Whose, Vec<Increment>)> {
+        let (whose, _) = self.whose.as_ref()?;
+        let given = self.state().given.clone();
+        (!given.is_empty()).then_some((whose, given))
+    }
+
+    /// What the command ran out of.
+    pub(super) fn lack(&self) -> Option<Lack> {
+        self.state().lack
     }
 
     /// Somebody waits for the end of all this.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::{Delivery, Kind};
 use crate::archive::Limits;
-use crate::compile::ReportError;
+use crate::compile::{Lack, ReportError};
 use crate::names::CompileKey;
 
 /// Bytes of log in one request at the most; the agent sends batches of up to this size.
@@ -47,6 +47,8 @@ struct Length {
 #[derive(Deserialize)]
 struct Exit {
     code: i64,
+    /// What the command ran out of.
+    lack: Option<Lack>,
 }
 
 /// The compile that the path names, where the token is its own.
@@ -145,9 +147,12 @@ async fn exit(
 ) -> Result<Response, Failure> {
     let key = authorized(&delivery, &headers, &key)?;
     let report = collect(body, EXIT_REPORT).await?;
-    let Exit { code } = serde_json::from_slice(&report)
+    let Exit { code, lack } = serde_json::from_slice(&report)
         .map_err(|error| Failure::invalid(format!("expected {{\"code\":n}}: {error}")))?;
-    delivery.compiles.exited(&key, code).await?;
+    match lack {
+        None => delivery.compiles.exited(&key, code).await?,
+        Some(lack) => delivery.compiles.ran_out(&key, code, lack).await?,
+    }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -29,7 +29,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsage
 use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -82,6 +82,7 @@ impl World {
         let (sender, started) = mpsc::unbounded_channel();
         let cluster = Arc::new(Cluster {
             containers: Mutex::default(),
+            losing: Mutex::default(),
             started: sender,
         });
         let settings = Settings {
@@ -339,8 +340,19 @@ impl Authority {
 
 /// A cluster in which nothing runs: containers are what the test says, compiles never end by themselves.
 pub(crate) struct Cluster {
+    /// The container of the next compile ends by this.
+    losing: Mutex<Option<oneshot::Receiver<()>>>,
     pub(crate) containers: Mutex<HashMap<ContainerKey, ChaincodeSpec>>,
     started: mpsc::UnboundedSender<CompileKey>,
+}
+
+impl Cluster {
+    /// What ends the container of the next compile.
+    pub(crate) fn lost(&self) -> oneshot::Sender<()> {
+        let (sender, lost) = oneshot::channel();
+        *self.losing.lock().unwrap() = Some(lost);
+        sender
+    }
 }
 
 #[async_trait]
@@ -412,8 +424,15 @@ impl Runtime for Cluster {
 
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, runtime::Error> {
         // Nobody listens any more in a test that is over.
+        let losing = self.losing.lock().unwrap().take();
         let _ = self.started.send(spec.key);
-        std::future::pending().await
+        match losing {
+            Some(lost) => {
+                lost.await.unwrap();
+                Ok(Exit { code: 137 })
+            }
+            None => std::future::pending().await,
+        }
     }
 
     async fn unheld(&self, _: Duration) -> Result<Vec<CompileKey>, runtime::Error> {

@@ -43,7 +43,7 @@ impl Kept {
         let directory = tempfile::tempdir().unwrap();
         let mut known = Known::default();
         for increment in increments {
-            let unpacked = known.unpack(&increment[..], Limits::default(), directory.path());
+            let unpacked = known.unpack(&increment[..], u64::MAX, directory.path());
             unpacked.unwrap();
         }
         Self { directory, known }
@@ -238,4 +238,58 @@ fn what_changes_between_the_look_and_the_packing_is_left_out() {
     symlink("e", kept.path("d")).unwrap();
     let archive = found.pack(Vec::new()).unwrap();
     assert_eq!(names(&archive), ["d", "stays"]);
+}
+
+/// One limit for all of them, however many parts they come in.
+#[test]
+fn all_increments_together_are_bounded() {
+    let first = Kept::of(&[]);
+    first.write("a", &"x".repeat(600));
+    let one = first.gained();
+    let second = Kept::of(&[]);
+    second.write("b", &"x".repeat(600));
+    let two = second.gained();
+    let (directory, mut known) = (tempfile::tempdir().unwrap(), Known::default());
+    known.unpack(&one[..], 1199, directory.path()).unwrap();
+    let refused = known.unpack(&two[..], 1199, directory.path()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "archive too large: more than 1199 bytes"
+    );
+    // What would pass the limit when it is laid over the others comes as a whole.
+    let kept = Kept::of(&[one]);
+    kept.write("b", &"x".repeat(600));
+    for (most, extent) in [(1199, Extent::Whole), (1200, Extent::New)] {
+        let found = Increment::of(kept.directory.path(), &kept.known, Extent::New, most);
+        assert_eq!(found.unwrap().extent(), extent, "{most}");
+    }
+}
+
+/// Headers without content cost whoever remembers them memory all the same.
+#[test]
+fn names_are_bounded_too() {
+    let increment = |names: &mut dyn Iterator<Item = String>| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for name in names {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_entry_type(tar::EntryType::Symlink);
+            archive.append_link(&mut header, "link", name).unwrap();
+        }
+        archive.into_inner().unwrap()
+    };
+    let unpacked = |increment: Vec<u8>| {
+        let (directory, mut known) = (tempfile::tempdir().unwrap(), Known::default());
+        let unpacked = known.unpack(&increment[..], u64::MAX, directory.path());
+        unpacked.map_err(|error| error.to_string())
+    };
+    let long = "d/".repeat(1500);
+    let many = increment(&mut (0..23_000).map(|number| format!("{long}{number}")));
+    assert_eq!(
+        unpacked(many),
+        Err("archive too large: more than 67108864 bytes of paths".to_owned())
+    );
+    let few = increment(&mut (0..1_000).map(|number| format!("{long}{number}")));
+    assert_eq!(unpacked(few), Ok(()));
 }

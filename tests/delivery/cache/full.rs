@@ -42,22 +42,71 @@ fn a_full_volume_of_the_compile_costs_the_cache_alone() {
         place.compile(&script).await;
         // Room for the command again, and the part is not to blame.
         let script = format!("{} >CACHE/own; echo compiled", noise(200_000));
-        let (mut args, asked) = place.begun("default", &script).await;
-        let shell = args.command.last_mut().unwrap();
-        let own = small.join(".cache");
-        let changed = shell
-            .to_str()
-            .unwrap()
-            .replace(args.cache.to_str().unwrap(), own.to_str().unwrap());
-        *shell = changed.into();
-        args.cache = own;
-        let compiled = finished(args, asked).await;
+        let compiled = on_volume(&mut place, &small, &script).await;
         assert_eq!(compiled.code, 0, "{}", compiled.log);
-        assert!(compiled.log.contains("No space left"), "{}", compiled.log);
+        assert!(
+            compiled.log.contains("are to stay free"),
+            "{}",
+            compiled.log
+        );
         assert!(compiled.log.ends_with("\ncompiled\n"), "{}", compiled.log);
+        assert_eq!(place.sent(), 0, "it does not even come");
         assert_eq!(place.increments("default").await.len(), 1);
         assert_eq!(place.compile("wc -c <CACHE/large").await.log, "1000000\n");
     });
+}
+
+/// What is small on its way may be large where it is unpacked.
+#[test]
+fn what_is_unpacked_leaves_as_much_room_as_it_takes() {
+    let name = "what_is_unpacked_leaves_as_much_room_as_it_takes";
+    with_small_volume(name, 1 << 20, async |small| {
+        let mut place = Place::new().await;
+        place.compile("head -c 700000 /dev/zero >CACHE/zeros").await;
+        assert!(place.gained() < 100_000);
+        let script = format!("{} >CACHE/own; echo compiled", noise(800_000));
+        let compiled = on_volume(&mut place, &small, &script).await;
+        assert_eq!(compiled.code, 0, "{}", compiled.log);
+        assert!(
+            compiled.log.contains("are to stay free"),
+            "{}",
+            compiled.log
+        );
+        assert!(compiled.log.ends_with("\ncompiled\n"), "{}", compiled.log);
+        assert_eq!(place.increments("default").await.len(), 1);
+    });
+}
+
+/// What failed for want of the room that its cache takes does not fail so again.
+#[test]
+fn a_compile_that_has_no_room_beside_its_cache_loses_it() {
+    let name = "a_compile_that_has_no_room_beside_its_cache_loses_it";
+    with_small_volume(name, 3 << 20, async |small| {
+        let mut place = Place::new().await;
+        let script = format!("{} >CACHE/large", noise(1_000_000));
+        place.compile(&script).await;
+        let script = format!("{} >CACHE/own && echo compiled", noise(2_500_000));
+        let full = on_volume(&mut place, &small, &script).await;
+        assert_eq!(full.code, 1, "{}", full.log);
+        assert_eq!(place.increments("default").await, [""; 0]);
+        fs::remove_dir_all(small.join(".cache")).unwrap();
+        let cold = on_volume(&mut place, &small, &script).await;
+        assert_eq!((cold.code, cold.log.as_str()), (0, "compiled\n"));
+    });
+}
+
+/// A compile whose cache is on that volume.
+async fn on_volume(place: &mut Place, small: &Path, script: &str) -> Compiled {
+    let (mut args, asked) = place.begun("default", script).await;
+    let shell = args.command.last_mut().unwrap();
+    let own = small.join(".cache");
+    let changed = shell
+        .to_str()
+        .unwrap()
+        .replace(args.cache.to_str().unwrap(), own.to_str().unwrap());
+    *shell = changed.into();
+    args.cache = own;
+    finished(args, asked).await
 }
 
 /// What makes way first does not fill the volume either.

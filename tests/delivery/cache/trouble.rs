@@ -231,11 +231,40 @@ async fn a_failed_compile_keeps_its_work_and_a_killed_one_does_not() {
     let mut place = Place::new().await;
     let failed = place.compile("echo half >CACHE/half; exit 1").await;
     assert_eq!(failed.code, 1);
-    let killed = place
-        .compile("cat CACHE/half; echo torn >CACHE/torn; kill -KILL $$")
-        .await;
-    assert_eq!((killed.code, killed.log.as_str()), (137, "half\n"));
-    assert_eq!(place.compile("ls CACHE").await.log, "half\n");
+    assert_eq!(place.compile("cat CACHE/half").await.log, "half\n");
+    let mut place = Place::new().await;
+    let killed = place.compile("echo torn >CACHE/torn; kill -KILL $$").await;
+    assert_eq!((killed.code, killed.log.as_str()), (137, ""));
+    assert_eq!(place.increments("default").await, [""; 0]);
+}
+
+/// What a run died with is not given to the next one, since it may have died of it.
+#[tokio::test]
+async fn a_run_that_comes_to_no_ordinary_end_loses_its_cache() {
+    let mut place = Place::new().await;
+    place.compile("echo a >CACHE/a").await;
+    let killed = place.compile("cat CACHE/a; kill -KILL $$").await;
+    assert_eq!((killed.code, killed.log.as_str()), (137, "a\n"));
+    assert_eq!(place.increments("default").await, [""; 0]);
+    assert_eq!(place.compile("ls CACHE; echo b >CACHE/b").await.log, "");
+
+    // The container is gone, and nothing was reported.
+    let lost = place.world.cluster.lost();
+    let (args, asked) = place.begun("default", "cat CACHE/b").await;
+    let path = format!("compile/{}/cache", args.key);
+    assert_eq!(place.ask("GET", &args, &path, Vec::new()).await, 200);
+    lost.send(()).unwrap();
+    assert!(matches!(end(&asked).await, End::Failed(_)));
+    assert_eq!(place.increments("default").await, [""; 0]);
+
+    // Who was given nothing has nothing to lose, and an ordinary failure says nothing.
+    place.compile("echo c >CACHE/c; exit 1").await;
+    assert_eq!(place.compile("cat CACHE/c; exit 2").await.log, "c\n");
+    let lost = place.world.cluster.lost();
+    let (_args, asked) = place.begun("default", "true").await;
+    lost.send(()).unwrap();
+    assert!(matches!(end(&asked).await, End::Failed(_)));
+    assert_eq!(place.compile("cat CACHE/c").await.log, "c\n");
 }
 
 #[tokio::test]

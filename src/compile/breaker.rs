@@ -1,0 +1,99 @@
+//! Rows of a compiler's cache that are suspected: a run that began with one and came to no ordinary end may have died of it, and every
+//! later one would die of it again. So the row goes, and the next run begins cold. That costs a cold compile at the worst; a cache that is
+//! served for ever costs a tenant its installs. `compile` asks here when a run is over.
+
+use serde::Deserialize;
+
+use super::increments::{self, Increment, Whose};
+use super::warmth::Warmth;
+use super::{Compiles, End};
+use crate::names::CompileKey;
+use crate::store::{Error, Store};
+
+/// From here on a code says which signal ended the command.
+const SIGNALLED: i64 = 128;
+
+/// What a command ran out of, by the agent's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Lack {
+    /// The kernel killed some of it.
+    Memory,
+    /// It failed, and its volume has less left than the cache takes.
+    Room,
+}
+
+impl Lack {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "it ran out of memory",
+            Self::Room => "its volume was full",
+        }
+    }
+}
+
+/// Why what a run began with may be what ended it; `None` after an ordinary end.
+fn suspicion(end: &End, lack: Option<Lack>) -> Option<String> {
+    match (end, lack) {
+        (End::Failed(reason), _) => Some(reason.to_string()),
+        (End::Exited { .. }, Some(lack)) => Some(lack.as_str().to_owned()),
+        (End::Exited { code, .. }, None) if *code >= SIGNALLED => {
+            Some(format!("it ended with {code}"))
+        }
+        (End::Exited { .. }, None) => None,
+    }
+}
+
+impl Compiles {
+    /// The command of `key` came to this `end`, which is not told yet: who asks again after it must not find what it died of.
+    pub(super) async fn judge(&self, key: &CompileKey, warmth: &Warmth, end: &End) {
+        let Some((whose, given)) = warmth.began_with() else {
+            return;
+        };
+        if let Some(why) = suspicion(end, warmth.lack()) {
+            lose(&self.0.store, key, whose, &given, &why).await;
+        }
+    }
+}
+
+/// Removes the row that `given` belongs to, unless all of that is gone.
+async fn lose(store: &Store, key: &CompileKey, whose: &Whose, given: &[Increment], why: &str) {
+    match removed(store, whose, given).await {
+        Ok(true) => {
+            tracing::warn!(compile = %key, %whose, why, "compile: a compiler's cache may be what ended this run, and goes; the next one begins cold");
+        }
+        Ok(false) => {}
+        Err(error) => {
+            tracing::warn!(compile = %key, %whose, why, %error, "compile: a compiler's cache may be what ended this run, and was not removed; see `peitho prune --caches`");
+        }
+    }
+}
+
+async fn removed(store: &Store, whose: &Whose, given: &[Increment]) -> Result<bool, Error> {
+    if !increments::is_any_there(store, whose, given).await? {
+        return Ok(false);
+    }
+    for increment in increments::row(store, whose).await? {
+        increments::remove(store, whose, &increment.name).await?;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exited(code: i64) -> End {
+        End::Exited { code, output: None }
+    }
+
+    #[test]
+    fn an_ordinary_end_is_no_suspicion() {
+        for code in [0, 1, 125, 127] {
+            assert_eq!(suspicion(&exited(code), None), None, "{code}");
+        }
+        assert!(suspicion(&exited(137), None).is_some());
+        assert!(suspicion(&exited(1), Some(Lack::Room)).is_some());
+        assert!(suspicion(&End::Failed("gone".into()), None).is_some());
+    }
+}
