@@ -28,6 +28,7 @@ mod queue;
 mod warmth;
 
 pub use breaker::Lack;
+use breaker::Troubles;
 pub use cache::{StoredResult, USE_IS_NOTED, stored};
 use increments::Whose;
 pub use increments::{StoredIncrement, stored_increments};
@@ -179,6 +180,7 @@ struct Inner {
     store: Store,
     queue: Queue,
     origins: Origins,
+    troubles: Troubles,
     /// Held for look-ups only, never across an await.
     jobs: Mutex<HashMap<CompileKey, Arc<Job>>>,
     /// Where runs are spawned. A shutdown does not wait for them: the next process joins or discards what it finds
@@ -201,6 +203,7 @@ impl Compiles {
             store,
             queue,
             origins: Origins::default(),
+            troubles: Troubles::default(),
             jobs: Mutex::default(),
             tasks,
         }))

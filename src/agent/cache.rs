@@ -59,6 +59,8 @@ struct Part {
 enum Trouble {
     #[error(transparent)]
     Client(#[from] client::Error),
+    #[error("{LATE}")]
+    Late,
     #[error("{path:?}: {source}")]
     Directory { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -139,7 +141,10 @@ impl Cache {
                 ..Fetched::cold(give)
             },
             Err(error) => Fetched {
-                fared: "failed",
+                fared: match error {
+                    Trouble::Late => "late",
+                    _ => "failed",
+                },
                 ..self.without(&error, &plan).await
             },
         };
@@ -204,13 +209,17 @@ impl Cache {
     ) -> Result<Known, Trouble> {
         let path = format!("{}/{}", self.path, part.digest);
         let answer = timeout_at(deadline, self.client.get(&path)).await;
-        let answer = answer.map_err(|_| self.client.broken(&path, LATE))??;
+        let answer = answer.map_err(|_| Trouble::Late)??;
         let broken = Arc::new(OnceLock::new());
         let bytes = arriving(answer.into_body(), deadline, Arc::clone(&broken));
         let reader = SyncIoBridge::new(StreamReader::new(bytes));
+        let late = Arc::clone(&broken);
         let (into, size, digest) = (self.directory.clone(), part.size, part.digest);
         let unpacked = blocking(move || {
             part::read(reader, size, &digest, |archive| {
+                let archive = part::Timely::new(archive, deadline.into_std(), || {
+                    let _ = late.set(LATE.to_owned());
+                });
                 known.unpack(archive, most, &into)?;
                 Ok(known)
             })
@@ -218,6 +227,7 @@ impl Cache {
         let damaged = |reason| Trouble::Damaged { digest, reason };
         match (unpacked.await, broken.get()) {
             (Ok((known, Content::AsPromised)), _) => Ok(known),
+            (_, Some(reason)) if reason == LATE => Err(Trouble::Late),
             (_, Some(reason)) => Err(self.client.broken(&path, reason).into()),
             (Err(error @ archive::Error::TooLarge { .. }), None) => {
                 Err(Trouble::TooMuch { digest, error })
@@ -348,7 +358,7 @@ fn is_of_volume(error: &archive::Error) -> bool {
     matches!(error, archive::Error::Write { source, .. } if kinds.contains(&source.kind()))
 }
 
-const LATE: &str = "the parts do not come in the time that a compile without them takes";
+const LATE: &str = "the parts do not come in the time that they are worth";
 
 fn told(error: &dyn std::error::Error) -> String {
     format!("compiles without the compiler's cache: {error}")
@@ -371,7 +381,14 @@ fn arriving(
         let broken = Arc::clone(&broken);
         async move {
             let silent_at = Instant::now() + SILENCE;
-            let next = timeout_at(deadline.min(silent_at), bytes.next()).await;
+            // What is there already is given whatever the time is: bytes that always are would never be late.
+            let next = match Instant::now() < deadline {
+                true => timeout_at(deadline.min(silent_at), bytes.next()).await,
+                false => {
+                    let _ = broken.set(LATE.to_owned());
+                    return Some((Err(io::Error::other(LATE)), bytes));
+                }
+            };
             let reason = match next {
                 Ok(None) => return None,
                 Ok(Some(Ok(piece))) => return Some((Ok(piece), bytes)),

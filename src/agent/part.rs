@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use lz4_flex::frame::FrameDecoder;
 
@@ -85,6 +86,34 @@ impl Read for Arriving {
     }
 }
 
+/// Reads until a moment, and no longer: a slow disk, or what unpacks to much, is late like a slow server.
+pub(super) struct Timely<R, F> {
+    input: R,
+    deadline: Instant,
+    late: F,
+}
+
+impl<R, F> Timely<R, F> {
+    /// Tells `late` once the `deadline` is past.
+    pub(super) fn new(input: R, deadline: Instant, late: F) -> Self {
+        Self {
+            input,
+            deadline,
+            late,
+        }
+    }
+}
+
+impl<R: Read, F: FnMut()> Read for Timely<R, F> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() >= self.deadline {
+            (self.late)();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.input.read(into)
+    }
+}
+
 /// Hashes what is read through it, and reads no more than it should be.
 struct Counted<R> {
     input: io::Take<R>,
@@ -161,6 +190,18 @@ mod tests {
         }
         assert!(whole(&archive[..archive.len() / 2], size, &digest).is_err());
         assert!(whole(b"no archive", 10, &Digest::of(b"no archive")).is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_always_there_are_late_all_the_same() {
+        let mut is_late = false;
+        let mut timely = Timely::new(io::repeat(0), Instant::now(), || is_late = true);
+        let read = timely.read(&mut [0; 8]);
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(is_late);
+        let soon = Instant::now() + std::time::Duration::from_secs(600);
+        let mut timely = Timely::new(io::repeat(0), soon, || panic!("in time"));
+        assert_eq!(timely.read(&mut [0; 8]).unwrap(), 8);
     }
 
     /// The thread that reads ends too.

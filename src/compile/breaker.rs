@@ -2,16 +2,57 @@
 //! later one would die of it again. So the row goes, and the next run begins cold. That costs a cold compile at the worst; a cache that is
 //! served for ever costs a tenant its installs. `compile` asks here when a run is over.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+
 use serde::Deserialize;
 
 use super::increments::{self, Increment, Whose};
-use super::warmth::Warmth;
+use super::warmth::{Coming, Fared, Warmth};
 use super::{Compiles, End};
 use crate::names::CompileKey;
 use crate::store::{Error, Store};
 
 /// From here on a code says which signal ended the command.
 const SIGNALLED: i64 = 128;
+
+/// A row that comes too late so often, one run after the other, costs more than it saves.
+const TOO_LATE: u32 = 2;
+
+/// So many rows that gave trouble are remembered; all of them are forgotten beyond.
+const REMEMBERED: usize = 1000;
+
+/// What is remembered of rows that gave trouble, for as long as the process lives.
+#[derive(Default)]
+pub(super) struct Troubles(Mutex<HashMap<Whose, Trouble>>);
+
+#[derive(Clone, Copy, Default)]
+struct Trouble {
+    /// How often it came too late, one run after the other.
+    late: u32,
+}
+
+impl Troubles {
+    fn change(&self, whose: &Whose, change: impl FnOnce(&mut Trouble)) -> Trouble {
+        let mut all = self.all();
+        if all.len() >= REMEMBERED && !all.contains_key(whose) {
+            all.clear();
+        }
+        let trouble = all.entry(whose.clone()).or_default();
+        change(trouble);
+        *trouble
+    }
+
+    fn forget(&self, whose: &Whose) {
+        self.all().remove(whose);
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Whose, Trouble>> {
+        self.0
+            .lock()
+            .expect("nothing panics while it holds what is remembered of rows")
+    }
+}
 
 /// What a command ran out of, by the agent's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -56,15 +97,34 @@ impl Compiles {
     }
 }
 
+impl Compiles {
+    /// Heeds how an agent fared with what it was given.
+    pub(super) async fn heed(&self, coming: &Coming) {
+        let (whose, (fared, given)) = (coming.whose(), coming.fared());
+        match fared {
+            Some(Fared::Late) => {
+                let trouble = self.0.troubles.change(whose, |it| it.late += 1);
+                if trouble.late >= TOO_LATE {
+                    self.0.troubles.forget(whose);
+                    let why = "it comes later than it is worth";
+                    lose(&self.0.store, &coming.key(), whose, &given, why).await;
+                }
+            }
+            Some(Fared::Warm) => self.0.troubles.forget(whose),
+            Some(Fared::Cold | Fared::Failed) | None => {}
+        }
+    }
+}
+
 /// Removes the row that `given` belongs to, unless all of that is gone.
 async fn lose(store: &Store, key: &CompileKey, whose: &Whose, given: &[Increment], why: &str) {
     match removed(store, whose, given).await {
         Ok(true) => {
-            tracing::warn!(compile = %key, %whose, why, "compile: a compiler's cache may be what ended this run, and goes; the next one begins cold");
+            tracing::warn!(compile = %key, %whose, why, "compile: a compiler's cache may do harm to runs, and goes; the next one begins cold");
         }
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(compile = %key, %whose, why, %error, "compile: a compiler's cache may be what ended this run, and was not removed; see `peitho prune --caches`");
+            tracing::warn!(compile = %key, %whose, why, %error, "compile: a compiler's cache may do harm to runs, and was not removed; see `peitho prune --caches`");
         }
     }
 }

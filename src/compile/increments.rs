@@ -15,7 +15,7 @@ use crate::names::{Architecture, Digest, Tenant};
 use crate::store::{Blob, Error, Place, Read, RefKind, Store};
 
 /// Whose cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Whose {
     pub(super) tenant: Tenant,
     /// `<builder's digest>/<architecture>`: the beginning of the records' names.
@@ -43,9 +43,10 @@ pub(super) struct Kept {
     pub(super) extent: Extent,
     /// When it was made, in milliseconds since the Unix epoch: they are laid one over the other in this order.
     pub(super) made: i64,
-    /// How long, in milliseconds, the compile took that had nothing of the row. More is not worth waiting for its
-    /// increments.
-    pub(super) worth: u64,
+    /// How long, in milliseconds, a compile took that had nothing of the row and succeeded: what the row can save. `None` while none
+    /// did.
+    #[serde(default)]
+    pub(super) worth: Option<u64>,
 }
 
 /// An increment in the store.
@@ -168,7 +169,7 @@ pub(super) async fn add(
     whose: &Whose,
     blob: Blob,
     extent: Extent,
-    worth: u64,
+    worth: Option<u64>,
 ) -> Result<String, Error> {
     let name = format!("{}/{:016x}", whose.row, rand::random::<u64>());
     let kept = Kept {

@@ -146,7 +146,7 @@ impl Job {
         if self.is_over() || self.reported.borrow().is_some() {
             return Ok(());
         }
-        self.warmth.command_ended(lack);
+        self.warmth.command_ended(code, lack);
         if let Some(sent) = sent.filter(|_| code == 0) {
             let output = store.commit(sent).await?;
             *locked(&self.output) = Some(output);

@@ -21,7 +21,10 @@ use crate::store::{Blob, Ingest, Store};
 /// So many increments are laid one over the other at the most: each is a request and a record to read.
 const LONGEST_ROW: usize = 16;
 
-/// A cache that took hardly any time to make is waited for as long as this all the same: shorter than any compiler's start.
+/// A cache is waited for at the most for this part of what it can save: one that is late costs so much more than none.
+const SHARE: u64 = 4;
+
+/// One of which nobody knows what it saves, or that saves little, is waited for as long as this all the same.
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the container stays for what the agent brings back.
@@ -56,6 +59,8 @@ pub enum Fared {
     Cold,
     /// They could not be had, or not be unpacked.
     Failed,
+    /// They did not come in the time that they are worth.
+    Late,
 }
 
 /// What comes back.
@@ -85,7 +90,8 @@ struct State {
     asked: Option<Instant>,
     /// How long the command took, from the question on.
     took: Option<Duration>,
-    /// What it ran out of.
+    /// Its code, and what it ran out of.
+    code: Option<i64>,
     lack: Option<Lack>,
     told: Option<Told>,
     /// Bytes of what it brought.
@@ -106,6 +112,7 @@ enum Stage {
 
 /// The way of what an agent brings back into the store. Dropped, nothing more comes.
 pub struct Coming {
+    key: CompileKey,
     job: Arc<Job>,
     whose: Whose,
     /// Bytes at the most.
@@ -130,8 +137,9 @@ impl Warmth {
     }
 
     /// The command is over.
-    pub(super) fn command_ended(&self, lack: Option<Lack>) {
+    pub(super) fn command_ended(&self, code: i64, lack: Option<Lack>) {
         let mut state = self.state();
+        state.code = Some(code);
         state.lack = lack;
         let took = state.asked.map(|asked| asked.elapsed());
         state.took = state.took.or(took);
@@ -224,12 +232,38 @@ impl Warmth {
     }
 }
 
+impl State {
+    /// What a cache can save by this run: how long its command took without one. One that failed may have begun hardly anything.
+    fn worth(&self) -> Option<u64> {
+        let told = self.told.filter(|told| told.fared != Fared::Warm)?;
+        let took = self.took.filter(|_| self.code == Some(0))?.as_millis() as u64;
+        Some(took.saturating_sub(told.fetch_ms))
+    }
+}
+
+impl Coming {
+    pub(super) fn key(&self) -> CompileKey {
+        self.key
+    }
+
+    pub(super) fn whose(&self) -> &Whose {
+        &self.whose
+    }
+
+    /// How the agent fared, and what it was given.
+    pub(super) fn fared(&self) -> (Option<Fared>, Vec<Increment>) {
+        let state = self.job.warmth.state();
+        (state.told.map(|told| told.fared), state.given.clone())
+    }
+}
+
 impl Fared {
     fn as_str(self) -> &'static str {
         match self {
             Self::Warm => "warm",
             Self::Cold => "cold",
             Self::Failed => "failed",
+            Self::Late => "late",
         }
     }
 }
@@ -249,12 +283,12 @@ impl Compiles {
         // What makes way for other things first must not be what fills the volume.
         let is_full = store.room().await?.is_little();
         increments::note_use(store, whose, &row).await;
-        let longest = row.iter().map(|it| it.kept.worth).max();
+        let patience = Duration::from_millis(worth(&row).unwrap_or_default() / SHARE);
         let plan = Plan {
             increments: row.iter().map(|it| it.kept.blob).collect(),
             give: (!is_full).then(|| wanted(&row, *most)),
             most: *most,
-            patience: Duration::from_millis(longest.unwrap_or_default()).max(LEAST_PATIENCE),
+            patience: patience.max(LEAST_PATIENCE),
         };
         {
             let mut state = job.warmth.state();
@@ -336,7 +370,13 @@ impl Compiles {
             return Err(unknown());
         }
         job.warmth.state().told = Some(told);
-        Ok(Coming { job, whose, most })
+        let key = *key;
+        Ok(Coming {
+            key,
+            job,
+            whose,
+            most,
+        })
     }
 
     /// Keeps what came, unless it is nothing.
@@ -346,23 +386,22 @@ impl Compiles {
     /// there again. [`ReportError::Store`].
     pub async fn keep_increment(&self, coming: Coming, brought: Ingest) -> Result<(), ReportError> {
         let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
+        self.heed(&coming).await;
         if bytes == 0 {
             return Ok(());
         }
-        let (told, given, took) = {
+        let (extent, given, own) = {
             let state = warmth.state();
-            (state.told, state.given.clone(), state.took)
+            let extent = state.told.map_or(Extent::New, |told| told.extent);
+            (extent, state.given.clone(), state.worth())
         };
-        let extent = told.map_or(Extent::New, |told| told.extent);
-        let took = took.unwrap_or_default().as_millis() as u64;
-        let longest = given.iter().map(|it| it.kept.worth).max();
         let kept = keep(
             store,
             &coming.whose,
             &given,
             brought,
             extent,
-            longest.unwrap_or(took),
+            worth(&given).max(own),
         );
         kept.await?;
         warmth.state().brought = bytes;
@@ -376,7 +415,7 @@ async fn keep(
     given: &[Increment],
     brought: Ingest,
     extent: Extent,
-    worth: u64,
+    worth: Option<u64>,
 ) -> Result<(), ReportError> {
     if !increments::is_there(store, whose, given).await? {
         return Err(ReportError::Superseded);
@@ -403,6 +442,11 @@ fn wanted(row: &[Increment], most: u64) -> Extent {
         true => Extent::Whole,
         false => Extent::New,
     }
+}
+
+/// In milliseconds, what it can save.
+fn worth(row: &[Increment]) -> Option<u64> {
+    row.iter().filter_map(|it| it.kept.worth).max()
 }
 
 fn size(row: &[Increment]) -> u64 {

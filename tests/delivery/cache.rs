@@ -116,6 +116,18 @@ impl Place {
         serde_json::from_value(kept["blob"].clone()).unwrap()
     }
 
+    /// What each increment says that it saves.
+    async fn worth(&self) -> Vec<Option<u64>> {
+        let tenant = Tenant::default_tenant();
+        let mut worth = Vec::new();
+        for name in self.increments("default").await {
+            let kept = self.world.store.get_ref(RefKind::Cache, &tenant, &name);
+            let kept: serde_json::Value = kept.await.unwrap().unwrap();
+            worth.push(kept["worth"].as_u64());
+        }
+        worth
+    }
+
     fn sent(&self) -> u64 {
         self.world.counters.cache_bytes()
     }

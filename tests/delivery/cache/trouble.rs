@@ -453,3 +453,40 @@ async fn a_directory_that_cannot_be_made_costs_the_cache_alone() {
         "it is not to blame"
     );
 }
+
+/// A compile that fails at once says nothing of what a later one would save.
+#[tokio::test]
+async fn a_cache_is_worth_what_a_cold_success_took() {
+    let mut place = Place::new().await;
+    place.compile("echo a >CACHE/a; exit 1").await;
+    assert_eq!(place.worth().await, [None]);
+    place.compile("echo b >CACHE/b").await;
+    assert_eq!(place.worth().await, [None, None], "it had the first one's");
+    let mut place = Place::new().await;
+    place.compile("sleep 0.3; echo a >CACHE/a").await;
+    let worth = place.worth().await[0].unwrap();
+    assert!((300..60_000).contains(&worth), "{worth}");
+    // And that stays.
+    place.compile("echo b >CACHE/b; exit 1").await;
+    assert_eq!(place.worth().await, [Some(worth); 2]);
+}
+
+#[tokio::test]
+async fn a_cache_that_comes_too_late_twice_goes() {
+    let mut place = Place::new().await;
+    place.compile("echo x >CACHE/x").await;
+    let silent = || async {
+        axum::body::Body::from_stream(futures::stream::pending::<Result<&str, std::io::Error>>())
+    };
+    let spoilt = Router::new().route("/compile/{key}/cache/{digest}", get(silent));
+    let router = spoilt.fallback_service(place.world.router().await);
+    let server = place.world.serve_as(any_port(), router).await;
+    for left in [1, 0] {
+        let (mut args, asked) = place.begun("default", "ls CACHE; exit 1").await;
+        args.address = server.url.clone();
+        let late = finished(args, asked).await;
+        let told = "peitho agent: compiles without the compiler's cache: the parts do not come in the time that they are worth\n";
+        assert_eq!((late.code, late.log.as_str()), (1, told));
+        assert_eq!(place.increments("default").await.len(), left);
+    }
+}
