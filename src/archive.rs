@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::names::Digest;
 
-pub use increment::{Extent, Increment, Known};
+pub use increment::{Extent, Increment, Known, MAGIC};
 
 /// Bounds on one archive (design D20).
 #[derive(Clone, Copy, Debug)]

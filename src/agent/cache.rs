@@ -2,7 +2,7 @@
 //! from Peitho in parts, one unpacked over the other; afterwards what is new in it goes back. Whatever goes wrong on the way costs the
 //! head start and nothing else: the directory is emptied, a line says why, and the command runs. `compile` calls it.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -411,6 +411,9 @@ fn packed(increment: Increment) -> impl Stream<Item = io::Result<Bytes>> + Send 
         let failed = pieces.clone();
         let to = io::BufWriter::with_capacity(PIECE, Pieces(pieces));
         let packed = || {
+            let mut to = to;
+            to.write_all(&archive::MAGIC)
+                .map_err(|error| error.to_string())?;
             let encoder = increment.pack(FrameEncoder::new(to));
             let encoder = encoder.map_err(|error| error.to_string())?;
             let to = encoder.finish().map_err(|error| error.to_string())?;

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use lz4_flex::frame::FrameDecoder;
 
+use crate::archive::MAGIC;
 use crate::names::{Digest, Hasher};
 
 /// Bytes that pass from one thread to the other at once, and how many of such pieces may wait.
@@ -36,6 +37,14 @@ pub(super) fn read<T, E>(
     thread::scope(|scope| {
         let reading = scope.spawn(move || {
             let mut counted = Counted::new(input, size);
+            let mut magic = [0; MAGIC.len()];
+            let begun = counted.read_exact(&mut magic);
+            if begun.is_err() || magic != MAGIC {
+                let error = begun.err();
+                let error = error.unwrap_or_else(|| io::Error::other("it is no part of a cache"));
+                let _ = pieces.send(Err(error));
+                return Content::Another;
+            }
             let mut decoder = FrameDecoder::new(&mut counted);
             loop {
                 let mut piece = Vec::with_capacity(PIECE);
@@ -158,7 +167,7 @@ mod tests {
     use super::*;
 
     fn packed(content: &[u8]) -> Vec<u8> {
-        let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        let mut encoder = lz4_flex::frame::FrameEncoder::new(MAGIC.to_vec());
         encoder.write_all(content).unwrap();
         encoder.finish().unwrap()
     }
@@ -189,6 +198,11 @@ mod tests {
             assert!(!matches!(read, Ok((_, Content::AsPromised))));
         }
         assert!(whole(&archive[..archive.len() / 2], size, &digest).is_err());
+        let (size, digest) = (
+            size - MAGIC.len() as u64,
+            Digest::of(&archive[MAGIC.len()..]),
+        );
+        assert!(whole(&archive[MAGIC.len()..], size, &digest).is_err());
         assert!(whole(b"no archive", 10, &Digest::of(b"no archive")).is_err());
     }
 

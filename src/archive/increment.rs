@@ -20,6 +20,10 @@ use super::write::{Content, Head, Writer, padded};
 use super::{DEEPEST_PATH, Error, Kind, LONGEST_PATH, Limits, Member};
 use crate::names::{Digest, Hasher};
 
+/// What an increment begins with where it is kept: no tar, compressed or not, and no JSON does. So nobody who brings one can choose it to be, byte for
+/// byte, what something else in the store is.
+pub const MAGIC: [u8; 16] = *b"\0peitho cache 1\n";
+
 const PATHS: &str = "bytes of paths";
 
 const OPEN: OFlags = OFlags::RDONLY

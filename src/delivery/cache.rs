@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::upload::{authorized, cut};
 use super::{Delivery, Kind};
-use crate::archive::Extent;
+use crate::archive::{Extent, MAGIC};
 use crate::compile::{Fared, Told};
 use crate::names::Digest;
 use crate::store::{self, Blob};
@@ -106,6 +106,7 @@ async fn gained(
     let coming = delivery.compiles.increment_comes(&key, told)?;
     let mut ingest = delivery.store.ingest().await?;
     let mut looked_at = 0;
+    let mut begins = MAGIC.iter();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::invalid(cut(&error)))?;
         let Ok(bytes) = frame.into_data() else {
@@ -118,6 +119,13 @@ async fn gained(
                 coming.most
             )));
         }
+        // By what they begin with, nobody brings the bytes of a layer, of which another tenant's image may be about to need them.
+        let compared = begins.len().min(bytes.len());
+        if !begins.by_ref().take(compared).eq(&bytes[..compared]) {
+            return Err(Failure::invalid(format!(
+                "the compiler's cache of compile {key}: it does not begin as one does"
+            )));
+        }
         if length >= looked_at {
             looked_at = length + LOOK;
             has_room(&delivery.store).await?;
@@ -127,6 +135,11 @@ async fn gained(
             .counters
             .gained_bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    }
+    if ingest.len() > 0 && begins.len() > 0 {
+        return Err(Failure::invalid(format!(
+            "the compiler's cache of compile {key}: it ends before it has begun"
+        )));
     }
     delivery.compiles.keep_increment(coming, ingest).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -2,12 +2,14 @@
 //! next time. Each compile has a directory of its own there, as each container has.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use peitho::agent::compile::{Args, run};
+use peitho::archive::MAGIC;
 use peitho::compile::{End, Run};
 use peitho::grant::Grant;
 use peitho::names::{CompileKey, Digest, Tenant};
@@ -315,17 +317,20 @@ async fn what_is_larger_than_the_whole_is_not_kept() {
 
 /// For who wonders what a part is.
 #[tokio::test]
-async fn a_part_is_an_ordinary_archive() {
+async fn a_part_is_an_ordinary_archive_after_its_first_bytes() {
     let mut place = Place::new().await;
     place.compile("echo x >CACHE/x; chmod 640 CACHE/x").await;
     let blob = place.increment().await;
-    let (file, _) = place
+    let (mut file, _) = place
         .world
         .store
         .open_blob(&blob.digest)
         .await
         .unwrap()
         .unwrap();
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact(&mut magic).unwrap();
+    assert_eq!(magic, MAGIC);
     let mut archive = tar::Archive::new(lz4_flex::frame::FrameDecoder::new(file));
     let mut entries = archive.entries().unwrap();
     let entry = entries.next().unwrap().unwrap();

@@ -192,7 +192,7 @@ async fn hostile_increments_harm_their_tenant_alone() {
         ("bomb", bomb),
     ] {
         let body = match name {
-            "no archive" => archive,
+            "no archive" => [&MAGIC[..], &archive].concat(),
             _ => lz4(&archive),
         };
         let (args, asked) = place.begun("default", "true").await;
@@ -221,9 +221,30 @@ async fn hostile_increments_harm_their_tenant_alone() {
 
 fn lz4(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
-    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(MAGIC.to_vec());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
+}
+
+/// Layers are made of what anybody may know: somebody who brings one as his cache could have it deleted when he wants.
+#[tokio::test]
+async fn nobody_brings_the_bytes_of_something_else() {
+    let mut place = Place::new().await;
+    let layer = tar(&[("chaincode", 0o755, b"of another tenant")]);
+    let bodies = [&layer[..], &[0; 1024], b"{}", &MAGIC[1..], &MAGIC[..15]];
+    for body in bodies {
+        let (args, _asked) = place.begun("default", "true").await;
+        let path = format!("compile/{}/cache", args.key);
+        assert_eq!(place.ask("GET", &args, &path, Vec::new()).await, 200);
+        let exit = format!("compile/{}/exit", args.key);
+        let report = b"{\"code\":0}".to_vec();
+        assert_eq!(place.ask("PUT", &args, &exit, report).await, 204);
+        let put = format!("{path}?fared=warm&fetchMs=0&extent=whole");
+        assert_eq!(place.ask("PUT", &args, &put, body.to_vec()).await, 400);
+    }
+    assert_eq!(place.increments("default").await, [""; 0]);
+    let blobs = place.world.directory.path().join("store/blobs/sha256");
+    assert!(!blobs.join(Digest::of(&layer).hex()).exists());
 }
 
 #[tokio::test]
