@@ -50,24 +50,22 @@ pub(super) const WRITABLE: [(&str, &str); 5] = [
 ];
 
 /// Where the tools of each language keep what the next compile can use. The request and `compile.env` may say otherwise.
-pub(super) const CACHES: [(&str, &str); 5] = [
+pub(super) const CACHES: [(&str, &str); 4] = [
     ("XDG_CACHE_HOME", CACHE),
     ("GOCACHE", "/run/peitho/home/.cache/go-build"),
     ("GOMODCACHE", "/run/peitho/home/.cache/go-mod"),
     ("npm_config_cache", "/run/peitho/home/.cache/npm"),
-    ("GRADLE_USER_HOME", "/run/peitho/home/.cache/gradle"),
 ];
 
-/// Where they have all else that they write: the builder images' own places are root's (k8s-measurements §3).
-pub(super) const HOMES: [(&str, &str); 4] = [
+/// Where they have all else that they write: the builder images' own places are root's (k8s-measurements §3). What the tools of Java download is
+/// not kept: Maven notes for a day what it did not find, and Gradle's home has more in it than a cache.
+pub(super) const HOMES: [(&str, &str); 5] = [
     ("HOME", HOME),
     ("TMPDIR", TMP),
+    ("GRADLE_USER_HOME", "/run/peitho/home/.gradle"),
     ("MAVEN_CONFIG", "/run/peitho/home/.m2"),
     // Java asks the user database, not HOME, and the compile's user is in none.
-    (
-        "MAVEN_OPTS",
-        "-Duser.home=/run/peitho/home -Dmaven.repo.local=/run/peitho/home/.cache/maven",
-    ),
+    ("MAVEN_OPTS", "-Duser.home=/run/peitho/home"),
 ];
 
 /// What the log says of a compile that was killed for want of memory.
