@@ -136,7 +136,7 @@ async fn gained(
             .gained_bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
     }
-    if ingest.len() > 0 && begins.len() > 0 {
+    if !ingest.is_empty() && begins.len() > 0 {
         return Err(Failure::invalid(format!(
             "the compiler's cache of compile {key}: it ends before it has begun"
         )));

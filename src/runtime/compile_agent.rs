@@ -57,6 +57,10 @@ pub(super) const CACHES: [(&str, &str); 4] = [
     ("npm_config_cache", "/run/peitho/home/.cache/npm"),
 ];
 
+/// Those of [`CACHES`] that are set for a command which has its image's own places: what is in these can always be made again, and an image may have
+/// modules in the others without which it cannot compile.
+pub(super) const IN_OWN_PLACES: [&str; 2] = ["XDG_CACHE_HOME", "GOCACHE"];
+
 /// Where they have all else that they write: the builder images' own places are root's (k8s-measurements §3). What the tools of Java download is
 /// not kept: Maven notes for a day what it did not find, and Gradle's home has more in it than a cache.
 pub(super) const HOMES: [(&str, &str); 5] = [

@@ -6,7 +6,9 @@ use super::Settings;
 use super::host::{Access, Bind, Plan, Root};
 use super::rootfs::Base;
 use crate::image_spec::ImageConfig;
-use crate::runtime::compile_agent::{self, CACHES, CREDENTIALS, EXCHANGE, PROGRAM, TRUST};
+use crate::runtime::compile_agent::{
+    self, CACHES, CREDENTIALS, EXCHANGE, IN_OWN_PLACES, PROGRAM, TRUST,
+};
 use crate::runtime::process;
 use crate::runtime::{ChaincodeSpec, CompileSpec, HostSpec};
 
@@ -94,15 +96,18 @@ pub(super) fn compile(
     let surroundings = &settings.surroundings;
     let plain = surroundings.plain_variables().into_iter();
     let plain = plain.map(|(name, value)| (name.to_owned(), value));
-    let caches = CACHES.map(|(name, place)| (name.to_owned(), place.to_owned()));
+    let says = |name: &str| base.config.env.iter().any(|(known, _)| known == name);
+    let caches = (CACHES.into_iter())
+        .filter(|(name, _)| IN_OWN_PLACES.contains(name) && !says(name))
+        .map(|(name, place)| (name.to_owned(), place.to_owned()));
     let proxies = surroundings.proxies().into_iter().flat_map(|proxy| {
         proxy
             .variables
             .map(|name| (name.to_owned(), proxy.address.to_owned()))
     });
     let limits = settings.compile_limits.of(&spec.tenant);
-    // The command runs as the image's own user in the image's own places, as in Docker, but for what is kept.
-    let ours = caches.into_iter().chain(plain).chain(proxies);
+    // The command runs as the image's own user in the image's own places, as in Docker, but for what is kept where the image does not say.
+    let ours = caches.chain(plain).chain(proxies);
     let env: Vec<_> = ours.chain(spec.env.clone()).collect();
     Plan {
         lower: vec![base.directory.clone()],
@@ -152,16 +157,18 @@ mod tests {
     use crate::store::Store;
     use crate::store::spool::Spool;
 
-    #[tokio::test]
-    async fn a_compile_has_the_limits_of_its_tenant() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).await.unwrap();
-        let limits = |memory| Limits {
-            memory: Some(memory),
-            cpu_millis: None,
-        };
-        let own = ("org1".parse().unwrap(), limits(64 << 20));
-        let settings = Settings {
+    fn places() -> CompilePlaces {
+        CompilePlaces {
+            program: PathBuf::new(),
+            credentials: PathBuf::new(),
+            last_words: PathBuf::new(),
+            trust: None,
+            exchange: PathBuf::new(),
+        }
+    }
+
+    fn settings(compile_limits: ByTenant<Limits>) -> Settings {
+        Settings {
             peitho: PathBuf::new(),
             program: None,
             directory: PathBuf::new(),
@@ -170,13 +177,14 @@ mod tests {
             delivery_address: "https://127.0.0.1:1".to_owned(),
             delivery_ca_pem: String::new(),
             surroundings: Surroundings::default(),
-            compile_limits: ByTenant::new(limits(4 << 30), [own]),
-        };
-        let base = Base {
-            directory: PathBuf::new(),
-            config: ImageConfig::default(),
-        };
-        let mut spec = CompileSpec {
+            compile_limits,
+        }
+    }
+
+    async fn spec() -> CompileSpec {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        CompileSpec {
             key: CompileKey::new(Digest::of(b"compile")),
             tenant: Tenant::default_tenant(),
             image: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
@@ -188,18 +196,61 @@ mod tests {
             resolution: Resolution::default(),
             input: None,
             log: Spool::create(&store).await.unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compile_has_the_limits_of_its_tenant() {
+        let limits = |memory| Limits {
+            memory: Some(memory),
+            cpu_millis: None,
         };
+        let own = ("org1".parse().unwrap(), limits(64 << 20));
+        let settings = settings(ByTenant::new(limits(4 << 30), [own]));
+        let base = Base {
+            directory: PathBuf::new(),
+            config: ImageConfig::default(),
+        };
+        let mut spec = spec().await;
         for (tenant, memory) in [("default", 4 << 30), ("org1", 64 << 20), ("org2", 4 << 30)] {
             spec.tenant = tenant.parse().unwrap();
-            let places = CompilePlaces {
-                program: PathBuf::new(),
-                credentials: PathBuf::new(),
-                last_words: PathBuf::new(),
-                trust: None,
-                exchange: PathBuf::new(),
-            };
-            let plan = compile(&spec, &base, &settings, places);
+            let plan = compile(&spec, &base, &settings, places());
             assert_eq!(plan.memory, Some(memory), "{tenant}");
         }
+    }
+
+    /// A builder for a machine without a way out may have its modules inside.
+    #[tokio::test]
+    async fn a_compile_finds_what_its_image_has() {
+        let limits = Limits {
+            memory: None,
+            cpu_millis: None,
+        };
+        let settings = settings(limits.into());
+        let mut base = Base {
+            directory: PathBuf::new(),
+            config: ImageConfig::default(),
+        };
+        let spec = spec().await;
+        let set = |base: &Base| {
+            let env = compile(&spec, base, &settings, places()).env;
+            let own = env
+                .into_iter()
+                .filter(|(_, value)| !value.contains("peitho"));
+            let own: Vec<_> = own.collect();
+            let env = compile(&spec, base, &settings, places()).env;
+            let ours = env
+                .into_iter()
+                .filter(|(_, value)| value.contains("peitho"));
+            (own, ours.map(|(name, _)| name).collect::<Vec<_>>())
+        };
+        let (_, ours) = set(&base);
+        assert_eq!(ours, ["XDG_CACHE_HOME", "GOCACHE"]);
+        let inside = ["GOMODCACHE", "GOCACHE", "GOFLAGS"]
+            .map(|name| (name.to_owned(), "/inside".to_owned()));
+        base.config.env = inside.to_vec();
+        let (own, ours) = set(&base);
+        assert_eq!(own, inside);
+        assert_eq!(ours, ["XDG_CACHE_HOME"]);
     }
 }
