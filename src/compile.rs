@@ -308,7 +308,14 @@ impl Compiles {
             };
             let started = tokio::time::Instant::now();
             let mut running = inner.runtime.compile(&spec).fuse();
-            let driven = job.drive(&inner.settings, &inner.queue, &mut running, &spec);
+            let mut place = None;
+            let driven = job.drive(
+                &inner.settings,
+                &inner.queue,
+                &mut place,
+                &mut running,
+                &spec,
+            );
             let end = driven.await;
             this.judge(&key, &job.warmth, &end).await;
             let end = match end {
@@ -331,12 +338,18 @@ impl Compiles {
             let has_exited = matches!(end, End::Exited { .. });
             job.finish(end);
             match has_exited {
-                true => job.warmth.gathered(&mut running).await,
+                true => {
+                    let wanted = inner.queue.wanted();
+                    job.warmth.gathered(&mut running, wanted).await;
+                    this.heed_gathered(&job.warmth);
+                }
                 false => job.warmth.close(),
             }
             job.warmth.tell(&key);
             drop(running);
             this.discard(Some(&spec.tenant), &key, &job).await;
+            // Quotas are made for so many containers as run at once.
+            drop(place);
         });
     }
 

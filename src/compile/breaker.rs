@@ -19,6 +19,9 @@ const SIGNALLED: i64 = 128;
 /// A row that comes too late so often, one run after the other, costs more than it saves.
 const TOO_LATE: u32 = 2;
 
+/// After a whole part that did not come in time so many runs of the row are not asked for one: each would hold its place for it in vain.
+const SPARED: u32 = 4;
+
 /// So many rows that gave trouble are remembered; all of them are forgotten beyond.
 const REMEMBERED: usize = 1000;
 
@@ -30,6 +33,8 @@ pub(super) struct Troubles(Mutex<HashMap<Whose, Trouble>>);
 struct Trouble {
     /// How often it came too late, one run after the other.
     late: u32,
+    /// So many runs are not asked for all of it: the last one that was asked did not bring it in time.
+    spared: u32,
 }
 
 impl Troubles {
@@ -41,6 +46,22 @@ impl Troubles {
         let trouble = all.entry(whose.clone()).or_default();
         change(trouble);
         *trouble
+    }
+
+    fn is_in_time(&self, whose: &Whose) {
+        if let Some(trouble) = self.all().get_mut(whose) {
+            trouble.late = 0;
+        }
+    }
+
+    /// Whether a run is not to be asked for all of it; counted.
+    fn spare(&self, whose: &Whose) -> bool {
+        let mut all = self.all();
+        let Some(trouble) = all.get_mut(whose).filter(|it| it.spared > 0) else {
+            return false;
+        };
+        trouble.spared -= 1;
+        true
     }
 
     fn forget(&self, whose: &Whose) {
@@ -98,6 +119,18 @@ impl Compiles {
 }
 
 impl Compiles {
+    /// Whether a run of the row is not to be asked for all of it.
+    pub(super) fn spares(&self, whose: &Whose) -> bool {
+        self.0.troubles.spare(whose)
+    }
+
+    /// Heeds what became of what an agent was asked for.
+    pub(super) fn heed_gathered(&self, warmth: &Warmth) {
+        if let Some(whose) = warmth.lacks_whole() {
+            self.0.troubles.change(whose, |it| it.spared = SPARED);
+        }
+    }
+
     /// Heeds how an agent fared with what it was given.
     pub(super) async fn heed(&self, coming: &Coming) {
         let (whose, (fared, given)) = (coming.whose(), coming.fared());
@@ -110,7 +143,7 @@ impl Compiles {
                     lose(&self.0.store, &coming.key(), whose, &given, why).await;
                 }
             }
-            Some(Fared::Warm) => self.0.troubles.forget(whose),
+            Some(Fared::Warm) => self.0.troubles.is_in_time(whose),
             Some(Fared::Cold | Fared::Failed) | None => {}
         }
     }

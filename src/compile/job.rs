@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::queue::Queue;
+use super::queue::{Place, Queue};
 use super::warmth::Warmth;
 use super::{End, Lack, ReportError, Run, Settings};
 use crate::runtime::{self, CompileSpec, Exit};
@@ -160,11 +160,12 @@ impl Job {
     }
 
     /// Sees the run through: queue, container, report; until it is over or nobody waits any more. `running` is the container;
-    /// it may go on after the report.
+    /// it may go on after the report, and the `place` in the queue is its own until it is gone.
     pub(super) async fn drive(
         &self,
         settings: &Settings,
         queue: &Queue,
+        place: &mut Option<Place>,
         running: &mut (impl Future<Output = Result<Exit, runtime::Error>> + Unpin),
         spec: &CompileSpec,
     ) -> End {
@@ -180,10 +181,10 @@ impl Job {
                     .into(),
                 )
             };
-            let _place = tokio::select! {
-                place = queue.enter(&spec.tenant, &self.log) => place,
+            tokio::select! {
+                given = queue.enter(&spec.tenant, &self.log) => *place = Some(given),
                 () = self.abandoned(settings.abandon_grace) => return abandoned(),
-            };
+            }
             // Time in the queue is not the compile's.
             let started = tokio::time::Instant::now();
             tokio::select! {

@@ -20,6 +20,8 @@ struct State {
     running: HashMap<Tenant, usize>,
     /// In order of arrival.
     waiting: Vec<Waiting>,
+    /// Whether there are some.
+    wanted: watch::Sender<bool>,
 }
 
 struct Waiting {
@@ -51,6 +53,7 @@ impl Queue {
             of_tenant,
             running: HashMap::new(),
             waiting: Vec::new(),
+            wanted: watch::Sender::new(false),
         })))
     }
 
@@ -82,6 +85,11 @@ impl Queue {
         }
     }
 
+    /// Whether somebody waits for a place: who holds one after its compile is to make haste.
+    pub(super) fn wanted(&self) -> watch::Receiver<bool> {
+        self.state().wanted.subscribe()
+    }
+
     /// Gives free places to those who wait, and tells the others where they stand.
     fn call_next(&self) {
         loop {
@@ -92,6 +100,7 @@ impl Queue {
                 let next = order.first().copied().filter(|_| state.free > 0);
                 let Some(at) = next else {
                     state.tell(&order);
+                    state.wanted.send_replace(!state.waiting.is_empty());
                     return;
                 };
                 let Waiting { tenant, turn, .. } = state.waiting.remove(at);

@@ -30,7 +30,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the container stays for what the agent brings back.
 const GATHERING: Duration = Duration::from_secs(60);
 
-/// The same while somebody waits for its end, since he wants the same compile again.
+/// The same while somebody waits for its end, since he wants the same compile again, or for its place.
 const HURRIED: Duration = Duration::from_secs(5);
 
 /// The same once the container is over: what came of it may still be written.
@@ -94,6 +94,10 @@ struct State {
     code: Option<i64>,
     lack: Option<Lack>,
     told: Option<Told>,
+    /// What it was asked for.
+    asked_for: Option<Extent>,
+    /// Whether that came, or the agent said that there is nothing.
+    is_answered: bool,
     /// Bytes of what it brought.
     brought: u64,
 }
@@ -152,6 +156,13 @@ impl Warmth {
         (!given.is_empty()).then_some((whose, given))
     }
 
+    /// Whose cache it is of which a whole part was wanted, and did not come.
+    pub(super) fn lacks_whole(&self) -> Option<&Whose> {
+        let (whose, _) = self.whose.as_ref()?;
+        let state = self.state();
+        (state.asked_for == Some(Extent::Whole) && !state.is_answered).then_some(whose)
+    }
+
     /// What the command ran out of.
     pub(super) fn lack(&self) -> Option<Lack> {
         self.state().lack
@@ -168,7 +179,13 @@ impl Warmth {
     }
 
     /// Waits for what the agent brings back from its container, which is `running`.
-    pub(super) async fn gathered(&self, running: &mut (impl FusedFuture + Unpin)) {
+    ///
+    /// `wanted`: whether somebody waits for its place.
+    pub(super) async fn gathered(
+        &self,
+        running: &mut (impl FusedFuture + Unpin),
+        mut wanted: watch::Receiver<bool>,
+    ) {
         if *self.stage.borrow() == Stage::Unasked {
             return self.close();
         }
@@ -184,8 +201,11 @@ impl Warmth {
             }
         };
         let hurried = async {
-            // The sender lives in `self`: it does not go.
-            let _ = hurried.wait_for(|hurried| *hurried).await;
+            // The senders live in `self` and in the queue: they do not go.
+            tokio::select! {
+                _ = hurried.wait_for(|hurried| *hurried) => {}
+                _ = wanted.wait_for(|wanted| *wanted) => {}
+            }
             sleep(HURRIED).await;
         };
         let waited = async {
@@ -286,13 +306,16 @@ impl Compiles {
         let patience = Duration::from_millis(worth(&row).unwrap_or_default() / SHARE);
         let plan = Plan {
             increments: row.iter().map(|it| it.kept.blob).collect(),
-            give: (!is_full).then(|| wanted(&row, *most)),
+            give: (!is_full)
+                .then(|| wanted(&row, *most))
+                .filter(|extent| *extent == Extent::New || !self.spares(whose)),
             most: *most,
             patience: patience.max(LEAST_PATIENCE),
         };
         {
             let mut state = job.warmth.state();
             state.given = row;
+            state.asked_for = plan.give;
             state.asked = Some(Instant::now());
         }
         job.warmth.stage.send_if_modified(|stage| {
@@ -387,6 +410,7 @@ impl Compiles {
     pub async fn keep_increment(&self, coming: Coming, brought: Ingest) -> Result<(), ReportError> {
         let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
         self.heed(&coming).await;
+        warmth.state().is_answered = true;
         if bytes == 0 {
             return Ok(());
         }
