@@ -33,6 +33,10 @@ use crate::names::CompileKey;
 /// How long a descendant of the command may hold the pipe after the command's end.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
+/// How long it may take to bring back what the compiler's cache gained: a little more than Peitho waits for it. Who installs the same again, after a
+/// crash of Peitho's node too, must not join a run that has told already how it ended.
+const GIVING: Duration = Duration::from_secs(70);
+
 /// Bytes that are read from the pipe at once.
 const READ: usize = 64 << 10;
 
@@ -70,6 +74,9 @@ pub struct Args {
     /// Where the command leaves its output
     #[arg(skip = PathBuf::from("/chaincode/output"))]
     pub output: PathBuf,
+    /// How long it may take to bring back what the directory gained
+    #[arg(skip = GIVING)]
+    pub giving: Duration,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -166,10 +173,12 @@ pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error>
     let reporting = async {
         let code = report.finish(done.end).await?;
         // Now nobody waits any more.
-        if let Some((fetched, worth)) = done.warmth
-            && let Err(error) = cache.give(fetched, worth).await
-        {
-            tracing::info!(error, "what the compiler's cache gained is lost");
+        if let Some((fetched, worth)) = done.warmth {
+            let given = timeout(args.giving, cache.give(fetched, worth)).await;
+            let late = Err(format!("it took more than {:?}", args.giving));
+            if let Err(error) = given.unwrap_or(late) {
+                tracing::info!(error, "what the compiler's cache gained is lost");
+            }
         }
         Ok(code)
     };

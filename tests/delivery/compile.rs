@@ -25,6 +25,7 @@ pub(crate) fn args(world: &World, server: &Server, key: CompileKey, script: &str
         cache: world.scratch("home").join(".cache"),
         input: world.scratch("input"),
         output: world.scratch("output"),
+        giving: std::time::Duration::from_secs(70),
         command: vec!["sh".into(), "-c".into(), script],
     }
 }

@@ -545,3 +545,31 @@ async fn a_cache_that_comes_too_late_twice_goes() {
         assert_eq!(place.increments("default").await.len(), left);
     }
 }
+
+/// A server that is gone without a word, its node with it: the next one must not find an agent that has nothing more to tell.
+#[tokio::test]
+async fn an_agent_does_not_wait_for_ever_for_what_it_brings_to_be_taken() {
+    let mut place = Place::new().await;
+    let begun = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = std::sync::Arc::clone(&begun);
+    let never = move || {
+        told.notify_one();
+        std::future::pending::<http::StatusCode>()
+    };
+    let plan = || async {
+        let plan =
+            serde_json::json!({"parts": [], "give": "whole", "most": 1 << 20, "patienceMs": 5000});
+        plan.to_string()
+    };
+    let spoilt = Router::new().route("/compile/{key}/cache", get(plan).put(never));
+    let router = spoilt.fallback_service(place.world.router().await);
+    let server = place.world.serve_as(any_port(), router).await;
+    let (mut args, asked) = place.begun("default", "echo x >CACHE/x").await;
+    args.address = server.url.clone();
+    args.giving = Duration::from_secs(1);
+    let agent = tokio::spawn(run(args, CancellationToken::new()));
+    end(&asked).await;
+    begun.notified().await;
+    let ended = tokio::time::timeout(Duration::from_secs(30), agent).await;
+    assert_eq!(ended.unwrap().unwrap().unwrap(), 0);
+}
