@@ -72,6 +72,9 @@ pub enum ReportError {
     /// The compiler's cache that the compile began with was removed meanwhile.
     #[error("the compiler's cache was removed or replaced meanwhile")]
     Superseded,
+    /// Nothing of that kind is wanted for the compiler's cache.
+    #[error("that is not wanted for the compiler's cache")]
+    Unwanted,
     /// The output is not an archive that a build may give.
     #[error("compile output: {0}")]
     Output(#[from] crate::archive::Error),

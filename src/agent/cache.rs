@@ -269,7 +269,7 @@ impl Cache {
         // What was damaged is replaced by what this compile makes. With other faults Peitho has all of it as it was.
         let mut give = None;
         let spoilt = match error {
-            Trouble::Damaged { digest, .. } => Some((digest, Extent::New)),
+            Trouble::Damaged { digest, .. } => plan.give.map(|extent| (digest, extent)),
             // All of them together would be too much again.
             Trouble::TooMuch { digest, .. } => Some((digest, Extent::Whole)),
             _ => None,

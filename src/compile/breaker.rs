@@ -14,7 +14,7 @@ use crate::names::CompileKey;
 use crate::store::{Error, Store};
 
 /// From here on a code says which signal ended the command.
-const SIGNALLED: i64 = 128;
+pub(super) const SIGNALLED: i64 = 128;
 
 /// A row that comes too late so often, one run after the other, costs more than it saves.
 const TOO_LATE: u32 = 2;

@@ -105,6 +105,10 @@ impl Job {
         })
     }
 
+    pub(super) fn has_reported(&self) -> bool {
+        self.reported.borrow().is_some()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.end.borrow().is_some()
     }

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::future::FusedFuture;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::breaker::SIGNALLED;
 use super::increments::{self, Increment, Whose};
 use super::job::Job;
 use super::{Compiles, Lack, ReportError};
@@ -20,6 +21,9 @@ use crate::store::{Blob, Ingest, Store};
 
 /// So many increments are laid one over the other at the most: each is a request and a record to read.
 const LONGEST_ROW: usize = 16;
+
+/// Beyond so many a row takes nothing but what replaces others of it: runs at the same time may each have been asked for an addition.
+const HARD_END: usize = 4 * LONGEST_ROW;
 
 /// A cache is waited for at the most for this part of what it can save: one that is late costs so much more than none.
 const SHARE: u64 = 4;
@@ -78,6 +82,9 @@ pub struct Told {
 pub(super) struct Warmth {
     /// `None` where nothing is kept: the builder is not known, or it is switched off.
     whose: Option<(Whose, u64)>,
+    /// What the agent was told when it asked first: it is never told anything else, so that nobody gets back by asking anew what was wiped
+    /// meanwhile.
+    plan: OnceCell<Plan>,
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
     hurried: watch::Sender<bool>,
@@ -134,6 +141,7 @@ impl Warmth {
     pub(super) fn new(whose: Option<Whose>, most: Option<u64>) -> Self {
         Self {
             whose: whose.zip(most),
+            plan: OnceCell::new(),
             state: Mutex::default(),
             stage: watch::Sender::new(Stage::Unasked),
             hurried: watch::Sender::new(false),
@@ -253,6 +261,11 @@ impl Warmth {
 }
 
 impl State {
+    /// Whether the command came to an ordinary end: else anything may be half done.
+    fn is_fit(&self) -> bool {
+        self.lack.is_none() && self.code.is_some_and(|code| code < SIGNALLED)
+    }
+
     /// What a cache can save by this run: how long its command took without one. One that failed may have begun hardly anything.
     fn worth(&self) -> Option<u64> {
         let told = self.told.filter(|told| told.fared != Fared::Warm)?;
@@ -268,6 +281,11 @@ impl Coming {
 
     pub(super) fn whose(&self) -> &Whose {
         &self.whose
+    }
+
+    /// Whether somebody waits for it still.
+    fn is_awaited(&self) -> bool {
+        *self.job.warmth.stage.borrow() == Stage::Coming
     }
 
     /// How the agent fared, and what it was given.
@@ -289,7 +307,7 @@ impl Fared {
 }
 
 impl Compiles {
-    /// What the agent of `key` is to do about its compiler's cache; `None`: nothing.
+    /// What the agent of `key` is to do about its compiler's cache; `None`: nothing. The same however often it asks.
     ///
     /// # Errors
     /// [`ReportError::Unknown`], [`ReportError::Store`].
@@ -298,6 +316,17 @@ impl Compiles {
         let Some((whose, most)) = &job.warmth.whose else {
             return Ok(None);
         };
+        let plan = &job.warmth.plan;
+        let plan = plan.get_or_try_init(|| self.planned(&job.warmth, whose, *most));
+        plan.await.cloned().map(Some)
+    }
+
+    async fn planned(
+        &self,
+        warmth: &Warmth,
+        whose: &Whose,
+        most: u64,
+    ) -> Result<Plan, ReportError> {
         let store = &self.0.store;
         let row = increments::row(store, whose).await?;
         // What makes way for other things first must not be what fills the volume.
@@ -307,25 +336,25 @@ impl Compiles {
         let plan = Plan {
             increments: row.iter().map(|it| it.kept.blob).collect(),
             give: (!is_full)
-                .then(|| wanted(&row, *most))
+                .then(|| wanted(&row, most))
                 .filter(|extent| *extent == Extent::New || !self.spares(whose)),
-            most: *most,
+            most,
             patience: patience.max(LEAST_PATIENCE),
         };
         {
-            let mut state = job.warmth.state();
+            let mut state = warmth.state();
             state.given = row;
             state.asked_for = plan.give;
             state.asked = Some(Instant::now());
         }
-        job.warmth.stage.send_if_modified(|stage| {
+        warmth.stage.send_if_modified(|stage| {
             let is_first = *stage == Stage::Unasked;
             if is_first {
                 *stage = Stage::Awaited;
             }
             is_first
         });
-        Ok(Some(plan))
+        Ok(plan)
     }
 
     /// An increment that the agent of `key` was told of, for reading.
@@ -377,11 +406,15 @@ impl Compiles {
     /// What the agent of `key` brings back is about to come. Once, after its exit was reported.
     ///
     /// # Errors
-    /// [`ReportError::Unknown`] where nobody waits for it.
+    /// [`ReportError::Unknown`] where nobody waits for it, or not yet: the command, which has the token too, is not to bring what it likes while it
+    /// runs.
     pub fn increment_comes(&self, key: &CompileKey, told: Told) -> Result<Coming, ReportError> {
         let job = self.job(key)?;
         let unknown = || ReportError::Unknown(*key);
         let (whose, most) = job.warmth.whose.clone().ok_or_else(unknown)?;
+        if !job.has_reported() {
+            return Err(unknown());
+        }
         let begins = job.warmth.stage.send_if_modified(|stage| {
             let is_awaited = *stage == Stage::Awaited;
             if is_awaited {
@@ -406,7 +439,7 @@ impl Compiles {
     ///
     /// # Errors
     /// [`ReportError::Superseded`] when what it builds on was removed meanwhile: who wiped a cache must not find it
-    /// there again. [`ReportError::Store`].
+    /// there again. [`ReportError::Unwanted`], [`ReportError::Store`]; [`ReportError::Unknown`] when nobody waits for it any more.
     pub async fn keep_increment(&self, coming: Coming, brought: Ingest) -> Result<(), ReportError> {
         let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
         self.heed(&coming).await;
@@ -417,16 +450,18 @@ impl Compiles {
         let (extent, given, own) = {
             let state = warmth.state();
             let extent = state.told.map_or(Extent::New, |told| told.extent);
+            let is_wanted = match state.asked_for {
+                Some(Extent::Whole) => extent == Extent::Whole,
+                Some(Extent::New) => true,
+                None => false,
+            };
+            if !is_wanted || !state.is_fit() {
+                return Err(ReportError::Unwanted);
+            }
             (extent, state.given.clone(), state.worth())
         };
-        let kept = keep(
-            store,
-            &coming.whose,
-            &given,
-            brought,
-            extent,
-            worth(&given).max(own),
-        );
+        let worth = worth(&given).max(own);
+        let kept = keep(store, &coming, &given, brought, extent, worth);
         kept.await?;
         warmth.state().brought = bytes;
         Ok(())
@@ -435,16 +470,24 @@ impl Compiles {
 
 async fn keep(
     store: &Store,
-    whose: &Whose,
+    coming: &Coming,
     given: &[Increment],
     brought: Ingest,
     extent: Extent,
     worth: Option<u64>,
 ) -> Result<(), ReportError> {
+    let whose = &coming.whose;
     if !increments::is_there(store, whose, given).await? {
         return Err(ReportError::Superseded);
     }
+    let replaces = extent == Extent::Whole && !given.is_empty();
+    if !replaces && increments::row(store, whose).await?.len() >= HARD_END {
+        return Err(ReportError::Unwanted);
+    }
     let blob = store.commit(brought).await?;
+    if !coming.is_awaited() {
+        return Err(ReportError::Unknown(coming.key));
+    }
     let name = increments::add(store, whose, blob, extent, worth).await?;
     // Again: who removed them a moment ago may not have seen the new one.
     if !increments::is_there(store, whose, given).await? {

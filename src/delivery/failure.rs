@@ -109,7 +109,9 @@ impl From<ReportError> for Failure {
             ReportError::NoIncrement(_) => {
                 Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", error.to_string())
             }
-            ReportError::Superseded => Self::new(StatusCode::CONFLICT, "DENIED", error.to_string()),
+            ReportError::Superseded | ReportError::Unwanted => {
+                Self::new(StatusCode::CONFLICT, "DENIED", error.to_string())
+            }
             ReportError::Output(_) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "OUTPUT_INVALID",

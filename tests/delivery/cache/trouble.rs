@@ -140,6 +140,17 @@ impl Place {
         path: &str,
         body: reqwest::Body,
     ) -> reqwest::Response {
+        let request = self.request(method, args, path, body);
+        request.send().await.unwrap()
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        args: &Args,
+        path: &str,
+        body: reqwest::Body,
+    ) -> reqwest::RequestBuilder {
         let token = self.world.grants.issue(&Grant::Compile { key: args.key });
         let ca = fs::read(args.credentials.join("ca.crt")).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -148,11 +159,10 @@ impl Place {
             .build()
             .unwrap();
         let url = format!("{}/{path}", self.server.url);
-        let request = client
+        client
             .request(method.parse().unwrap(), url)
             .bearer_auth(token.expose_secret())
-            .body(body);
-        request.send().await.unwrap()
+            .body(body)
     }
 }
 
@@ -218,7 +228,7 @@ async fn hostile_increments_harm_their_tenant_alone() {
         let exit = format!("compile/{}/exit", args.key);
         let report = b"{\"code\":0}".to_vec();
         assert_eq!(place.ask("PUT", &args, &exit, report).await, 204);
-        let put = format!("{path}?fared=warm&fetchMs=0&extent=new");
+        let put = format!("{path}?fared=warm&fetchMs=0&extent=whole");
         assert_eq!(place.ask("PUT", &args, &put, body).await, 204, "{name}");
         end(&asked).await;
         assert_eq!(place.increments("default").await.len(), 1);
@@ -572,4 +582,119 @@ async fn an_agent_does_not_wait_for_ever_for_what_it_brings_to_be_taken() {
     begun.notified().await;
     let ended = tokio::time::timeout(Duration::from_secs(30), agent).await;
     assert_eq!(ended.unwrap().unwrap().unwrap(), 0);
+}
+
+/// The token is in the reach of the command, which is not to bring anything while it runs, and nothing that was not asked for.
+#[tokio::test]
+async fn only_what_was_asked_for_is_taken_and_only_at_its_time() {
+    let mut place = Place::new().await;
+    let report = |code: u8| format!("{{\"code\":{code}}}").into_bytes();
+    let part = || lz4(&tar(&[("x", 0o644, b"x")]));
+    for (code, extent, status) in [(0, "new", 409), (137, "whole", 409), (0, "whole", 204)] {
+        let (args, _asked) = place.begun("default", "true").await;
+        let path = format!("compile/{}/cache", args.key);
+        let exit = format!("compile/{}/exit", args.key);
+        assert_eq!(place.get(&args, &path).await["give"], "whole");
+        let put = format!("{path}?fared=cold&fetchMs=0&extent={extent}");
+        assert_eq!(
+            place.ask("PUT", &args, &put, part()).await,
+            404,
+            "too early"
+        );
+        assert_eq!(place.ask("PUT", &args, &exit, report(code)).await, 204);
+        assert_eq!(
+            place.ask("PUT", &args, &put, part()).await,
+            status,
+            "{extent}"
+        );
+        assert_eq!(place.ask("PUT", &args, &put, part()).await, 404, "again");
+    }
+    let [name] = &place.increments("default").await[..] else {
+        panic!("{:?}", place.increments("default").await);
+    };
+
+    // What was wiped does not come back by asking anew.
+    let (args, _asked) = place.begun("default", "true").await;
+    let path = format!("compile/{}/cache", args.key);
+    let plan = place.get(&args, &path).await;
+    assert_eq!(plan["parts"].as_array().unwrap().len(), 1);
+    let tenant = Tenant::default_tenant();
+    let removed = place.world.store.remove_ref(RefKind::Cache, &tenant, name);
+    assert!(removed.await.unwrap());
+    assert_eq!(place.get(&args, &path).await, plan);
+    let exit = format!("compile/{}/exit", args.key);
+    assert_eq!(place.ask("PUT", &args, &exit, report(0)).await, 204);
+    let put = format!("{path}?fared=warm&fetchMs=0&extent=new");
+    assert_eq!(place.ask("PUT", &args, &put, part()).await, 409);
+    assert_eq!(place.increments("default").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_row_has_an_end() {
+    let mut place = Place::new().await;
+    place.compile("echo x >CACHE/x").await;
+    let (args, _asked) = place.begun("default", "true").await;
+    let path = format!("compile/{}/cache", args.key);
+    assert_eq!(place.get(&args, &path).await["give"], "new");
+    // As many others were asked for an addition at the same time.
+    let record = serde_json::json!({"blob": place.increment().await, "extent": "new", "made": 2});
+    for number in 1..64 {
+        let name = format!("{}/{}/{number}", Digest::of(b"builder"), architecture());
+        let tenant = Tenant::default_tenant();
+        let put = (place.world.store).put_ref(RefKind::Cache, &tenant, &name, &record);
+        put.await.unwrap();
+    }
+    let exit = format!("compile/{}/exit", args.key);
+    assert_eq!(
+        place
+            .ask("PUT", &args, &exit, b"{\"code\":0}".to_vec())
+            .await,
+        204
+    );
+    let put = format!("{path}?fared=warm&fetchMs=0&extent=new");
+    assert_eq!(
+        place
+            .ask("PUT", &args, &put, lz4(&tar(&[("y", 0o644, b"y")])))
+            .await,
+        409
+    );
+    place.compile("cat CACHE/x; echo z >CACHE/z").await;
+    assert_eq!(
+        place.increments("default").await.len(),
+        1,
+        "all of it once more"
+    );
+}
+
+/// Somebody wants the same again, and what comes later than that is not kept.
+#[tokio::test]
+async fn what_comes_after_the_end_of_the_wait_is_not_kept() {
+    let mut place = Place::new().await;
+    let tenant = Tenant::default_tenant();
+    let builder = Some(Digest::of(b"builder"));
+    let source = tar(&[("late", 0o644, b"")]);
+    let (key, _asked) = place.world.ordered(&tenant, builder, Some(&source)).await;
+    let args = place.args(key, "true", "late");
+    let path = format!("compile/{key}/cache");
+    assert_eq!(place.get(&args, &path).await["give"], "whole");
+    let exit = format!("compile/{key}/exit");
+    assert_eq!(
+        place
+            .ask("PUT", &args, &exit, b"{\"code\":1}".to_vec())
+            .await,
+        204
+    );
+    let (gate, opened) = tokio::sync::oneshot::channel::<()>();
+    let first = futures::stream::iter([Ok::<_, std::io::Error>(MAGIC.to_vec())]);
+    let rest = futures::stream::once(async move {
+        opened.await.unwrap();
+        Ok(lz4(&tar(&[("x", 0o644, b"x")])).split_off(MAGIC.len()))
+    });
+    let body = reqwest::Body::wrap_stream(futures::StreamExt::chain(first, rest));
+    let put = format!("{path}?fared=cold&fetchMs=0&extent=whole");
+    let brought = tokio::spawn(place.request("PUT", &args, &put, body).send());
+    place.world.ordered(&tenant, builder, Some(&source)).await;
+    gate.send(()).unwrap();
+    assert_eq!(brought.await.unwrap().unwrap().status(), 404);
+    assert_eq!(place.increments("default").await, [""; 0]);
 }
