@@ -233,7 +233,7 @@ impl Cache {
                 Err(Trouble::TooMuch { digest, error })
             }
             (Ok((_, Content::Another)), None) => Err(damaged("it has another digest".to_owned())),
-            (Err(error), None) if is_of_volume(&error) => Err(Trouble::Unpacked(error)),
+            (Err(error), None) if !is_malformed(&error) => Err(Trouble::Unpacked(error)),
             (Err(error), None) => Err(damaged(error.to_string())),
         }
     }
@@ -260,10 +260,30 @@ impl Cache {
             })
     }
 
+    /// Puts an empty directory into the place of this one, whose content goes: where some of it does not, the command finds nothing of it all the
+    /// same.
+    async fn put_away(&self) -> io::Result<()> {
+        let mut away = self.directory.clone().into_os_string();
+        away.push(".away");
+        let (directory, away) = (self.directory.clone(), PathBuf::from(away));
+        let moved = {
+            let away = away.clone();
+            blocking(move || {
+                std::fs::rename(&directory, away)?;
+                std::fs::create_dir(directory)
+            })
+        };
+        match moved.await {
+            Ok(()) => blocking(move || std::fs::remove_dir_all(away)).await,
+            // In the way of a volume of its own, for one.
+            Err(_) => empty(&self.directory).await,
+        }
+    }
+
     /// An empty directory, since the parts could not be had.
     async fn without(&self, error: &Trouble, plan: &Plan) -> Fetched {
         let mut trouble = told(error);
-        if let Err(error) = empty(&self.directory).await {
+        if let Err(error) = self.put_away().await {
             trouble = format!("{trouble}; {:?}: {error}", self.directory);
         }
         // What was damaged is replaced by what this compile makes. With other faults Peitho has all of it as it was.
@@ -346,16 +366,13 @@ pub(super) enum Worth {
     Nothing,
 }
 
-/// Whether the archive is not to blame.
-fn is_of_volume(error: &archive::Error) -> bool {
-    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let kinds = [
-        StorageFull,
-        QuotaExceeded,
-        ReadOnlyFilesystem,
-        PermissionDenied,
-    ];
-    matches!(error, archive::Error::Write { source, .. } if kinds.contains(&source.kind()))
+/// Whether the archive is to blame. What this machine does not take is no fault of its: the next one may.
+fn is_malformed(error: &archive::Error) -> bool {
+    use archive::Error::{Member, Read, TooLarge, Unreadable, Write};
+    match error {
+        Unreadable(_) | Member { .. } | TooLarge { .. } => true,
+        Write { .. } | Read { .. } => false,
+    }
 }
 
 const LATE: &str = "the parts do not come in the time that they are worth";
@@ -439,5 +456,24 @@ impl io::Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_does_not_take_is_no_fault_of_the_part() {
+        let path = PathBuf::from("file");
+        for errno in [5, 24, 12, 36, 28] {
+            let source = io::Error::from_raw_os_error(errno);
+            let path = path.clone();
+            assert!(!is_malformed(&archive::Error::Write { path, source }));
+        }
+        let reason = "a link";
+        assert!(is_malformed(&archive::Error::Member { path, reason }));
+        let source = io::Error::other("no archive");
+        assert!(is_malformed(&archive::Error::Unreadable(source)));
     }
 }
