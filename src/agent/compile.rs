@@ -24,7 +24,7 @@ use super::cache::{Cache, Fetched, Worth};
 use super::client::{self, Client, patiently};
 use super::log::Log;
 use super::memory;
-use super::process::Process;
+use super::process::{Leftover, Process};
 use super::report::{self, End, Lack, PATIENCE, Report, is_passing};
 use super::{blocking, empty};
 use crate::archive::{self, Limits};
@@ -174,7 +174,14 @@ pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error>
         let code = report.finish(done.end).await?;
         // Now nobody waits any more.
         if let Some((fetched, worth)) = done.warmth {
-            let given = timeout(args.giving, cache.give(fetched, worth)).await;
+            let giving = async {
+                // What still writes would tear what is packed.
+                if let Some(leftover) = done.leftover {
+                    leftover.kill().await;
+                }
+                cache.give(fetched, worth).await
+            };
+            let given = timeout(args.giving, giving).await;
             let late = Err(format!("it took more than {:?}", args.giving));
             if let Err(error) = given.unwrap_or(late) {
                 tracing::info!(error, "what the compiler's cache gained is lost");
@@ -193,6 +200,7 @@ struct Done {
     end: End,
     /// The compiler's cache, where Peitho keeps it.
     warmth: Option<(Fetched, Worth)>,
+    leftover: Option<Leftover>,
 }
 
 /// Input, command, output; what fails of it is told in the log. `None` when the pod was told to end.
@@ -205,6 +213,7 @@ async fn work(
 ) -> Option<Done> {
     let mut warmth = None;
     let mut ran_out = false;
+    let mut leftover = None;
     let done = async {
         let fetching = async { tokio::join!(fetch_input(args, client), cache.fetch()) };
         let Some((input, fetched)) = terminated.run_until_cancelled(fetching).await else {
@@ -217,7 +226,7 @@ async fn work(
         let warmth = fetched.map(|fetched| warmth.insert((fetched, Worth::Nothing)));
         input?;
         let killed_before = memory::kills();
-        let code = execute(args, log, terminated).await?;
+        let code = execute(args, log, terminated, &mut leftover).await?;
         if terminated.is_cancelled() {
             return Ok(None);
         }
@@ -270,7 +279,11 @@ async fn work(
             *worth = Worth::Nothing;
         }
     }
-    end.map(|end| Done { end, warmth })
+    end.map(|end| Done {
+        end,
+        warmth,
+        leftover,
+    })
 }
 
 async fn fetch_input(args: &Args, client: &Client) -> Result<(), Trouble> {
@@ -313,7 +326,12 @@ async fn fetch_input(args: &Args, client: &Client) -> Result<(), Trouble> {
 }
 
 /// Runs the command to its end, its output into `log`.
-async fn execute(args: &Args, log: &Log, terminated: &CancellationToken) -> Result<u8, Trouble> {
+async fn execute(
+    args: &Args,
+    log: &Log,
+    terminated: &CancellationToken,
+    leftover: &mut Option<Leftover>,
+) -> Result<u8, Trouble> {
     let failed = |source| Trouble::Command {
         command: args.command.first().cloned().unwrap_or_default(),
         source,
@@ -323,6 +341,7 @@ async fn execute(args: &Args, log: &Log, terminated: &CancellationToken) -> Resu
         source,
     };
     let (mut process, output) = Process::spawn(&args.command).map_err(failed)?;
+    *leftover = Some(process.leftover());
     let mut copying = std::pin::pin!(copy(output, log));
     let mut is_copied = false;
     let mut is_told = false;

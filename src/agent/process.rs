@@ -93,6 +93,37 @@ impl Drop for Process {
     }
 }
 
+/// What a command left running after its end.
+pub(super) struct Leftover(Pid);
+
+impl Process {
+    /// What it may have left running.
+    pub(super) fn leftover(&self) -> Leftover {
+        Leftover(self.pid)
+    }
+}
+
+impl Leftover {
+    /// Kills it: the group, and in a container of which this is process 1 everything else too. There it waits for the end of it all.
+    pub(super) async fn kill(self) {
+        let Ok(mut children) = signal(SignalKind::child()) else {
+            return;
+        };
+        let _ = kill_process_group(self.0, Signal::KILL);
+        if std::process::id() != 1 {
+            return;
+        }
+        // Process 1 itself is spared by the kernel.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::SIGKILL);
+        // Until there are no children any more.
+        while let Ok(ended) = wait(WaitOptions::NOHANG) {
+            if ended.is_none() {
+                children.recv().await;
+            }
+        }
+    }
+}
+
 /// Whether the kernel makes orphans our children: process 1 of a container, or a subreaper.
 fn gets_orphans() -> bool {
     std::process::id() == 1 || child_subreaper().is_ok_and(|subreaper| subreaper.is_some())

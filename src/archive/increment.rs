@@ -214,7 +214,7 @@ impl Increment {
             path: directory.to_owned(),
             source: e.into(),
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OPEN | OFlags::DIRECTORY;
         let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(unreadable)?;
         walk.directory(&root, Path::new(""), 0)?;
         let Walk { members, fits, .. } = walk;
@@ -277,7 +277,7 @@ impl Increment {
     /// # Errors
     /// When a file changes while it is packed, or cannot be read, or `to` refuses. What was written by then lacks its end.
     pub fn pack<W: Write>(&self, to: W) -> Result<W, Error> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OPEN | OFlags::DIRECTORY;
         let root = rustix::fs::open(&self.from, flags, Mode::empty());
         let root = root.map_err(|e| self.unreadable(Path::new(""), e))?;
         let mut writer = Writer::new(to);

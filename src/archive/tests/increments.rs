@@ -293,3 +293,21 @@ fn names_are_bounded_too() {
     let few = increment(&mut (0..1_000).map(|number| format!("{long}{number}")));
     assert_eq!(unpacked(few), Ok(()));
 }
+
+/// The command may put a link where its directory was: everything that the container has would be packed.
+#[test]
+fn the_directory_itself_is_no_link() {
+    let kept = Kept::of(&[]);
+    kept.write("elsewhere/secret", "x");
+    symlink("elsewhere", kept.path("cache")).unwrap();
+    let found = |name: &str| {
+        let known = Known::default();
+        Increment::of(&kept.path(name), &known, Extent::Whole, u64::MAX)
+    };
+    assert!(matches!(found("cache"), Err(Error::Read { .. })));
+    // It becomes one after the look.
+    let looked = found("elsewhere").unwrap();
+    fs::rename(kept.path("elsewhere"), kept.path("moved")).unwrap();
+    symlink("moved", kept.path("elsewhere")).unwrap();
+    assert!(looked.pack(Vec::new()).is_err());
+}

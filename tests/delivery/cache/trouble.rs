@@ -698,3 +698,18 @@ async fn what_comes_after_the_end_of_the_wait_is_not_kept() {
     assert_eq!(brought.await.unwrap().unwrap().status(), 404);
     assert_eq!(place.increments("default").await, [""; 0]);
 }
+
+/// A daemon of a build tool goes on after the command, and writes.
+#[tokio::test]
+async fn what_a_command_left_running_is_ended_before_its_cache_is_kept() {
+    let mut place = Place::new().await;
+    let daemon = "(exec >/dev/null 2>&1; while :; do echo more >>CACHE/daemon; done) & echo kept >CACHE/kept";
+    let (args, asked) = place.begun("default", daemon).await;
+    let busy = args.cache.join("daemon");
+    let compiled = finished(args, asked).await;
+    assert_eq!(compiled.code, 0);
+    let length = || fs::metadata(&busy).map_or(0, |stat| stat.len());
+    let before = length();
+    assert_eq!(place.compile("cat CACHE/kept").await.log, "kept\n");
+    assert_eq!(length(), before, "it still writes");
+}
