@@ -24,6 +24,10 @@ use crate::names::{Digest, Hasher};
 /// byte, what something else in the store is.
 pub const MAGIC: [u8; 16] = *b"\0peitho cache 1\n";
 
+/// A file that is as it was travels as its time alone where that moved by so many seconds: tools throw away what was not touched for days, and
+/// what does not fit goes by the same order.
+const OUTDATED: i64 = 24 * 3600;
+
 const PATHS: &str = "bytes of paths";
 
 const OPEN: OFlags = OFlags::RDONLY
@@ -140,6 +144,13 @@ impl Known {
         }
     }
 
+    /// A file that is there was used at that time.
+    pub(super) fn touch(&mut self, path: &Path, at: i64) {
+        if let Some(Entry::File { mtime, .. }) = self.has.get_mut(path) {
+            *mtime = at;
+        }
+    }
+
     pub(super) fn note(&mut self, path: PathBuf, entry: Entry) {
         self.has.insert(path, entry);
     }
@@ -171,6 +182,10 @@ enum What {
     },
     Symlink {
         target: OsString,
+    },
+    /// A file that is there already, with a new time: a hard link to itself.
+    Touched {
+        mtime: i64,
     },
 }
 
@@ -256,7 +271,7 @@ impl Increment {
     fn content(&self) -> u64 {
         let sizes = self.members.iter().map(|it| match it.what {
             What::File { size, .. } => size,
-            What::Directory | What::Symlink { .. } => 0,
+            What::Directory | What::Symlink { .. } | What::Touched { .. } => 0,
         });
         sizes.sum()
     }
@@ -328,6 +343,12 @@ impl Increment {
                 link: Some(target),
                 ..head
             }),
+            What::Touched { mtime } => writer.head(Head {
+                kind: EntryType::Link,
+                link: Some(found.path.as_os_str()),
+                mtime: u64::try_from(*mtime).unwrap_or_default(),
+                ..head
+            }),
             What::File { size, mtime } => {
                 let is_as_found = |stat: &Stat| {
                     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
@@ -381,7 +402,7 @@ impl Found {
     fn size(&self) -> u64 {
         let content = match self.what {
             What::File { size, .. } => padded(size),
-            What::Directory | What::Symlink { .. } => 0,
+            What::Directory | What::Symlink { .. } | What::Touched { .. } => 0,
         };
         Writer::<Vec<u8>>::overhead(self.path.as_os_str()) + content
     }
@@ -442,6 +463,12 @@ impl Walk<'_> {
             let was_directory = matches!(known, Entry::Directory { .. });
             self.fits &= was_directory == what.is_directory();
             if is_same(known, mode, &what, file) {
+                if let (Entry::File { mtime: was, .. }, What::File { mtime, .. }) = (known, &what)
+                    && mtime.0.saturating_sub(*was) >= OUTDATED
+                {
+                    let what = What::Touched { mtime: mtime.0 };
+                    self.members.push(Found { path, mode, what });
+                }
                 return;
             }
         }

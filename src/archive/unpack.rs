@@ -124,8 +124,34 @@ impl Tree<'_> {
                 });
                 Ok(())
             }
+            Kind::Hardlink { target } if *target == member.path && self.keeps_times() => {
+                self.touch(&parent, name, member)
+            }
             Kind::Hardlink { target } => self.link(&parent, name, target, member),
         }
+    }
+
+    fn keeps_times(&self) -> bool {
+        matches!(self.times, Times::Kept(_))
+    }
+
+    /// Gives a file that is there the time of the member. One that is not there any more is no fault.
+    fn touch(&mut self, parent: &OwnedFd, name: &OsStr, member: &Member) -> Result<(), Error> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = match rustix::fs::statat(parent, name, flags) {
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat.map_err(|e| self.failed(member, e))?,
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(refused(member, "a time for what is no file"));
+        }
+        let mtime = i64::try_from(member.mtime).unwrap_or_default();
+        let done = rustix::fs::utimensat(parent, name, &at(mtime), flags);
+        done.map_err(|e| self.failed(member, e))?;
+        if let Times::Kept(known) = &mut self.times {
+            known.touch(&member.path, mtime);
+        }
+        Ok(())
     }
 
     fn link(

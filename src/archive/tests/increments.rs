@@ -311,3 +311,40 @@ fn the_directory_itself_is_no_link() {
     symlink("moved", kept.path("elsewhere")).unwrap();
     assert!(looked.pack(Vec::new()).is_err());
 }
+
+/// Tools throw away what was not used for days, by these times.
+#[test]
+fn a_time_that_moved_by_days_travels_without_its_file() {
+    let first = Kept::of(&[]);
+    for name in ["used", "unused", "touched a moment later"] {
+        first.write(name, &"x".repeat(10_000));
+        first.date(name, 1_000_000_000);
+    }
+    let one = first.gained();
+    let second = Kept::of(std::slice::from_ref(&one));
+    second.date("used", 1_000_600_000);
+    second.date("touched a moment later", 1_000_003_600);
+    let found = second.found(Extent::New);
+    assert!(!found.is_empty());
+    let two = found.pack(Vec::new()).unwrap();
+    assert_eq!(names(&two), ["used"]);
+    assert!(two.len() < 2048, "{}", two.len());
+    let third = Kept::of(&[one, two.clone()]);
+    let times = |kept: &Kept| {
+        let picture = kept.picture();
+        picture
+            .into_values()
+            .map(|(_, time, _)| time)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(times(&third), [1_000_000_000, 1_000_000_000, 1_000_600_000]);
+    assert!(third.found(Extent::New).is_empty());
+    // Without the file it is nothing, and it is for files alone.
+    assert_eq!(Kept::of(std::slice::from_ref(&two)).picture().len(), 0);
+    let linked = tempfile::tempdir().unwrap();
+    symlink("elsewhere", linked.path().join("used")).unwrap();
+    let refused = Known::default().unpack(&two[..], u64::MAX, linked.path());
+    assert!(matches!(refused, Err(Error::Member { .. })));
+    // Nobody else's archive may have one.
+    assert!(super::super::unpack(&two[..], Limits::default(), linked.path()).is_err());
+}
