@@ -89,7 +89,7 @@ fn sound(read: Read<Kept>) -> Result<(Place, String, Kept), Place> {
         Read::Damaged { place, reason }
         | Read::Unread { place, reason }
         | Read::Strange { place, reason } => {
-            tracing::warn!(record = %place, reason, "compile: a part of a compiler's cache cannot be read, and goes; a compile may take longer for it");
+            tracing::warn!(record = %place, reason, "compile: a part of a compiler's cache cannot be read and is not used; the next compile by its builder removes the record");
             Err(place)
         }
     }
