@@ -25,6 +25,7 @@ mod job;
 mod key;
 mod origins;
 mod queue;
+mod told;
 mod warmth;
 
 pub use breaker::Lack;
@@ -36,8 +37,9 @@ pub use job::Asker;
 use job::{Door, Job};
 pub use origins::Origins;
 use queue::Queue;
+pub use told::{Fared, Plan, Told};
+pub use warmth::Coming;
 use warmth::Warmth;
-pub use warmth::{Coming, Fared, Plan, Told};
 
 /// Why there is no run for a request.
 #[derive(Debug, thiserror::Error)]
@@ -351,7 +353,6 @@ impl Compiles {
             job.warmth.tell(&key);
             drop(running);
             this.discard(Some(&spec.tenant), &key, &job).await;
-            // Quotas are made for so many containers as run at once.
             drop(place);
         });
     }
@@ -463,22 +464,7 @@ impl Compiles {
     /// # Errors
     /// [`ReportError::Unknown`].
     pub async fn exited(&self, key: &CompileKey, code: i64) -> Result<(), ReportError> {
-        let job = self.job(key)?;
-        job.report_exit(code, None, &self.0.store).await
-    }
-
-    /// The same where it failed for `lack` of something.
-    ///
-    /// # Errors
-    /// As [`Compiles::exited`].
-    pub async fn ran_out(
-        &self,
-        key: &CompileKey,
-        code: i64,
-        lack: Lack,
-    ) -> Result<(), ReportError> {
-        let job = self.job(key)?;
-        job.report_exit(code, Some(lack), &self.0.store).await
+        (self.job(key)?.report_exit(code, None, &self.0.store)).await
     }
 
     /// The run of `key` that is not over.

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, child_subreaper, kill_process_group, wait, waitpid,
+    Pid, Signal, WaitOptions, WaitStatus, child_subreaper, kill_process, kill_process_group, wait,
+    waitpid,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -113,15 +114,28 @@ impl Leftover {
         if std::process::id() != 1 {
             return;
         }
-        // Process 1 itself is spared by the kernel.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::SIGKILL);
-        // Until there are no children any more.
-        while let Ok(ended) = wait(WaitOptions::NOHANG) {
-            if ended.is_none() {
-                children.recv().await;
+        // Again and again, since what is killed may have started more, until there are no children any more.
+        loop {
+            for pid in others() {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Ok(None) => drop(children.recv().await),
+                Err(_) => return,
             }
         }
     }
+}
+
+/// All processes of this container but process 1.
+fn others() -> Vec<Pid> {
+    let Ok(found) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let numbers = found.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let others = numbers.filter(|number| *number != 1);
+    others.filter_map(Pid::from_raw).collect()
 }
 
 /// Whether the kernel makes orphans our children: process 1 of a container, or a subreaper.

@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard};
 use serde::Deserialize;
 
 use super::increments::{self, Increment, Whose};
-use super::warmth::{Coming, Fared, Warmth};
-use super::{Compiles, End};
+use super::told::Fared;
+use super::warmth::{Coming, Warmth};
+use super::{Compiles, End, ReportError};
 use crate::names::CompileKey;
 use crate::store::{Error, Store};
 
@@ -107,6 +108,20 @@ fn suspicion(end: &End, lack: Option<Lack>) -> Option<String> {
 }
 
 impl Compiles {
+    /// As [`Compiles::exited`], where the command failed for `lack` of something.
+    ///
+    /// # Errors
+    /// As [`Compiles::exited`].
+    pub async fn ran_out(
+        &self,
+        key: &CompileKey,
+        code: i64,
+        lack: Lack,
+    ) -> Result<(), ReportError> {
+        let job = self.job(key)?;
+        job.report_exit(code, Some(lack), &self.0.store).await
+    }
+
     /// The command of `key` came to this `end`, which is not told yet: who asks again after it must not find what it died of.
     pub(super) async fn judge(&self, key: &CompileKey, warmth: &Warmth, end: &End) {
         let Some((whose, given)) = warmth.began_with() else {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::breaker::SIGNALLED;
 use super::increments::{self, Increment, Whose};
 use super::job::Job;
+use super::told::{Fared, Plan, Told};
 use super::{Compiles, Lack, ReportError};
 use crate::archive::Extent;
 use crate::names::{CompileKey, Digest};
@@ -39,44 +40,6 @@ const HURRIED: Duration = Duration::from_secs(5);
 
 /// The same once the container is over: what came of it may still be written.
 const WRITING: Duration = Duration::from_secs(5);
-
-/// What the agent is to do.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// To be unpacked one over the other.
-    pub increments: Vec<Blob>,
-    /// What to bring back; `None`: nothing.
-    pub give: Option<Extent>,
-    /// Bytes that a cache may have, and so what it brings back.
-    pub most: u64,
-    /// How long to wait for the increments.
-    pub patience: Duration,
-}
-
-/// How the agent fared with the increments, by its own word: for the log alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Fared {
-    /// All of them were there for the command.
-    Warm,
-    /// There were none.
-    Cold,
-    /// They could not be had, or not be unpacked.
-    Failed,
-    /// They did not come in the time that they are worth.
-    Late,
-}
-
-/// What comes back.
-#[derive(Clone, Copy, Debug)]
-pub struct Told {
-    /// How it fared.
-    pub fared: Fared,
-    /// For how many milliseconds the command had to wait for the increments.
-    pub fetch_ms: u64,
-    /// How much it brings.
-    pub extent: Extent,
-}
 
 /// A run's part in this.
 pub(super) struct Warmth {
@@ -292,17 +255,6 @@ impl Coming {
     pub(super) fn fared(&self) -> (Option<Fared>, Vec<Increment>) {
         let state = self.job.warmth.state();
         (state.told.map(|told| told.fared), state.given.clone())
-    }
-}
-
-impl Fared {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Warm => "warm",
-            Self::Cold => "cold",
-            Self::Failed => "failed",
-            Self::Late => "late",
-        }
     }
 }
 

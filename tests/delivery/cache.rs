@@ -21,6 +21,7 @@ use crate::compile::{args, end, members, whole_log};
 use crate::world::{Server, World, any_port, names, tar};
 
 mod full;
+mod taken;
 mod trouble;
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
