@@ -38,7 +38,8 @@ pub(crate) fn judge_launches(c: &Counterparts, faults: &[Fault]) -> Result<Optio
         .partition(|(_, fault)| matches!(fault.cause, Cause::Config(_)));
     // Those that take long take that together.
     at_once.sort_by_key(|(_, fault)| Reverse(fault.known_after));
-    if !at_once.is_empty() {
+    let deploys = !at_once.is_empty();
+    if deploys {
         for deployed in each(&OWN, |subject| subject.deploy(c)) {
             deployed?;
         }
@@ -69,8 +70,10 @@ pub(crate) fn judge_launches(c: &Counterparts, faults: &[Fault]) -> Result<Optio
         }
         judged.push((place, row));
     }
-    for ended in each(&OWN, |subject| subject.end(c)) {
-        ended?;
+    if deploys {
+        for retired in each(&OWN, |subject| subject.retire(c)) {
+            retired?;
+        }
     }
     judged.sort_by_key(|(place, _)| *place);
     let judged = judged.into_iter();
