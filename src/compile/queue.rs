@@ -45,6 +45,9 @@ pub(super) struct Place {
     tenant: Tenant,
 }
 
+/// Why a wait for a place does not end without one.
+const GIVEN: &str = "a place is given before its sender goes";
+
 impl Queue {
     /// At most `parallel` run at once, and of each tenant at most what `of_tenant` says.
     pub(super) fn new(parallel: usize, of_tenant: ByTenant<Option<usize>>) -> Self {
@@ -76,11 +79,14 @@ impl Queue {
             if let Err(error) = log.append(notice.as_bytes()).await {
                 tracing::warn!(error = %error, "compile: notice not written");
             }
-            tokio::select! {
+            let news = tokio::select! {
                 biased;
-                place = &mut turn => return place.expect("a place is given before its sender goes"),
-                // The sender goes with the place, which is then there.
-                _ = told.changed() => {}
+                place = &mut turn => return place.expect(GIVEN),
+                news = told.changed() => news,
+            };
+            if news.is_err() {
+                // Nobody tells more to who leaves the queue: the place is on its way.
+                return turn.await.expect(GIVEN);
             }
         }
     }

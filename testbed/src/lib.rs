@@ -20,6 +20,7 @@
 //! bridge and addresses are fixed, and a lock lets one run at a time.
 
 mod assets;
+mod at_once;
 mod cache;
 mod chaincode;
 mod cluster;
@@ -55,6 +56,7 @@ mod victim;
 pub mod wait;
 
 pub use assets::Assets;
+pub use at_once::at_once;
 pub use cache::Cache;
 pub use chaincode::{Chaincode, Compile};
 pub use cluster::Cluster;

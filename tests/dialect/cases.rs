@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::panic::resume_unwind;
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use testbed::suite::Case;
-use testbed::{DRIVERS, Steps};
+use testbed::{DRIVERS, Steps, at_once};
 
 use crate::table::Outcome;
 use crate::ways::Way;
@@ -156,21 +154,6 @@ fn admitted_by(log: &str, version: &str) -> Result<()> {
         "a connection of another version: {other:?}"
     );
     Ok(())
-}
-
-/// Does `work` for all of `items` at once.
-pub(crate) fn at_once<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
-    thread::scope(|scope| {
-        let work = &work;
-        let working: Vec<_> = items
-            .iter()
-            .map(|item| scope.spawn(move || work(item)))
-            .collect();
-        working
-            .into_iter()
-            .map(|it| it.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
-    })
 }
 
 /// All facts, each that is wrong with its name in the error.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use testbed::{DRIVERS, Process, Steps};
 
-use crate::cases::at_once;
 use crate::certificates::{Shows, subject};
 use crate::world::{Counterparts, Target};
+use testbed::at_once;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -114,6 +114,18 @@ mod tests {
         pod["spec"].clone()
     }
 
+    /// Settings by which images of docker.io are taken from `place`.
+    fn with_docker_io_at(place: &str) -> Settings {
+        Settings {
+            places: Places::of_config(&[config::Registry {
+                host: "docker.io".to_owned(),
+                replaced_by: Some(place.to_owned()),
+                ..config::Registry::default()
+            }]),
+            ..settings()
+        }
+    }
+
     fn on_arm(spec: &Value) -> Value {
         placed_on(spec, None, Some("arm64"))
     }
@@ -197,14 +209,7 @@ mod tests {
         assert_eq!(of(PullPolicy::Always, &ImageFacts::default()), name.full());
 
         // From where everybody takes it, in either form.
-        let replaced = Settings {
-            places: Places::of_config(&[config::Registry {
-                host: "docker.io".to_owned(),
-                replaced_by: Some("r.example.com/mirror".to_owned()),
-                ..config::Registry::default()
-            }]),
-            ..settings()
-        };
+        let replaced = with_docker_io_at("r.example.com/mirror");
         let place = "r.example.com/mirror/hyperledger/fabric-baseos";
         let (by_tag, by_digest) = (format!("{place}:2.5"), format!("{place}@{digest}"));
         assert_eq!(image(&replaced, &name, &ImageFacts::default()), by_tag);
@@ -232,14 +237,7 @@ mod tests {
         assert_eq!(facts.place, None);
         let pinned = format!("docker.io/hyperledger/fabric-baseos@{digest}");
         assert_eq!(image(&settings(), &name, &facts), pinned);
-        let replaced = Settings {
-            places: Places::of_config(&[config::Registry {
-                host: "docker.io".to_owned(),
-                replaced_by: Some("r.example.com".to_owned()),
-                ..config::Registry::default()
-            }]),
-            ..settings()
-        };
+        let replaced = with_docker_io_at("r.example.com");
         let by_tag = "r.example.com/hyperledger/fabric-baseos:2.5";
         assert_eq!(image(&replaced, &name, &facts), by_tag);
     }

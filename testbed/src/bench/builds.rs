@@ -3,14 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use testbed::engine::{Engine, build_context, dockerfile, tar};
-use testbed::{Assets, Process, Release};
+use testbed::{Assets, Process, Release, at_once};
 
 use super::report::Report;
 
@@ -20,8 +19,8 @@ const BUILDS: usize = 7;
 /// The size of an ordinary program in Go.
 const PROGRAM: u64 = 18_000_000;
 
-/// Packages that come in at once.
-const PACKAGES: u64 = 4;
+/// Packages that come in at once, by number.
+const PACKAGES: [u64; 4] = [1, 2, 3, 4];
 
 /// The size of the program in each.
 const GIBIBYTE: u64 = 1 << 30;
@@ -68,15 +67,9 @@ pub(super) fn times(
 /// The most memory that `server` ever has while different packages that cannot be compressed come in at once, in MiB.
 pub(super) fn memory(engine: &Engine, server: &Process, base: &str) -> Result<f64> {
     server.forget_peak()?;
-    thread::scope(|scope| {
-        let builds: Vec<_> = (1..=PACKAGES)
-            .map(|number| scope.spawn(move || build_large(engine, base, number)))
-            .collect();
-        builds.into_iter().try_for_each(|build| {
-            let built = build.join();
-            built.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    })?;
+    for built in at_once(&PACKAGES, |number| build_large(engine, base, *number)) {
+        built?;
+    }
     Ok(server.peak_rss_kb()? as f64 / 1024.0)
 }
 

@@ -3,11 +3,12 @@
 //! compiled. Code changed: one line of a chaincode that was installed. A second peer, and four at once: the same package.
 
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
-use testbed::{Assets, Chaincode, Fabric, Network, PeerConfig, Registry, Release, Run, say};
+use testbed::{
+    Assets, Chaincode, Fabric, Network, PeerConfig, Registry, Release, Run, at_once, say,
+};
 
 use super::floor;
 use super::report::Report;
@@ -117,16 +118,9 @@ impl Place<'_> {
     /// The seconds until the last of Peitho's peers has it.
     fn install_on_all(&self, package: &Path) -> Result<f64> {
         let begun = Instant::now();
-        thread::scope(|scope| {
-            let installs =
-                ALL_OF_PEITHO.map(|peer| scope.spawn(move || self.fabric.install(peer, package)));
-            installs.into_iter().try_for_each(|install| {
-                let installed = install.join();
-                installed
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                    .map(drop)
-            })
-        })?;
+        for installed in at_once(&ALL_OF_PEITHO, |peer| self.fabric.install(*peer, package)) {
+            installed?;
+        }
         let time = begun.elapsed().as_secs_f64();
         say(format!("install, four peers at once: {time:.2} s"));
         Ok(time)

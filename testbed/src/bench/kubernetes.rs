@@ -78,11 +78,13 @@ fn place<'a>(assets: &'a Assets, fabric: &'a Fabric) -> Place<'a> {
     }
 }
 
-/// Chaincode that still runs would share the machine with what is measured next.
+/// Chaincode that still runs would share the machine with what is measured next; what ended with its peer has a pod all the same.
 fn remove_all(engine: &Engine) -> Result<()> {
-    let running = engine.send("GET", "/containers/json", "", b"")?.json()?;
-    let running = running.as_array().map(Vec::as_slice).unwrap_or_default();
-    for id in running.iter().filter_map(|it| it["Id"].as_str()) {
+    let left = engine
+        .send("GET", "/containers/json?all=1", "", b"")?
+        .json()?;
+    let left = left.as_array().map(Vec::as_slice).unwrap_or_default();
+    for id in left.iter().filter_map(|it| it["Id"].as_str()) {
         engine.order("DELETE", &format!("/containers/{id}?force=1"), &[204])?;
     }
     Ok(())

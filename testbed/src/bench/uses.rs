@@ -39,17 +39,11 @@ pub(super) fn measure(place: &Place<'_>, rounds: usize, report: &mut Report) -> 
             );
             let next = crash.steps.get("next invoke").unwrap_or_default();
             relaunch.push(next.as_secs_f64());
-            let broken = Chaincode::broken()
-                .label(&format!("{name}-{peer}"))
-                .version(&name);
-            let broken = broken.package(place.assets)?;
-            error.push(seconds(|| match place.fabric.install(peer, &broken) {
-                Ok(_) => bail!("a package that does not compile was installed"),
-                Err(told) => {
-                    ensure!(told.says("undefined: undefinedThing"), "{told}");
-                    Ok(())
-                }
-            })?);
+            let label = format!("{name}-{peer}");
+            let failed = scenario::compile_error(place.assets, place.fabric, peer, &label)?;
+            failed.expect()?;
+            let install = failed.steps.get("install that fails").unwrap_or_default();
+            error.push(install.as_secs_f64());
         }
     }
     for ((_, side), values) in SIDES.into_iter().zip(taken) {

@@ -81,6 +81,12 @@ impl Fabric {
         self.define(peer, "commit", definition, last)
     }
 
+    /// Makes a chaincode of the channel one without a package here, so that a peer does not launch it when it starts.
+    pub fn retire(&self, peer: usize, definition: &Definition) -> Result<(), CliError> {
+        self.define(peer, "approveformyorg", definition, Vec::new())?;
+        self.commit(peer, definition)
+    }
+
     fn define(
         &self,
         peer: usize,

@@ -2,14 +2,12 @@
 //! once, each with a template of its own: all of them wait for the kubelet nearly all of the time.
 
 use std::cmp::Reverse;
-use std::panic::resume_unwind;
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
-use testbed::Steps;
 use testbed::peitho::CHAINCODE_NAMESPACE;
+use testbed::{Steps, at_once};
 
 use super::recorder::Recorder;
 use super::subject::{SHARED, Subject};
@@ -33,19 +31,20 @@ pub(crate) fn judge_launches(c: &Counterparts, faults: &[Fault]) -> Result<Optio
     let mut steps = Steps::new();
     // By their places in the list, which is also the table's order.
     let mut judged: Vec<(usize, Result<Row>)> = Vec::new();
-    let (mut at_once, alone): (Vec<_>, Vec<_>) = (faults.iter().enumerate())
+    let (mut together, alone): (Vec<_>, Vec<_>) = (faults.iter().enumerate())
         .filter(|(_, fault)| wanted(fault))
         .partition(|(_, fault)| matches!(fault.cause, Cause::Config(_)));
     // Those that take long take that together.
-    at_once.sort_by_key(|(_, fault)| Reverse(fault.known_after));
-    if !at_once.is_empty() {
-        for deployed in each(&OWN, |subject| subject.deploy(c)) {
+    together.sort_by_key(|(_, fault)| Reverse(fault.known_after));
+    let deploys = !together.is_empty();
+    if deploys {
+        for deployed in at_once(&OWN, |subject| subject.deploy(c)) {
             deployed?;
         }
     }
     // What is recorded is to be that of one fault alone.
     let size = if Recorder::is_wanted() { 1 } else { OWN.len() };
-    for batch in at_once.chunks(size) {
+    for batch in together.chunks(size) {
         let pairs: Vec<_> = OWN
             .into_iter()
             .zip(batch.iter().map(|(_, fault)| *fault))
@@ -69,8 +68,10 @@ pub(crate) fn judge_launches(c: &Counterparts, faults: &[Fault]) -> Result<Optio
         }
         judged.push((place, row));
     }
-    for ended in each(&OWN, |subject| subject.end(c)) {
-        ended?;
+    if deploys {
+        for retired in at_once(&OWN, |subject| subject.retire(c)) {
+            retired?;
+        }
     }
     judged.sort_by_key(|(place, _)| *place);
     let judged = judged.into_iter();
@@ -91,7 +92,7 @@ fn judge_alone(c: &Counterparts, fault: &Fault) -> Result<Row> {
 
 /// The same for several faults of the operator's, each of which happens to its own chaincode.
 fn judge_batch(c: &Counterparts, batch: &[(Subject, &Fault)]) -> Result<Vec<Result<Row>>> {
-    for ended in each(batch, |(subject, _)| subject.end(c)) {
+    for ended in at_once(batch, |(subject, _)| subject.end(c)) {
         ended?;
     }
     let mut overrides = Vec::new();
@@ -102,9 +103,9 @@ fn judge_batch(c: &Counterparts, batch: &[(Subject, &Fault)]) -> Result<Vec<Resu
         let others = config["chaincode"]["overrides"].as_array_mut();
         others.expect("the suite has some").extend(overrides);
     })?;
-    let told = each(batch, |(subject, fault)| fails(c, *subject, fault));
+    let told = at_once(batch, |(subject, fault)| fails(c, *subject, fault));
     c.configure_as_before()?;
-    let next = each(batch, |(subject, fault)| serves_again(c, *subject, fault));
+    let next = at_once(batch, |(subject, fault)| serves_again(c, *subject, fault));
     let both = told.into_iter().zip(next);
     Ok(both
         .map(|(row, next)| row.and_then(|row| next.map(|()| row)))
@@ -181,18 +182,4 @@ fn nothing_runs(c: &Counterparts, left: &Left) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// Does `work` for all of `items` at once.
-fn each<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
-    thread::scope(|scope| {
-        let work = &work;
-        let working: Vec<_> = (items.iter())
-            .map(|item| scope.spawn(move || work(item)))
-            .collect();
-        working
-            .into_iter()
-            .map(|it| it.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
-    })
 }

@@ -46,6 +46,13 @@ impl Subject {
         Ok(())
     }
 
+    /// Removes what [`Subject::deploy`] made but the package: its container goes, and a peer that starts anew does not launch it.
+    pub(super) fn retire(self, c: &Counterparts) -> Result<()> {
+        let definition = Definition::new(self.name, "2", 2);
+        c.with_fabric(|fabric| Ok(fabric.retire(PEER, &definition)?))?;
+        self.end(c)
+    }
+
     /// Writes a value and reads it, each by one call of the peer's command line.
     pub(crate) fn invoke(self, c: &Counterparts, key: &str) -> Result<(), CliError> {
         let told = c.with_fabric(|fabric| {
