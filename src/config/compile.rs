@@ -66,7 +66,7 @@ pub struct CompileCache {
 impl Default for CompileCache {
     fn default() -> Self {
         Self {
-            enabled: false,
+            enabled: true,
             max_size: "2Gi".to_owned(),
         }
     }
