@@ -17,6 +17,7 @@ mod layer;
 mod listed;
 mod named;
 mod pulled;
+mod recent;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use self::assemble::Delta;
 use self::context::Context;
 use self::dockerfile::Dockerfile;
+use self::recent::{Made, Recent};
 use crate::compile::Origins;
 use crate::events::{Action, Events};
 use crate::image_spec::{ImageConfig, ImageFacts};
@@ -163,6 +165,7 @@ pub struct Images {
     told: Arc<Mutex<HashSet<ImageName>>>,
     events: Events,
     origins: Origins,
+    recent: Recent,
 }
 
 impl Images {
@@ -175,6 +178,7 @@ impl Images {
             told: Arc::default(),
             events: Events::default(),
             origins: Origins::default(),
+            recent: Recent::default(),
         }
     }
 
@@ -313,36 +317,21 @@ impl Images {
         body: Ingest,
     ) -> Result<Image, Error> {
         let started = Instant::now();
-        let contents = self.store.ingest().await?;
-        let Context {
+        let digest = body.digest().await?;
+        let make = async || self.make(body).await;
+        let (made, lookup) = self.recent.made(digest, &self.store, make).await?;
+        let Made {
             dockerfile,
-            tree,
             output,
-        } = blocking(move || context::read(&body, contents)).await?;
+            layer,
+        } = made;
         let Dockerfile {
-            from,
-            destination,
-            env,
-            labels,
+            from, env, labels, ..
         } = dockerfile;
-        let to = self.store.ingest().await?;
-        let (written, lookup) = tokio::join!(
-            blocking(move || layer::write(&tree, destination, to)),
-            self.base(&from),
-        );
-        let (draft, layer) = written?;
         let base = match lookup {
-            Lookup::Found(found) => Some(found),
-            Lookup::Missing(reason) => return Err(refused(&from, reason)),
-            Lookup::Unknown(cause) => match &self.pusher {
-                Some(pusher) => return Err(base::no_base(pusher, &from, &cause)),
-                None => {
-                    self.tell_unknown(&from, &cause);
-                    None
-                }
-            },
+            Some(base) => base,
+            None => self.base_of_build(&from).await?,
         };
-        let layer = draft.stored(self.store.commit(layer).await?);
         let delta = Delta {
             layer: &layer,
             env: &env,
@@ -404,6 +393,30 @@ impl Images {
         );
         self.tell(tenant, &image, Action::Tag);
         Ok(image)
+    }
+
+    /// Makes the layer of a body, and looks its base up meanwhile.
+    async fn make(&self, body: Ingest) -> Result<(Made, Option<Box<Found>>), Error> {
+        let contents = self.store.ingest().await?;
+        let Context {
+            dockerfile,
+            tree,
+            output,
+        } = blocking(move || context::read(&body, contents)).await?;
+        let to = self.store.ingest().await?;
+        let destination = dockerfile.destination.clone();
+        let (written, base) = tokio::join!(
+            blocking(move || layer::write(&tree, destination, to)),
+            self.base_of_build(&dockerfile.from),
+        );
+        let ((draft, layer), base) = (written?, base?);
+        let layer = draft.stored(self.store.commit(layer).await?);
+        let made = Made {
+            dockerfile,
+            output,
+            layer,
+        };
+        Ok((made, base))
     }
 
     /// Makes configuration and manifest, and stores them.

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::increment::{Entry, Known};
@@ -44,6 +44,9 @@ pub(super) fn unpack(
         source: e.into(),
     })?;
     let root = Rc::new(root);
+    if let Times::Kept(_) = times {
+        spread(&root);
+    }
     let mut tree = Tree {
         into,
         last: (PathBuf::new(), Rc::clone(&root)),
@@ -209,6 +212,11 @@ impl Tree<'_> {
                 rustix::fs::mkdirat(parent, name, mode)
                     .and_then(|()| open())
                     .and_then(|made| rustix::fs::fchmod(&made, mode).map(|()| made))
+                    .inspect(|made| {
+                        if self.keeps_times() {
+                            spread(made);
+                        }
+                    })
             }
             (opened, _) => opened,
         };
@@ -271,6 +279,15 @@ impl Tree<'_> {
             path: self.into.join(&member.path),
             source: error.into(),
         }
+    }
+}
+
+/// Lets the file system put the directories in this one far from each other, where it knows how to. ext4 makes files near their directory, and
+/// looks at each inode there that was freed within the last minutes: where the cache of another compile was just removed, 2,000
+/// files take 0.7 s in one place and 0.04 s in many. Any other answer than success is as good.
+fn spread(directory: &OwnedFd) {
+    if let Ok(flags) = rustix::fs::ioctl_getflags(directory) {
+        let _ = rustix::fs::ioctl_setflags(directory, flags | IFlags::TOPDIR);
     }
 }
 

@@ -10,7 +10,8 @@ use super::Problems;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Log {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,peitho::runtime=trace`.
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,peitho::runtime=debug`. `trace` says more than `debug` in builds for
+    /// debugging alone.
     pub level: String,
     /// Lines for people or for machines.
     pub format: LogFormat,
@@ -53,7 +54,7 @@ pub enum LogColor {
 impl Log {
     pub(super) fn check(&self, problems: &mut Problems) {
         if !is_filter(&self.level) {
-            let accepted = "error, warn, info, debug, trace, off, or a filter such as info,peitho::runtime=trace";
+            let accepted = "error, warn, info, debug, trace, off, or a filter such as info,peitho::runtime=debug";
             problems.add("log.level", &self.level, accepted);
         }
     }
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_slip_is_not_a_module() {
-        for good in ["info", "WARN", "info,peitho::runtime=trace", "off"] {
+        for good in ["info", "WARN", "info,peitho::runtime=debug", "off"] {
             assert!(is_filter(good), "{good}");
         }
         for bad in ["", "inof", "verbose", "info,kube", "info,kube=loud"] {

@@ -1,9 +1,9 @@
 //! What registries say of images that Peitho did not build: bases and builders, for all that this module does with their names.
 //! It decides which names are none of these, and asks `registry` for the others.
 
-use super::{Error, Images};
+use super::{Error, Images, refused};
 use crate::names::ImageName;
-use crate::registry::{Lookup, Pusher};
+use crate::registry::{Found, Lookup, Pusher};
 
 impl Images {
     /// What its registry says of an image that Peitho did not build.
@@ -14,8 +14,26 @@ impl Images {
         }
     }
 
-    /// The same for a build on it.
-    pub(super) async fn base(&self, from: &ImageName) -> Lookup {
+    /// The base of a build; `None` where its registry is out of reach, and it is not needed whole.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for one that its registry does not have, [`Error::Push`] where a whole image is needed.
+    pub(super) async fn base_of_build(
+        &self,
+        from: &ImageName,
+    ) -> Result<Option<Box<Found>>, Error> {
+        match (self.base(from).await, &self.pusher) {
+            (Lookup::Found(found), _) => Ok(Some(found)),
+            (Lookup::Missing(reason), _) => Err(refused(from, reason)),
+            (Lookup::Unknown(cause), Some(pusher)) => Err(no_base(pusher, from, &cause)),
+            (Lookup::Unknown(cause), None) => {
+                self.tell_unknown(from, &cause);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn base(&self, from: &ImageName) -> Lookup {
         match (self.withheld(from), &self.pusher) {
             (Some(missing), _) => missing,
             (None, Some(pusher)) => pusher.look_up(from).await,
@@ -37,7 +55,7 @@ impl Images {
 }
 
 /// A registry takes whole images only.
-pub(super) fn no_base(pusher: &Pusher, base: &ImageName, cause: &str) -> Error {
+fn no_base(pusher: &Pusher, base: &ImageName, cause: &str) -> Error {
     let cause = format!("its base {base} cannot be read: {cause}");
     pusher.refused(cause).into()
 }

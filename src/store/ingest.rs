@@ -10,7 +10,7 @@ use object_store::path::Path as Key;
 use tempfile::TempPath;
 
 use super::{Blob, Error, Room, Store, volume};
-use crate::names::Hasher;
+use crate::names::{Digest, Hasher};
 
 /// Bytes held in memory at the most before they are hashed and written; small pieces are frequent (peers
 /// send chunks of a few KiB), and each trip to the disk costs a change of thread.
@@ -162,6 +162,14 @@ impl Ingest {
         let spilled = locked(&self.sink).spill(WhenFull::Tell);
         spilled.map_err(|e| self.error("writing", e))?;
         File::open(&self.path).map_err(|e| self.error("opening", e))
+    }
+
+    /// The digest of what came so far.
+    ///
+    /// # Errors
+    /// As [`Ingest::append`].
+    pub async fn digest(&self) -> Result<Digest, Error> {
+        Ok(self.finish().await?.digest)
     }
 
     /// Writes the rest and says what blob this is.

@@ -129,7 +129,7 @@ fn variables_and_flags_are_named_as_they_were_given() {
             &[],
             &["--set", "log.level=loud"],
             "--set log.level: log.level is \"loud\"; accepted: error, warn, info, debug, trace, off, or a filter such as \
-             info,peitho::runtime=trace",
+             info,peitho::runtime=debug",
         ),
     ];
     for (variables, flags, line) in cases {

@@ -348,3 +348,24 @@ fn a_time_that_moved_by_days_travels_without_its_file() {
     // Nobody else's archive may have one.
     assert!(super::super::unpack(&two[..], Limits::default(), linked.path()).is_err());
 }
+
+/// ext4 passes over each inode that was freed nearby within minutes, where directories are not spread.
+#[test]
+fn directories_are_spread_where_the_file_system_knows_how_to() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let is_spread = |path: &Path| {
+        let directory = fs::File::open(path).unwrap();
+        ioctl_getflags(&directory).is_ok_and(|flags| flags.contains(IFlags::TOPDIR))
+    };
+    let probe = tempfile::tempdir().unwrap();
+    let directory = fs::File::open(probe.path()).unwrap();
+    let knows_how = ioctl_getflags(&directory)
+        .and_then(|flags| ioctl_setflags(&directory, flags | IFlags::TOPDIR))
+        .is_ok();
+    let first = Kept::of(&[]);
+    first.write("a/b/c", "content");
+    let kept = Kept::of(&[first.gained()]);
+    for path in [".", "a", "a/b"] {
+        assert_eq!(is_spread(&kept.path(path)), knows_how, "{path}");
+    }
+}
