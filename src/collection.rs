@@ -12,6 +12,7 @@
 
 mod caches;
 mod check;
+mod going;
 mod results;
 mod service;
 
@@ -22,9 +23,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use self::caches::{Cache, Caches};
 pub use self::check::{Depth, Findings, check};
+use self::going::Going;
 use self::results::Results;
 pub use self::service::Service;
-use crate::compile::StoredResult;
 use crate::image::Image;
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::HeldImage;
@@ -103,6 +104,13 @@ pub struct Collected {
     pub gone: Sum,
 }
 
+impl Collected {
+    /// That this is done with blobs.
+    fn plans(&mut self, plan: &Plan) {
+        (self.aside, self.back, self.gone) = (plan.aside(), plan.back(), plan.gone());
+    }
+}
+
 /// Whether a pass acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
@@ -117,6 +125,21 @@ pub enum Doing {
 /// # Errors
 /// [`Error`]; nothing was deleted then by an incomplete list of what is needed.
 pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collected, Error> {
+    let mut done = Collected::default();
+    pass_telling(store, rules, doing, &mut done).await?;
+    Ok(done)
+}
+
+/// The same, where `done` tells after an error too which records are gone; of their blobs, what was to be done.
+///
+/// # Errors
+/// As [`pass`].
+pub async fn pass_telling(
+    store: &Store,
+    rules: &Rules,
+    doing: Doing,
+    done: &mut Collected,
+) -> Result<(), Error> {
     // First: what comes later than the survey is not touched by what is decided here.
     let survey = store.survey().await?;
     let Images {
@@ -137,29 +160,23 @@ pub async fn pass(store: &Store, rules: &Rules, doing: Doing) -> Result<Collecte
         cold.extend(caches.wiped(wiped));
     }
     named.extend(caches.named());
-    let mut removed = Vec::new();
-    for (place, image) in images {
-        if doing == Doing::Tell || store.remove_place(&place).await? {
-            let tenant = place.tenant.unwrap_or_else(Tenant::default_tenant);
-            removed.push((tenant, image.name));
-        } else {
-            // Built again since it was read: this one stays.
-            named.extend(image.digests());
-        }
-    }
-    if doing == Doing::Collect {
-        leaving = results::remove(store, leaving, &mut named).await?;
-        cold = caches::remove(store, cold, &mut named).await?;
-    }
-    let plan = survey.plan(&named, &HashSet::new(), rules.grace);
-    let collected = Collected {
-        images: removed,
-        ..collected(&leaving, &cold, &plan)
+    let going = Going {
+        images,
+        results: leaving,
+        increments: caches::increments(cold),
     };
+    let (gone, ended) = match doing {
+        Doing::Tell => (going, Ok(())),
+        Doing::Collect => going.remove(store, &mut named).await,
+    };
+    *done = gone.told();
+    ended?;
+    let plan = survey.plan(&named, &HashSet::new(), rules.grace);
+    done.plans(&plan);
     if doing == Doing::Collect {
         store.carry_out(plan).await?;
     }
-    Ok(collected)
+    Ok(())
 }
 
 /// Makes room now: compilers' caches go, then results of compiles, the longest unused first, until `bytes` are free; results that may
@@ -179,36 +196,19 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
     let freed: u64 = cold.iter().map(Cache::size).sum();
     let leaving = results.for_room(bytes.saturating_sub(freed));
     named.extend(results.named());
-    let cold = caches::remove(store, cold, &mut named).await?;
-    let leaving = results::remove(store, leaving, &mut named).await?;
-    let of_results = leaving.iter().flat_map(|result| &result.blobs);
-    let of_caches = cold.iter().flat_map(|cache| &cache.increments);
-    let given_up: HashSet<Digest> = of_results
-        .chain(of_caches.map(|increment| &increment.blob))
-        .map(|blob| blob.digest)
-        .filter(|digest| !named.contains(digest))
-        .collect();
-    let plan = survey.plan(&named, &given_up, rules.grace);
-    let collected = collected(&leaving, &cold, &plan);
+    let going = Going {
+        results: leaving,
+        increments: caches::increments(cold),
+        ..Going::default()
+    };
+    let (gone, ended) = going.remove(store, &mut named).await;
+    ended?;
+    let given_up = gone.digests().filter(|digest| !named.contains(digest));
+    let plan = survey.plan(&named, &given_up.collect(), rules.grace);
+    let mut done = gone.told();
+    done.plans(&plan);
     store.carry_out(plan).await?;
-    Ok(collected)
-}
-
-fn collected(results: &[StoredResult], caches: &[Cache], plan: &Plan) -> Collected {
-    Collected {
-        images: Vec::new(),
-        results: Sum {
-            blobs: results.len() as u64,
-            bytes: results.iter().map(StoredResult::size).sum(),
-        },
-        caches: Sum {
-            blobs: caches.iter().map(|it| it.increments.len() as u64).sum(),
-            bytes: caches.iter().map(Cache::size).sum(),
-        },
-        aside: plan.aside(),
-        back: plan.back(),
-        gone: plan.gone(),
-    }
+    Ok(done)
 }
 
 /// Images of all tenants and held bases.

@@ -87,9 +87,9 @@ pub enum Error {
         /// The container.
         container: ContainerRef,
     },
-    /// The output of a compile that was served from the store, and has left it since.
+    /// The output of a compile that was served from the store, and has left it since, or was found damaged.
     #[error(
-        "the output {path} of the container {container} was removed to make room in the store; install the package again"
+        "the output {path} of the container {container} is in the store no more: it was removed to make room, or was damaged; install the package again"
     )]
     OutputGone {
         /// The path.
@@ -335,7 +335,11 @@ impl Containers {
             return Err(no_such_path());
         };
         let blob = builder.output(path).ok_or_else(no_such_path)?;
-        let found = self.0.store.open_blob(&blob.digest).await?;
+        let found = match self.0.store.open_blob(&blob.digest).await {
+            // It is out of the way, so that the next install compiles.
+            Err(store::Error::Damaged { .. }) => None,
+            found => found?,
+        };
         let (file, blob) = found.ok_or_else(|| Error::OutputGone {
             path: path.to_owned(),
             container: container.clone(),

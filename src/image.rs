@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use self::assemble::Delta;
@@ -38,6 +39,7 @@ use crate::compile::Origins;
 use crate::events::{Action, Events};
 use crate::image_spec::{ImageConfig, ImageFacts};
 use crate::names::{Digest, ImageName, Tenant};
+use crate::orders::Orders;
 use crate::registry::{Found, Lookup, Order, PushError, Pusher, Registries};
 use crate::store::{self, Blob, Ingest, RefKind, Store};
 
@@ -166,6 +168,7 @@ pub struct Images {
     events: Events,
     origins: Origins,
     recent: Recent,
+    naming: Arc<Orders<(Tenant, ImageName)>>,
 }
 
 impl Images {
@@ -179,6 +182,7 @@ impl Images {
             events: Events::default(),
             origins: Origins::default(),
             recent: Recent::default(),
+            naming: Arc::default(),
         }
     }
 
@@ -269,6 +273,11 @@ impl Images {
                 Ok(())
             }
         }
+    }
+
+    /// Waits until nobody else of this process changes what `name` means to `tenant`; nobody does until the guard is dropped.
+    async fn turn(&self, tenant: &Tenant, name: &ImageName) -> OwnedMutexGuard<()> {
+        self.naming.turn(&(tenant.clone(), name.clone())).await
     }
 
     /// The image `name` that `tenant` built, or `None`.

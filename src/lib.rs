@@ -53,6 +53,7 @@ pub mod image_spec;
 pub mod inotify_limit;
 pub mod listener;
 pub mod names;
+pub mod orders;
 pub mod registry;
 pub mod runtime;
 pub mod serve;

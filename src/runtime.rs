@@ -23,7 +23,6 @@ mod launch;
 mod lines;
 mod namespaces;
 pub mod oci;
-mod orders;
 mod process;
 mod surroundings;
 

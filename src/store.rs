@@ -43,6 +43,8 @@ mod bucket;
 mod copies;
 mod error;
 mod every;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod ingest;
 mod layout;
 mod lifetime;
@@ -225,7 +227,7 @@ impl Store {
             return Ok(blob);
         };
         let present = match self.0.objects.head(&key).await {
-            Ok(present) => present.size == blob.size,
+            Ok(present) => present.size == blob.size && !bucket.rotten.has(&blob.digest),
             Err(e) if self.is_missing(&e) => false,
             // Where it is there after all, it is written again, and no harm is done.
             Err(e) if bucket::is_untold(&e) => false,

@@ -8,10 +8,10 @@ use jiff::{Span, SpanRelativeTo};
 
 use super::images::existing_store;
 use super::{Sources, print, shown};
-use crate::collection::{Collected, Doing, Old, Rules, pass};
+use crate::collection::{self, Collected, Doing, Old, Rules, pass, pass_telling};
 use crate::config::Config;
 use crate::names::Tenant;
-use crate::store::{Alone, Sum};
+use crate::store::{Alone, Store, Sum};
 
 /// Said wherever images go.
 const WARNING: &str = "a peer of Fabric 2 believes that what it built is there: before it launches such a chaincode again, restart it and install the package again";
@@ -89,18 +89,25 @@ impl Prune {
         let all = rules(Duration::ZERO);
         let mut going = pass(&store, &all, Doing::Tell).await?;
         if !self.dry_run {
-            match alone {
-                // The second one deletes what the first one moved to the trash.
-                Alone::Yes => {
-                    pass(&store, &all, Doing::Collect).await?;
-                    pass(&store, &all, Doing::Collect).await?;
-                }
+            let mut gone = Collected::default();
+            let collected = match alone {
+                Alone::Yes => collect_all(&store, &all, &mut gone).await,
                 // Records alone: of the blobs a server knows what its containers use.
                 Alone::No => {
-                    let gone = pass(&store, &rules(Duration::MAX), Doing::Collect).await?;
-                    (going.images, going.results) = (gone.images, gone.results);
-                    going.caches = gone.caches;
+                    let records = rules(Duration::MAX);
+                    pass_telling(&store, &records, Doing::Collect, &mut gone).await
                 }
+            };
+            if let Err(error) = collected {
+                // Peers believe in what went, and nobody else tells.
+                if !gone.images.is_empty() || gone.results.blobs + gone.caches.blobs > 0 {
+                    print(&told_before_an_error(&gone));
+                }
+                return Err(error.into());
+            }
+            if alone == Alone::No {
+                (going.images, going.results) = (gone.images, gone.results);
+                going.caches = gone.caches;
             }
         }
         let doing = match self.dry_run {
@@ -117,6 +124,17 @@ impl Prune {
     }
 }
 
+/// All that `rules` let go. `gone` has it, also after an error.
+async fn collect_all(
+    store: &Store,
+    rules: &Rules,
+    gone: &mut Collected,
+) -> Result<(), collection::Error> {
+    pass_telling(store, rules, Doing::Collect, gone).await?;
+    // Deletes what the first one moved to the trash.
+    pass(store, rules, Doing::Collect).await.map(drop)
+}
+
 /// When blobs go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blobs {
@@ -128,24 +146,49 @@ enum Blobs {
     InBucket,
 }
 
-fn told(going: &Collected, doing: Doing, when: Blobs) -> String {
-    let mut lines = Vec::new();
-    for (tenant, image) in &going.images {
-        lines.push(format!("image {image} of the tenant {tenant}"));
+/// Those that go, a line for each.
+fn images(going: &Collected) -> Vec<String> {
+    let images = going.images.iter();
+    images
+        .map(|(tenant, image)| format!("image {image} of the tenant {tenant}"))
+        .collect()
+}
+
+/// Results and caches that go.
+fn records(going: &Collected) -> [String; 2] {
+    [
+        format!("results of compiles: {}", counted(going.results)),
+        format!("parts of compilers' caches: {}", counted(going.caches)),
+    ]
+}
+
+fn counted(sum: Sum) -> String {
+    format!("{}, {}", sum.blobs, shown(sum.bytes))
+}
+
+fn told_before_an_error(gone: &Collected) -> String {
+    let mut lines = images(gone);
+    lines.extend(records(gone));
+    lines.push("this much is gone; then an error ended it, and the same command does the rest once that is mended".to_owned());
+    if !gone.images.is_empty() {
+        lines.push(format!("note: {WARNING}"));
     }
-    let sum = |sum: Sum| format!("{}, {}", sum.blobs, shown(sum.bytes));
+    lines.join("\n") + "\n"
+}
+
+fn told(going: &Collected, doing: Doing, when: Blobs) -> String {
+    let mut lines = images(going);
+    lines.extend(records(going));
     let blobs = Sum {
         blobs: going.aside.blobs + going.gone.blobs,
         bytes: going.aside.bytes + going.gone.bytes,
     };
-    lines.push(format!("results of compiles: {}", sum(going.results)));
-    lines.push(format!("parts of compilers' caches: {}", sum(going.caches)));
     let which = match when {
         Blobs::WithRecords => "that nothing needs",
         // What containers and installs need is among them.
         Blobs::BesideOthers | Blobs::InBucket => "that no record names",
     };
-    lines.push(format!("blobs {which}: {}", sum(blobs)));
+    lines.push(format!("blobs {which}: {}", counted(blobs)));
     let verb = match doing {
         Doing::Tell => "would go",
         Doing::Collect => "are gone",

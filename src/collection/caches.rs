@@ -1,7 +1,7 @@
 //! Compilers' caches, by use: which of them go. What belongs together goes together: the rest would be of little use, and would be
 //! compiled again and kept again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use futures::TryStreamExt as _;
 
@@ -88,22 +88,8 @@ impl Caches {
     }
 }
 
-/// Removes the records of `leaving`, and gives those that are gone. One that was used since it was read stays, and its blob is `named`.
-pub(super) async fn remove(
-    store: &Store,
-    leaving: Vec<Cache>,
-    named: &mut HashSet<Digest>,
-) -> Result<Vec<Cache>, store::Error> {
-    let mut removed = Vec::with_capacity(leaving.len());
-    for cache in leaving {
-        let mut increments = Vec::with_capacity(cache.increments.len());
-        for increment in cache.increments {
-            match store.remove_place(&increment.place).await? {
-                true => increments.push(increment),
-                false => drop(named.insert(increment.blob.digest)),
-            }
-        }
-        removed.push(Cache { increments });
-    }
-    Ok(removed)
+/// All that `caches` consist of.
+pub(super) fn increments(caches: Vec<Cache>) -> Vec<StoredIncrement> {
+    let increments = caches.into_iter().flat_map(|cache| cache.increments);
+    increments.collect()
 }

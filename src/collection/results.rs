@@ -1,6 +1,5 @@
 //! Results of compiles, by use: which of them go.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
@@ -67,23 +66,6 @@ impl Results {
         let blobs = self.staying.iter().flat_map(|result| &result.blobs);
         blobs.map(|blob| blob.digest)
     }
-}
-
-/// Removes the records of `leaving`, and gives those that are gone. One that was used since it was read stays, and what it names
-/// is `named`.
-pub(super) async fn remove(
-    store: &Store,
-    leaving: Vec<StoredResult>,
-    named: &mut HashSet<Digest>,
-) -> Result<Vec<StoredResult>, store::Error> {
-    let mut removed = Vec::with_capacity(leaving.len());
-    for result in leaving {
-        match store.remove_place(&result.place).await? {
-            true => removed.push(result),
-            false => named.extend(result.blobs.iter().map(|blob| blob.digest)),
-        }
-    }
-    Ok(removed)
 }
 
 /// How long ago it was used. None at all for what another clock dated into the future.

@@ -146,25 +146,33 @@ impl Service {
         let collected = make_room(&self.store, &rules, wanting).await?;
         let after = self.store.room().await?;
         let (results, caches) = (collected.results.blobs, collected.caches.blobs);
-        let free = after.free;
-        if !after.is_little() {
-            *told = Told::Nothing;
-            tracing::warn!(
-                results,
-                caches,
-                free,
-                size = after.size,
-                "store: the volume was nearly full; compilers' caches and results of compiles that were long unused are gone"
-            );
-        } else if results + caches > 0 || *told == Told::Nothing {
-            *told = Told::Helpless;
-            tracing::warn!(
-                results,
-                caches,
-                free,
-                size = after.size,
-                "store: the volume is nearly full, and what may go is gone; enlarge it, or see `peitho prune --help`"
-            );
+        let (free, size) = (after.free, after.size);
+        let some = results + caches > 0;
+        match bytes {
+            _ if some && !after.is_little() => {
+                *told = Told::Nothing;
+                tracing::warn!(
+                    results,
+                    caches,
+                    free,
+                    size,
+                    "store: the volume was nearly full; compilers' caches and results of compiles that were long unused are gone"
+                );
+            }
+            // Somebody else has made some.
+            None if !after.is_little() => *told = Told::Nothing,
+            _ if some || *told == Told::Nothing => {
+                *told = Told::Helpless;
+                tracing::warn!(
+                    results,
+                    caches,
+                    free,
+                    size,
+                    wanted = bytes,
+                    "store: the volume is nearly full, and what may go is gone; enlarge it, or see `peitho prune --help`"
+                );
+            }
+            _ => {}
         }
         Ok(match results + caches {
             0 => Made::Nothing,

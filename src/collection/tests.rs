@@ -272,6 +272,32 @@ async fn images_go_by_age_where_that_is_ordered() {
     assert_eq!(left.unwrap(), ["docker.io/library/dev-new:latest"]);
 }
 
+/// One is built again, as by a peer of 1.4, between the reading and the removal.
+#[tokio::test]
+async fn an_image_that_was_built_again_is_not_removed_by_age() {
+    let world = World::new().await;
+    let (again, old) = (world.put_old(b"again").await, world.put_old(b"old").await);
+    let image = world.image("dev-again", again).await;
+    world.image("dev-old", old).await;
+    let all = Old {
+        than: Duration::ZERO,
+        tenant: None,
+    };
+    let read = Images::read(&world.store, Some(&all)).await.unwrap();
+    put_image(&world.store, &world.tenant, &image).await;
+    let going = Going {
+        images: read.leaving,
+        ..Going::default()
+    };
+    let mut named = HashSet::new();
+    let (gone, ended) = going.remove(&world.store, &mut named).await;
+    ended.unwrap();
+    let old: ImageName = "dev-old".parse().unwrap();
+    assert_eq!(gone.told().images, [(world.tenant.clone(), old)]);
+    assert_eq!(named, HashSet::from([again.digest]));
+    assert!(world.record("image", &image.name.full()).exists());
+}
+
 #[tokio::test]
 async fn a_reader_in_between_brings_a_blob_back() {
     let world = World::new().await;

@@ -84,7 +84,8 @@ pub(super) async fn find(
         }
         Err(error) => return Err(error),
     };
-    // First: who makes room leaves what was used since it looked, and what it removed before is looked for after this.
+    // First: who makes room leaves what was used since it looked. What it removes at this very moment may be found below and be
+    // gone when it is fetched: that is told then, and the next install compiles.
     match (store.touch_ref(RefKind::Compile, tenant, &name, USE_IS_NOTED)).await {
         Ok(true) => {}
         Ok(false) => return Ok(None),
@@ -98,8 +99,14 @@ pub(super) async fn find(
     {
         return Ok(None);
     }
-    let Some(log) = Spool::of_blob(store, &kept.log).await? else {
-        return Ok(None);
+    let log = match Spool::of_blob(store, &kept.log).await {
+        Ok(Some(log)) => log,
+        Ok(None) => return Ok(None),
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::warn!(compile = %key, %tenant, %error, "compile: the log of its result is damaged; it is compiled again");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
     };
     let end = End::Exited {
         code: 0,
@@ -127,4 +134,37 @@ pub(super) async fn keep(
     store
         .put_ref(RefKind::Compile, tenant, &key.to_string(), &kept)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture;
+
+    /// By a machine that has no copies.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_result_whose_log_is_damaged_in_the_bucket_is_none() {
+        let bucket = fixture::Bucket::new().await;
+        let store = bucket.open().await;
+        let (tenant, key) = (
+            Tenant::default_tenant(),
+            CompileKey::new(crate::names::Digest::of(b"key")),
+        );
+        let log = Spool::create(&store).await.unwrap();
+        log.append(b"compiled").await.unwrap();
+        keep(&store, &tenant, &key, &log, None).await.unwrap();
+        let elsewhere = bucket.open().await;
+        assert!(find(&elsewhere, &tenant, &key).await.unwrap().is_some());
+
+        let digest = crate::names::Digest::of(b"compiled");
+        let object = bucket.objects.join("blobs/sha256").join(digest.hex());
+        std::fs::write(&object, "c0mpiled").unwrap();
+        let elsewhere = bucket.open().await;
+        assert!(find(&elsewhere, &tenant, &key).await.unwrap().is_none());
+        // The next one is compiled, and kept in its place.
+        assert!(!object.exists());
+        keep(&elsewhere, &tenant, &key, &log, None).await.unwrap();
+        let elsewhere = bucket.open().await;
+        assert!(find(&elsewhere, &tenant, &key).await.unwrap().is_some());
+    }
 }

@@ -45,6 +45,9 @@ pub(super) struct Place {
     tenant: Tenant,
 }
 
+/// One that waits, with a place or without one in the end.
+struct Leaving<'a>(&'a Queue);
+
 /// Why a wait for a place does not end without one.
 const GIVEN: &str = "a place is given before its sender goes";
 
@@ -62,6 +65,8 @@ impl Queue {
 
     /// Waits for a place.
     pub(super) async fn enter(&self, tenant: &Tenant, log: &Spool) -> Place {
+        // The first, so that it goes last: by then this one waits no more, and those behind it are told.
+        let _leaving = Leaving(self);
         let (sender, mut turn) = oneshot::channel();
         let (standing, mut told) = watch::channel(Standing::Ahead(0));
         self.state().waiting.push(Waiting {
@@ -76,7 +81,12 @@ impl Queue {
                 return place;
             }
             let notice = told.borrow_and_update().notice();
-            if let Err(error) = log.append(notice.as_bytes()).await {
+            let written = tokio::select! {
+                biased;
+                place = &mut turn => return place.expect(GIVEN),
+                written = log.append(notice.as_bytes()) => written,
+            };
+            if let Err(error) = written {
                 tracing::warn!(error = %error, "compile: notice not written");
             }
             let news = tokio::select! {
@@ -176,6 +186,12 @@ impl Standing {
     }
 }
 
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.call_next();
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         {
@@ -248,6 +264,51 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_place_that_was_given_and_is_not_taken_goes_on() {
+        let (_directory, log) = log().await;
+        let queue = Queue::new(1, None.into());
+        let a = tenant("a");
+        let first = queue.enter(&a, &log).await;
+        let wait = || {
+            let mut waiting = Box::pin(queue.enter(&a, &log));
+            assert!((&mut waiting).now_or_never().is_none());
+            waiting
+        };
+        let (second, third, fourth) = (wait(), wait(), wait());
+        drop(first);
+        // It has the place, and does not know it.
+        drop(second);
+        drop(third);
+        let place = fourth.now_or_never().expect("the place was passed on");
+        let next = wait();
+        drop(place);
+        assert!(next.now_or_never().is_some());
+    }
+
+    /// As where its log waits for room on a full volume.
+    #[test]
+    fn a_notice_that_is_not_written_yet_holds_up_nobody() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (_directory, log) = log().await;
+            let queue = Queue::new(1, None.into());
+            let a = tenant("a");
+            let first = queue.enter(&a, &log).await;
+            let (go, held) = std::sync::mpsc::channel::<()>();
+            let disk = tokio::task::spawn_blocking(move || held.recv());
+            let mut second = Box::pin(queue.enter(&a, &log));
+            assert!((&mut second).now_or_never().is_none());
+            drop(first);
+            assert!(second.now_or_never().is_some());
+            drop(go);
+            disk.await.unwrap().unwrap_err();
+        });
+    }
+
+    #[tokio::test]
     async fn a_tenants_own_limit_leaves_places_to_others() {
         let (_directory, log) = log().await;
         let (a, b) = (tenant("a"), tenant("b"));
@@ -256,6 +317,9 @@ mod tests {
         let mut second = Box::pin(queue.enter(&a, &log));
         assert!((&mut second).now_or_never().is_none());
         let _others = (queue.enter(&b, &log).await, queue.enter(&b, &log).await);
+        // Its notice is on its way.
+        let mut reader = log.reader();
+        reader.next().await.unwrap();
         drop(first);
         drop(second.await);
         let told = told(&log).await;
@@ -272,8 +336,10 @@ mod tests {
         let queue = Queue::new(1, None.into());
         let a = tenant("a");
         let running = queue.enter(&a, &quiet).await;
-        let mut next = Box::pin(queue.enter(&a, &quiet));
-        assert!((&mut next).now_or_never().is_none());
+        let [mut gives_up, mut next] = [(); 2].map(|()| Box::pin(queue.enter(&a, &quiet)));
+        for waiting in [&mut gives_up, &mut next] {
+            assert!(waiting.now_or_never().is_none());
+        }
         let (waits, its_log) = (queue.clone(), log.clone());
         let last = tokio::spawn(async move { waits.enter(&tenant("a"), &its_log).await });
         let mut reader = log.reader();
@@ -281,6 +347,8 @@ mod tests {
             let piece = reader.next().await.unwrap().unwrap();
             String::from_utf8(piece.to_vec()).unwrap()
         };
+        assert!(told().await.contains(" 2 others are ahead"));
+        drop(gives_up);
         assert!(told().await.contains(" 1 others are ahead"));
         drop(running);
         let running = next.await;

@@ -69,9 +69,11 @@ impl Images {
     /// # Errors
     /// [`Error::Store`].
     pub async fn remove(&self, tenant: &Tenant, image: &Image) -> Result<(), Error> {
+        let turn = self.turn(tenant, &image.name).await;
         self.store
             .remove_ref(RefKind::Image, tenant, &image.name.full())
             .await?;
+        drop(turn);
         tracing::warn!(
             %tenant, image = %image.name, image.digest = %image.id,
             "image: {} was removed by order; a peer that used it believes that it is there: install its package again, or restart the peer",

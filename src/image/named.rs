@@ -1,5 +1,6 @@
 //! The last step of a build: an image exists when its record does. `image` calls it when all that the record names is durable;
-//! here it is also taken back, where part of that was collected before the record was there.
+//! here it is also taken back, where part of that was collected before the record was there. Builds of one name do that one after
+//! the other: equal packages make equal records, and by the record alone nobody could tell whose it is that is taken back.
 
 use super::{Error, Image, Images};
 use crate::names::Tenant;
@@ -14,6 +15,7 @@ impl Images {
         image: &Image,
         config: Option<Blob>,
     ) -> Result<(), Error> {
+        let _turn = self.turn(tenant, &image.name).await;
         let name = image.name.full();
         let before = match self.built(tenant, &image.name).await {
             Ok(before) => before,
@@ -28,12 +30,14 @@ impl Images {
         if matches!(held, Ok(true)) {
             return Ok(());
         }
-        if let Err(error) = self.take_back(tenant, image, before).await {
-            tracing::error!(
+        match self.take_back(tenant, image, config, before).await {
+            Ok(TakenBack::Yes) => {}
+            Ok(TakenBack::WholeByNow) => return Ok(()),
+            Err(error) => tracing::error!(
                 %tenant, image = %image.name, %error,
                 "image: the record of {} could not be taken back, and parts of that image may be lost; install it again",
                 image.name
-            );
+            ),
         }
         Err(held.map_or_else(Into::into, |_| Error::Collected(image.name.clone())))
     }
@@ -48,24 +52,46 @@ impl Images {
         Ok(true)
     }
 
-    /// Gives the name of `image` what it had `before`, unless another build has written it since.
+    /// Gives the name of `image` what it had `before`, unless another process that shares the store has written it since, or
+    /// brought what was missing: between the looks for that and the record there is one request, and no lock.
     async fn take_back(
         &self,
         tenant: &Tenant,
         image: &Image,
+        config: Option<Blob>,
         before: Option<Image>,
-    ) -> Result<(), Error> {
+    ) -> Result<TakenBack, Error> {
+        if matches!(self.are_held(image, config).await, Ok(true)) {
+            return Ok(TakenBack::WholeByNow);
+        }
         if self.built(tenant, &image.name).await?.as_ref() != Some(image) {
-            return Ok(());
+            return Ok(TakenBack::Yes);
         }
         let name = image.name.full();
-        match before {
-            Some(before) => {
-                let put = self.store.put_ref(RefKind::Image, tenant, &name, &before);
-                put.await?;
-            }
-            None => drop(self.store.remove_ref(RefKind::Image, tenant, &name).await?),
+        let Some(before) = before else {
+            self.store.remove_ref(RefKind::Image, tenant, &name).await?;
+            return Ok(TakenBack::Yes);
+        };
+        self.store
+            .put_ref(RefKind::Image, tenant, &name, &before)
+            .await?;
+        // It was not named for a moment. Its configuration is as old as its manifest.
+        if !self.are_held(&before, None).await? {
+            tracing::error!(
+                %tenant, image = %image.name,
+                "image: parts of what {} was before are lost; install it again",
+                image.name
+            );
         }
-        Ok(())
+        Ok(TakenBack::Yes)
     }
+}
+
+/// What became of a record that names what is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TakenBack {
+    /// The name has another one again, or none.
+    Yes,
+    /// It is left: what was missing has come.
+    WholeByNow,
 }

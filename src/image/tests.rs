@@ -1,5 +1,10 @@
 //! Images over a real store, with a real registry and with none (nobody listens on port 1).
 
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures::FutureExt as _;
+
 use super::fixtures::{Scratch, tar};
 use super::*;
 use crate::image_spec::Builder;
@@ -337,4 +342,65 @@ async fn a_build_that_comes_too_late_leaves_what_was_there() {
     images.remove(&tenant, &before).await.unwrap();
     images.name(&tenant, &late, None).await.unwrap_err();
     assert_eq!(images.built(&tenant, &name).await.unwrap(), None);
+}
+
+/// Goes on with `work` until it has waited `times` times more; what comes of it, where it ends before.
+async fn so_far<F: Future>(work: &mut Pin<Box<F>>, times: usize) -> Option<F::Output> {
+    let mut left = times;
+    let polled = std::future::poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    });
+    polled.await
+}
+
+/// One build finds its layer collected, and another one of the same package brings it anew and is told that the image is there: at
+/// whatever step of the first.
+#[tokio::test]
+async fn a_build_that_comes_too_late_takes_nothing_from_another_of_the_same() {
+    let (scratch, images) = images().await;
+    let (tenant, name) = (Tenant::default_tenant(), chaincode_name());
+    let ingest = scratch.filled(&body(DOCKERFILE)).await;
+    let image = images.build(&tenant, &name, ingest).await.unwrap();
+    let hex = image.layer.blob.digest.hex();
+    let layer = scratch.directory.path().join("blobs/sha256").join(hex);
+    let content = std::fs::read(&layer).unwrap();
+    let (mut step, mut refused) = (0, 0);
+    loop {
+        images.remove(&tenant, &image).await.unwrap();
+        std::fs::remove_file(&layer).unwrap();
+        let mut late = Box::pin(images.name(&tenant, &image, None));
+        let ended = so_far(&mut late, step).await;
+        let other = async {
+            let ingest = scratch.filled(&content).await;
+            scratch.store.commit(ingest).await.unwrap();
+            images.name(&tenant, &image, None).await
+        };
+        let is_over = ended.is_some();
+        let key = (tenant.clone(), name.clone());
+        let is_free = images.naming.turn(&key).now_or_never().is_some();
+        let (late, other) = match ended {
+            Some(late) => (late, other.await),
+            // As fast as it may be.
+            None if is_free => {
+                let other = other.await;
+                (late.await, other)
+            }
+            None => futures::join!(late, other),
+        };
+        other.unwrap();
+        refused += u32::from(matches!(late, Err(Error::Collected(_))));
+        let left = images.built(&tenant, &name).await.unwrap();
+        assert_eq!(left.as_ref(), Some(&image), "step {step}");
+        if is_over {
+            break;
+        }
+        step += 1;
+    }
+    // To write the record, to look for the layer, and to take it back.
+    assert!(step >= 4 && refused >= 1, "{step} steps, {refused} refused");
 }

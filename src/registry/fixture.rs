@@ -1,17 +1,16 @@
 //! A real registry for tests: the one that Debian packages (`docker-registry`), on a port of its own.
 
 use std::io::Write as _;
-use std::process::Stdio;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use super::*;
 use crate::config::Scheme;
 
+mod debian;
 mod line;
 mod tokens;
 
@@ -59,28 +58,9 @@ impl Registry {
         );
         let config = config.replace("DIRECTORY", path.to_str().unwrap());
         std::fs::write(path.join("config.yml"), config).unwrap();
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(path.join("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("docker-registry (Debian's package of that name) is installed");
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next_line().await.unwrap().expect("it listens");
-            if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
-                break rest
-                    .chars()
-                    .take_while(char::is_ascii_digit)
-                    .collect::<String>();
-            }
-        };
-        // Or the registry would stop when the pipe is full.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let (process, address) = debian::serve(&path.join("config.yml")).await;
         Self {
-            host: format!("127.0.0.1:{port}"),
+            host: address.to_string(),
             directory,
             process,
         }

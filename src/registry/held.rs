@@ -118,15 +118,41 @@ pub(super) async fn get(
 }
 
 /// Holds `image`, whose blobs are all in the store, under `name`; whether they still are: what takes hours from the first layer to
-/// here may have been collected meanwhile. Where they are not, the next pull brings what is missing.
+/// here may have been collected meanwhile. Where they are not, `name` means what it meant before, unless another process has named
+/// something meanwhile, and the next pull brings what is missing.
 pub(super) async fn put(
     store: &Store,
     name: &ImageName,
     image: &HeldImage,
 ) -> Result<bool, store::Error> {
+    let before = match get(store, name).await {
+        Ok(before) => before,
+        // It is of no use to anybody.
+        Err(store::Error::Corrupt { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    write(store, name, image).await?;
+    let whole = is_whole(store, image).await;
+    if matches!(whole, Ok(true)) || get(store, name).await?.as_ref() != Some(image) {
+        return whole;
+    }
+    match before {
+        Some(before) => {
+            write(store, name, &before).await?;
+            // It was not named for a moment: what a collection has moved since comes back by this look.
+            if !is_whole(store, &before).await? {
+                tracing::warn!(image = %name, "image: parts of {name} are missing in the store; it is pulled again when it is wanted");
+            }
+        }
+        None => drop(remove(store, name).await?),
+    }
+    whole
+}
+
+async fn write(store: &Store, name: &ImageName, image: &HeldImage) -> Result<(), store::Error> {
     let name = name.full();
-    (store.put_ref(RefKind::Held, Scope::Nobody, &name, image)).await?;
-    is_whole(store, image).await
+    let put = store.put_ref(RefKind::Held, Scope::Nobody, &name, image);
+    put.await
 }
 
 /// Holds `name` no longer; whether it was held. Its blobs are left to `collection`.

@@ -18,7 +18,7 @@ use super::outside;
 use crate::names::{Digest, ImageName, InvalidName};
 use crate::store::{self, Store};
 
-/// Why an archive was not imported. Nothing of it is held then.
+/// Why an archive was not imported. Nothing of it is held then that was not before; of several images perhaps the first ones.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// Something else.

@@ -202,5 +202,21 @@ async fn a_base_is_held_when_all_of_it_is_there() {
     assert!(held::is_whole(&store, &image).await.unwrap());
     pass().await;
     pass().await;
+    assert!(held::remove(&store, &name).await.unwrap());
     assert!(!held::put(&store, &name, &image).await.unwrap());
+    assert_eq!(held::list(&store).await.unwrap(), []);
+
+    // What was held before, sound, is held as before.
+    let sound = HeldImage {
+        manifest: held::put_document(&store, b"manifest of before")
+            .await
+            .unwrap(),
+        config: held::put_document(&store, b"configuration of before")
+            .await
+            .unwrap(),
+        ..image.clone()
+    };
+    assert!(held::put(&store, &name, &sound).await.unwrap());
+    assert!(!held::put(&store, &name, &image).await.unwrap());
+    assert_eq!(held::list(&store).await.unwrap(), [(name, sound)]);
 }

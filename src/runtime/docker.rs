@@ -32,7 +32,6 @@ use bollard::models::ContainerInspectResponse;
 
 use self::request::{Bound, Failure, Requests};
 use self::watch::Watch;
-use super::orders::Orders;
 use super::surroundings::Surroundings;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
@@ -41,6 +40,7 @@ use super::{
 use crate::config::{self, ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
+use crate::orders::Orders;
 use crate::registry::{Logins, Places};
 use crate::store::Store;
 

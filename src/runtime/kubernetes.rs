@@ -45,7 +45,6 @@ use kube::{Api, Client};
 
 use self::request::{Failure, Requests, unavailable};
 use self::watch::Watch;
-use super::orders::Orders;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
     Outcome, Runtime, Started, State, Surroundings, UploadedFile,
@@ -55,6 +54,7 @@ use crate::grant::Grants;
 use crate::names::{
     Architecture, CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant,
 };
+use crate::orders::Orders;
 use crate::registry::Places;
 use crate::store::Store;
 

@@ -23,7 +23,6 @@ use async_trait::async_trait;
 use self::host::{Host, RuntimeProgram, StartError};
 use self::records::Records;
 use self::rootfs::{Rootfs, RootfsError};
-use super::orders::Orders;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
     Outcome, Runtime, Started, State, Surroundings, UploadedFile,
@@ -31,6 +30,7 @@ use super::{
 use crate::config::{ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
+use crate::orders::Orders;
 use crate::registry::Registries;
 use crate::store::Store;
 

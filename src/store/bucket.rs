@@ -4,13 +4,14 @@
 //! Passing faults are repeated inside `object_store`; above it `image` alone repeats, an inspect (D18). Uploads that a killed process left are
 //! no objects; the bucket's own rule for incomplete uploads removes them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use backon::ExponentialBuilder;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
@@ -21,6 +22,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::copies::Copies;
 use super::{Error, Inner, Pressure, Store, local, volume};
 use crate::config::{Addressing, S3};
+use crate::names::Digest;
 
 mod fault;
 mod http;
@@ -57,13 +59,46 @@ const CREDENTIALS: [AmazonS3ConfigKey; 11] = [
 /// One bucket, or what is below a prefix in it.
 pub(super) struct Bucket {
     shown: String,
-    /// Where the probe goes: without repeating, since readiness is to tell a fault and not to wait for its end.
+    /// The same without repeating: readiness is to tell a fault and not to wait for its end, and some deletions must not come late.
     impatient: Arc<dyn ObjectStore>,
+    /// For how long passing faults are repeated.
+    patience: Duration,
     /// Of this process alone, and of one probe at a time.
     probe: Mutex<Key>,
+    /// On their way to quarantine.
+    pub(super) rotten: Rotten,
     /// Of the parts that are in memory, over all uploads.
     parts: Arc<Semaphore>,
     pub(super) copies: Copies,
+}
+
+/// Blobs that this process has found damaged, and is about to move: a commit of the same bytes must not take such an object for
+/// its own, by its length, or it would go with it.
+#[derive(Default)]
+pub(super) struct Rotten(std::sync::Mutex<HashSet<Digest>>);
+
+/// A blob is noted until this is dropped.
+pub(super) struct Noted<'a>(&'a Rotten, Digest);
+
+impl Rotten {
+    fn all(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note(&self, digest: &Digest) -> Noted<'_> {
+        self.all().insert(*digest);
+        Noted(self, *digest)
+    }
+
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.all().contains(digest)
+    }
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.0.all().remove(&self.1);
+    }
 }
 
 /// Opens the store in the bucket of `config`, with its local part in `directory`. Passing faults are repeated for `patience`.
@@ -104,7 +139,9 @@ pub(super) async fn open(
     let bucket = Bucket {
         shown: shown.clone(),
         impatient,
+        patience,
         probe: Mutex::new(Key::from(format!("probe/{:016x}", rand::random::<u64>()))),
+        rotten: Rotten::default(),
         parts: Arc::new(Semaphore::new(upload::AT_ONCE)),
         copies,
     };
@@ -178,6 +215,30 @@ impl Bucket {
         error: &object_store::Error,
     ) -> Error {
         fault::error(action, key.as_ref(), &self.shown, error)
+    }
+
+    /// Deletes an object, if it is there, without repeating: it goes now or not at all.
+    pub(super) async fn delete_at_once(&self, key: &Key) -> Result<(), Error> {
+        match self.impatient.delete(key).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_missing(&e) => Ok(()),
+            Err(e) => Err(self.error("deleting", key, &e)),
+        }
+    }
+
+    /// How the client repeats, for what is repeated around it.
+    pub(super) fn repeated(&self) -> ExponentialBuilder {
+        ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(LONGEST_PAUSE)
+            .with_total_delay(Some(self.patience))
+            .without_max_times()
+    }
+
+    /// The error of a move of `key` that ended with its first half.
+    pub(super) fn slow(&self, action: &'static str, key: &Key) -> Error {
+        fault::slow(action, key.as_ref(), &self.shown)
     }
 
     /// Writes, reads back and removes an object, without repeating.

@@ -26,8 +26,10 @@ struct State {
     /// Somebody makes room when asked.
     is_served: bool,
     is_being_made: bool,
-    /// Bytes that could not be written.
+    /// Bytes that could not be written by those who wait.
     wanted: Option<u64>,
+    /// How many wait.
+    waiting: usize,
     /// How many times somebody has tried to make room.
     attempts: u64,
 }
@@ -50,12 +52,18 @@ impl Pressure {
             return false;
         }
         state.wanted = Some(state.wanted.unwrap_or_default().max(bytes));
+        state.waiting += 1;
         // An attempt that goes on looked before.
         let enough = state.attempts + 1 + u64::from(state.is_being_made);
         self.asked.notify_one();
         let is_open = |state: &mut State| state.is_served && state.attempts < enough;
         let waited = self.eased.wait_timeout_while(state, LONGEST, is_open);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        if state.waiting == 0 {
+            // Else something would go later for nobody.
+            state.wanted = None;
+        }
         state.attempts >= enough
     }
 }
@@ -183,5 +191,44 @@ mod tests {
         assert!(is_full(written(&store).await), "nothing more may go");
         drop(maker);
         assert!(is_full(written(&store).await), "it is gone");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_wanted() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        let maker = store.makes_room();
+        let pressure = &store.0.pressure;
+        let gave_up = async {
+            pressure.asked.notified().await;
+            // It waits by now: it told so under the same lock.
+            maker.rest();
+        };
+        let (written, ()) = tokio::join!(written(&store), gave_up);
+        assert!(volume::is_full(&written.unwrap_err()));
+        pressure.hint();
+        assert_eq!(maker.asked().await.bytes(), None);
+    }
+
+    #[tokio::test]
+    async fn one_attempt_serves_all_who_wait_when_it_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).await.unwrap();
+        let maker = store.makes_room();
+        let mut writers = Vec::new();
+        for _ in 0..2 {
+            let store = store.clone();
+            writers.push(tokio::spawn(async move { written(&store).await }));
+            maker.0.0.pressure.asked.notified().await;
+        }
+        store.0.pressure.hint();
+        let asked = maker.asked().await;
+        assert_eq!(asked.bytes(), Some(7));
+        drop(asked);
+        for writer in writers {
+            assert_eq!(writer.await.unwrap().unwrap(), 2);
+        }
+        store.0.pressure.hint();
+        assert_eq!(maker.asked().await.bytes(), None);
     }
 }

@@ -8,6 +8,7 @@ use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Key;
 
 use super::seen::{Seen, Since};
+use super::trash::Moved;
 use super::{Blob, Error, Place, Store, blob_key, volume};
 use crate::names::{Digest, Hasher};
 
@@ -134,7 +135,11 @@ impl Store {
         read: Option<Blob>,
     ) -> Result<Option<String>, Error> {
         match read {
-            Some(found) if found.digest != *digest => self.put_away(&blob_key(digest), seen).await,
+            Some(found) if found.digest != *digest => {
+                let bucket = self.0.bucket.as_ref();
+                let _rotten = bucket.map(|bucket| bucket.rotten.note(digest));
+                self.put_away(&blob_key(digest), seen).await
+            }
             _ => Ok(None),
         }
     }
@@ -144,9 +149,14 @@ impl Store {
             return Ok(None);
         }
         let to = key(from);
-        if self.0.bucket.is_some() {
-            let moved = self.put_object(from, &to, SystemTime::now()).await?;
-            return Ok(moved.then(|| to.to_string()));
+        if let Some(bucket) = &self.0.bucket {
+            let moved = self.put_object(bucket, from, &to, SystemTime::now(), Some(seen));
+            return match moved.await? {
+                Moved::Whole => Ok(Some(to.to_string())),
+                Moved::Gone | Moved::WrittenAgain => Ok(None),
+                // It would be served on, as if nobody had looked.
+                Moved::Copied => Err(bucket.slow("moving into quarantine", from)),
+            };
         }
         match self.0.objects.rename(from, &to).await {
             Ok(()) => Ok(Some(to.to_string())),

@@ -1,6 +1,7 @@
 //! What an object was when it was read. Who decides by what it read and acts later looks again, and leaves alone what was
-//! written anew meanwhile: that is not what the decision was about. Between this look and the act there is one request, and
-//! no longer time, as there may be hours between a list and its end.
+//! written anew meanwhile: that is not what the decision was about. Between the last look and the act there is one request, and
+//! no longer time, as there may be hours between a list and its end. A move in a bucket is two acts, a copy and a deletion, with a
+//! look before each.
 
 use object_store::ObjectMeta;
 use object_store::path::Path as Key;

@@ -12,6 +12,7 @@ use crate::names::Tenant;
 #[macro_use]
 mod contract;
 mod directory;
+mod moves;
 mod populated;
 mod s3;
 mod spools;
@@ -38,7 +39,7 @@ impl World {
         let directory = root.path().join("store");
         let (s3, objects) = match backend {
             Backend::Directory => (config::S3::default(), directory.clone()),
-            Backend::Bucket => s3::bucket(root.path()).await,
+            Backend::Bucket => fixture::bucket(root.path()).await,
         };
         Self::of(directory, s3, objects, root)
     }

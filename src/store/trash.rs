@@ -23,28 +23,32 @@
 //! - *Two passes at once*, of two processes: each entry has a name of its own, so a deletion that was decided on meets that
 //!   entry alone, not a later one of the same blob. What is named is moved back also where a survey saw the blob in its
 //!   place: another pass may have moved it since, and the entry be all there is.
-//! - *A move in a bucket* is a copy and a deletion: what is seen of it in between is a blob that is there twice, and harms nobody.
-//!   A process that is stopped there, for hours perhaps, finds something else in the place when it goes on. So it deletes only
-//!   within [`MOVE`] of the copy's begin, by the clock on the wall: what is named in this time is still in the trash, and
-//!   nothing is deleted there before the grace is over, which is twice as long at the least.
+//! - *A move in a bucket* is a copy and a deletion: what is seen of it in between, also after a process that ended there, is a blob
+//!   that is there twice, and harms nobody. A process that is stopped there, for hours perhaps, finds something else in the place
+//!   when it goes on. So it asks for the deletion only within [`MOVE`] of the copy's begin, each time it asks, by the clock on the
+//!   wall: what is named in this time is still in the trash, and nothing is deleted there before the grace is over, which is twice
+//!   as long at the least. What is left is the instant between that look at the clock and the request.
 //! - *Readers* have the file open; a deletion does not reach them.
 //! - *A process that ends in between* leaves every blob in one of the two places.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use backon::Retryable as _;
 use futures::{StreamExt as _, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
 
+use super::bucket::Bucket;
+use super::seen::{Seen, Since};
 use super::{Blob, Error, Store, blob_key, volume};
 use crate::names::Digest;
 
 /// So many are moved or deleted at once: each waits for the disk, or for the bucket.
 const AT_ONCE: usize = 32;
 /// How long a move in a bucket may take before its first half is all of it: half the least that `store.collectEverySeconds` may
-/// be. The deletion itself may be repeated for a minute.
-const MOVE: Duration = Duration::from_secs(150);
+/// be.
+pub(super) const MOVE: Duration = Duration::from_secs(150);
 
 /// What there was at a moment: some 50 bytes of memory for each blob.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +86,19 @@ enum Step {
     Back(Key, Blob),
     Aside(Digest),
     Delete(Key),
+}
+
+/// What became of an object of a bucket that was to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// It is in its new place alone.
+    Whole,
+    /// It is in both, since that took too long.
+    Copied,
+    /// It is in the new place, and something else in the old one.
+    WrittenAgain,
+    /// There is none.
+    Gone,
 }
 
 /// How many blobs, and how many bytes they have.
@@ -291,10 +308,11 @@ impl Store {
     }
 
     /// Moves an object; `false` when it is not there any more. Not durable when this returns: after a crash it is in the one
-    /// place or in the other, and either is as good.
+    /// place or in the other, and either is as good. In a bucket it may be in both.
     async fn put_from(&self, from: &Key, to: &Key) -> Result<bool, Error> {
-        if self.0.bucket.is_some() {
-            return self.put_object(from, to, SystemTime::now()).await;
+        if let Some(bucket) = &self.0.bucket {
+            let moved = self.put_object(bucket, from, to, SystemTime::now(), None);
+            return Ok(moved.await? != Moved::Gone);
         }
         match self.0.unsynced.rename(from, to).await {
             Ok(()) => Ok(true),
@@ -303,22 +321,38 @@ impl Store {
         }
     }
 
-    /// Moves an object of a bucket, by a process that was about to at `begun`; `false` when it is not there any more.
+    /// Moves an object of `bucket`, by a process that was about to at `begun`; where it was `seen` before, only if it is still the
+    /// same when it is deleted.
     pub(super) async fn put_object(
         &self,
+        bucket: &Bucket,
         from: &Key,
         to: &Key,
         begun: SystemTime,
-    ) -> Result<bool, Error> {
+        seen: Option<&Seen>,
+    ) -> Result<Moved, Error> {
         match self.0.objects.copy(from, to).await {
             Ok(()) => {}
-            Err(e) if self.is_missing(&e) => return Ok(false),
+            Err(e) if self.is_missing(&e) => return Ok(Moved::Gone),
             Err(e) => return Err(self.failed("moving", from, 0, e)),
         }
-        if begun.elapsed().is_ok_and(|passed| passed < MOVE) {
-            self.delete(from).await?;
+        if let Some(seen) = seen {
+            match self.since(from, seen).await? {
+                Since::Same => {}
+                Since::WrittenAgain => return Ok(Moved::WrittenAgain),
+                Since::Gone => return Ok(Moved::Whole),
+            }
         }
-        Ok(true)
+        let delete = || async {
+            if begun.elapsed().is_ok_and(|passed| passed < MOVE) {
+                bucket.delete_at_once(from).await.map(|()| Moved::Whole)
+            } else {
+                Ok(Moved::Copied)
+            }
+        };
+        // Not by the client, which looks at no clock in between.
+        let repeated = delete.retry(bucket.repeated());
+        repeated.when(Error::may_pass).await
     }
 
     async fn each(&self, below: Key, mut see: impl FnMut(ObjectMeta)) -> Result<(), Error> {
@@ -355,7 +389,7 @@ fn trash() -> Key {
 }
 
 /// A name of its own for a blob that comes into the trash now.
-fn entry(digest: &Digest) -> Key {
+pub(super) fn entry(digest: &Digest) -> Key {
     let (hex, since) = (digest.hex(), now());
     let name = format!("{hex}.{since}.{:08x}", rand::random::<u32>());
     trash().join(name)

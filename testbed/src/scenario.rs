@@ -165,6 +165,18 @@ pub struct Crash {
     pub steps: Steps,
 }
 
+impl Crash {
+    /// Asserts that it saw what it must.
+    pub fn expect(&self) -> Result<()> {
+        ensure!(
+            self.value == "the crash",
+            "Get after the crash answered {:?}",
+            self.value
+        );
+        Ok(())
+    }
+}
+
 /// A process that ends in the middle of an invoke: its caller is told, and the next invoke finds a new process. `name` must be deployed.
 pub fn crash_and_invoke(fabric: &Fabric, peer: usize, name: &str) -> Result<Crash> {
     let mut steps = Steps::new();
@@ -177,6 +189,19 @@ pub fn crash_and_invoke(fabric: &Fabric, peer: usize, name: &str) -> Result<Cras
     steps.time("next invoke", || fabric.invoke(peer, name, &put))?;
     let value = steps.time("query", || fabric.query(peer, name, &["Get", "after"]))?;
     Ok(Crash { told, value, steps })
+}
+
+/// [`one_invoke_of`] and then [`crash_and_invoke`], which saw what they must; the times of the first.
+pub fn one_invoke_and_crash_of(
+    chaincode: Chaincode,
+    assets: &Assets,
+    fabric: &Fabric,
+    peer: usize,
+    name: &str,
+) -> Result<Steps> {
+    let seen = one_invoke_of(chaincode, assets, fabric, peer, name)?;
+    crash_and_invoke(fabric, peer, name)?.expect()?;
+    seen.expect()
 }
 
 /// What [`peer_restart`] saw.

@@ -1,12 +1,13 @@
 //! A real registry, the one that Debian packages, of plain http on loopback. Two test programs use it.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
+
+#[path = "../../src/registry/fixture/debian.rs"]
+mod debian;
 
 /// A registry with nothing in it yet.
 pub(crate) struct DockerRegistry {
@@ -30,24 +31,7 @@ impl DockerRegistry {
         });
         let file = directory.path().join("config.yml");
         std::fs::write(&file, config.to_string()).unwrap();
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("docker-registry (Debian's package of that name) is installed");
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next_line().await.unwrap().expect("it listens");
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                let end = rest.find(|c: char| c != '.' && c != ':' && !c.is_ascii_digit());
-                break rest[..end.unwrap_or(rest.len())].parse().unwrap();
-            }
-        };
-        // Or it would stop when the pipe is full.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let (process, address) = debian::serve(&file).await;
         Self {
             address,
             directory,

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
 use peitho::config;
@@ -14,7 +13,8 @@ use testbed::S3;
 use crate::bodies::{packed, tar};
 use crate::disk::Store;
 use crate::registry::Base;
-use crate::server::{Collecting, Ended, Order, Server, Threads, built, strace};
+use crate::server::{Collecting, Order, Server, Threads, built};
+use crate::step;
 use crate::world::in_directory;
 
 /// A base, a body, and a server of S3.
@@ -159,17 +159,7 @@ async fn killed_at(setting: &Setting, id: &str, step: u32, counts: [&Cell<u32>; 
     let bucket = format!("killed-{step}");
     let objects = setting.bucket(&bucket);
     let order = setting.order(&bucket, Threads::Counted);
-    let trace = format!("trace={CALLS}");
-    let inject = format!("inject={CALLS}:signal=KILL:when={step}");
-    let log = setting.scratch.path().join("trace");
-    let around = strace(&log, &["-e", &trace, "-e", &inject]);
-    let (answer, ended): (_, Ended) = match Server::start(&order, &around).await {
-        Ok(server) => (server.build(&setting.body).await, server.end().await),
-        Err(ended) => (None, ended),
-    };
-    let is_killed = ended.status.signal() == Some(9);
-    assert!(is_killed || ended.status.success(), "{ended:?}");
-    assert!(is_killed || (answer.is_some() && step > 1), "{ended:?}");
+    let (answer, is_killed) = step::life_until(&order, CALLS, step, &setting.body).await;
     // On another machine.
     let server = setting.start(&bucket).await;
     let inspected = server.inspect().await;

@@ -2,7 +2,6 @@
 //! what is not goes, nothing is left in between.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::disk;
-use crate::server::strace;
+use crate::step;
 
 /// What the first argument says to a process that is to collect.
 const COLLECT: &str = "collect-for-the-faults";
@@ -105,18 +104,11 @@ pub(crate) async fn at_every_step() {
             let scratch = TempDir::new().unwrap();
             let directory = scratch.path().join("store");
             let named = fill(&directory).await;
-            let inject = format!("inject={calls}:signal=KILL:when={step}");
-            let trace = format!("trace={calls}");
-            let mut words = strace(
-                &scratch.path().join("trace"),
-                &["-e", &trace, "-e", &inject],
-            );
+            let mut words = step::kill(&scratch.path().join("trace"), calls, step);
             words.push(std::env::current_exe().unwrap().into());
             words.extend([OsString::from(COLLECT), directory.clone().into()]);
-            let run = || Command::new(&words[0]).args(&words[1..]).status().unwrap();
-            let status = run();
-            let is_killed = status.signal() == Some(9);
-            assert!(is_killed || status.success(), "{calls} {step}: {status}");
+            let status = Command::new(&words[0]).args(&words[1..]).status();
+            let is_killed = step::is_killed(status.unwrap(), calls);
 
             let store = Store::open(&directory).await.unwrap();
             for blob in &named {

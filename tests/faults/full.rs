@@ -95,17 +95,27 @@ impl Small {
         }
     }
 
-    /// The result of a compile, and its record, which it gives.
-    fn result(&self, unused_for: Duration) -> PathBuf {
-        let output: Vec<u8> = (0..600_000).map(|_| rand::random()).collect();
+    /// Leaves `room` inodes.
+    fn leave_inodes(&self, room: u64) {
+        let ballast = self.disk.join("ballast");
+        let _ = fs::remove_dir_all(&ballast);
+        fs::create_dir(&ballast).unwrap();
+        for number in room..rustix::fs::statvfs(&self.disk).unwrap().f_favail {
+            File::create(ballast.join(number.to_string())).unwrap();
+        }
+    }
+
+    /// The result of a compile with so many bytes, and its record, which it gives.
+    fn result(&self, key: &str, length: usize, unused_for: Duration) -> PathBuf {
+        let output: Vec<u8> = (0..length).map(|_| rand::random()).collect();
         let digest = Digest::of(&output);
         let blob = self.store.join("blobs/sha256").join(digest.hex());
         fs::write(&blob, &output).unwrap();
         let kept = json!({"digest": digest, "size": output.len()});
-        let record = json!({"name": "key", "value": {"log": kept, "output": kept}});
+        let record = json!({"name": key, "value": {"log": kept, "output": kept}});
         let records = self.store.join("refs/v1/compile/default");
         fs::create_dir_all(&records).unwrap();
-        let result = records.join(format!("{}.json", Digest::of(b"key").hex()));
+        let result = records.join(format!("{}.json", Digest::of(key.as_bytes()).hex()));
         fs::write(&result, record.to_string()).unwrap();
         for path in [&blob, &result] {
             let file = File::options().write(true).open(path).unwrap();
@@ -160,7 +170,7 @@ pub(crate) async fn of_bytes() {
 pub(crate) async fn with_what_may_go() {
     for (unused_for, status) in [(60, 507), (3 * 24 * 3600, 200)] {
         let small = Small::new(Collecting::Yes).await;
-        let result = small.result(Duration::from_secs(unused_for));
+        let result = small.result("key", 600_000, Duration::from_secs(unused_for));
         // Its body and what is in it, at once.
         let body = small.body(350_000);
         small.leave(500_000);
@@ -174,15 +184,9 @@ pub(crate) async fn with_what_may_go() {
 pub(crate) async fn of_inodes() {
     let small = Small::new(Collecting::No).await;
     let body = small.body(10);
-    let ballast = small.disk.join("ballast");
-    let free = |path: &Path| rustix::fs::statvfs(path).unwrap().f_favail;
     let mut room = 0;
     loop {
-        let _ = fs::remove_dir_all(&ballast);
-        fs::create_dir(&ballast).unwrap();
-        for number in room..free(&small.disk) {
-            File::create(ballast.join(number.to_string())).unwrap();
-        }
+        small.leave_inodes(room);
         let answer = small.server.build(&body).await.unwrap();
         if answer.status == 200 {
             break;
@@ -193,6 +197,16 @@ pub(crate) async fn of_inodes() {
         room += 1;
     }
     assert!(room >= 3, "a build that needs {room} inodes is none");
+    assert!(small.server.end().await.status.success());
+
+    // And with some that may go, though there are bytes enough.
+    let small = Small::new(Collecting::Yes).await;
+    let long = Duration::from_secs(3 * 24 * 3600);
+    let results = ["a", "b", "c", "d"].map(|key| small.result(key, 10, long));
+    let body = small.body(10);
+    small.leave_inodes(0);
+    built(&small.server.build(&body).await.unwrap());
+    assert!(results.iter().all(|result| !result.exists()));
     assert!(small.server.end().await.status.success());
 }
 

@@ -2,7 +2,6 @@
 //! second, and so on, until there is none left.
 
 use std::cell::Cell;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -10,7 +9,8 @@ use tempfile::TempDir;
 use crate::bodies::{packed, tar};
 use crate::disk::{self, Store};
 use crate::registry::Base;
-use crate::server::{Collecting, Order, Server, Threads, built, strace};
+use crate::server::{Collecting, Order, Server, Threads, built};
+use crate::step;
 use crate::world::in_directory;
 
 /// A kind of step by which a store changes.
@@ -125,21 +125,8 @@ pub(crate) async fn at_every_step() {
     each_step(KINDS.iter(), async |Kind { calls, .. }, step| {
         let scratch = TempDir::new().unwrap();
         let store = scratch.path().join("store");
-        let trace = format!("trace={calls}");
-        let inject = format!("inject={calls}:signal=KILL:when={step}");
-        let around = strace(
-            &scratch.path().join("trace"),
-            &["-e", &trace, "-e", &inject],
-        );
-        let (answer, ended) = match Server::start(&build.order(&store), &around).await {
-            Ok(server) => (server.build(&build.body).await, server.end().await),
-            Err(ended) => (None, ended),
-        };
-        // strace ends as its child did. Anything else is no death at a step, but a test that cannot be done.
-        let is_killed = ended.status.signal() == Some(9);
-        assert!(is_killed || ended.status.success(), "{ended:?}");
-        assert!(is_killed || answer.is_some(), "{ended:?}");
-        assert!(is_killed || step > 1, "{calls}: not one step was seen");
+        let order = build.order(&store);
+        let (answer, is_killed) = step::life_until(&order, calls, step, &build.body).await;
         let left = disk::files(&store.join("ingest"));
         if left.iter().any(|path| !path.ends_with("lock")) {
             one_more(&ingests);
@@ -171,9 +158,7 @@ pub(crate) async fn with_an_error_at_every_step() {
         let scratch = TempDir::new().unwrap();
         let store = scratch.path().canonicalize().unwrap().join("store");
         let log = scratch.path().join("trace");
-        let trace = format!("trace={calls}");
-        let inject = format!("inject={calls}:error={error}:when={step}");
-        let around = strace(&log, &["-e", &trace, "-e", &inject]);
+        let around = step::inject(&log, calls, &format!("error={error}"), step);
         let is_told = |text: &str| {
             let (place, cause) = (store.to_str().unwrap(), format!("os error {code}"));
             assert!(

@@ -36,6 +36,7 @@ mod memory;
 mod pushed;
 mod registry;
 mod server;
+mod step;
 mod trace;
 
 use std::future::Future;

@@ -2,7 +2,6 @@
 //! which a layer passes through, to the one that it pushes to, to the client. An image that exists afterwards is whole in the
 //! registry. And the server starts where there is no registry yet.
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use crate::client::{Answer, Client};
 use crate::disk::Store;
 use crate::docker_registry::DockerRegistry;
 use crate::registry::{Base, MANIFEST};
-use crate::server::{Collecting, Order, Server, Threads, built, strace};
+use crate::server::{Collecting, Order, Server, Threads, built};
+use crate::step;
 use crate::world::in_directory;
 
 /// By which the server sends.
@@ -128,19 +128,8 @@ pub(crate) async fn killed_at_every_step() {
         build.body = packed(&build.base.dockerfile(), &package);
         let scratch = TempDir::new().unwrap();
         let store = scratch.path().join("store");
-        let inject = format!("inject={CALLS}:signal=KILL:when={step}");
-        let trace = format!("trace={CALLS}");
-        let around = strace(
-            &scratch.path().join("trace"),
-            &["-e", &trace, "-e", &inject],
-        );
-        let (answer, ended) = match Server::start(&build.order(&store), &around).await {
-            Ok(server) => (server.build(&build.body).await, server.end().await),
-            Err(ended) => (None, ended),
-        };
-        let is_killed = ended.status.signal() == Some(9);
-        assert!(is_killed || ended.status.success(), "{ended:?}");
-        assert!(is_killed || answer.is_some(), "{ended:?}");
+        let order = build.order(&store);
+        let (answer, is_killed) = step::life_until(&order, CALLS, step, &build.body).await;
         let server = Server::start(&build.order(&store), &[]).await.unwrap();
         match server.inspect().await {
             Some(_) => {

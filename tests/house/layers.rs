@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["registry"],
     &["image_spec", "grant"],
     &["store", "archive"],
-    &["telemetry", "listener", "single_flight", "events"],
+    &["telemetry", "listener", "single_flight", "orders", "events"],
     &["config", "inotify_limit"],
     &["names"],
 ];

@@ -123,6 +123,40 @@ async fn without_a_server_what_nothing_needs_goes_at_once() {
     assert_eq!(fs::read_dir(&blobs).unwrap().count(), 0);
 }
 
+/// The image is gone, though its layer cannot be moved to the trash.
+#[tokio::test]
+async fn what_went_before_an_error_is_told() {
+    let Filled { place, store, .. } = Filled::new().await;
+    drop(store);
+    let trash = place.path().join("store/trash");
+    fs::write(&trash, "no directory").unwrap();
+    let directory = format!("store.directory={}", place.path().join("store").display());
+    let order = [
+        "prune",
+        "--images",
+        "--older-than",
+        "0s",
+        "--set",
+        &directory,
+    ];
+    let ended = place.run(&order);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("Not a directory"), "{}", ended.stderr);
+    let told = format!(
+        "image {IMAGE}:latest of the tenant default\nresults of compiles: 1, 0.0 kB\nparts of compilers' caches: 0, 0.0 kB\nthis much is gone; "
+    );
+    assert!(ended.stdout.starts_with(&told), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("install the package again"),
+        "{}",
+        ended.stdout
+    );
+    fs::remove_file(trash).unwrap();
+    peitho(&place, "prune");
+    let blobs = place.path().join("store/blobs/sha256");
+    assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn caches_are_wiped_by_one_command_also_beside_a_server() {
     let filled = Filled::new().await;

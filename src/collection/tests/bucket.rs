@@ -1,39 +1,19 @@
 //! The passes that meet others, and the check, in a bucket of a real server of S3.
 
-use std::sync::LazyLock;
-
-use testbed::S3 as Server;
-
 use super::damage::damage_is_told_and_moved_and_never_served;
 use super::passes::{
     a_ref_that_comes_during_a_pass_counts_at_the_next,
     passes_of_two_processes_take_nothing_from_builds,
 };
 use super::*;
-
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start().unwrap());
+use crate::store::fixture;
 
 /// A move is two steps there, and the grace has to be longer than both. Real ones are five minutes and more.
 const SHORT: Duration = Duration::from_secs(5);
 
 async fn world() -> World {
     let root = tempfile::tempdir().unwrap();
-    let secret = root.path().join("secret");
-    fs::write(&secret, Server::SECRET_KEY).unwrap();
-    let bucket = format!("bucket-{:016x}", rand::random::<u64>());
-    let name = bucket.clone();
-    let made = tokio::task::spawn_blocking(move || {
-        let objects = SERVER.make_bucket(&name).unwrap();
-        (objects, SERVER.endpoint())
-    });
-    let (objects, endpoint) = made.await.unwrap();
-    let s3 = config::S3 {
-        bucket,
-        endpoint: Some(endpoint),
-        access_key_id: Some(Server::ACCESS_KEY.to_owned()),
-        secret_access_key_file: Some(secret),
-        ..config::S3::default()
-    };
+    let (s3, objects) = fixture::bucket(root.path()).await;
     World::of(objects, s3, root).await
 }
 

@@ -116,22 +116,6 @@ async fn what_was_brought_during_the_check_is_not_lost() {
     assert_eq!(found.await.unwrap(), Some(rebuilt));
 }
 
-#[tokio::test]
-async fn an_image_that_was_built_again_is_not_removed_by_age() {
-    let world = World::new().await;
-    let layer = world.put_old(b"layer").await;
-    let image = world.image("dev-peer0-basic", layer).await;
-    let read = world.store.every_ref::<Image>(RefKind::Image);
-    let read: Vec<_> = read.try_collect().await.unwrap();
-    let Some(Read::Ref { place, .. }) = read.into_iter().next() else {
-        panic!("the image is not read");
-    };
-    // The same again, as a peer of 1.4 builds it.
-    put_image(&world.store, &world.tenant, &image).await;
-    assert!(!world.store.remove_place(&place).await.unwrap());
-    assert!(world.record("image", &image.name.full()).exists());
-}
-
 /// As network file systems and people leave them.
 #[tokio::test]
 async fn what_is_no_record_by_its_name_is_left_alone() {

@@ -2,7 +2,6 @@
 
 use super::super::results;
 use super::*;
-use crate::compile::StoredResult;
 
 #[tokio::test]
 async fn results_of_compiles_go_by_least_recent_use() {
@@ -104,9 +103,13 @@ async fn a_result_that_is_used_while_it_is_to_go_stays() {
     let touched = (world.store).touch_ref(RefKind::Compile, &world.tenant, "used", hour);
     assert!(touched.await.unwrap());
     let mut named = HashSet::new();
-    let removed = results::remove(&world.store, leaving, &mut named).await;
-    let removed: Vec<_> = removed.unwrap().iter().map(StoredResult::size).collect();
-    assert_eq!(removed, [2 * log.size]);
+    let going = Going {
+        results: leaving,
+        ..Going::default()
+    };
+    let (gone, ended) = going.remove(&world.store, &mut named).await;
+    ended.unwrap();
+    assert_eq!(gone.told().results, sum(1, 2 * log.size));
     assert_eq!(named, HashSet::from([log.digest, output.digest]));
     assert!(world.record("compile", "used").exists());
     assert!(!world.record("compile", "unused").exists());

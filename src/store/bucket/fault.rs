@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 
 use super::http::Unanswered;
 use crate::store::error::{Error, Lasting};
+use crate::store::trash::MOVE;
 
 const CREDENTIALS: &str = "see store.s3.accessKeyId and store.s3.secretAccessKeyFile, or the variables AWS_* in their place";
 const IDENTITY: &str =
@@ -18,6 +19,7 @@ const TRUST: &str = "see store.s3.caFile and store.s3.endpoint";
 const AWAY: &str = "see whether it runs, and store.s3.endpoint";
 const ENDED: &str =
     "the upload was ended in the bucket: try again, and see its rules for incomplete uploads";
+const SLOW: &str = "try again, and see why the bucket or this machine was so slow";
 const CLOCK: &str = "set the clock of this machine right";
 
 /// The error of an `action` on `key` in the bucket that is `shown` so.
@@ -35,6 +37,21 @@ pub(super) fn error(
         cause,
         advice,
         lasting,
+    }
+}
+
+/// The error of a move of `key` that took too long, so that its first half is all of it.
+pub(super) fn slow(action: &'static str, key: &str, shown: &str) -> Error {
+    Error::Bucket {
+        action,
+        key: key.to_owned(),
+        bucket: shown.to_owned(),
+        cause: format!(
+            "it was copied, and that took longer than the {} s after which nothing is deleted there",
+            MOVE.as_secs()
+        ),
+        advice: SLOW,
+        lasting: Lasting::Passing,
     }
 }
 

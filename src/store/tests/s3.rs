@@ -1,10 +1,10 @@
 //! What only a bucket can do, and suffer, on a real server of S3.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use testbed::S3 as Server;
 
+use super::super::fixture::{SERVER, bucket_of};
 use super::*;
 
 contract!(Backend::Bucket);
@@ -12,32 +12,6 @@ contract!(Backend::Bucket);
 #[tokio::test]
 async fn what_is_not_named_leaves_a_bucket_too() {
     super::trash::what_is_not_named_leaves_by_two_steps(Backend::Bucket).await;
-}
-
-/// For all that neither stop it nor count what it is asked.
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start().unwrap());
-
-/// A new bucket, with the place of its files.
-pub(super) async fn bucket(root: &Path) -> (config::S3, PathBuf) {
-    let root = root.to_owned();
-    tokio::task::spawn_blocking(move || bucket_of(&SERVER, &root))
-        .await
-        .unwrap()
-}
-
-fn bucket_of(server: &Server, root: &Path) -> (config::S3, PathBuf) {
-    let bucket = format!("bucket-{:016x}", rand::random::<u64>());
-    let objects = server.make_bucket(&bucket).unwrap();
-    let secret = root.join("secret");
-    fs::write(&secret, format!("{}\n", Server::SECRET_KEY)).unwrap();
-    let config = config::S3 {
-        bucket,
-        endpoint: Some(server.endpoint()),
-        access_key_id: Some(Server::ACCESS_KEY.to_owned()),
-        secret_access_key_file: Some(secret),
-        ..config::S3::default()
-    };
-    (config, objects)
 }
 
 /// A bucket of a server of its own.
@@ -471,24 +445,4 @@ async fn debug_shows_no_secret() {
     let shown = format!("{:?} {:?}", world.open().await, world.config);
     assert!(!shown.contains(Server::SECRET_KEY), "{shown}");
     assert!(shown.contains(&world.config.s3.bucket), "{shown}");
-}
-
-/// A process is stopped between the two halves of a move. When it goes on, the place may have what was brought anew.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_move_that_took_too_long_deletes_nothing() {
-    let world = World::new(Backend::Bucket).await;
-    let store = world.open().await;
-    let blob = put(&store, b"moved").await;
-    let (from, to) = (blob_key(&blob.digest), Key::from("trash/it"));
-    let now = std::time::SystemTime::now();
-    let hour = Duration::from_secs(3600);
-    // One whose clock was set back in between does not know either.
-    for begun in [now - hour, now + hour] {
-        assert!(store.put_object(&from, &to, begun).await.unwrap());
-        assert!(store.holds(&blob).await.unwrap());
-        assert!(world.objects().contains(&to.to_string()));
-    }
-    assert!(store.put_object(&from, &to, now).await.unwrap());
-    assert_eq!(world.objects(), ["layout.json", "trash/it"]);
-    assert!(!store.put_object(&from, &to, now).await.unwrap());
 }

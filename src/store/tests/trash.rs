@@ -43,7 +43,7 @@ pub(super) async fn what_is_not_named_leaves_by_two_steps(backend: Backend) {
 }
 
 /// A pass where the refs name just `named`, and all is old enough.
-async fn pass(store: &Store, named: &[Blob]) {
+pub(super) async fn pass(store: &Store, named: &[Blob]) {
     let survey = store.survey().await.unwrap();
     let named: HashSet<Digest> = named.iter().map(|blob| blob.digest).collect();
     let plan = survey.plan(&named, &HashSet::new(), Duration::ZERO);

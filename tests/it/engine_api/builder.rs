@@ -2,12 +2,15 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use peitho::config;
+use peitho::container::Policy;
+use peitho::listener::Speech;
 use peitho::names::CompileKey;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::bodies::{IMAGE, packed, tar};
-use super::world::{SOON, World, read_head};
+use super::world::{PATIENT, SOON, World, in_directory, read_head};
 
 impl World {
     /// Creates a builder whose image no registry can be asked for; gives its id.
@@ -122,6 +125,48 @@ async fn input_goes_in_and_output_comes_out() {
     let got = world.ask("GET", &output).await;
     assert_eq!(got.status, 404);
     assert!(got.body.contains("removed to make room"), "{got:?}");
+}
+
+/// The peer's next install compiles again, and so its administrator is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_that_is_damaged_in_its_bucket_is_told_as_gone() {
+    let started = tokio::task::spawn_blocking(|| {
+        let server = testbed::S3::start().unwrap();
+        let objects = server.make_bucket("outputs").unwrap();
+        (server, objects)
+    });
+    let (server, objects) = started.await.unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let secret = scratch.path().join("secret");
+    std::fs::write(&secret, testbed::S3::SECRET_KEY).unwrap();
+    let mut store = in_directory(&scratch.path().join("store"));
+    store.s3 = config::S3 {
+        bucket: "outputs".to_owned(),
+        endpoint: Some(server.endpoint()),
+        access_key_id: Some(testbed::S3::ACCESS_KEY.to_owned()),
+        secret_access_key_file: Some(secret),
+        ..config::S3::default()
+    };
+    let (images, policy) = (config::Images::default(), Policy::default());
+    let world = World::over(&store, &images, Speech::default(), policy, PATIENT).await;
+    let id = world.builder().await;
+    let start = format!("/containers/{id}/start");
+    assert_eq!(world.ask("POST", &start).await.status, 204);
+    let key = world.compile().await;
+    world.report(&key, &tar(&[("chaincode", b"program")])).await;
+    let waited = world.ask("POST", &format!("/containers/{id}/wait")).await;
+    assert_eq!(waited.body, r#"{"StatusCode":0,"Error":null}"#);
+
+    let blob = peitho::names::Digest::of(&tar(&[("chaincode", b"program")])).hex();
+    let object = objects.join("blobs/sha256").join(&blob);
+    std::fs::write(&object, "rotten").unwrap();
+    // As on a machine that has no copy.
+    std::fs::remove_file(world.directory.join("copies").join(&blob)).unwrap();
+    let output = format!("/containers/{id}/archive?path=%2Fchaincode%2Foutput%2F.");
+    let got = world.ask("GET", &output).await;
+    assert_eq!(got.status, 404, "{got:?}");
+    assert!(got.body.contains("install the package again"), "{got:?}");
+    assert!(!object.exists());
 }
 
 /// What was compiled here tells its builder, by the output that the build brings back.

@@ -8,17 +8,9 @@ use crate::world::{Counterparts, PEER, REFERENCE};
 
 /// The way of a chaincode, its end in the middle and the process after it.
 fn install_and_crash(c: &Counterparts, peer: usize, name: &str) -> Result<Steps> {
-    let (seen, crash) = c.with_fabric(|fabric| {
-        let chaincode = Chaincode::node();
-        let seen = scenario::one_invoke_of(chaincode, &c.assets, fabric, peer, name)?;
-        Ok((seen, scenario::crash_and_invoke(fabric, peer, name)?))
+    let steps = c.with_fabric(|fabric| {
+        scenario::one_invoke_and_crash_of(Chaincode::node(), &c.assets, fabric, peer, name)
     })?;
-    let steps = seen.expect()?;
-    ensure!(
-        crash.value == "the crash",
-        "Get after the crash answered {:?}",
-        crash.value
-    );
     c.greetings.expect_count(&format!("{name}_1"), 1)?;
     Ok(steps)
 }

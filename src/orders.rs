@@ -1,5 +1,5 @@
-//! Orders for one container, one after the other: `create`, files, `start`, `stop`, `remove` of this
-//! process do not overtake each other. Between processes the names of objects arbitrate, where they are kept.
+//! Orders for one thing, one after the other: `create`, files, `start`, `stop`, `remove` of a container in `runtime`, the last step
+//! of builds of one name in `image`. Those of this process do not overtake each other; between processes this says nothing.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,7 +9,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// A lock per key; keys that nobody holds or waits for cost nothing.
 #[derive(Debug)]
-pub(super) struct Orders<K> {
+pub struct Orders<K> {
     locks: Mutex<HashMap<K, Weak<AsyncMutex<()>>>>,
 }
 
@@ -23,7 +23,7 @@ impl<K> Default for Orders<K> {
 
 impl<K: Hash + Eq + Clone> Orders<K> {
     /// Waits for one's turn; it lasts until the guard is dropped. Not to be held for the life of a process.
-    pub(super) async fn turn(&self, key: &K) -> OwnedMutexGuard<()> {
+    pub async fn turn(&self, key: &K) -> OwnedMutexGuard<()> {
         let lock = self.lock(key);
         lock.lock_owned().await
     }
