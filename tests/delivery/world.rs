@@ -18,11 +18,11 @@ use peitho::delivery::{self, Counters, Delivery};
 use peitho::grant::{Grant, Grants};
 use peitho::image::Images;
 use peitho::image_spec::Layer;
-use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, Tenant};
+use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, SpareId, Tenant};
 use peitho::registry::Registries;
 use peitho::runtime::{
     self, ChaincodeSpec, CompileSpec, Exit, Found, Launch, Life, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, Started, State, UploadedFile,
+    Outcome, Runtime, SpareSpec, Spares, Started, State, UploadedFile,
 };
 use peitho::store::{Blob, Store};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -84,6 +84,8 @@ impl World {
             containers: Mutex::default(),
             losing: Mutex::default(),
             started: sender,
+            spares: Spares::new(1),
+            making: Mutex::default(),
         });
         let settings = Settings {
             parallel_of_tenant: None.into(),
@@ -344,9 +346,20 @@ pub(crate) struct Cluster {
     losing: Mutex<Option<oneshot::Receiver<()>>>,
     pub(crate) containers: Mutex<HashMap<ContainerKey, ChaincodeSpec>>,
     started: mpsc::UnboundedSender<CompileKey>,
+    /// Where compiles meet containers made ahead of need.
+    pub(crate) spares: Spares,
+    /// Who wants to hear of the next one, and that its agent asks.
+    making: Mutex<Option<(oneshot::Sender<SpareId>, oneshot::Sender<()>)>>,
 }
 
 impl Cluster {
+    /// The next container that is made ahead of need, and its agent's first question. Until this is asked for, none is made.
+    pub(crate) fn made(&self) -> (oneshot::Receiver<SpareId>, oneshot::Receiver<()>) {
+        let ((making, made), (asking, asked)) = (oneshot::channel(), oneshot::channel());
+        *self.making.lock().unwrap() = Some((making, asking));
+        (made, asked)
+    }
+
     /// What ends the container of the next compile.
     pub(crate) fn lost(&self) -> oneshot::Sender<()> {
         let (sender, lost) = oneshot::channel();
@@ -433,6 +446,23 @@ impl Runtime for Cluster {
             }
             None => std::future::pending().await,
         }
+    }
+
+    async fn spare(&self, spec: &SpareSpec) -> Result<(), runtime::Error> {
+        let Some((making, asking)) = self.making.lock().unwrap().take() else {
+            return Ok(());
+        };
+        let admitted = self.spares.admit(spec.id, &spec.tenant, spec.builder);
+        let mut admitted = admitted.unwrap();
+        making.send(spec.id).unwrap();
+        admitted.asked().await;
+        asking.send(()).unwrap();
+        admitted.ended().await;
+        Ok(())
+    }
+
+    fn spares(&self) -> Option<&Spares> {
+        Some(&self.spares)
     }
 
     async fn unheld(&self, _: Duration) -> Result<Vec<CompileKey>, runtime::Error> {
