@@ -67,8 +67,26 @@ impl Peitho {
 
     fn kill(self) -> u16 {
         let port = self.pods.port();
-        self.tokio.shutdown_background();
+        self.tokio.shutdown_timeout(LONG);
         port
+    }
+
+    /// As at each start: what an earlier process left goes.
+    fn collect(&self) {
+        let _inside = self.tokio.enter();
+        self.pods.compiles().collect();
+    }
+
+    /// Ends it with all that it made: the rest of the suite has the room.
+    fn end(self, c: &Counterparts, instance: &str) -> Result<()> {
+        self.kill();
+        let of =
+            format!("app.kubernetes.io/instance={instance},app.kubernetes.io/component=compile");
+        kubectl(
+            c,
+            &["delete", "pods,secrets", "--selector", &of, "--wait=false"],
+        )?;
+        Ok(())
     }
 
     fn order(&self, request: Request) -> Result<Run> {
@@ -89,12 +107,12 @@ impl Peitho {
             }
             let mut end = run.end.clone();
             let end = end.wait_for(Option::is_some).await?.clone();
-            Ok((String::from_utf8(log)?, end))
+            anyhow::Ok((String::from_utf8(log)?, end))
         };
         let told = self
             .tokio
             .block_on(async { tokio::time::timeout(LONG, told).await });
-        let (log, end): (String, _) = told.context("a compile takes too long")??;
+        let (log, end) = told.context("a compile takes too long")??;
         let exited = End::Exited {
             code: 3,
             output: None,
@@ -134,7 +152,7 @@ impl Peitho {
 
 fn kubectl(c: &Counterparts, arguments: &[&str]) -> Result<String> {
     let place = ["--namespace", CHAINCODE_NAMESPACE];
-    c.cluster.kubectl(&[arguments, &place].concat())
+    c.cluster.kubectl(&[&place, arguments].concat())
 }
 
 /// Names of pods and Secrets of the compiles of `instance`.
@@ -198,7 +216,8 @@ fn serves_one(c: &Counterparts) -> Result<()> {
 }
 
 fn serves_its_own(c: &Counterparts) -> Result<()> {
-    let peitho = Peitho::start(c, "spares-own", (3, LONG), 0)?;
+    const INSTANCE: &str = "spares-own";
+    let peitho = Peitho::start(c, INSTANCE, (3, LONG), 0)?;
     peitho.compile(peitho.request("own"))?;
     peitho.waiting(1)?;
     let others: [fn(&mut Request); 5] = [
@@ -222,7 +241,7 @@ fn serves_its_own(c: &Counterparts) -> Result<()> {
     last.working_dir = Some("/tmp".to_owned());
     let told = peitho.compile(last)?;
     ensure!(is_spare(&told[0]), "{told:?}");
-    Ok(())
+    peitho.end(c, INSTANCE)
 }
 
 fn gone_and_silent(c: &Counterparts) -> Result<()> {
@@ -266,18 +285,19 @@ fn killed(c: &Counterparts) -> Result<()> {
     let port = peitho.kill();
 
     let peitho = Peitho::start(c, INSTANCE, warm, port)?;
-    peitho.pods.compiles().collect();
+    peitho.collect();
     let joined = peitho.order(peitho.script(script))?;
     let end = ["sh", "-c", "echo >/run/peitho/home/end"];
     kubectl(c, &[&["exec", waiting.as_str(), "--"], &end[..]].concat())?;
-    ensure!(peitho.told(joined)? == [waiting.as_str()]);
+    let told = peitho.told(joined)?;
+    ensure!(told == [waiting.as_str()], "{told:?}, not {waiting}");
     peitho.waiting(1)?;
     let left = only_pod(c, INSTANCE)?;
     ensure!(left != waiting);
     let port = peitho.kill();
 
     let peitho = Peitho::start(c, INSTANCE, (0, LONG), port)?;
-    peitho.pods.compiles().collect();
+    peitho.collect();
     nothing_left(c, INSTANCE)?;
     drop(peitho);
     Ok(())
