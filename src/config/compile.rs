@@ -48,7 +48,7 @@ pub struct Compile {
     /// How many pods are made ahead of need, of all tenants together: each waits for a compile such as its tenant's last one, which then needs
     /// not wait for a pod. They cost what compile pods cost. On Kubernetes only: see [their page](warm-pods.md).
     pub warm_pods: usize,
-    /// Seconds for which such a pod waits at the most.
+    /// Seconds for which a pod that was made ahead of need waits at the most.
     pub warm_pod_idle_seconds: u64,
     /// What compilers keep from one compile of a tenant to the next: see [its page](compile-caches.md).
     pub cache: CompileCache,
