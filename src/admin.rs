@@ -12,10 +12,12 @@ use http::{StatusCode, header};
 
 mod health;
 mod metrics;
+mod spares;
 
 use crate::delivery::Counters;
 use crate::engine_api::metrics::Requests;
 use crate::listener::tls::Expiry;
+use crate::runtime::Spares;
 
 pub use health::{Bearing, Check};
 use metrics::Metrics;
@@ -31,6 +33,8 @@ pub struct Admin {
     pub counters: Arc<Counters>,
     /// Of the Engine API's certificate, where it has one.
     pub expiry: Option<Expiry>,
+    /// Pods that are made ahead of need.
+    pub spares: Spares,
 }
 
 const INDEX: &str = concat!(
@@ -47,6 +51,7 @@ const INDEX: &str = concat!(
 pub fn router(admin: Admin) -> Router {
     let mut metrics = Metrics::new();
     metrics.add(&admin.requests, admin.counters, admin.expiry);
+    metrics.add_spares(admin.spares);
     Router::new()
         .route("/", get(async || Html(INDEX)))
         // Depends on nothing: a pod is not cured of an absent API server by a restart (design D10).
@@ -84,6 +89,7 @@ mod tests {
             requests: Requests::default(),
             counters: Arc::default(),
             expiry: Some(Expiry::default()),
+            spares: Spares::default(),
         };
         let response = router(admin).oneshot(request).await.unwrap();
         let kind = response.headers()[header::CONTENT_TYPE]

@@ -1,5 +1,5 @@
 //! Peitho's own program inside pods: `install` puts it into a volume, `fetch` brings a layer, `compile` runs a
-//! build and reports it (design D5, D6). `cli` calls it. Its only counterpart is the delivery API of
+//! build and reports it, `spare` waits for one (design D5, D6). `cli` calls it. Its only counterpart is the delivery API of
 //! [`crate::delivery`]: it knows nothing of Kubernetes beyond the file for a container's last words.
 
 use std::io::{self, Write as _};
@@ -20,6 +20,7 @@ mod memory;
 mod part;
 mod process;
 mod report;
+pub mod spare;
 
 /// What the kubelet reads into the status of a container that ended: the reason that people and Peitho see.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -39,6 +40,8 @@ pub enum Command {
     Fetch(fetch::Args),
     /// Run a compile and report it to Peitho
     Compile(compile::Args),
+    /// Wait for a compile, and run it
+    Spare(spare::Args),
 }
 
 /// Does `command` and gives the exit code for the process. A failure has been told when this returns: on
@@ -47,13 +50,22 @@ pub async fn run(command: Command) -> u8 {
     let done = match command {
         Command::Install(args) => told("install", install::run(args).await.map(|()| 0)),
         Command::Fetch(args) => told("fetch", fetch::run(args).await.map(|()| 0)),
-        Command::Compile(args) => told("compile", terminable(args).await),
+        Command::Compile(args) => {
+            let run = terminable(|terminated| compile::run(args, terminated));
+            told("compile", run.await)
+        }
+        Command::Spare(args) => {
+            let run = terminable(|terminated| spare::run(args, terminated));
+            told("spare", run.await)
+        }
     };
     done.unwrap_or(FAILED)
 }
 
-/// Runs a compile that SIGTERM ends.
-async fn terminable(args: compile::Args) -> Result<u8, compile::Error> {
+/// Runs what SIGTERM ends.
+async fn terminable<E: From<compile::Error>>(
+    run: impl AsyncFnOnce(CancellationToken) -> Result<u8, E>,
+) -> Result<u8, E> {
     let terminated = CancellationToken::new();
     let mut signals = signal(SignalKind::terminate()).map_err(compile::Error::Signals)?;
     let watching = async {
@@ -62,7 +74,7 @@ async fn terminable(args: compile::Args) -> Result<u8, compile::Error> {
         std::future::pending().await
     };
     tokio::select! {
-        result = compile::run(args, terminated.clone()) => result,
+        result = run(terminated.clone()) => result,
         never = watching => never,
     }
 }
@@ -153,6 +165,15 @@ mod tests {
         assert_eq!(args.command, ["/bin/sh", "-c", "exit", "--key"]);
         assert_eq!(args.input.to_str(), Some("/chaincode/input"));
         assert_eq!(args.output.to_str(), Some("/chaincode/output"));
+        let spare = format!(
+            "agent spare --address https://peitho:8081 --id {} --credentials /credentials \
+             --spool /spool --cache /home/.cache",
+            "ab".repeat(16)
+        );
+        let Command::Spare(args) = parsed(&spare).unwrap() else {
+            panic!("{spare}");
+        };
+        assert_eq!(args.input.to_str(), Some("/chaincode/input"));
         assert!(parsed(&compile.replace(" -- /bin/sh -c exit --key", "")).is_err());
         assert!(parsed(&fetch.replace("sha256:", "sha512:")).is_err());
     }

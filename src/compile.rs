@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ByTenant;
-use crate::image_spec::{Builder, ImageFacts};
+use crate::image_spec::ImageFacts;
 use crate::names::{Architecture, CompileKey, Digest, ImageName, Tenant};
-use crate::runtime::{self, CompileSpec, Resolution, Runtime};
+use crate::runtime::{self, CompileSpec, Resolution, Runtime, UnknownSpare};
 use crate::store::spool::Spool;
 use crate::store::{self, Blob, Ingest, Store};
 
@@ -25,6 +25,7 @@ mod job;
 mod key;
 mod origins;
 mod queue;
+mod spares;
 mod told;
 mod warmth;
 
@@ -37,6 +38,7 @@ pub use job::Asker;
 use job::{Door, Job};
 pub use origins::Origins;
 use queue::Queue;
+use spares::Warmed;
 pub use told::{Fared, Plan, Told};
 pub use warmth::Coming;
 use warmth::Warmth;
@@ -65,6 +67,9 @@ pub enum ReportError {
         /// The log's length.
         expected: u64,
     },
+    /// No container that was made ahead of need waits, or for that compile.
+    #[error(transparent)]
+    UnknownSpare(#[from] UnknownSpare),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -188,6 +193,7 @@ struct Inner {
     troubles: Troubles,
     /// Held for look-ups only, never across an await.
     jobs: Mutex<HashMap<CompileKey, Arc<Job>>>,
+    warmed: Warmed,
     /// Where runs are spawned. A shutdown does not wait for them: the next process joins or discards what it finds
     /// (ADR 0006), and the store has no half results.
     tasks: TaskTracker,
@@ -210,6 +216,7 @@ impl Compiles {
             origins: Origins::default(),
             troubles: Troubles::default(),
             jobs: Mutex::default(),
+            warmed: Warmed::default(),
             tasks,
         }))
     }
@@ -217,22 +224,6 @@ impl Compiles {
     /// Which builder made which output.
     pub fn origins(&self) -> Origins {
         self.0.origins.clone()
-    }
-
-    fn note_origin(
-        &self,
-        tenant: &Tenant,
-        image: &ImageName,
-        manifest: Option<Digest>,
-        end: Option<&End>,
-    ) {
-        if let (Some(digest), Some(End::Exited { output, .. })) = (manifest, end)
-            && let Some(output) = output
-        {
-            let name = image.clone();
-            let builder = Builder { name, digest };
-            self.0.origins.note(tenant, output.digest, builder);
-        }
     }
 
     /// The compile of `request`: from the store, or the run that goes on, or a new one.
@@ -286,11 +277,8 @@ impl Compiles {
     }
 
     fn warmth(&self, request: &Request) -> Warmth {
-        let architecture = request.facts.architecture.clone();
-        let architecture = architecture.unwrap_or_else(Architecture::of_this_machine);
-        let tenant = request.tenant.clone();
         let builder = request.builder.as_ref();
-        let whose = builder.map(|builder| Whose::new(tenant, builder, &architecture));
+        let whose = builder.map(|builder| whose(&request.tenant, builder, &request.facts));
         Warmth::new(whose, self.0.settings.cache)
     }
 
@@ -302,6 +290,7 @@ impl Compiles {
                 key,
                 tenant: request.tenant.clone(),
                 image: request.image,
+                builder: request.builder,
                 facts: request.facts,
                 command: request.command,
                 env: request.env,
@@ -324,7 +313,7 @@ impl Compiles {
             let end = driven.await;
             this.judge(&key, &job.warmth, &end).await;
             let end = match end {
-                End::Exited { code: 0, output } if request.builder.is_some() => {
+                End::Exited { code: 0, output } if spec.builder.is_some() => {
                     match cache::keep(&inner.store, &request.tenant, &key, &job.log, output).await {
                         Ok(()) => End::Exited { code: 0, output },
                         Err(error) => End::Failed(
@@ -354,6 +343,9 @@ impl Compiles {
             drop(running);
             this.discard(Some(&spec.tenant), &key, &job).await;
             drop(place);
+            if has_exited {
+                this.prepare(&spec);
+            }
         });
     }
 
@@ -488,6 +480,13 @@ impl Compiles {
             .lock()
             .expect("nothing panics while it holds the compiles")
     }
+}
+
+/// Whose cache it is that compiles of `tenant` have with `builder`.
+fn whose(tenant: &Tenant, builder: &Digest, facts: &ImageFacts) -> Whose {
+    let architecture = facts.architecture.clone();
+    let architecture = architecture.unwrap_or_else(Architecture::of_this_machine);
+    Whose::new(tenant.clone(), builder, &architecture)
 }
 
 impl std::fmt::Display for End {

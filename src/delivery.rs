@@ -1,5 +1,5 @@
 //! What pods talk to: the pull half of the OCI distribution API for layers, and the reports of the agent that
-//! runs a compile (design D5, D6), with what its compiler keeps. People pull whole images by the same API. Every request carries a token that allows one
+//! runs a compile or waits for one (design D5, D6), with what its compiler keeps. People pull whole images by the same API. Every request carries a token that allows one
 //! thing (design D16). `serve` puts the router behind the TLS of [`tls`]; below are `container`, `image`, `compile` and
 //! `store`. It does not know what a compile does or how an image is built.
 
@@ -26,6 +26,7 @@ mod lists;
 mod pull_api;
 mod range;
 mod reply;
+mod spare;
 pub mod tls;
 mod upload;
 
@@ -44,7 +45,7 @@ pub struct Delivery {
     pub images: Images,
     /// Takes what agents report.
     pub compiles: Compiles,
-    /// Reads the tokens.
+    /// Reads the tokens, and gives an agent that waited the one of its compile.
     pub grants: Grants,
     /// Says whether the container of a token still stands.
     pub containers: Containers,
@@ -58,6 +59,7 @@ pub fn router(delivery: Delivery) -> Router {
     pull_api::routes()
         .merge(upload::routes())
         .merge(cache::routes())
+        .merge(spare::routes())
         .with_state(delivery)
 }
 

@@ -1,7 +1,7 @@
 //! Grants: what a pod may fetch from Peitho or send to it, and what a person may pull. A token is an HMAC under the
-//! instance's key, bound to one layer of one container or to one compile (design D16); it is as good as the thing it
+//! instance's key, bound to one layer of one container, to one compile or to one container that waits for a compile (design D16); it is as good as the thing it
 //! names lasts, so it also works after a restart and for an init container that runs again. A person's names nothing that
-//! ends, so it says until when it is good. `container`, `compile` and `cli` issue tokens, `delivery` reads them; this module
+//! ends, so it says until when it is good. `runtime` and `cli` issue tokens, `delivery` reads them and gives the compile's to who waited for one; this module
 //! knows none of them, and no clock.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::names::{CompileKey, ContainerKey, Digest, Tenant};
+use crate::names::{CompileKey, ContainerKey, Digest, SpareId, Tenant};
 
 /// What the bearer of a token may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,11 @@ pub enum Grant {
     Compile {
         /// The compile.
         key: CompileKey,
+    },
+    /// Ask which compile a container that was made ahead of need is for, and fetch what its compiler keeps: until it has one.
+    Spare {
+        /// The container.
+        id: SpareId,
     },
     /// Pull any image that was built for a tenant.
     Images {
@@ -110,6 +115,12 @@ mod tests {
         }
     }
 
+    fn spare() -> Grant {
+        Grant::Spare {
+            id: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+        }
+    }
+
     fn images() -> Grant {
         Grant::Images {
             tenant: "org1".parse().unwrap(),
@@ -124,7 +135,7 @@ mod tests {
     #[test]
     fn a_token_says_what_it_was_issued_for() {
         let grants = Grants::new([1; 32]);
-        for grant in [layer(), compile(), images()] {
+        for grant in [layer(), compile(), spare(), images()] {
             let token = token(&grants, &grant);
             assert!(
                 token

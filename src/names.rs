@@ -11,6 +11,7 @@ mod image;
 pub mod kubernetes;
 pub mod labels;
 mod language;
+mod spare;
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,6 +24,7 @@ pub use digest::{Digest, Hasher};
 pub use host::HostName;
 pub use image::ImageName;
 pub use language::{LANGUAGE_LABEL, Language};
+pub use spare::SpareId;
 
 /// A name that does not have the form its kind demands.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
@@ -323,5 +325,6 @@ stored_as_shown!(
     InstanceName,
     ContainerId,
     Digest,
-    HostName
+    HostName,
+    SpareId
 );

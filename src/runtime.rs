@@ -10,7 +10,9 @@ use secrecy::SecretBox;
 use serde::{Deserialize, Serialize};
 
 use crate::image_spec::{ImageFacts, Layer};
-use crate::names::{CompileKey, ContainerId, ContainerKey, ImageName, Language, Tenant};
+use crate::names::{
+    CompileKey, ContainerId, ContainerKey, Digest, ImageName, Language, SpareId, Tenant,
+};
 use crate::store::Ingest;
 use crate::store::spool::Spool;
 
@@ -24,6 +26,7 @@ mod lines;
 mod namespaces;
 pub mod oci;
 mod process;
+mod spares;
 mod surroundings;
 
 pub use found::{Found, Life, Place};
@@ -31,6 +34,7 @@ pub use instance::InstanceMaterial;
 pub use launch::{Launch, LaunchMark, Started};
 pub use lines::{Extent, Line, LineQuery, LineStream};
 pub use namespaces::Namespaces;
+pub use spares::{Admitted, Counts as SpareCounts, Fate, Spares, Taken, UnknownSpare, Work};
 pub use surroundings::{BundleError, Surroundings};
 
 /// What can go wrong with a runtime.
@@ -206,7 +210,9 @@ pub struct CompileSpec {
     pub tenant: Tenant,
     /// The builder image.
     pub image: ImageName,
-    /// What is known of it.
+    /// Its digest; `None` where nobody could tell.
+    pub builder: Option<Digest>,
+    /// What else is known of it.
     pub facts: ImageFacts,
     /// The builder's ENTRYPOINT, where known, and the command.
     pub command: Vec<String>,
@@ -222,6 +228,46 @@ pub struct CompileSpec {
     pub input: Option<Arc<Ingest>>,
     /// The compile's log; the runtime may add notices of its own.
     pub log: Spool,
+}
+
+/// A container made ahead of need: what a [`CompileSpec`] says of its container, and nothing of the compile.
+#[derive(Clone, Debug)]
+pub struct SpareSpec {
+    /// What identifies it.
+    pub id: SpareId,
+    /// For whom.
+    pub tenant: Tenant,
+    /// The builder image.
+    pub image: ImageName,
+    /// Its digest.
+    pub builder: Digest,
+    /// What else is known of it.
+    pub facts: ImageFacts,
+    /// As of the compiles that it is for.
+    pub env: Vec<(String, String)>,
+    /// As of the compiles that it is for.
+    pub working_dir: Option<String>,
+    /// As of the compiles that it is for.
+    pub user: Option<i64>,
+    /// As of the compiles that it is for.
+    pub resolution: Resolution,
+}
+
+impl SpareSpec {
+    /// One for compiles such as `spec`; `None` where nobody knows its builder.
+    pub fn like(spec: &CompileSpec) -> Option<Self> {
+        Some(Self {
+            id: SpareId::random(),
+            tenant: spec.tenant.clone(),
+            image: spec.image.clone(),
+            builder: spec.builder?,
+            facts: spec.facts.clone(),
+            env: spec.env.clone(),
+            working_dir: spec.working_dir.clone(),
+            user: spec.user,
+            resolution: spec.resolution.clone(),
+        })
+    }
 }
 
 /// Output of a chaincode's process as it comes; `None` at its end.
@@ -320,8 +366,22 @@ pub trait Runtime: Send + Sync {
     /// [`Error::NeverStarted`], [`Error::Refused`].
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error>;
 
+    /// Makes a container ahead of need and sees to it until a compile has it, which is that compile's then, or it is of no use any more, and gone.
+    /// Dropped before, it stays, as what [`Runtime::unheld`] removes. Without [`Runtime::spares`] this returns at once.
+    ///
+    /// # Errors
+    /// As [`Runtime::compile`].
+    async fn spare(&self, _: &SpareSpec) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Where compiles meet such containers; `None` where the runtime makes none.
+    fn spares(&self) -> Option<&Spares> {
+        None
+    }
+
     /// The compiles that are there and that no process held for the time of `grace`, which this waits for, and
-    /// somewhat longer where it takes more to be sure.
+    /// somewhat longer where it takes more to be sure. Containers made ahead of need of which that is true are removed.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`].

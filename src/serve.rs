@@ -22,7 +22,7 @@ use crate::image::Images;
 use crate::listener::{self, Drain, Speech};
 use crate::names::{Digest, Tenant};
 use crate::registry::{Pusher, Registries};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Spares};
 use crate::store::{self, Patience, Store};
 
 mod descriptors;
@@ -63,6 +63,7 @@ struct Server {
     engine_api: Prefixed<Router>,
     delivery: Router,
     admin: Router,
+    spares: Spares,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -123,6 +124,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
             until.run_until_cancelled(work).await
         });
     }
+    let spares = runtimes.compile.spares().cloned().unwrap_or_default();
     let compiles = Compiles::new(
         compile_settings(config, runtimes.compile_digest),
         runtimes.compile,
@@ -170,6 +172,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         requests: requests.clone(),
         counters: Arc::clone(&counters),
         expiry: security.reloading.as_ref().map(|it| it.expiry()),
+        spares: spares.clone(),
     });
     let state = engine_api::State {
         images: images.clone(),
@@ -203,6 +206,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         engine_api,
         delivery,
         admin,
+        spares,
         tasks,
         closing,
     })
@@ -256,6 +260,7 @@ impl Server {
         tracing::info!(
             "stopping: running chaincode goes on, and compiles are joined by the next server"
         );
+        self.spares.close();
         while serving.join_next().await.is_some() {}
         // Attached connections last: a peer reads the end of a compile's log there.
         self.closing.cancel();

@@ -14,9 +14,11 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::spares::Ahead;
 use crate::delivery::Counters;
 use crate::engine_api::metrics::Requests;
 use crate::listener::tls::Expiry;
+use crate::runtime::Spares;
 
 /// What [`Metrics::encode`] writes.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,6 +67,12 @@ impl Metrics {
             expiry.register(registry);
         }
         registry.register_collector(Box::new(Delivered(counters)));
+    }
+
+    /// And those of pods that are made ahead of need.
+    pub(super) fn add_spares(&mut self, spares: Spares) {
+        let registry = self.registry.sub_registry_with_prefix("peitho");
+        registry.register_collector(Box::new(Ahead(spares)));
     }
 
     /// All of them as they are now, in the OpenMetrics text format.

@@ -4,16 +4,17 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::StatusCode;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use lz4_flex::frame::FrameEncoder;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +25,10 @@ use super::part::{self, Content};
 use super::{blocking, empty};
 use crate::archive::{self, Extent, Increment, Known};
 use crate::names::{CompileKey, Digest};
+
+mod ahead;
+
+pub(super) use ahead::Ahead;
 
 /// How long the question what there is may take.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -81,6 +86,8 @@ pub(super) struct Cache {
     client: Client,
     path: String,
     directory: PathBuf,
+    /// What is in it before this is asked for it.
+    ahead: Mutex<Ahead>,
 }
 
 /// The directory as the command finds it.
@@ -113,13 +120,18 @@ impl Cache {
             client,
             path,
             directory,
+            ahead: Mutex::default(),
         }
     }
 
     /// Fills the directory. `None` where Peitho keeps nothing for this compile.
     pub(super) async fn fetch(&self) -> Option<Fetched> {
         let started = Instant::now();
-        let plan = match self.plan().await {
+        let plan = self.asked::<Plan>().await;
+        let begun = self
+            .begun(plan.as_ref().ok().and_then(Option::as_ref))
+            .await;
+        let plan = match plan {
             Ok(plan) => plan?,
             Err(error) => {
                 return Some(Fetched {
@@ -130,7 +142,11 @@ impl Cache {
             }
         };
         let give = plan.give.map(|extent| (extent, plan.most));
-        let mut fetched = match self.bring(&plan, started).await {
+        let brought = match begun {
+            Ok(begun) => self.bring(&plan, begun, started).await,
+            Err(error) => Err(error),
+        };
+        let mut fetched = match brought {
             Ok(known) if plan.parts.is_empty() => Fetched {
                 known,
                 ..Fetched::cold(give)
@@ -152,17 +168,15 @@ impl Cache {
         Some(fetched)
     }
 
-    async fn plan(&self) -> Result<Option<Plan>, client::Error> {
+    /// What Peitho says of the directory, if it says anything.
+    async fn asked<T: DeserializeOwned>(&self) -> Result<Option<T>, client::Error> {
         let asked = async {
             let response = self.client.get(&self.path).await?;
             if response.status() == StatusCode::NO_CONTENT {
                 return Ok(None);
             }
-            let broken = |reason: String| self.client.broken(&self.path, reason);
-            let body = Limited::new(response.into_body(), ANSWER_BODY).collect();
-            let body = body.await.map_err(|error| broken(error.to_string()))?;
-            let plan = serde_json::from_slice(&body.to_bytes());
-            plan.map(Some).map_err(|error| broken(error.to_string()))
+            let parsed = self.client.parsed(&self.path, response, ANSWER_BODY);
+            parsed.await.map(Some)
         };
         let silent = |_| {
             let reason = format!("no answer for {} s", QUESTION.as_secs());
@@ -171,8 +185,8 @@ impl Cache {
         timeout(QUESTION, asked).await.map_err(silent)?
     }
 
-    /// Unpacks all parts.
-    async fn bring(&self, plan: &Plan, started: Instant) -> Result<Known, Trouble> {
+    /// Unpacks all parts that were not unpacked `ahead`.
+    async fn bring(&self, plan: &Plan, ahead: Ahead, started: Instant) -> Result<Known, Trouble> {
         let directory = self.directory.clone();
         let made = blocking(move || std::fs::create_dir_all(&directory));
         made.await.map_err(|source| Trouble::Directory {
@@ -185,13 +199,14 @@ impl Cache {
             free,
         };
         // What they take unpacked nobody knows before: the archive is not unpacked further than to half of what is free.
-        if plan.parts.iter().map(|it| it.size).sum::<u64>() > free / 2 {
+        let missing = &plan.parts[ahead.parts.len()..];
+        if missing.iter().map(|it| it.size).sum::<u64>() > free / 2 {
             return Err(room());
         }
         let most = plan.most.min(free / 2);
         let deadline = started + Duration::from_millis(plan.patience_ms);
-        let mut known = Known::default();
-        for part in &plan.parts {
+        let mut known = ahead.known;
+        for part in missing {
             known = match self.unpacked(part, most, deadline, known).await {
                 Err(Trouble::TooMuch { .. }) if most < plan.most => return Err(room()),
                 unpacked => unpacked?,

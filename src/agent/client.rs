@@ -19,6 +19,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 use tokio_util::io::ReaderStream;
 
@@ -154,6 +155,14 @@ impl Client {
         })
     }
 
+    /// The same with another token, over the same connections.
+    pub(super) fn with_token(&self, token: &str) -> Option<Self> {
+        Some(Self {
+            authorization: bearer(token)?,
+            ..self.clone()
+        })
+    }
+
     /// Gets `path`; the answer is a success.
     pub(super) async fn get(&self, path: &str) -> Result<Response<Incoming>, Error> {
         let sent = self.send(Method::GET, path, None, empty(), Bound::Answer);
@@ -251,6 +260,19 @@ impl Client {
             request: self.request(&Method::GET, path),
             reason: reason.into(),
         }
+    }
+
+    /// The answer to a request for `path`, which is JSON of `most` bytes at the most.
+    pub(super) async fn parsed<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        answer: Response<Incoming>,
+        most: usize,
+    ) -> Result<T, Error> {
+        let body = Limited::new(answer.into_body(), most).collect().await;
+        let body = body.map_err(|error| self.broken(path, error.to_string()))?;
+        let parsed = serde_json::from_slice(&body.to_bytes());
+        parsed.map_err(|error| self.broken(path, error.to_string()))
     }
 
     /// Sends a request.
@@ -367,10 +389,13 @@ fn authorization(path: &Path) -> Result<HeaderValue, Error> {
         reason,
     };
     let token = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-        .map_err(|_| unusable("not a token".to_owned()))?;
+    bearer(token.trim()).ok_or_else(|| unusable("not a token".to_owned()))
+}
+
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     value.set_sensitive(true);
-    Ok(value)
+    Some(value)
 }
 
 fn tls(ca: &Path) -> Result<rustls::ClientConfig, Error> {

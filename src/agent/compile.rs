@@ -35,7 +35,7 @@ const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
 /// How long it may take to bring back what the compiler's cache gained: a little more than Peitho waits for it. Who installs the same again, after a
 /// crash of Peitho's node too, must not join a run that has told already how it ended.
-const GIVING: Duration = Duration::from_secs(70);
+pub(super) const GIVING: Duration = Duration::from_secs(70);
 
 /// Bytes that are read from the pipe at once.
 const READ: usize = 64 << 10;
@@ -48,7 +48,7 @@ const NOT_EXECUTABLE: u8 = 126;
 const SIGNALLED: u8 = 128;
 
 /// 128 + SIGTERM.
-const TERMINATED: u8 = 143;
+pub(super) const TERMINATED: u8 = 143;
 
 /// Arguments of `peitho agent compile`.
 #[derive(Debug, clap::Args)]
@@ -149,12 +149,22 @@ impl Trouble {
 /// When the report did not reach Peitho: the state of the pod has to tell.
 pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error> {
     let client = Client::new(&args.address, &args.credentials)?;
+    let cache = Cache::new(client.clone(), &args.key, args.cache.clone());
+    run_with(args, client, cache, terminated).await
+}
+
+/// The same with the client and the directory of an agent that waited for this.
+pub(super) async fn run_with(
+    args: Args,
+    client: Client,
+    cache: Cache,
+    terminated: CancellationToken,
+) -> Result<u8, Error> {
     let log = Log::create(&args.spool).map_err(|source| Error::Spool {
         path: args.spool.clone(),
         source,
     })?;
     let report = Report::new(client.clone(), &args.key, log.clone());
-    let cache = Cache::new(client.clone(), &args.key, args.cache.clone());
     let working = async {
         let done = work(&args, &client, &cache, &log, &terminated).await;
         log.close();

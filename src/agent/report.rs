@@ -132,13 +132,10 @@ impl Report {
     }
 
     async fn deliver(&self, end: &End) -> Result<(), Error> {
-        let attempts = AtomicU64::new(0);
         patiently(PATIENCE, Error::is_passing, || async {
-            // After a failure Peitho may have started anew and have nothing: it is asked with a batch, an
-            // empty one if need be, and all follows again.
-            if attempts.fetch_add(1, Ordering::Relaxed) > 0 {
-                self.send_batch().await?;
-            }
+            // Peitho may have started anew and have nothing, after a failure or unnoticed, since the last line: it is
+            // asked with a batch, an empty one if need be, and all follows again.
+            self.send_batch().await?;
             while self.sent.load(Ordering::Relaxed) != self.log.len() {
                 self.send_batch().await?;
             }

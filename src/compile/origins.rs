@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::{Compiles, End};
 use crate::image_spec::Builder;
-use crate::names::{Digest, Tenant};
+use crate::names::{Digest, ImageName, Tenant};
 
 /// A peer builds seconds after its compile; so many compiles between the two are far more than run at once.
 const MOST: usize = 1024;
@@ -49,6 +50,25 @@ impl Origins {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.iter().find(|it| it.is_of(tenant, output));
         found.map(|it| it.builder.clone())
+    }
+}
+
+impl Compiles {
+    /// What `image` made for `tenant` in a compile that came to this `end`, where it has a `manifest`.
+    pub(super) fn note_origin(
+        &self,
+        tenant: &Tenant,
+        image: &ImageName,
+        manifest: Option<Digest>,
+        end: Option<&End>,
+    ) {
+        if let (Some(digest), Some(End::Exited { output, .. })) = (manifest, end)
+            && let Some(output) = output
+        {
+            let name = image.clone();
+            let builder = Builder { name, digest };
+            self.0.origins.note(tenant, output.digest, builder);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Quantities, Quantity, quantities};
-use super::{Pattern, PodTemplate, Problems, Proxy, RunAs, RuntimeChoice};
+use super::{Pattern, PodTemplate, Problems, Proxy, Roles, RunAs, RuntimeChoice, RuntimeKind};
 
 /// Compile pods.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +45,11 @@ pub struct Compile {
     /// The way out of the cluster for compiles: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in capitals and in small
     /// letters. Tools of Java read none of them: they want `MAVEN_OPTS` or `GRADLE_OPTS` in `compile.env`.
     pub proxy: Proxy,
+    /// How many pods are made ahead of need, of all tenants together: each waits for a compile such as its tenant's last one, which then needs
+    /// not wait for a pod. They cost what compile pods cost. On Kubernetes only: see [their page](warm-pods.md).
+    pub warm_pods: usize,
+    /// Seconds for which a pod that was made ahead of need waits at the most.
+    pub warm_pod_idle_seconds: u64,
     /// What compilers keep from one compile of a tenant to the next: see [its page](compile-caches.md).
     pub cache: CompileCache,
     /// A part of a pod that is laid over every compile pod, after `kubernetes.podTemplate`. Results are kept for
@@ -96,6 +101,8 @@ impl Default for Compile {
             allowed_images: Vec::new(),
             ca_bundle: None,
             proxy: Proxy::default(),
+            warm_pods: 0,
+            warm_pod_idle_seconds: 30 * 60,
             cache: CompileCache::default(),
             pod_template: PodTemplate::default(),
         }
@@ -103,8 +110,18 @@ impl Default for Compile {
 }
 
 impl Compile {
+    /// What is set and changes nothing with `roles`, told.
+    pub fn idle(&self, roles: Roles) -> Option<String> {
+        let is_idle = self.warm_pods > 0 && roles.compile != RuntimeKind::Kubernetes;
+        is_idle
+            .then(|| "compile.warmPods has no effect: compile.runtime is not kubernetes".to_owned())
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
         problems.number("compile.parallel", self.parallel, 1..=1000);
+        problems.number("compile.warmPods", self.warm_pods, 0..=100);
+        let key = "compile.warmPodIdleSeconds";
+        problems.number(key, self.warm_pod_idle_seconds, 10..=86_400);
         problems.number("compile.timeoutSeconds", self.timeout_seconds, 1..=86_400);
         let key = "compile.installTimeoutSeconds";
         problems.number(key, self.install_timeout_seconds, 1..=86_400);
@@ -155,6 +172,8 @@ impl fmt::Debug for Compile {
             .field("allowed_images", &self.allowed_images)
             .field("ca_bundle", &self.ca_bundle)
             .field("proxy", &self.proxy)
+            .field("warm_pods", &self.warm_pods)
+            .field("warm_pod_idle_seconds", &self.warm_pod_idle_seconds)
             .field("cache", &self.cache)
             .field("pod_template", &self.pod_template)
             .finish()

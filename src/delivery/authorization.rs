@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Delivery;
 use super::failure::Failure;
 use crate::grant::Grant;
-use crate::names::{CompileKey, Digest, Tenant};
+use crate::names::{CompileKey, Digest, SpareId, Tenant};
 
 impl Delivery {
     /// What the request's token allows.
@@ -111,12 +111,24 @@ impl Delivery {
             ))),
         }
     }
+
+    /// Whether the request comes from the agent that waits as the spare `id`.
+    pub(super) fn may_wait(&self, headers: &HeaderMap, id: &SpareId) -> Result<(), Failure> {
+        match self.granted(headers)? {
+            Grant::Spare { id: granted } if granted == *id => Ok(()),
+            other => Err(Failure::denied(format!(
+                "this token is for {}, not for the container {id} that waits for a compile",
+                told(&other)
+            ))),
+        }
+    }
 }
 
 fn told(grant: &Grant) -> String {
     match grant {
         Grant::Layer { container, .. } => format!("the layer of container {container}"),
         Grant::Compile { .. } => "a compile".to_owned(),
+        Grant::Spare { id } => format!("the container {id} that waits for a compile"),
         Grant::Images { tenant, .. } => format!("the images of {tenant}"),
     }
 }

@@ -100,7 +100,7 @@ impl From<ReportError> for Failure {
     fn from(error: ReportError) -> Self {
         match error {
             ReportError::Store(error) => error.into(),
-            ReportError::Unknown(_) => {
+            ReportError::Unknown(_) | ReportError::UnknownSpare(_) => {
                 Self::new(StatusCode::NOT_FOUND, "COMPILE_UNKNOWN", error.to_string())
             }
             ReportError::Offset { .. } => {

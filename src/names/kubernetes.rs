@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant};
+use super::{CompileKey, ContainerId, ContainerKey, Digest, InstanceName, SpareId, Tenant};
 
 /// Label: which program manages the object. Its value is [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -23,6 +23,10 @@ pub const CONTAINER: &str = "peitho.dev/container";
 pub const CONTAINER_ID: &str = "peitho.dev/container-id";
 /// Label: the compile key, its first 32 hexadecimal digits.
 pub const COMPILE: &str = "peitho.dev/compile";
+/// Label: the id of a container that was made ahead of need.
+pub const SPARE: &str = "peitho.dev/spare";
+/// Annotation: on a compile's Secret, the name of the pod and Secret that were made ahead of need and became its own.
+pub const SPARE_NAME: &str = "peitho.dev/spare-name";
 /// Annotation: the container name as the peer spells it.
 pub const CONTAINER_NAME: &str = "peitho.dev/container-name";
 /// Annotation: `CORE_CHAINCODE_ID_NAME`, the one true name of the chaincode.
@@ -73,6 +77,18 @@ pub fn compile_labels(
     labels
 }
 
+/// Labels of the Secret and the pod of a container that was made ahead of need.
+pub fn spare_labels(
+    instance: &InstanceName,
+    tenant: &Tenant,
+    id: &SpareId,
+) -> BTreeMap<String, String> {
+    let mut labels = common_labels(instance, COMPILE_COMPONENT);
+    labels.insert(TENANT.to_owned(), tenant_label(tenant));
+    labels.insert(SPARE.to_owned(), id.to_string());
+    labels
+}
+
 /// Labels of what all replicas of one instance share.
 pub fn instance_labels(instance: &InstanceName) -> BTreeMap<String, String> {
     common_labels(instance, INSTANCE_COMPONENT)
@@ -116,7 +132,7 @@ pub fn tenant_selector(instance: &InstanceName, tenant: &Tenant) -> String {
     )
 }
 
-/// Selects the Secrets and pods of all compiles of one Peitho.
+/// Selects the Secrets and pods of all compiles of one Peitho, those made ahead of need among them.
 pub fn all_compiles_selector(instance: &InstanceName) -> String {
     format!("{},{COMPONENT}={COMPILE_COMPONENT}", selector(instance))
 }
@@ -184,6 +200,16 @@ pub fn may_be_pod(name: &str) -> bool {
 pub fn compile(instance: &InstanceName, key: &CompileKey) -> String {
     let hash = Digest::of(format!("{instance}\0{key}").as_bytes()).hex();
     format!("compile-{}", &hash[..32])
+}
+
+/// What the Secret and the pod of a container that was made ahead of need are called.
+pub fn spare(id: &SpareId) -> String {
+    format!("compile-spare-{id}")
+}
+
+/// The id in such a name.
+pub fn spare_of(name: &str) -> Option<SpareId> {
+    name.strip_prefix("compile-spare-")?.parse().ok()
 }
 
 /// The Secret with what all replicas of one instance share.
@@ -280,6 +306,15 @@ mod tests {
             tenant_label(&"-a".parse().unwrap()),
             tenant_label(&"a-".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn a_spare_is_known_by_its_name_and_no_compile_is_taken_for_one() {
+        let id = SpareId::random();
+        assert_eq!(spare_of(&spare(&id)), Some(id));
+        assert!(may_be_pod(&spare(&id)));
+        let key = CompileKey::new(Digest::of(b"compile"));
+        assert_eq!(spare_of(&compile(&InstanceName::default(), &key)), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::process;
 use super::surroundings::Surroundings;
 use crate::grant::{Grant, Grants};
-use crate::names::CompileKey;
+use crate::names::{CompileKey, SpareId};
 use crate::store::spool::Spool;
 
 /// Where the agent finds [`TOKEN`] and [`CA`]. All of ours in a container lies below `/run/peitho`: in the
@@ -103,6 +103,28 @@ pub(super) fn command(address: &str, key: &CompileKey, command: &[String]) -> Ve
     agent.chain(command.iter().cloned()).collect()
 }
 
+/// The command line of the agent that waits as the spare `id` for what to compile.
+pub(super) fn waiting(address: &str, id: &SpareId) -> Vec<String> {
+    let id = id.to_string();
+    [
+        PROGRAM,
+        "agent",
+        "spare",
+        "--address",
+        address,
+        "--id",
+        &id,
+        "--credentials",
+        CREDENTIALS,
+        "--spool",
+        SPOOL,
+        "--cache",
+        CACHE,
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
 /// Variables without those whose values are secrets ([`Surroundings::proxies`]): the places, what
 /// surrounds all compiles, and over both `requested`, what the request and `compile.env` say.
 pub(super) fn environment(
@@ -124,6 +146,11 @@ pub(super) fn environment(
 /// What the agent of the compile `key` shows to the delivery listener.
 pub(super) fn token(grants: &Grants, key: &CompileKey) -> SecretString {
     grants.issue(&Grant::Compile { key: *key })
+}
+
+/// What the agent that waits as the spare `id` shows to the delivery listener.
+pub(super) fn waiting_token(grants: &Grants, id: &SpareId) -> SecretString {
+    grants.issue(&Grant::Spare { id: *id })
 }
 
 /// A line of the runtime's own in a compile's log.

@@ -2,13 +2,14 @@
 //! a Secret and a Pod. `container` and `compile` call it through [`Runtime`]; it knows neither, nor the
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
-//! `record`, `pod`, `compile_pod`, `platform`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
-//! pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
+//! `record`, `pod`, `compile_pod`, `class`, `platform`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
+//! pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders; `spare` makes pods for compiles to come; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
 //! `pull_secret` hands the nodes their login; `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
 
 mod access;
 mod ahead;
 mod chaincode;
+mod class;
 mod compile;
 mod compile_pod;
 mod connect;
@@ -27,6 +28,7 @@ mod rehearsal;
 mod remove;
 mod request;
 mod roster;
+mod spare;
 mod surroundings;
 mod template;
 mod template_check;
@@ -47,7 +49,7 @@ use self::request::{Failure, Requests, unavailable};
 use self::watch::Watch;
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, Started, State, Surroundings, UploadedFile,
+    Outcome, Runtime, SpareSpec, Spares, Started, State, Surroundings, UploadedFile,
 };
 use crate::config::{ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
@@ -100,6 +102,10 @@ pub struct Settings {
     pub compile_run_as_user: RunAs,
     /// After how long a compile is ended.
     pub compile_timeout: Duration,
+    /// Where compiles meet pods that were made ahead of need: the same in all namespaces.
+    pub spares: Spares,
+    /// How long such a pod waits for a compile.
+    pub spare_idle: Duration,
     /// User and group of chaincode pods whose image names none by number.
     pub chaincode_run_as_user: RunAs,
     /// What compile pods trust, and the proxies they use.
@@ -276,6 +282,15 @@ impl Runtime for Kubernetes {
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
         self.listed().await?;
         self.run_compile(spec).await
+    }
+
+    async fn spare(&self, spec: &SpareSpec) -> Result<(), Error> {
+        self.listed().await?;
+        self.keep_spare(spec).await
+    }
+
+    fn spares(&self) -> Option<&Spares> {
+        Some(&self.settings.spares)
     }
 
     async fn unheld(&self, grace: Duration) -> Result<Vec<CompileKey>, Error> {

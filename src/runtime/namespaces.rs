@@ -11,7 +11,7 @@ use futures::future::join_all;
 
 use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, Started, State, UploadedFile,
+    Outcome, Runtime, SpareSpec, Spares, Started, State, UploadedFile,
 };
 use crate::config::ByTenant;
 use crate::names::{CompileKey, ContainerId, ContainerKey, Tenant};
@@ -110,6 +110,15 @@ impl Runtime for Namespaces {
 
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
         self.of(&spec.tenant).compile(spec).await
+    }
+
+    async fn spare(&self, spec: &SpareSpec) -> Result<(), Error> {
+        self.of(&spec.tenant).spare(spec).await
+    }
+
+    /// All have the same.
+    fn spares(&self) -> Option<&Spares> {
+        self.of.general().spares()
     }
 
     /// Those of all that tell: what one refuses must not keep what others have.

@@ -13,7 +13,7 @@ use crate::registry::Registries;
 use crate::runtime::kubernetes::{
     Connection, Kubernetes, Provision, PullSecret, Settings, Templates, check_access, connect,
 };
-use crate::runtime::{Error, InstanceMaterial, Namespaces, Runtime, Surroundings};
+use crate::runtime::{Error, InstanceMaterial, Namespaces, Runtime, Spares, Surroundings};
 use crate::store::Store;
 
 /// An API server that lets Peitho do all that it has to in each namespace.
@@ -191,6 +191,8 @@ fn settings(
         delivery_ca_pem: needs.material.ca_cert_pem.clone(),
         compile_run_as_user: compile.run_as_user,
         compile_timeout: Duration::from_secs(compile.timeout_seconds),
+        spares: Spares::new(compile.warm_pods),
+        spare_idle: Duration::from_secs(compile.warm_pod_idle_seconds),
         chaincode_run_as_user: chaincode.run_as_user,
         surroundings: needs.surroundings.clone(),
         provisions,

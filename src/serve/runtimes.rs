@@ -98,7 +98,8 @@ pub(super) async fn start(
         true => Some(Access::gain(config).await?),
         false => None,
     };
-    for idle in config.tenants.idle(roles) {
+    let idle = config.compile.idle(roles);
+    for idle in idle.into_iter().chain(config.tenants.idle(roles)) {
         tracing::warn!("{idle}");
     }
     let connection = access.as_ref().map(|it| &it.connection);

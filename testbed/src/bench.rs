@@ -3,7 +3,7 @@
 //! `target/bench/report.json`, and draws `target/bench/installs.svg`.
 //!
 //! `kubernetes` and `machine` measure one runtime each, with nothing of the other on the machine; `installs` what an install costs, beside
-//! the `floor` of a daemon that costs nothing, and `uses` what comes after it; `launches` what a launch costs beside its runtime, `pods`
+//! the `floor` of a daemon that costs nothing, `warm_pods` what it costs with a pod that waits, and `uses` what comes after it; `launches` what a launch costs beside its runtime, `pods`
 //! what it costs over a bare pod, `builds` and `pushes` what an image costs, `store` what ten thousand images cost.
 
 mod builds;
@@ -19,6 +19,7 @@ mod pushes;
 mod report;
 mod store;
 mod uses;
+mod warm_pods;
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Owns the end of a process that a container runs, without its engine's knowledge. Tests use it as the kernel's stand-in.
+//! Owns what befalls a process that a container runs, without its engine's knowledge: its end, as the kernel's stand-in, and that it hangs. Tests use it.
 
 use std::fs;
 
@@ -7,6 +7,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Kills the process that has this in its environment, as the kernel would for want of memory.
 pub fn kill_process_with(variable: &str) -> Result<()> {
+    Ok(kill_process(process_with(variable)?, Signal::KILL)?)
+}
+
+/// Stops it where it is: it is there, and says nothing any more.
+pub fn stop_process_with(variable: &str) -> Result<()> {
+    Ok(kill_process(process_with(variable)?, Signal::STOP)?)
+}
+
+fn process_with(variable: &str) -> Result<Pid> {
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry
@@ -21,9 +30,7 @@ pub fn kill_process_with(variable: &str) -> Result<()> {
             .split(|byte| *byte == 0)
             .any(|one| one.starts_with(variable.as_bytes()))
         {
-            let pid = Pid::from_raw(pid).context("process 0")?;
-            kill_process(pid, Signal::KILL)?;
-            return Ok(());
+            return Pid::from_raw(pid).context("process 0");
         }
     }
     bail!("no process has {variable} in its environment")

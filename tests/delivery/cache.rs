@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::compile::{args, end, members, whole_log};
 use crate::world::{Server, World, any_port, names, tar};
 
+mod ahead;
 mod full;
 mod taken;
 mod trouble;

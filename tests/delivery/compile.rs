@@ -249,6 +249,33 @@ async fn a_restarted_server_is_told_all_again() {
     assert_eq!(agent.await.unwrap().unwrap(), 0);
 }
 
+/// The agent has nothing to send while Peitho starts anew, and its first word to the new one is how the compile ended.
+#[tokio::test]
+async fn a_restart_that_the_agent_did_not_notice_loses_no_log() {
+    let mut world = World::new().await;
+    let server = world.serve(any_port()).await;
+    let (key, asked) = world.compile(None).await;
+    let gate = world.scratch("gate").join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&gate).status();
+    assert!(made.unwrap().success());
+    let script = format!("echo one; cat {} >/dev/null; exit 3", gate.display());
+    let agent = tokio::spawn(run(
+        args(&world, &server, key, &script),
+        CancellationToken::new(),
+    ));
+    asked.log.reader().next().await.unwrap().unwrap();
+    let address = server.stop().await;
+    let mut world = world.restarted().await;
+    let _server = world.serve(address).await;
+    let (_, asked) = world.compile(None).await;
+    tokio::task::spawn_blocking(move || std::fs::write(gate, "end"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(whole_log(&asked).await, "one\n");
+    assert_eq!(agent.await.unwrap().unwrap(), 3);
+}
+
 #[tokio::test]
 async fn a_lost_connection_doubles_nothing() {
     let mut world = World::new().await;

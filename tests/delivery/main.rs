@@ -6,6 +6,7 @@
 mod builds;
 mod cache;
 mod clients;
+mod cluster;
 mod compile;
 mod cuts;
 mod docker_registry;

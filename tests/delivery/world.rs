@@ -1,13 +1,11 @@
 //! What the tests stand on: a store, compiles, containers, a CA, a listener that can be torn down, and a
 //! cluster in which nothing runs.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::Router;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -20,19 +18,18 @@ use peitho::image::Images;
 use peitho::image_spec::Layer;
 use peitho::names::{CompileKey, ContainerId, ContainerKey, Digest, Tenant};
 use peitho::registry::Registries;
-use peitho::runtime::{
-    self, ChaincodeSpec, CompileSpec, Exit, Found, Launch, Life, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, Started, State, UploadedFile,
-};
+use peitho::runtime::{self, ChaincodeSpec, Runtime};
 use peitho::store::{Blob, Store};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
+
+use crate::cluster::Cluster;
 
 /// One instance of Peitho, as far as pods see it.
 pub(crate) struct World {
@@ -80,11 +77,7 @@ impl World {
     async fn of(directory: Arc<TempDir>, authority: Arc<Authority>, cache: Option<u64>) -> Self {
         let store = Store::open(&directory.path().join("store")).await.unwrap();
         let (sender, started) = mpsc::unbounded_channel();
-        let cluster = Arc::new(Cluster {
-            containers: Mutex::default(),
-            losing: Mutex::default(),
-            started: sender,
-        });
+        let cluster = Arc::new(Cluster::new(sender));
         let settings = Settings {
             parallel_of_tenant: None.into(),
             parallel: 4,
@@ -335,116 +328,6 @@ impl Authority {
             certificate,
             key: key_pem.into(),
         }
-    }
-}
-
-/// A cluster in which nothing runs: containers are what the test says, compiles never end by themselves.
-pub(crate) struct Cluster {
-    /// The container of the next compile ends by this.
-    losing: Mutex<Option<oneshot::Receiver<()>>>,
-    pub(crate) containers: Mutex<HashMap<ContainerKey, ChaincodeSpec>>,
-    started: mpsc::UnboundedSender<CompileKey>,
-}
-
-impl Cluster {
-    /// What ends the container of the next compile.
-    pub(crate) fn lost(&self) -> oneshot::Sender<()> {
-        let (sender, lost) = oneshot::channel();
-        *self.losing.lock().unwrap() = Some(lost);
-        sender
-    }
-}
-
-#[async_trait]
-impl Runtime for Cluster {
-    async fn create(&self, spec: &ChaincodeSpec) -> Result<(), runtime::Error> {
-        Err(runtime::Error::Exists(spec.key.clone()))
-    }
-
-    async fn find(&self, key: &ContainerKey) -> Result<Option<Found>, runtime::Error> {
-        let spec = self.containers.lock().unwrap().get(key).cloned();
-        Ok(spec.map(|spec| Found {
-            spec,
-            state: State::Running,
-            life: Life::default(),
-        }))
-    }
-
-    async fn list(&self, _: &Tenant) -> Result<Vec<Found>, runtime::Error> {
-        Ok(Vec::new())
-    }
-
-    async fn lines(&self, key: &ContainerKey, _: &LineQuery) -> Result<LineStream, runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn find_id(
-        &self,
-        _: &Tenant,
-        _: &ContainerId,
-    ) -> Result<Option<ContainerKey>, runtime::Error> {
-        Ok(None)
-    }
-
-    async fn put_files(
-        &self,
-        key: &ContainerKey,
-        _: Vec<UploadedFile>,
-    ) -> Result<(), runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn start(self: Arc<Self>, key: &ContainerKey) -> Result<Started, runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn wait_running(&self, key: &ContainerKey) -> Result<State, runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn wait_exit(&self, key: &ContainerKey) -> Result<Exit, runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn follow(self: Arc<Self>, key: &ContainerKey) -> Result<Option<Launch>, runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn stop(&self, key: &ContainerKey) -> Result<Outcome, runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn remove(&self, key: &ContainerKey) -> Result<Option<Found>, runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn logs(&self, key: &ContainerKey) -> Result<LogStream, runtime::Error> {
-        Err(runtime::Error::NotFound(key.clone()))
-    }
-
-    async fn compile(&self, spec: &CompileSpec) -> Result<Exit, runtime::Error> {
-        // Nobody listens any more in a test that is over.
-        let losing = self.losing.lock().unwrap().take();
-        let _ = self.started.send(spec.key);
-        match losing {
-            Some(lost) => {
-                lost.await.unwrap();
-                Ok(Exit { code: 137 })
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn unheld(&self, _: Duration) -> Result<Vec<CompileKey>, runtime::Error> {
-        Ok(Vec::new())
-    }
-
-    async fn discard(&self, _: Option<&Tenant>, _: &CompileKey) -> Result<(), runtime::Error> {
-        Ok(())
-    }
-
-    async fn ready(&self) -> Result<(), runtime::Error> {
-        Ok(())
     }
 }
 

@@ -407,6 +407,7 @@ async fn spec(engine: &Engine, place: &Place, script: &str) -> CompileSpec {
         key: CompileKey::new(Digest::of(script.as_bytes())),
         tenant: Tenant::default_tenant(),
         image,
+        builder: None,
         facts: Default::default(),
         command: ["sh", "-c", script].map(str::to_owned).into(),
         env: Vec::new(),

@@ -52,6 +52,7 @@ fn links_between_pages_lead_somewhere() {
         "docs/protocol.md",
         "docs/store.md",
         "docs/tenants.md",
+        "docs/warm-pods.md",
     ];
     for page in pages.into_iter().map(str::to_owned).chain(decisions) {
         let text = read(&page);

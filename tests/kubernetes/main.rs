@@ -13,6 +13,7 @@ mod warmth;
 
 mod closed;
 mod pods;
+mod spares;
 mod tenants;
 mod whole;
 mod world;
@@ -72,9 +73,17 @@ fn main() -> ExitCode {
             closed::one_registry_for_all(counterparts).map_err(|error| format!("{error:#}").into())
         })
     };
+    let of_spares = spares::ALL.iter().map(|(name, case)| {
+        let world = Arc::clone(&world);
+        Trial::test(*name, move || {
+            let counterparts = world.counterparts()?;
+            case(counterparts).map_err(|error| format!("{error:#}").into())
+        })
+    });
     // The long ones first.
     let trials = [of_tenants, in_one_registry, warm]
         .into_iter()
+        .chain(of_spares)
         .chain(trials);
     let trials = trials.collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -19,7 +19,7 @@ use peitho::registry::{Places, Pusher, Registries};
 use peitho::runtime::kubernetes::{
     self, Connection, Kubernetes, Provision, PullSecret, Settings, Templates,
 };
-use peitho::runtime::{InstanceMaterial, Runtime, Surroundings};
+use peitho::runtime::{InstanceMaterial, Runtime, Spares, Surroundings};
 use peitho::store::Store;
 use secrecy::ExposeSecret as _;
 use testbed::HOST_ADDRESS;
@@ -42,6 +42,12 @@ pub(crate) struct Setting {
     pub(crate) agent_image: String,
     /// For the store.
     pub(crate) directory: PathBuf,
+    /// Which Peitho it is.
+    pub(crate) instance: InstanceName,
+    /// How many pods it makes ahead of need, and how long they wait.
+    pub(crate) warm: (usize, Duration),
+    /// Where its listener is; 0 for any.
+    pub(crate) port: u16,
 }
 
 /// The runtime, connected, and its listener.
@@ -56,6 +62,7 @@ pub(crate) struct Pods {
     compiles: Compiles,
     stop: CancellationToken,
     listener: JoinHandle<()>,
+    port: u16,
 }
 
 impl Pods {
@@ -68,13 +75,15 @@ impl Pods {
         };
         let connection = kubernetes::connect(&section).await?;
         kubernetes::check_access(&connection, &[CHAINCODE_NAMESPACE.to_owned()]).await?;
-        let instance = InstanceName::default();
+        let instance = setting.instance.clone();
         let Connection {
             client, namespace, ..
         } = connection.clone();
         let material = kubernetes::load_or_create(client.clone(), &namespace, &instance).await?;
         let grants = Grants::new(*material.token_key.expose_secret());
-        let bound = listener::bind(format!("{HOST_ADDRESS}:0").parse()?).await?;
+        let address = format!("{HOST_ADDRESS}:{}", setting.port);
+        let bound = listener::bind(address.parse()?).await?;
+        let port = bound.addr.port();
         let address = format!("https://{}", bound.addr);
         let tls = delivery::tls::server_config(
             &material.ca_cert_pem,
@@ -86,6 +95,9 @@ impl Pods {
         let pusher = Pusher::new(&setting.images, registries.clone())?;
         let mut settings = settings(namespace, setting.agent_image, address, &material);
         settings.pull_secret = pull_secret(&setting.images, &registries);
+        settings.instance = instance;
+        settings.spares = Spares::new(setting.warm.0);
+        settings.spare_idle = setting.warm.1;
         let runtime =
             Kubernetes::start(client, settings.clone(), store.clone(), grants.clone()).await?;
         let compiles = compiles(&store, Arc::clone(&runtime) as Arc<dyn Runtime>);
@@ -106,6 +118,7 @@ impl Pods {
             base: setting.base.parse().context("the base's name")?,
             listener: tokio::spawn(listener::serve(bound, Some(tls), router, drain)),
             stop,
+            port,
         })
     }
 
@@ -117,6 +130,16 @@ impl Pods {
     /// What compiles in pods.
     pub(crate) fn compiles(&self) -> &Compiles {
         &self.compiles
+    }
+
+    /// Where its listener is.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The pods that it made ahead of need.
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.settings.spares
     }
 
     /// The image of the cases.
@@ -193,6 +216,8 @@ fn settings(
         delivery_ca_pem: material.ca_cert_pem.clone(),
         compile_run_as_user: compile.run_as_user,
         compile_timeout: Duration::from_secs(compile.timeout_seconds),
+        spares: Spares::default(),
+        spare_idle: Duration::ZERO,
         chaincode_run_as_user: chaincode.run_as_user,
         surroundings: Surroundings::default(),
         tenants: vec![Tenant::default_tenant()],

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use ::peitho::config::{self, BuiltRegistry, ImageMode, Scheme};
+use ::peitho::names::InstanceName;
 use anyhow::{Result, anyhow, ensure};
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE};
 use testbed::{Assets, Cluster, Image, Leftovers, Registry, Run, say};
@@ -84,6 +86,9 @@ impl World {
             images: images(&registry, &closed),
             agent_image: build.image.clone(),
             directory: run.data().join("peitho"),
+            instance: InstanceName::default(),
+            warm: (0, Duration::ZERO),
+            port: 0,
         };
         say("starting Peitho");
         let pods = self.block_on(Pods::start(setting))?;
@@ -150,7 +155,7 @@ impl World {
 }
 
 /// What is built is pushed to `closed`; bases are in `open`.
-fn images(open: &Registry, closed: &Registry) -> config::Images {
+pub(crate) fn images(open: &Registry, closed: &Registry) -> config::Images {
     config::Images {
         mode: ImageMode::Registry,
         registry: BuiltRegistry {

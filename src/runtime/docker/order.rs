@@ -255,6 +255,7 @@ mod tests {
             key: CompileKey::new(Digest::of(b"compile")),
             tenant: Tenant::default_tenant(),
             image: "hyperledger/fabric-ccenv:2.5".parse().unwrap(),
+            builder: None,
             facts: Default::default(),
             command: ["/bin/sh", "-c", "go build"].map(str::to_owned).into(),
             env: vec![own],

@@ -12,11 +12,12 @@ use super::Kubernetes;
 use super::compile_pod;
 use super::evidence::{ContainerState, Evidence};
 use super::follow::Follow;
-use super::remove::{Grace, Ours, Until, delete};
+use super::remove::Until;
 use super::verdict::Verdict;
 use crate::names::CompileKey;
 use crate::names::kubernetes as names;
 use crate::runtime::compile_agent::{self, OUT_OF_MEMORY, write_notice};
+use crate::runtime::spares::Taken;
 use crate::runtime::{CompileSpec, Error, Exit};
 use crate::store::spool::Spool;
 
@@ -27,16 +28,19 @@ const ATTEMPTS: usize = 3;
 
 impl Kubernetes {
     pub(super) async fn run_compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
-        let pod = {
+        // What was made ahead of need is this run's until it is over.
+        let (pod, owner, _spare) = {
             let _turn = self.compiles.turn(&spec.key).await;
             self.compile_begun(spec).await?
         };
         let mut follow = Follow::new(self.watch.follow(&pod), self.settings.scheduling_grace);
-        let (name, owner) = (pod.name_any(), follow.evidence().owner.unwrap_or_default());
+        let (name, uid) = (
+            owner.name.unwrap_or_default(),
+            owner.uid.unwrap_or_default(),
+        );
         let verdict = tokio::select! {
             verdict = self.end_with_notices(&mut follow, &spec.log) => verdict,
-            // Secret and pod have one name.
-            never = self.hold(&name, &owner) => match never {},
+            never = self.hold(&name, &uid) => match never {},
         };
         match verdict {
             Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),
@@ -57,30 +61,40 @@ impl Kubernetes {
         if let Some(pod) = self.read_pod(&name).await? {
             self.end(&pod, Until::Gone).await?;
         }
-        let secret = self
-            .requests
-            .call(|| self.secrets.get_metadata_opt(&name))
-            .await
-            .map_err(|failure| failure.into_error(&format!("reading secret {name}")))?;
-        if let Some(secret) = secret {
-            let ours = Ours::of(&secret.metadata, &self.settings.instance)?;
-            delete(&self.requests, &self.secrets, &ours, Grace::Own).await?;
+        let Some(secret) = self.read_secret(&name).await? else {
+            return Ok(());
+        };
+        // It says what else is the run's, so it goes last.
+        if let Some(spare) = secret
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(names::SPARE_NAME))
+        {
+            self.discard_named(spare).await?;
         }
-        Ok(())
+        self.delete_secret(&secret).await
     }
 
-    /// The pod of the run, new or joined.
-    async fn compile_begun(&self, spec: &CompileSpec) -> Result<Pod, Error> {
+    /// Pod and Secret of the run, new or joined; and what it holds of a pod that was made ahead of need.
+    async fn compile_begun(
+        &self,
+        spec: &CompileSpec,
+    ) -> Result<(Pod, ObjectMeta, Option<Taken>), Error> {
         for _ in 0..ATTEMPTS {
-            let Some(owner) = self.compile_secret(spec).await? else {
+            let taken = self.take_spare(spec)?;
+            let Some(owner) = self.compile_secret(spec, taken.as_ref()).await? else {
                 continue;
             };
+            if let Some((pod, taken)) = self.spare_of_run(spec, &owner, taken).await? {
+                return Ok((pod, owner, Some(taken)));
+            }
             let pod = compile_pod::pod(&spec.into(), &self.settings, &owner)?;
             self.see_to_pull_secret(&pod).await?;
             let name = pod.name_any();
             match self.requests.create(&self.pods, &pod).await {
-                Ok(created) => return Ok(created),
+                Ok(created) => return Ok((created, owner, None)),
                 Err(failure) if failure.is_taken() => {}
+                Err(failure) if failure.is_of_quota() && self.spares_give_way().await? => continue,
                 Err(failure) => return Err(failure.into_error(&format!("creating pod {name}"))),
             }
             if let Some(there) = self.read_pod(&name).await? {
@@ -88,7 +102,7 @@ impl Kubernetes {
                 let joinable =
                     shown.owner == owner.uid && shown.deleting.is_none() && !shown.is_over();
                 if joinable {
-                    return Ok(there);
+                    return Ok((there, owner, None));
                 }
                 // Left by a Peitho that ended before it could clean up.
                 self.end(&there, Until::Gone).await?;
@@ -101,22 +115,24 @@ impl Kubernetes {
         )))
     }
 
-    /// The Secret of the run, new or found; `None` when it went just now.
-    async fn compile_secret(&self, spec: &CompileSpec) -> Result<Option<ObjectMeta>, Error> {
+    /// The Secret of the run, new or found; `None` when it went just now. A new one names what was `taken` for it.
+    async fn compile_secret(
+        &self,
+        spec: &CompileSpec,
+        taken: Option<&Taken>,
+    ) -> Result<Option<ObjectMeta>, Error> {
         let token = compile_agent::token(&self.grants, &spec.key);
-        let secret = compile_pod::secret(&spec.into(), &self.settings, &token);
+        let mut secret = compile_pod::secret(&spec.into(), &self.settings, &token);
+        if let Some(taken) = taken {
+            let annotations = secret.metadata.annotations.get_or_insert_default();
+            annotations.insert(names::SPARE_NAME.to_owned(), names::spare(taken.id()));
+        }
         let name = names::compile(&self.settings.instance, &spec.key);
         match self.requests.create(&self.secrets, &secret).await {
             Ok(created) => Ok(Some(created.metadata)),
             Err(failure) if failure.is_taken() => {
-                let found = self
-                    .requests
-                    .call(|| self.secrets.get_metadata_opt(&name))
-                    .await
-                    .map_err(|failure| failure.into_error(&format!("reading secret {name}")))?;
-                Ok(found
-                    .map(|it| it.metadata)
-                    .filter(|metadata| metadata.deletion_timestamp.is_none()))
+                let found = self.read_secret(&name).await?;
+                Ok(found.filter(|metadata| metadata.deletion_timestamp.is_none()))
             }
             Err(failure) => Err(failure.into_error(&format!("creating secret {name}"))),
         }

@@ -1,7 +1,9 @@
 //! Secret and pod of one compile (design D6): the builder image runs Peitho's static program, which an init
-//! container has put there, and that runs the command. Pure; `compile` sends them.
+//! container has put there, and that runs the command. One that is made ahead of need differs in nothing but what its agent is
+//! called with. Pure; `compile` and `spare` send them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Secret, VolumeMount};
@@ -18,9 +20,9 @@ use super::template::{
 };
 use crate::image_spec::ImageFacts;
 use crate::names::kubernetes as names;
-use crate::names::{CompileKey, ImageName, Tenant};
+use crate::names::{CompileKey, ImageName, SpareId, Tenant};
 use crate::runtime::compile_agent::{self, CA, PROGRAM_DIRECTORY, TOKEN, WRITABLE};
-use crate::runtime::{CompileSpec, Error, Resolution, process};
+use crate::runtime::{CompileSpec, Error, Resolution, SpareSpec, process};
 
 /// The main container of a compile pod.
 pub(super) const MAIN: &str = "compile";
@@ -28,27 +30,41 @@ pub(super) const MAIN: &str = "compile";
 pub(super) const INIT: &str = "agent";
 const PROGRAM_VOLUME: &str = "program";
 
-/// What of a [`CompileSpec`] makes its pod.
+/// What of a [`CompileSpec`] or a [`SpareSpec`] makes its pod.
+#[derive(Clone, Copy)]
 pub(super) struct Order<'a> {
-    pub(super) key: &'a CompileKey,
+    pub(super) purpose: Purpose<'a>,
     pub(super) tenant: &'a Tenant,
     pub(super) image: &'a ImageName,
     pub(super) facts: &'a ImageFacts,
-    pub(super) command: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) working_dir: Option<&'a str>,
     pub(super) user: Option<i64>,
     pub(super) resolution: &'a Resolution,
 }
 
+/// What a pod is for.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// One compile.
+    Compile {
+        key: &'a CompileKey,
+        command: &'a [String],
+    },
+    /// The compile that comes first.
+    Spare(&'a SpareId),
+}
+
 impl<'a> From<&'a CompileSpec> for Order<'a> {
     fn from(spec: &'a CompileSpec) -> Self {
         Self {
-            key: &spec.key,
+            purpose: Purpose::Compile {
+                key: &spec.key,
+                command: &spec.command,
+            },
             tenant: &spec.tenant,
             image: &spec.image,
             facts: &spec.facts,
-            command: &spec.command,
             env: &spec.env,
             working_dir: spec.working_dir.as_deref(),
             user: spec.user,
@@ -57,17 +73,73 @@ impl<'a> From<&'a CompileSpec> for Order<'a> {
     }
 }
 
+impl<'a> From<&'a SpareSpec> for Order<'a> {
+    fn from(spec: &'a SpareSpec) -> Self {
+        Self {
+            purpose: Purpose::Spare(&spec.id),
+            tenant: &spec.tenant,
+            image: &spec.image,
+            facts: &spec.facts,
+            env: &spec.env,
+            working_dir: spec.working_dir.as_deref(),
+            user: spec.user,
+            resolution: &spec.resolution,
+        }
+    }
+}
+
+impl Purpose<'_> {
+    fn name(&self, settings: &Settings) -> String {
+        match self {
+            Self::Compile { key, .. } => names::compile(&settings.instance, key),
+            Self::Spare(id) => names::spare(id),
+        }
+    }
+
+    fn labels(&self, settings: &Settings, tenant: &Tenant) -> BTreeMap<String, String> {
+        match self {
+            Self::Compile { key, .. } => names::compile_labels(&settings.instance, tenant, key),
+            Self::Spare(id) => names::spare_labels(&settings.instance, tenant, id),
+        }
+    }
+
+    fn annotations(&self) -> BTreeMap<String, String> {
+        let (key, description) = match self {
+            Self::Compile { key, .. } => (
+                Some((names::COMPILE_KEY, key.to_string())),
+                "A compile of chaincode and its pod's access to Peitho; gone when the compile is over",
+            ),
+            Self::Spare(_) => (
+                None,
+                "A pod that waits for a compile of chaincode (compile.warmPods), and its access to Peitho; gone when that is over, or none comes",
+            ),
+        };
+        let description = (names::DESCRIPTION, description.to_owned());
+        let all = key.into_iter().chain([description]);
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn command(&self, settings: &Settings) -> Vec<String> {
+        let address = &settings.delivery_address;
+        match self {
+            Self::Compile { key, command } => compile_agent::command(address, key, command),
+            Self::Spare(id) => compile_agent::waiting(address, id),
+        }
+    }
+
+    /// How long its pod may be there.
+    fn deadline(&self, settings: &Settings) -> Duration {
+        match self {
+            Self::Compile { .. } => settings.compile_timeout,
+            Self::Spare(_) => settings.spare_idle + settings.compile_timeout,
+        }
+    }
+}
+
 /// The Secret that owns the pod of `spec` and holds the agent's token.
 pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString) -> Secret {
-    let annotations = BTreeMap::from([
-        (names::IMAGE.to_owned(), spec.image.to_string()),
-        (names::COMPILE_KEY.to_owned(), spec.key.to_string()),
-        (
-            names::DESCRIPTION.to_owned(),
-            "A compile of chaincode and its pod's access to Peitho; gone when the compile is over"
-                .to_owned(),
-        ),
-    ]);
+    let mut annotations = spec.purpose.annotations();
+    annotations.insert(names::IMAGE.to_owned(), spec.image.to_string());
     let mut data = surroundings::data(&settings.surroundings);
     data.extend([
         (
@@ -81,12 +153,8 @@ pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString
     ]);
     Secret {
         metadata: ObjectMeta {
-            name: Some(names::compile(&settings.instance, spec.key)),
-            labels: Some(names::compile_labels(
-                &settings.instance,
-                spec.tenant,
-                spec.key,
-            )),
+            name: Some(spec.purpose.name(settings)),
+            labels: Some(spec.purpose.labels(settings, spec.tenant)),
             annotations: Some(annotations),
             ..ObjectMeta::default()
         },
@@ -124,7 +192,7 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         read_only: Some(true),
         ..mount(TRUST_VOLUME, compile_agent::TRUST)
     }));
-    let command = compile_agent::command(&settings.delivery_address, spec.key, spec.command);
+    let command = spec.purpose.command(settings);
     let main = Container {
         name: MAIN.to_owned(),
         image: Some(platform::image(settings, spec.image, spec.facts)),
@@ -146,7 +214,8 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     pod_spec.containers = vec![main];
     pod_spec.host_aliases = template::host_aliases(settings, &spec.resolution.extra_hosts);
     pod_spec.dns_config = template::dns_config(spec.resolution);
-    pod_spec.active_deadline_seconds = i64::try_from(settings.compile_timeout.as_secs()).ok();
+    let deadline = spec.purpose.deadline(settings).as_secs();
+    pod_spec.active_deadline_seconds = i64::try_from(deadline).ok();
     let mut volumes: Vec<_> = WRITABLE
         .iter()
         .map(|(volume, _)| empty_dir(volume))
@@ -199,11 +268,13 @@ mod tests {
         let env = [("GOPROXY", "direct"), ("TMPDIR", "/elsewhere")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut order = Order {
-            key: &key,
+            purpose: Purpose::Compile {
+                key: &key,
+                command: &command,
+            },
             tenant: &tenant,
             image: &image,
             facts: &ImageFacts::default(),
-            command: &command,
             env: &env,
             working_dir: None,
             user: Some(0),

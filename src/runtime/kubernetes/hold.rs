@@ -3,7 +3,7 @@
 //! that it was seen not to change, never what time the note tells: clocks do not agree. `compile` holds;
 //! the trait in `kubernetes` asks what is unheld.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -48,7 +48,31 @@ impl Kubernetes {
         }
         sleep_until(Instant::now() + grace.max(SILENCE)).await;
         let mut keys = Vec::new();
-        for secret in unchanged(&before, self.compile_secrets().await?) {
+        let after = self.compile_secrets().await?;
+        // A run that goes on holds what it took by its own Secret.
+        let taken: HashSet<_> = after
+            .iter()
+            .filter_map(spare_of)
+            .map(str::to_owned)
+            .collect();
+        for secret in unchanged(&before, after) {
+            let name = secret.name.as_deref().unwrap_or_default();
+            if names::spare_of(name).is_some() {
+                if !taken.contains(name) {
+                    tracing::info!(
+                        pod = name,
+                        "compile: an earlier process made it ahead of need, and it waits in vain; it is removed"
+                    );
+                    match self.discard_named(name).await {
+                        Err(error @ Error::Unavailable(_)) => return Err(error),
+                        Err(error) => {
+                            tracing::warn!(pod = name, %error, "compile: it was not removed; the next start tries again")
+                        }
+                        Ok(()) => {}
+                    }
+                }
+                continue;
+            }
             match key_of(&secret) {
                 Some(key) => keys.push(key),
                 None => tracing::warn!(
@@ -89,6 +113,12 @@ fn unchanged(before: &[ObjectMeta], after: Vec<ObjectMeta>) -> Vec<ObjectMeta> {
             && versions.get(&secret.uid.as_deref()) == Some(&secret.resource_version.as_deref())
     };
     after.into_iter().filter(is_unchanged).collect()
+}
+
+/// The pod and Secret that were made ahead of need and are those of the run of `secret`.
+fn spare_of(secret: &ObjectMeta) -> Option<&str> {
+    let annotations = secret.annotations.as_ref()?;
+    annotations.get(names::SPARE_NAME).map(String::as_str)
 }
 
 fn key_of(secret: &ObjectMeta) -> Option<CompileKey> {

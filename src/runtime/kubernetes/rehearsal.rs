@@ -103,11 +103,13 @@ fn image(settings: &Settings) -> Result<ImageName, Error> {
 
 fn compile(settings: &Settings, tenant: &Tenant) -> Result<Pod, Error> {
     let spec = compile_pod::Order {
-        key: &CompileKey::new(Digest::of(b"rehearsal")),
+        purpose: compile_pod::Purpose::Compile {
+            key: &CompileKey::new(Digest::of(b"rehearsal")),
+            command: &["rehearsal".to_owned()],
+        },
         tenant,
         image: &image(settings)?,
         facts: &ImageFacts::default(),
-        command: &["rehearsal".to_owned()],
         env: &[],
         working_dir: None,
         user: None,

@@ -53,6 +53,12 @@ impl Failure {
         matches!(self, Self::Status(status) if status.is_conflict())
     }
 
+    /// A quota of the namespace is used up.
+    pub(super) fn is_of_quota(&self) -> bool {
+        // The API server tells this apart by its words alone: k8s.io/apiserver/pkg/admission/plugin/resourcequota.
+        matches!(self, Self::Status(status) if status.code == 403 && status.message.contains("exceeded quota"))
+    }
+
     /// The error for the caller, where `what` says what was attempted on which object.
     pub(super) fn into_error(self, what: &str) -> Error {
         match self {

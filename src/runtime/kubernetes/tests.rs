@@ -31,6 +31,8 @@ pub(super) fn settings() -> Settings {
         delivery_ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         compile_run_as_user: RunAs::User(500),
         compile_timeout: Duration::from_secs(1800),
+        spares: Spares::default(),
+        spare_idle: Duration::from_secs(1800),
         chaincode_run_as_user: RunAs::User(500),
         surroundings: Surroundings::default(),
         tenants: vec![Tenant::default_tenant()],

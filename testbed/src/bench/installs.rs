@@ -100,14 +100,14 @@ pub(super) fn measure(
 
 impl Place<'_> {
     /// Code that nobody has seen before; two of these differ in one line.
-    fn package(&self, name: &str) -> Result<PathBuf> {
+    pub(super) fn package(&self, name: &str) -> Result<PathBuf> {
         let version = format!("{name}{}", self.suffix);
         let code = Chaincode::asset().label(&format!("bench_{version}"));
         code.version(&version).package(self.assets)
     }
 
     /// The seconds of one install.
-    fn install(&self, what: &str, peer: usize, package: &Path) -> Result<f64> {
+    pub(super) fn install(&self, what: &str, peer: usize, package: &Path) -> Result<f64> {
         let begun = Instant::now();
         self.fabric.install(peer, package)?;
         let time = begun.elapsed().as_secs_f64();

@@ -10,6 +10,7 @@ use super::launches::own_times;
 use super::pods::{self, Ground};
 use super::report::Report;
 use super::uses;
+use super::warm_pods;
 
 pub(super) fn measure(
     assets: &Assets,
@@ -41,6 +42,7 @@ pub(super) fn measure(
                 report,
             )?;
             uses::measure(&place(assets, &fabric), rounds, report)?;
+            warm_pods::measure(&place(assets, &fabric), run, rounds, &mut peitho, report)?;
         }
         report.figure("rss_after_mb", rss(&peitho)?, "", "-");
         let peers = [(0, &theirs), (1, &ours)].map(|(index, engine)| {

@@ -1,0 +1,144 @@
+use futures::FutureExt as _;
+
+use super::*;
+
+fn tenant(name: &str) -> Tenant {
+    name.parse().unwrap()
+}
+
+fn class(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+fn work(name: &str) -> Work {
+    Work {
+        key: CompileKey::new(class(name)),
+        command: vec![name.to_owned()],
+    }
+}
+
+/// One of `tenant` that fits `of`, whose agent has asked.
+fn waiting(spares: &Spares, of_tenant: &str, of: &str) -> (SpareId, Admitted) {
+    let id = SpareId::random();
+    let admitted = spares.admit(id, &tenant(of_tenant), class(of)).unwrap();
+    assert!(spares.work(&id).now_or_never().is_none());
+    (id, admitted)
+}
+
+#[tokio::test]
+async fn a_spare_serves_one_compile_and_then_no_other() {
+    let spares = Spares::new(1);
+    let (id, mut admitted) = waiting(&spares, "a", "go");
+    let taken = spares.take(&class("go")).unwrap();
+    assert!(spares.take(&class("go")).is_none());
+    let heard = async {
+        let heard = spares.work(&id).await.unwrap().unwrap();
+        spares.accept(&id, &heard.key).unwrap();
+        // Where the answer was lost.
+        spares.accept(&id, &heard.key).unwrap();
+        heard
+    };
+    let (given, heard) = tokio::join!(taken.give(work("one")), heard);
+    assert!(given);
+    assert_eq!(heard, work("one"));
+    assert_eq!(admitted.ended().await, Fate::Taken);
+    drop(admitted);
+    assert!(spares.take(&class("go")).is_none());
+    assert!(spares.work(&id).await.is_err());
+    assert!(spares.accept(&id, &work("another").key).is_err());
+    drop(taken);
+    assert!(spares.accept(&id, &work("one").key).is_err());
+    let counts = Counts {
+        waiting: 0,
+        taken: 1,
+        missed: 2,
+    };
+    assert_eq!(spares.counts(), counts);
+}
+
+#[tokio::test]
+async fn one_that_does_not_fit_or_has_not_asked_is_not_taken() {
+    let spares = Spares::new(2);
+    let (_, _other) = waiting(&spares, "a", "node");
+    let id = SpareId::random();
+    let _starting = spares.admit(id, &tenant("b"), class("go")).unwrap();
+    assert!(spares.take(&class("go")).is_none());
+    assert!(spares.work(&id).now_or_never().is_none());
+    assert!(spares.take(&class("go")).is_some());
+}
+
+#[tokio::test]
+async fn one_that_was_not_given_away_waits_on() {
+    let spares = Spares::new(1);
+    let (_, _admitted) = waiting(&spares, "a", "go");
+    drop(spares.take(&class("go")));
+    assert_eq!(spares.counts().taken, 0);
+    assert!(spares.take(&class("go")).is_some());
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_hear_in_time_hears_nothing_any_more() {
+    let spares = Spares::new(1);
+    let (id, mut admitted) = waiting(&spares, "a", "go");
+    let taken = spares.take(&class("go")).unwrap();
+    assert!(!taken.give(work("one")).await);
+    assert!(spares.accept(&id, &work("one").key).is_err());
+    assert_eq!(spares.work(&id).await, Err(UnknownSpare(id)));
+    assert_eq!(admitted.ended().await, Fate::Over);
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_holds_no_question_open() {
+    let spares = Spares::new(1);
+    let (id, _admitted) = waiting(&spares, "a", "go");
+    let mut open = std::pin::pin!(spares.work(&id));
+    assert!((&mut open).now_or_never().is_none());
+    spares.close();
+    assert_eq!(open.await, Ok(None));
+    assert_eq!(spares.work(&id).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_tenant_has_one_and_all_have_no_more_than_there_may_be() {
+    let spares = Spares::new(2);
+    let (_, mut first) = waiting(&spares, "a", "go");
+    let again = spares.admit(SpareId::random(), &tenant("a"), class("go"));
+    assert!(again.is_none());
+    let (_, mut second) = waiting(&spares, "a", "node");
+    assert_eq!(first.ended().await, Fate::Over);
+    drop(first);
+    let (_, mut third) = waiting(&spares, "b", "go of b");
+    assert!(second.ended().now_or_never().is_none());
+    let (_, mut fourth) = waiting(&spares, "c", "go of c");
+    assert_eq!(second.ended().await, Fate::Over);
+    assert!(third.ended().now_or_never().is_none());
+    assert!(fourth.ended().now_or_never().is_none());
+    assert!(
+        Spares::default()
+            .admit(SpareId::random(), &tenant("a"), class("go"))
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn idle_ones_go_unless_a_compile_is_about_to_have_them() {
+    let spares = Spares::new(1);
+    let (_, mut admitted) = waiting(&spares, "a", "go");
+    let taken = spares.take(&class("go")).unwrap();
+    assert!(admitted.withdrawn().now_or_never().is_none());
+    drop(taken);
+    assert_eq!(admitted.withdrawn().await, Fate::Over);
+    assert!(spares.take(&class("go")).is_none());
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_gave_away_is_told_to_its_agent() {
+    let spares = Spares::new(0);
+    let id = SpareId::random();
+    assert!(spares.work(&id).await.is_err());
+    let taken = spares.adopt(id, &tenant("a"), work("one"));
+    assert_eq!(spares.work(&id).await, Ok(Some(work("one"))));
+    spares.accept(&id, &work("one").key).unwrap();
+    drop(taken);
+    assert!(spares.work(&id).await.is_err());
+}
