@@ -146,7 +146,9 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// Code and message where they are, else the whole in one line.
 fn words(text: &str) -> String {
-    match (code(text), element(text, "Message")) {
+    // Ceph often has an empty one.
+    let message = element(text, "Message").filter(|message| !message.is_empty());
+    match (code(text), message) {
         (Some(code), Some(message)) => format!("{code}: {}", message.trim_end_matches('.')),
         (Some(code), None) => code.to_owned(),
         (None, _) => {
@@ -182,6 +184,13 @@ mod tests {
             format!("store: writing k in the bucket b at e: NoSuchBucket: No such; {BUCKET}")
         );
         assert!(!told.may_pass());
+        // As Ceph tells it.
+        let bare = "404 Not Found: <Error><Code>NoSuchBucket</Code><Message></Message></Error>";
+        let told = error("writing", "k", "the bucket b at e", &missing(bare));
+        assert_eq!(
+            told.to_string(),
+            format!("store: writing k in the bucket b at e: NoSuchBucket; {BUCKET}")
+        );
     }
 
     #[test]
