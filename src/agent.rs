@@ -15,6 +15,7 @@ pub mod compile;
 mod download;
 pub mod fetch;
 pub mod install;
+mod leftover;
 mod log;
 mod memory;
 mod part;
@@ -54,6 +55,7 @@ pub async fn run(command: Command) -> u8 {
 
 /// Runs a compile that SIGTERM ends.
 async fn terminable(args: compile::Args) -> Result<u8, compile::Error> {
+    leftover::adopt();
     let terminated = CancellationToken::new();
     let mut signals = signal(SignalKind::terminate()).map_err(compile::Error::Signals)?;
     let watching = async {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::client::{self, Client, patiently};
 use super::log::Log;
@@ -76,6 +77,13 @@ impl Lack {
     }
 }
 
+/// Whether it is the process that took the log.
+#[derive(Clone, Copy)]
+enum Peitho {
+    TheSame,
+    PerhapsAnother,
+}
+
 /// Reports one compile.
 pub(super) struct Report {
     client: Client,
@@ -112,10 +120,10 @@ impl Report {
         }
     }
 
-    /// Reports how the compile ended, after a log that is closed. Returns the code that was reported: not
-    /// that of `end` where its output was refused.
-    pub(super) async fn finish(&self, end: End) -> Result<u8, Error> {
-        match self.deliver(&end).await {
+    /// Reports how the compile ended, after a log that is closed. Returns what was reported: not `end` where its
+    /// output was refused.
+    pub(super) async fn finish(&self, end: End) -> Result<End, Error> {
+        match self.deliver(&end, Peitho::TheSame).await {
             Err(Error::Output(error)) => {
                 self.log.note(&format!("output not accepted: {error}"));
                 let refused = End {
@@ -123,16 +131,28 @@ impl Report {
                     output: None,
                     lack: None,
                 };
-                self.deliver(&refused).await?;
-                Ok(refused.code)
+                self.deliver(&refused, Peitho::TheSame).await?;
+                Ok(refused)
             }
             Err(error) => Err(error),
-            Ok(()) => Ok(end.code),
+            Ok(()) => Ok(end),
         }
     }
 
-    async fn deliver(&self, end: &End) -> Result<(), Error> {
-        let attempts = AtomicU64::new(0);
+    /// Reports `end` once more, to a Peitho that may have started anew since: somebody there may have joined this run, and waits. Where nobody
+    /// does within `patience`, nobody is told.
+    pub(super) async fn again(&self, end: &End, patience: Duration) {
+        let told = self.deliver(end, Peitho::PerhapsAnother);
+        if let Ok(Err(error)) = timeout(patience, told).await {
+            tracing::info!(error = %error, "the compile was not reported once more");
+        }
+    }
+
+    async fn deliver(&self, end: &End, peitho: Peitho) -> Result<(), Error> {
+        let attempts = AtomicU64::new(match peitho {
+            Peitho::TheSame => 0,
+            Peitho::PerhapsAnother => 1,
+        });
         patiently(PATIENCE, Error::is_passing, || async {
             // After a failure Peitho may have started anew and have nothing: it is asked with a batch, an
             // empty one if need be, and all follows again.
