@@ -15,6 +15,7 @@ pub mod compile;
 mod download;
 pub mod fetch;
 pub mod install;
+mod leftover;
 mod log;
 mod memory;
 mod part;
@@ -66,6 +67,7 @@ pub async fn run(command: Command) -> u8 {
 async fn terminable<E: From<compile::Error>>(
     run: impl AsyncFnOnce(CancellationToken) -> Result<u8, E>,
 ) -> Result<u8, E> {
+    leftover::adopt();
     let terminated = CancellationToken::new();
     let mut signals = signal(SignalKind::terminate()).map_err(compile::Error::Signals)?;
     let watching = async {

@@ -1,8 +1,9 @@
 //! The directory that is kept from one compile to the next, where the tools of all languages have their caches. Before the command it is brought
 //! from Peitho in parts, one unpacked over the other; afterwards what is new in it goes back. Whatever goes wrong on the way costs the
-//! head start and nothing else: the directory is emptied, a line says why, and the command runs. `compile` calls it.
+//! head start and nothing else: the directory is emptied, a line says why, and the command runs. `compile` calls it; the way back is
+//! `give`'s.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -12,23 +13,22 @@ use futures::{Stream, StreamExt as _, stream};
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use lz4_flex::frame::FrameEncoder;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::client::{self, Client};
 use super::part::{self, Content};
 use super::{blocking, empty};
-use crate::archive::{self, Extent, Increment, Known};
+use crate::archive::{self, Extent, Known};
 use crate::names::{CompileKey, Digest};
 
 mod ahead;
+mod give;
 
 pub(super) use ahead::Ahead;
+pub(super) use give::Lost;
 
 /// How long the question what there is may take.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -38,10 +38,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// Bytes of the answer to the question: 16 parts take less than 2 KiB.
 const ANSWER_BODY: usize = 64 << 10;
-
-/// Bytes that go out at once, and how many of such pieces may wait.
-const PIECE: usize = 128 << 10;
-const WAITING: usize = 4;
 
 /// What Peitho says is to be done.
 #[derive(Deserialize)]
@@ -322,38 +318,6 @@ impl Cache {
             ..Fetched::cold(give)
         }
     }
-
-    /// Brings back what the directory gained. The compile was reported by now: a failure is told on stderr at the most.
-    pub(super) async fn give(&self, fetched: Fetched, worth: Worth) -> Result<(), String> {
-        let give = fetched.give.filter(|_| worth == Worth::Keeping);
-        let (directory, known) = (self.directory.clone(), fetched.known);
-        let found = blocking(move || {
-            let (extent, most) = give?;
-            Some(Increment::of(&directory, &known, extent, room(most)))
-        });
-        let (increment, failure) = match found.await {
-            Some(Ok(increment)) if !increment.is_empty() => (Some(increment), None),
-            Some(Err(error)) => (None, Some(error.to_string())),
-            _ => (None, None),
-        };
-        let extent = increment
-            .as_ref()
-            .map_or(Extent::New, Increment::extent)
-            .as_str();
-        let path = format!(
-            "{}?fared={}&fetchMs={}&extent={extent}",
-            self.path,
-            fetched.fared,
-            fetched.took.as_millis()
-        );
-        let body = match increment {
-            Some(increment) => client::streamed(packed(increment)),
-            None => client::empty(),
-        };
-        let put = self.client.put_whole(&path, body).await;
-        put.map_err(|error| error.to_string())?;
-        failure.map_or(Ok(()), Err)
-    }
 }
 
 /// What a volume has free.
@@ -396,11 +360,6 @@ fn told(error: &dyn std::error::Error) -> String {
     format!("compiles without the compiler's cache: {error}")
 }
 
-/// As much as fits for sure in `most` bytes: what cannot be compressed grows by a little.
-fn room(most: u64) -> u64 {
-    most - most / 64
-}
-
 /// The bytes of an answer, which neither may fall silent nor come too late. Why it broke off is told to `broken` too: whoever
 /// reads them sees a damaged archive.
 fn arriving(
@@ -433,45 +392,6 @@ fn arriving(
         }
     };
     stream::unfold(bytes, next).boxed()
-}
-
-/// The archive of `increment` as it is packed. Compression is what costs least: a second CPU compiles mostly, and in a cluster the
-/// network is quick.
-fn packed(increment: Increment) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let (pieces, arriving) = mpsc::channel(WAITING);
-    tokio::task::spawn_blocking(move || {
-        let failed = pieces.clone();
-        let to = io::BufWriter::with_capacity(PIECE, Pieces(pieces));
-        let packed = || {
-            let mut to = to;
-            to.write_all(&archive::MAGIC)
-                .map_err(|error| error.to_string())?;
-            let encoder = increment.pack(FrameEncoder::new(to));
-            let encoder = encoder.map_err(|error| error.to_string())?;
-            let to = encoder.finish().map_err(|error| error.to_string())?;
-            to.into_inner().map(drop).map_err(|error| error.to_string())
-        };
-        if let Err(error) = packed() {
-            // The request breaks off with it, so that nobody takes this for all. Where nobody listens, it has.
-            let _ = failed.blocking_send(Err(io::Error::other(error)));
-        }
-    });
-    ReceiverStream::new(arriving)
-}
-
-/// Where packed bytes go.
-struct Pieces(mpsc::Sender<io::Result<Bytes>>);
-
-impl io::Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -20,11 +20,12 @@ use tokio::time::timeout;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
-use super::cache::{Cache, Fetched, Worth};
+use super::cache::{Cache, Fetched, Lost, Worth};
 use super::client::{self, Client, patiently};
+use super::leftover::Leftover;
 use super::log::Log;
 use super::memory;
-use super::process::{Leftover, Process};
+use super::process::Process;
 use super::report::{self, End, Lack, PATIENCE, Report, is_passing};
 use super::{blocking, empty};
 use crate::archive::{self, Limits};
@@ -33,9 +34,15 @@ use crate::names::CompileKey;
 /// How long a descendant of the command may hold the pipe after the command's end.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
-/// How long it may take to bring back what the compiler's cache gained: a little more than Peitho waits for it. Who installs the same again, after a
-/// crash of Peitho's node too, must not join a run that has told already how it ended.
+/// How long it may take to bring back what the compiler's cache gained: a little more than Peitho waits for it.
 pub(super) const GIVING: Duration = Duration::from_secs(70);
+
+/// How long nothing of that may be taken: a Peitho that is gone without a word, its node with it, takes nothing.
+pub(super) const TAKING: Duration = Duration::from_secs(10);
+
+/// For how long a Peitho that did not take it is asked whether it has started anew, and somebody joined this run there meanwhile: he waits for a
+/// report that was given already.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Bytes that are read from the pipe at once.
 const READ: usize = 64 << 10;
@@ -77,6 +84,9 @@ pub struct Args {
     /// How long it may take to bring back what the directory gained
     #[arg(skip = GIVING)]
     pub giving: Duration,
+    /// How long nothing of it may be taken
+    #[arg(skip = TAKING)]
+    pub taking: Duration,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -181,28 +191,42 @@ pub(super) async fn run_with(
         Err(None) => return Ok(TERMINATED),
     };
     let reporting = async {
-        let code = report.finish(done.end).await?;
+        let end = report.finish(done.end).await?;
         // Now nobody waits any more.
-        if let Some((fetched, worth)) = done.warmth {
-            let giving = async {
-                // What still writes would tear what is packed.
-                if let Some(leftover) = done.leftover {
-                    leftover.kill().await;
-                }
-                cache.give(fetched, worth).await
-            };
-            let given = timeout(args.giving, giving).await;
-            let late = Err(format!("it took more than {:?}", args.giving));
-            if let Err(error) = given.unwrap_or(late) {
-                tracing::info!(error, "what the compiler's cache gained is lost");
+        let given = match done.warmth {
+            Some((fetched, worth)) => give(&args, &cache, done.leftover, fetched, worth).await,
+            None => Ok(()),
+        };
+        if let Err(lost) = given {
+            tracing::info!(error = %lost, "what the compiler's cache gained is lost");
+            if lost.may_be_by_a_restart() {
+                report.again(&end, AGAIN.min(args.giving)).await;
             }
         }
-        Ok(code)
+        Ok(end.code)
     };
     match terminated.run_until_cancelled(reporting).await {
         Some(code) => code,
         None => Ok(TERMINATED),
     }
+}
+
+/// Brings back what the directory that is kept gained.
+async fn give(
+    args: &Args,
+    cache: &Cache,
+    leftover: Option<Leftover>,
+    fetched: Fetched,
+    worth: Worth,
+) -> Result<(), Lost> {
+    let giving = async {
+        if let Some(leftover) = leftover {
+            leftover.kill().await.map_err(Lost::Leftover)?;
+        }
+        cache.give(fetched, worth, args.taking).await
+    };
+    let given = timeout(args.giving, giving).await;
+    given.unwrap_or(Err(Lost::Late(args.giving)))
 }
 
 /// What is left to be done of a compile.

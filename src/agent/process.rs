@@ -1,6 +1,6 @@
 //! The command of a compile as a child process: a process group of its own, one pipe for all it prints. In a
-//! container the agent is process 1, to which the kernel gives every orphan: it buries them too, so the
-//! waiting is done here and not by `tokio::process`, which waits for its own children only.
+//! container the kernel gives every orphan to the agent: it buries them too, so the waiting is done here and not
+//! by `tokio::process`, which waits for its own children only. What the command leaves is `leftover`'s.
 
 use std::ffi::OsString;
 use std::io::{self, PipeReader};
@@ -9,10 +9,11 @@ use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, child_subreaper, kill_process, kill_process_group, wait,
-    waitpid,
+    Pid, Signal, WaitOptions, WaitStatus, child_subreaper, kill_process_group, wait, waitpid,
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+use super::leftover::Leftover;
 
 /// A running command; killed with its group when dropped before its end.
 pub(super) struct Process {
@@ -62,6 +63,11 @@ impl Process {
         }
     }
 
+    /// What it may have left running, for after its end.
+    pub(super) fn leftover(&self) -> Leftover {
+        Leftover::of(self.pid)
+    }
+
     /// Collects what ended since the last time; gives the command's status once that is among it.
     fn reap(&self) -> io::Result<Option<WaitStatus>> {
         if !gets_orphans() {
@@ -94,52 +100,8 @@ impl Drop for Process {
     }
 }
 
-/// What a command left running after its end.
-pub(super) struct Leftover(Pid);
-
-impl Process {
-    /// What it may have left running.
-    pub(super) fn leftover(&self) -> Leftover {
-        Leftover(self.pid)
-    }
-}
-
-impl Leftover {
-    /// Kills it: the group, and in a container of which this is process 1 everything else too. There it waits for the end of it all.
-    pub(super) async fn kill(self) {
-        let Ok(mut children) = signal(SignalKind::child()) else {
-            return;
-        };
-        let _ = kill_process_group(self.0, Signal::KILL);
-        if std::process::id() != 1 {
-            return;
-        }
-        // Again and again, since what is killed may have started more, until there are no children any more.
-        loop {
-            for pid in others() {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some(_)) => {}
-                Ok(None) => drop(children.recv().await),
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-/// All processes of this container but process 1.
-fn others() -> Vec<Pid> {
-    let Ok(found) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let numbers = found.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let others = numbers.filter(|number| *number != 1);
-    others.filter_map(Pid::from_raw).collect()
-}
-
 /// Whether the kernel makes orphans our children: process 1 of a container, or a subreaper.
-fn gets_orphans() -> bool {
+pub(super) fn gets_orphans() -> bool {
     std::process::id() == 1 || child_subreaper().is_ok_and(|subreaper| subreaper.is_some())
 }
 
@@ -153,13 +115,35 @@ fn code(status: WaitStatus) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Read as _;
 
     use super::*;
 
-    fn shell(script: &str) -> (Process, PipeReader) {
+    pub(in crate::agent) fn shell(script: &str) -> (Process, PipeReader) {
         Process::spawn(&["sh".into(), "-c".into(), script.into()]).unwrap()
+    }
+
+    /// Runs `case`, which is all of the test of this `name`, in a process of its own, that gets orphans as the agent of a container does:
+    /// there all children are collected, those of other tests too.
+    pub(in crate::agent) fn alone(name: &str, case: impl AsyncFnOnce()) {
+        const ALONE: &str = "PEITHO_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            let alone = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", name])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&alone.stdout);
+            assert!(told.contains("1 passed"), "{alone:?}");
+            return;
+        }
+        super::super::leftover::adopt();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(case());
     }
 
     #[tokio::test]
@@ -197,32 +181,14 @@ mod tests {
         assert_eq!(output.read(&mut line).unwrap(), 0);
     }
 
-    /// In a process of its own: there all children are collected, those of other tests too.
     #[test]
     fn orphans_are_buried() {
-        const ALONE: &str = "PEITHO_TEST_ALONE";
-        if std::env::var_os(ALONE).is_none() {
-            let test = "agent::process::tests::orphans_are_buried";
-            let alone = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", test])
-                .env(ALONE, "1")
-                .output()
-                .unwrap();
-            assert!(alone.status.success(), "{alone:?}");
-            return;
-        }
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let code = runtime.block_on(async {
+        alone("agent::process::tests::orphans_are_buried", async || {
             // Each subshell leaves an orphan that ends at once.
             let (mut process, _output) = shell("(true &); (true &); sleep 0.3; exit 4");
-            process.wait().await.unwrap()
+            assert_eq!(process.wait().await.unwrap(), 4);
+            assert_eq!(wait(WaitOptions::NOHANG).unwrap_err(), Errno::CHILD);
         });
-        assert_eq!(code, 4);
-        assert_eq!(wait(WaitOptions::NOHANG).unwrap_err(), Errno::CHILD);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::client::{self, Client, patiently};
 use super::log::Log;
@@ -112,9 +113,9 @@ impl Report {
         }
     }
 
-    /// Reports how the compile ended, after a log that is closed. Returns the code that was reported: not
-    /// that of `end` where its output was refused.
-    pub(super) async fn finish(&self, end: End) -> Result<u8, Error> {
+    /// Reports how the compile ended, after a log that is closed. Returns what was reported: not `end` where its
+    /// output was refused.
+    pub(super) async fn finish(&self, end: End) -> Result<End, Error> {
         match self.deliver(&end).await {
             Err(Error::Output(error)) => {
                 self.log.note(&format!("output not accepted: {error}"));
@@ -124,10 +125,18 @@ impl Report {
                     lack: None,
                 };
                 self.deliver(&refused).await?;
-                Ok(refused.code)
+                Ok(refused)
             }
             Err(error) => Err(error),
-            Ok(()) => Ok(end.code),
+            Ok(()) => Ok(end),
+        }
+    }
+
+    /// Reports `end` once more, to a Peitho that may have started anew since: somebody there may have joined this run, and waits. Where nobody
+    /// does within `patience`, nobody is told.
+    pub(super) async fn again(&self, end: &End, patience: Duration) {
+        if let Ok(Err(error)) = timeout(patience, self.deliver(end)).await {
+            tracing::info!(error = %error, "the compile was not reported once more");
         }
     }
 

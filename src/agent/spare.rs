@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::{Ahead, Cache};
 use super::client::{self, Client, patiently};
-use super::compile::{self, GIVING, TERMINATED};
+use super::compile::{self, GIVING, TAKING, TERMINATED};
 use super::report::{PATIENCE, is_passing};
 use crate::names::{CompileKey, SpareId};
 
@@ -83,6 +83,7 @@ pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error>
         input: args.input,
         output: args.output,
         giving: GIVING,
+        taking: TAKING,
         command: work.command.into_iter().map(Into::into).collect(),
     };
     let ran = compile::run_with(compile, client, cache, terminated);

@@ -44,6 +44,9 @@ const MOST_ENTRIES: u64 = 200_000;
 /// Bytes of their paths and of links' targets, likewise.
 const MOST_PATHS: u64 = 64 << 20;
 
+/// A file of so many bytes is in memory before anything of it is written, so that it can still be left out. Nearly all that compilers keep is smaller.
+const HELD: u64 = 1 << 20;
+
 /// What a directory has by the increments that were unpacked into it, and what that took.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -289,10 +292,10 @@ impl Increment {
     }
 
     /// Writes it as a tar with modes and times, without owners; gives what was written to. A file that has changed since it
-    /// was found is left out.
+    /// was found, or cannot be read, is left out.
     ///
     /// # Errors
-    /// When a file changes while it is packed, or cannot be read, or `to` refuses. What was written by then lacks its end.
+    /// When one of more than [`HELD`] bytes changes while it is packed, or `to` refuses. What was written by then lacks its end.
     pub fn pack<W: Write>(&self, to: W) -> Result<W, Error> {
         let flags = OPEN | OFlags::DIRECTORY;
         let root = rustix::fs::open(&self.from, flags, Mode::empty());
@@ -352,36 +355,66 @@ impl Increment {
                 ..head
             }),
             What::File { size, mtime } => {
-                let is_as_found = |stat: &Stat| {
-                    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                        && size_of(stat) == *size
-                        && mtime_of(stat) == *mtime
-                };
                 let name = found.path.file_name().unwrap_or_default();
                 let Ok(file) = rustix::fs::openat(parent, name, OPEN, Mode::empty()) else {
                     return Ok(());
                 };
-                let stat = rustix::fs::fstat(&file).map_err(|e| self.unreadable(&found.path, e))?;
-                if !is_as_found(&stat) {
-                    return Ok(());
-                }
-                writer.head(Head {
+                let head = Head {
                     mtime: u64::try_from(mtime.0).unwrap_or_default(),
                     size: *size,
                     ..head
-                })?;
-                let mut file = File::from(file);
-                let unreadable = |e| self.unreadable(&found.path, e);
-                let content = writer.content(&mut file, *size, &found.path, unreadable)?;
-                let stat = rustix::fs::fstat(&file).map_err(|e| self.unreadable(&found.path, e))?;
-                match content == Content::Whole && is_as_found(&stat) {
-                    true => Ok(()),
-                    false => Err(Error::Member {
-                        path: found.path.clone(),
-                        reason: "it changed while it was packed",
-                    }),
+                };
+                let file = AsFound {
+                    file: File::from(file),
+                    size: *size,
+                    mtime: *mtime,
+                };
+                match *size <= HELD {
+                    true => self.held(writer, head, &found.path, file),
+                    false => self.streamed(writer, head, &found.path, file),
                 }
             }
+        }
+    }
+
+    /// A file that is read before anything of it is written.
+    fn held<W: Write>(
+        &self,
+        writer: &mut Writer<W>,
+        head: Head<'_>,
+        path: &Path,
+        found: AsFound,
+    ) -> Result<(), Error> {
+        let mut content = Vec::with_capacity(found.size as usize + 1);
+        let read = (&found.file).take(found.size + 1).read_to_end(&mut content);
+        if !read.is_ok_and(|read| read as u64 == found.size) || !found.is_still().unwrap_or(false) {
+            return Ok(());
+        }
+        writer.head(head)?;
+        let unreadable = |e| self.unreadable(path, e);
+        let written = writer.content(&mut &content[..], found.size, path, unreadable);
+        written.map(drop)
+    }
+
+    fn streamed<W: Write>(
+        &self,
+        writer: &mut Writer<W>,
+        head: Head<'_>,
+        path: &Path,
+        mut found: AsFound,
+    ) -> Result<(), Error> {
+        let unreadable = |e: io::Error| self.unreadable(path, e);
+        if !found.is_still().map_err(unreadable)? {
+            return Ok(());
+        }
+        writer.head(head)?;
+        let content = writer.content(&mut found.file, found.size, path, unreadable)?;
+        match content == Content::Whole && found.is_still().map_err(unreadable)? {
+            true => Ok(()),
+            false => Err(Error::Member {
+                path: path.to_owned(),
+                reason: "it changed while it was packed",
+            }),
         }
     }
 
@@ -390,6 +423,24 @@ impl Increment {
             path: self.from.join(path),
             source: error.into(),
         }
+    }
+}
+
+/// A file that is open, and what was found of it.
+struct AsFound {
+    file: File,
+    size: u64,
+    mtime: (i64, i64),
+}
+
+impl AsFound {
+    fn is_still(&self) -> io::Result<bool> {
+        let stat = rustix::fs::fstat(&self.file)?;
+        Ok(
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && size_of(&stat) == self.size
+                && mtime_of(&stat) == self.mtime,
+        )
     }
 }
 

@@ -1,8 +1,7 @@
 //! The members of a tar as they are written here: GNU's headers, no owners, and what is longer than a header ahead of it.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -86,7 +85,7 @@ impl<W: Write> Writer<W> {
     /// [`Error::Write`], and what `unreadable` makes of a failure of the file.
     pub(super) fn content(
         &mut self,
-        file: &mut File,
+        file: &mut impl Read,
         size: u64,
         path: &Path,
         unreadable: impl FnOnce(io::Error) -> Error,

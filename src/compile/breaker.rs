@@ -14,6 +14,10 @@ use super::{Compiles, End, ReportError};
 use crate::names::CompileKey;
 use crate::store::{Error, Store};
 
+mod failing;
+
+use failing::{Failing, OFTEN};
+
 /// From here on a code says which signal ended the command.
 pub(super) const SIGNALLED: i64 = 128;
 
@@ -26,9 +30,12 @@ const SPARED: u32 = 4;
 /// So many rows that gave trouble are remembered; all of them are forgotten beyond.
 const REMEMBERED: usize = 1000;
 
-/// What is remembered of rows that gave trouble, for as long as the process lives.
+/// What is remembered of rows that gave trouble, and of compiles that failed with them, for as long as the process lives.
 #[derive(Default)]
-pub(super) struct Troubles(Mutex<HashMap<Whose, Trouble>>);
+pub(super) struct Troubles {
+    rows: Mutex<HashMap<Whose, Trouble>>,
+    failing: Failing,
+}
 
 #[derive(Clone, Copy, Default)]
 struct Trouble {
@@ -70,7 +77,7 @@ impl Troubles {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<Whose, Trouble>> {
-        self.0
+        self.rows
             .lock()
             .expect("nothing panics while it holds what is remembered of rows")
     }
@@ -124,16 +131,36 @@ impl Compiles {
 
     /// The command of `key` came to this `end`, which is not told yet: who asks again after it must not find what it died of.
     pub(super) async fn judge(&self, key: &CompileKey, warmth: &Warmth, end: &End) {
+        let (store, failing) = (&self.0.store, &self.0.troubles.failing);
+        let code = match end {
+            End::Exited { code, .. } => Some(*code),
+            End::Failed(_) => None,
+        };
+        if code == Some(0) || warmth.began_without().is_some() {
+            failing.forget(key);
+        }
+        if let Some((whose, kept_away)) = warmth.began_without().filter(|_| code == Some(0)) {
+            let why = format!("a compile that failed {OFTEN} times with it succeeds without");
+            return lose(store, key, whose, &kept_away, &why).await;
+        }
         let Some((whose, given)) = warmth.began_with() else {
             return;
         };
-        if let Some(why) = suspicion(end, warmth.lack()) {
-            lose(&self.0.store, key, whose, &given, &why).await;
+        match suspicion(end, warmth.lack()) {
+            Some(_) if warmth.was_left_early() => {}
+            Some(why) => lose(store, key, whose, &given, &why).await,
+            None if code != Some(0) => failing.failed(key),
+            None => {}
         }
     }
 }
 
 impl Compiles {
+    /// Whether the next run of `key` is to begin with nothing, since it failed too often with what was kept.
+    pub(super) fn doubts(&self, key: &CompileKey) -> bool {
+        self.0.troubles.failing.is_doubted(key)
+    }
+
     /// Whether a run of the row is not to be asked for all of it.
     pub(super) fn spares(&self, whose: &Whose) -> bool {
         self.0.troubles.spare(whose)
@@ -149,6 +176,10 @@ impl Compiles {
     /// Heeds how an agent fared with what it was given.
     pub(super) async fn heed(&self, coming: &Coming) {
         let (whose, (fared, given)) = (coming.whose(), coming.fared());
+        if let Some(Fared::Late | Fared::Failed) = fared {
+            // It ran without after all.
+            self.0.troubles.failing.forget(&coming.key());
+        }
         match fared {
             Some(Fared::Late) => {
                 let trouble = self.0.troubles.change(whose, |it| it.late += 1);

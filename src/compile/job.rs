@@ -113,6 +113,13 @@ impl Job {
         self.end.borrow().is_some()
     }
 
+    /// Waits for its end.
+    pub(super) async fn ended(&self) {
+        let mut end = self.end.subscribe();
+        // The sender lives in `self`: it does not go.
+        let _ = end.wait_for(Option::is_some).await;
+    }
+
     pub(super) async fn append_log(&self, offset: u64, bytes: &[u8]) -> Result<u64, ReportError> {
         let mut delivered = self.delivered.lock().await;
         if offset != *delivered {
@@ -177,6 +184,7 @@ impl Job {
         let warning = started + settings.install_timeout * 4 / 5;
         let work = async {
             let abandoned = || {
+                self.warmth.leave();
                 End::Failed(
                     format!(
                         "the compile was ended: nobody waited for it for {} s (compile.abandonedAfterSeconds)",

@@ -1,10 +1,10 @@
 //! A run and its compiler's cache: what the agent is given of it before the command, and what it brings back afterwards. Nobody waits
 //! for that but the container, which stays until it came or a while is over. That a cache is cold, damaged or full costs a compile
 //! its head start and nothing else, so failures here are told and end nothing. `delivery` calls it for the agent, whose word counts for
-//! nothing beyond its own tenant and builder: the run says whose the cache is.
+//! nothing beyond its own tenant and builder: the run says whose the cache is. What comes back is `gained`'s.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::future::FusedFuture;
@@ -18,13 +18,14 @@ use super::told::{Fared, Plan, Told};
 use super::{Compiles, Lack, ReportError};
 use crate::archive::Extent;
 use crate::names::{CompileKey, Digest};
-use crate::store::{Blob, Ingest, Store};
+use crate::store::Blob;
+
+mod gained;
+
+pub use gained::Coming;
 
 /// So many increments are laid one over the other at the most: each is a request and a record to read.
 const LONGEST_ROW: usize = 16;
-
-/// Beyond so many a row takes nothing but what replaces others of it: runs at the same time may each have been asked for an addition.
-const HARD_END: usize = 4 * LONGEST_ROW;
 
 /// A cache is waited for at the most for this part of what it can save: one that is late costs so much more than none.
 const SHARE: u64 = 4;
@@ -40,6 +41,9 @@ const HURRIED: Duration = Duration::from_secs(5);
 
 /// The same once the container is over: what came of it may still be written.
 const WRITING: Duration = Duration::from_secs(5);
+
+/// A run that nobody waits for any more is over in so long, or its cache may be what it hangs in.
+const LEFT: Duration = Duration::from_secs(60);
 
 /// A run's part in this.
 pub(super) struct Warmth {
@@ -57,12 +61,16 @@ pub(super) struct Warmth {
 struct State {
     /// What the agent was given, less what it found damaged.
     given: Vec<Increment>,
+    /// What it was not given, since its compile failed too often with it.
+    kept_away: Vec<Increment>,
     asked: Option<Instant>,
     /// How long the command took, from the question on.
     took: Option<Duration>,
     /// Its code, and what it ran out of.
     code: Option<i64>,
     lack: Option<Lack>,
+    /// How long it had run when it was ended because nobody waited for it any more.
+    left_after: Option<Duration>,
     told: Option<Told>,
     /// What it was asked for.
     asked_for: Option<Extent>,
@@ -82,21 +90,6 @@ enum Stage {
     Coming,
     /// Nothing is taken any more.
     Over,
-}
-
-/// The way of what an agent brings back into the store. Dropped, nothing more comes.
-pub struct Coming {
-    key: CompileKey,
-    job: Arc<Job>,
-    whose: Whose,
-    /// Bytes at the most.
-    pub most: u64,
-}
-
-impl Drop for Coming {
-    fn drop(&mut self) {
-        self.job.warmth.stage.send_replace(Stage::Over);
-    }
 }
 
 impl Warmth {
@@ -125,6 +118,26 @@ impl Warmth {
         let (whose, _) = self.whose.as_ref()?;
         let given = self.state().given.clone();
         (!given.is_empty()).then_some((whose, given))
+    }
+
+    /// Whose cache the run was not given, and what was there of it; `None` where it was given all.
+    pub(super) fn began_without(&self) -> Option<(&Whose, Vec<Increment>)> {
+        let (whose, _) = self.whose.as_ref()?;
+        let kept_away = self.state().kept_away.clone();
+        (!kept_away.is_empty()).then_some((whose, kept_away))
+    }
+
+    /// Nobody waits for the run any more, and it is ended.
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        state.left_after = state.asked.map(|asked| asked.elapsed());
+    }
+
+    /// Whether it was ended, for want of somebody who waits, before it had taken longer than one without a cache does.
+    pub(super) fn was_left_early(&self) -> bool {
+        let state = self.state();
+        let worth = worth(&state.given);
+        state.left_after.is_some_and(|after| is_early(after, worth))
     }
 
     /// Whose cache it is of which a whole part was wanted, and did not come.
@@ -237,27 +250,6 @@ impl State {
     }
 }
 
-impl Coming {
-    pub(super) fn key(&self) -> CompileKey {
-        self.key
-    }
-
-    pub(super) fn whose(&self) -> &Whose {
-        &self.whose
-    }
-
-    /// Whether somebody waits for it still.
-    fn is_awaited(&self) -> bool {
-        *self.job.warmth.stage.borrow() == Stage::Coming
-    }
-
-    /// How the agent fared, and what it was given.
-    pub(super) fn fared(&self) -> (Option<Fared>, Vec<Increment>) {
-        let state = self.job.warmth.state();
-        (state.told.map(|told| told.fared), state.given.clone())
-    }
-}
-
 impl Compiles {
     /// What the agent of `key` is to do about its compiler's cache; `None`: nothing. The same however often it asks.
     ///
@@ -269,18 +261,26 @@ impl Compiles {
             return Ok(None);
         };
         let plan = &job.warmth.plan;
-        let plan = plan.get_or_try_init(|| self.planned(&job.warmth, whose, *most));
+        let plan = plan.get_or_try_init(|| self.planned(key, &job, whose, *most));
         plan.await.cloned().map(Some)
     }
 
     async fn planned(
         &self,
-        warmth: &Warmth,
+        key: &CompileKey,
+        job: &Job,
         whose: &Whose,
         most: u64,
     ) -> Result<Plan, ReportError> {
-        let store = &self.0.store;
-        let row = increments::row(store, whose).await?;
+        let (store, warmth) = (&self.0.store, &job.warmth);
+        let mut row = increments::row(store, whose).await?;
+        let mut kept_away = Vec::new();
+        if !row.is_empty() && self.doubts(key) {
+            std::mem::swap(&mut row, &mut kept_away);
+            if let Err(error) = job.log.append(WITHOUT.as_bytes()).await {
+                tracing::warn!(compile = %key, %error, "compile: notice not written");
+            }
+        }
         // What makes way for other things first must not be what fills the volume.
         let is_full = store.room().await?.is_little();
         increments::note_use(store, whose, &row).await;
@@ -296,6 +296,7 @@ impl Compiles {
         {
             let mut state = warmth.state();
             state.given = row;
+            state.kept_away = kept_away;
             state.asked_for = plan.give;
             state.asked = Some(Instant::now());
         }
@@ -354,105 +355,10 @@ impl Compiles {
         }
         Ok(())
     }
-
-    /// What the agent of `key` brings back is about to come. Once, after its exit was reported.
-    ///
-    /// # Errors
-    /// [`ReportError::Unknown`] where nobody waits for it, or not yet: the command, which has the token too, is not to bring what it likes while it
-    /// runs.
-    pub fn increment_comes(&self, key: &CompileKey, told: Told) -> Result<Coming, ReportError> {
-        let job = self.job(key)?;
-        let unknown = || ReportError::Unknown(*key);
-        let (whose, most) = job.warmth.whose.clone().ok_or_else(unknown)?;
-        if !job.has_reported() {
-            return Err(unknown());
-        }
-        let begins = job.warmth.stage.send_if_modified(|stage| {
-            let is_awaited = *stage == Stage::Awaited;
-            if is_awaited {
-                *stage = Stage::Coming;
-            }
-            is_awaited
-        });
-        if !begins {
-            return Err(unknown());
-        }
-        job.warmth.state().told = Some(told);
-        let key = *key;
-        Ok(Coming {
-            key,
-            job,
-            whose,
-            most,
-        })
-    }
-
-    /// Keeps what came, unless it is nothing.
-    ///
-    /// # Errors
-    /// [`ReportError::Superseded`] when what it builds on was removed meanwhile: who wiped a cache must not find it
-    /// there again. [`ReportError::Unwanted`], [`ReportError::Store`]; [`ReportError::Unknown`] when nobody waits for it any more.
-    pub async fn keep_increment(&self, coming: Coming, brought: Ingest) -> Result<(), ReportError> {
-        let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
-        self.heed(&coming).await;
-        warmth.state().is_answered = true;
-        if bytes == 0 {
-            return Ok(());
-        }
-        let (extent, given, own) = {
-            let state = warmth.state();
-            let extent = state.told.map_or(Extent::New, |told| told.extent);
-            let is_wanted = match state.asked_for {
-                Some(Extent::Whole) => extent == Extent::Whole,
-                Some(Extent::New) => true,
-                None => false,
-            };
-            if !is_wanted || !state.is_fit() {
-                return Err(ReportError::Unwanted);
-            }
-            (extent, state.given.clone(), state.worth())
-        };
-        let worth = worth(&given).max(own);
-        let kept = keep(store, &coming, &given, brought, extent, worth);
-        kept.await?;
-        warmth.state().brought = bytes;
-        Ok(())
-    }
 }
 
-async fn keep(
-    store: &Store,
-    coming: &Coming,
-    given: &[Increment],
-    brought: Ingest,
-    extent: Extent,
-    worth: Option<u64>,
-) -> Result<(), ReportError> {
-    let whose = &coming.whose;
-    if !increments::is_there(store, whose, given).await? {
-        return Err(ReportError::Superseded);
-    }
-    let replaces = extent == Extent::Whole && !given.is_empty();
-    if !replaces && increments::row(store, whose).await?.len() >= HARD_END {
-        return Err(ReportError::Unwanted);
-    }
-    let blob = store.commit(brought).await?;
-    if !coming.is_awaited() {
-        return Err(ReportError::Unknown(coming.key));
-    }
-    let name = increments::add(store, whose, blob, extent, worth).await?;
-    // Again: who removed them a moment ago may not have seen the new one.
-    if !increments::is_there(store, whose, given).await? {
-        increments::remove(store, whose, &name).await?;
-        return Err(ReportError::Superseded);
-    }
-    if extent == Extent::Whole {
-        for increment in given {
-            increments::remove(store, whose, &increment.name).await?;
-        }
-    }
-    Ok(())
-}
+/// The line in the log of a run that is not given what there is.
+const WITHOUT: &str = "peitho: this compile failed again and again with what its compiler kept of others; now it begins with nothing\n";
 
 /// All of it again where the row is long or large, or where several began it at the same time.
 fn wanted(row: &[Increment], most: u64) -> Extent {
@@ -470,4 +376,21 @@ fn worth(row: &[Increment]) -> Option<u64> {
 
 fn size(row: &[Increment]) -> u64 {
     row.iter().map(|it| it.kept.blob.size).sum()
+}
+
+/// Whether a run with a cache of this `worth` that had gone on for so long could well have been over soon.
+fn is_early(after: Duration, worth: Option<u64>) -> bool {
+    after < Duration::from_millis(worth.unwrap_or_default()).max(LEFT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_nobody_waits_for_is_no_suspicion_before_a_cold_one_would_be_over() {
+        let early = |seconds, worth| is_early(Duration::from_secs(seconds), worth);
+        assert!(early(59, None) && early(59, Some(25_000)) && early(119, Some(120_000)));
+        assert!(!early(60, None) && !early(60, Some(25_000)) && !early(120, Some(120_000)));
+    }
 }

@@ -21,7 +21,9 @@ use crate::compile::{args, end, members, whole_log};
 use crate::world::{Server, World, any_port, names, tar};
 
 mod ahead;
+mod doubted;
 mod full;
+mod restarts;
 mod taken;
 mod trouble;
 
@@ -100,6 +102,15 @@ impl Place {
     async fn compile_of(&mut self, tenant: &str, script: &str) -> Compiled {
         let (args, asked) = self.begun(tenant, script).await;
         finished(args, asked).await
+    }
+
+    /// One more run of the compile of this source, which failed until now.
+    async fn again(&mut self, source: &[u8], script: &str) -> Compiled {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        let builder = Some(Digest::of(b"builder"));
+        let tenant = Tenant::default_tenant();
+        let (key, asked) = self.world.ordered(&tenant, builder, Some(source)).await;
+        finished(self.args(key, script, &number), asked).await
     }
 
     /// The increments that `tenant` has.

@@ -25,7 +25,8 @@ pub(crate) fn args(world: &World, server: &Server, key: CompileKey, script: &str
         cache: world.scratch("home").join(".cache"),
         input: world.scratch("input"),
         output: world.scratch("output"),
-        giving: std::time::Duration::from_secs(70),
+        giving: Duration::from_secs(70),
+        taking: Duration::from_secs(10),
         command: vec!["sh".into(), "-c".into(), script],
     }
 }

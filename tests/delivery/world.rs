@@ -31,6 +31,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::Cluster;
 
+/// Longer than any test.
+const PATIENT: Duration = Duration::from_secs(600);
+
 /// One instance of Peitho, as far as pods see it.
 pub(crate) struct World {
     pub(crate) directory: Arc<TempDir>,
@@ -59,22 +62,33 @@ impl World {
     /// With so many bytes for a compiler's cache.
     pub(crate) async fn keeping(cache: Option<u64>) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
-        Self::of(directory, Arc::new(Authority::new()), cache).await
+        Self::of(directory, Arc::new(Authority::new()), cache, PATIENT).await
+    }
+
+    /// In which a compile that nobody waits for goes on for so long.
+    pub(crate) async fn abandoning(grace: Duration) -> Self {
+        let directory = Arc::new(TempDir::new().unwrap());
+        Self::of(directory, Arc::new(Authority::new()), Some(1 << 30), grace).await
     }
 
     /// The same, on the volume of `place`.
     pub(crate) async fn in_directory(place: &Path, cache: Option<u64>) -> Self {
         let directory = Arc::new(TempDir::new_in(place).unwrap());
-        Self::of(directory, Arc::new(Authority::new()), cache).await
+        Self::of(directory, Arc::new(Authority::new()), cache, PATIENT).await
     }
 
     /// The same instance started anew: what was in its memory is gone.
     pub(crate) async fn restarted(&self) -> Self {
         let (directory, authority) = (Arc::clone(&self.directory), Arc::clone(&self.authority));
-        Self::of(directory, authority, Some(1 << 30)).await
+        Self::of(directory, authority, Some(1 << 30), PATIENT).await
     }
 
-    async fn of(directory: Arc<TempDir>, authority: Arc<Authority>, cache: Option<u64>) -> Self {
+    async fn of(
+        directory: Arc<TempDir>,
+        authority: Arc<Authority>,
+        cache: Option<u64>,
+        grace: Duration,
+    ) -> Self {
         let store = Store::open(&directory.path().join("store")).await.unwrap();
         let (sender, started) = mpsc::unbounded_channel();
         let cluster = Arc::new(Cluster::new(sender));
@@ -83,7 +97,7 @@ impl World {
             parallel: 4,
             timeout: Duration::from_secs(600),
             install_timeout: Duration::from_secs(600),
-            abandon_grace: Duration::from_secs(600),
+            abandon_grace: grace,
             env: std::collections::BTreeMap::new(),
             surroundings: ByTenant::default(),
             cache,
@@ -241,6 +255,18 @@ impl World {
         builder: Option<Digest>,
         input: Option<&[u8]>,
     ) -> (CompileKey, Run) {
+        let run = self.asked(tenant, builder, input).await;
+        let key = self.started.recv().await.unwrap();
+        (key, run)
+    }
+
+    /// The same for a run that may go on already.
+    pub(crate) async fn asked(
+        &self,
+        tenant: &Tenant,
+        builder: Option<Digest>,
+        input: Option<&[u8]>,
+    ) -> Run {
         let input = match input {
             Some(content) => {
                 let mut archive = self.store.ingest().await.unwrap();
@@ -265,9 +291,7 @@ impl World {
             resolution: runtime::Resolution::default(),
             input,
         };
-        let run = self.compiles.run(request).await.unwrap();
-        let key = self.started.recv().await.unwrap();
-        (key, run)
+        self.compiles.run(request).await.unwrap()
     }
 }
 

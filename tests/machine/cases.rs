@@ -1,5 +1,6 @@
 //! The cases, in the order in which they run.
 
+mod caches;
 mod legacy;
 mod lifecycle;
 mod node;
@@ -41,6 +42,10 @@ pub(crate) const ALL: &[(&str, Case<Counterparts>)] = &[
     (
         "oci_server_killed_during_a_compile_and_the_next_install_joins",
         server::killed_during_a_compile_and_the_next_install_joins,
+    ),
+    (
+        "oci_server_killed_while_a_cache_goes_back_and_comes",
+        caches::server_killed_while_it_goes_back_and_comes,
     ),
     ("docker_main_job_and_upgrade", |c| {
         lifecycle::main_job(c, Docker)

@@ -154,6 +154,11 @@ impl Counterparts {
         self.dockerd.endpoint()
     }
 
+    /// Where the images of builders are.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The directory of the store of the `oci` server.
     pub(crate) fn store(&self) -> Result<PathBuf> {
         self.with_machine(Runtime::Oci, |machine| Ok(machine.store().to_owned()))

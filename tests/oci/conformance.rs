@@ -1,5 +1,6 @@
 //! What every runtime must do, held against the one of this machine.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +13,8 @@ use peitho::registry::{self, Registries};
 use peitho::runtime::oci::{Oci, Settings};
 use peitho::runtime::{Runtime, Surroundings};
 use peitho::store::Store;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+use secrecy::SecretString;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -26,10 +29,49 @@ pub(crate) struct Machine {
     open: Mutex<Option<Arc<Oci>>>,
     store: Store,
     directory: TempDir,
+    /// What supervises containers, and is their agent.
+    program: PathBuf,
+    pub(crate) delivery: Place,
+}
+
+/// Where agents find their Peitho, and by what they know it.
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    pub(crate) certificate: String,
+    pub(crate) key: SecretString,
+}
+
+impl Place {
+    fn free() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self {
+            address: free.local_addr().unwrap(),
+            certificate: parameters.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem().into(),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+}
+
+/// By what tokens are made.
+pub(crate) fn grants() -> Grants {
+    Grants::new([3; 32])
 }
 
 impl Machine {
     pub(crate) async fn start() -> Self {
+        Self::running(world::program()).await
+    }
+
+    /// With a program that runs in containers: they have nothing that it could be linked to.
+    pub(crate) async fn running(program: PathBuf) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().unwrap();
         let store = Store::open(&directory.path().join("store")).await.unwrap();
@@ -39,6 +81,8 @@ impl Machine {
             open: Mutex::default(),
             store,
             directory,
+            program,
+            delivery: Place::free(),
         };
         machine.anew().await;
         machine
@@ -56,20 +100,19 @@ impl Machine {
 
     async fn opened(&self) -> Arc<Oci> {
         let settings = Settings {
-            peitho: world::program(),
+            peitho: self.program.clone(),
             program: None,
             directory: self.directory.path().join("oci"),
             cgroup_parent: PathBuf::from("/"),
             instance: InstanceName::default(),
-            delivery_address: "https://127.0.0.1:1".to_owned(),
-            delivery_ca_pem: String::new(),
+            delivery_address: self.delivery.url(),
+            delivery_ca_pem: self.delivery.certificate.clone(),
             surroundings: Surroundings::default(),
             compile_limits: ByTenant::default(),
         };
         let store = self.store.clone();
         let registries = Registries::new(&[], store.clone()).await.unwrap();
-        let grants = Grants::new([3; 32]);
-        Oci::start(settings, store, registries, grants)
+        Oci::start(settings, store, registries, grants())
             .await
             .unwrap()
     }

@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "the tests of the Engine API use the rest")]
 mod bodies;
 mod bounds;
+mod caches;
 #[path = "../it/engine_api/client.rs"]
 #[expect(dead_code, reason = "the tests of the Engine API use the rest")]
 mod client;
@@ -21,4 +22,6 @@ mod overlap;
 mod rootless;
 mod sight;
 mod tenants;
+#[path = "../conformance/warmth.rs"]
+mod warmth;
 mod world;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -238,6 +239,35 @@ fn what_changes_between_the_look_and_the_packing_is_left_out() {
     symlink("e", kept.path("d")).unwrap();
     let archive = found.pack(Vec::new()).unwrap();
     assert_eq!(names(&archive), ["d", "stays"]);
+}
+
+/// A sink that does something when the first bytes come.
+struct Meddler<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> io::Write for Meddler<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.take().into_iter().for_each(|act| act());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What was written of it cannot be taken back, so that all is lost. A smaller one is not begun.
+#[test]
+fn a_large_file_that_changes_while_it_is_packed_ends_it() {
+    let kept = Kept::of(&[]);
+    kept.write("large", &"x".repeat(2 << 20));
+    kept.write("small", "x");
+    let found = kept.found(Extent::Whole);
+    let small = found.pack(Meddler(Some(|| kept.write("small", "changed"))));
+    assert!(small.is_ok(), "{:?}", small.err());
+    let found = kept.found(Extent::Whole);
+    let large = found.pack(Meddler(Some(|| kept.write("large", "shorter"))));
+    let error = large.err().unwrap().to_string();
+    assert!(error.contains("it changed while it was packed"), "{error}");
 }
 
 /// One limit for all of them, however many parts they come in.

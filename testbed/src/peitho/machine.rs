@@ -200,6 +200,11 @@ impl Machine {
         self.engine
     }
 
+    /// Where its metrics are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The server's process; its containers have others.
     pub fn process(&self) -> &Process {
         &self.process
