@@ -235,7 +235,13 @@ fn serves_its_own(c: &Counterparts) -> Result<()> {
     }
     let counts = peitho.pods.spares().counts();
     ensure!(counts.taken == 0, "{counts:?}");
-    // One for the tenant's last builder that is known, one for the other tenant's.
+    // One for the tenant's last compile by a builder that is known, one for the other tenant's.
+    let of = format!("app.kubernetes.io/instance={INSTANCE},peitho.dev/spare");
+    let path = "--output=jsonpath={.items[*].spec.containers[0].workingDir}";
+    wait::until("a pod is made for the last compile", LONG, None, || {
+        let found = kubectl(c, &["get", "pods", "--selector", &of, path])?;
+        Ok((found == "/tmp").then_some(()))
+    })?;
     peitho.waiting(2)?;
     let mut last = peitho.request("last");
     last.working_dir = Some("/tmp".to_owned());
