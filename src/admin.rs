@@ -13,6 +13,7 @@ use http::{StatusCode, header};
 mod health;
 mod metrics;
 
+use crate::compile::Parts;
 use crate::delivery::Counters;
 use crate::engine_api::metrics::Requests;
 use crate::listener::tls::Expiry;
@@ -29,6 +30,8 @@ pub struct Admin {
     pub requests: Requests,
     /// Counts of the delivery API.
     pub counters: Arc<Counters>,
+    /// What compiles take.
+    pub parts: Parts,
     /// Of the Engine API's certificate, where it has one.
     pub expiry: Option<Expiry>,
 }
@@ -46,7 +49,7 @@ const INDEX: &str = concat!(
 /// The router of the admin listener.
 pub fn router(admin: Admin) -> Router {
     let mut metrics = Metrics::new();
-    metrics.add(&admin.requests, admin.counters, admin.expiry);
+    metrics.add(&admin.requests, admin.counters, &admin.parts, admin.expiry);
     Router::new()
         .route("/", get(async || Html(INDEX)))
         // Depends on nothing: a pod is not cured of an absent API server by a restart (design D10).
@@ -83,6 +86,7 @@ mod tests {
             checks,
             requests: Requests::default(),
             counters: Arc::default(),
+            parts: Parts::default(),
             expiry: Some(Expiry::default()),
         };
         let response = router(admin).oneshot(request).await.unwrap();

@@ -21,6 +21,7 @@ mod instance;
 pub mod kubernetes;
 mod launch;
 mod lines;
+mod milestones;
 mod namespaces;
 pub mod oci;
 mod orders;
@@ -31,6 +32,7 @@ pub use found::{Found, Life, Place};
 pub use instance::InstanceMaterial;
 pub use launch::{Launch, LaunchMark, Started};
 pub use lines::{Extent, Line, LineQuery, LineStream};
+pub use milestones::{Milestone, Milestones};
 pub use namespaces::Namespaces;
 pub use surroundings::{BundleError, Surroundings};
 
@@ -223,6 +225,8 @@ pub struct CompileSpec {
     pub input: Option<Arc<Ingest>>,
     /// The compile's log; the runtime may add notices of its own.
     pub log: Spool,
+    /// Where the runtime notes how far it has come.
+    pub milestones: Arc<Milestones>,
 }
 
 /// Output of a chaincode's process as it comes; `None` at its end.

@@ -415,6 +415,7 @@ async fn spec(engine: &Engine, place: &Place, script: &str) -> CompileSpec {
         resolution: Resolution::default(),
         input: None,
         log: Spool::create(&place.store).await.unwrap(),
+        milestones: Default::default(),
     }
 }
 

@@ -263,6 +263,7 @@ mod tests {
             resolution: Resolution::default(),
             input: None,
             log: Spool::create(&store).await.unwrap(),
+            milestones: Default::default(),
         };
         let body = compile(&spec, &settings, Some(2));
         assert_eq!(body.entrypoint.unwrap(), ["/run/peitho/bin/peitho"]);

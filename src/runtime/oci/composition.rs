@@ -196,6 +196,7 @@ mod tests {
             resolution: Resolution::default(),
             input: None,
             log: Spool::create(&store).await.unwrap(),
+            milestones: Default::default(),
         }
     }
 
