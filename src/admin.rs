@@ -14,6 +14,7 @@ mod health;
 mod metrics;
 mod spares;
 
+use crate::compile::Parts;
 use crate::delivery::Counters;
 use crate::engine_api::metrics::Requests;
 use crate::listener::tls::Expiry;
@@ -31,6 +32,8 @@ pub struct Admin {
     pub requests: Requests,
     /// Counts of the delivery API.
     pub counters: Arc<Counters>,
+    /// What compiles take.
+    pub parts: Parts,
     /// Of the Engine API's certificate, where it has one.
     pub expiry: Option<Expiry>,
     /// Pods that are made ahead of need.
@@ -50,7 +53,7 @@ const INDEX: &str = concat!(
 /// The router of the admin listener.
 pub fn router(admin: Admin) -> Router {
     let mut metrics = Metrics::new();
-    metrics.add(&admin.requests, admin.counters, admin.expiry);
+    metrics.add(&admin.requests, admin.counters, &admin.parts, admin.expiry);
     metrics.add_spares(admin.spares);
     Router::new()
         .route("/", get(async || Html(INDEX)))
@@ -88,6 +91,7 @@ mod tests {
             checks,
             requests: Requests::default(),
             counters: Arc::default(),
+            parts: Parts::default(),
             expiry: Some(Expiry::default()),
             spares: Spares::default(),
         };

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::config::ByTenant;
 use crate::image_spec::ImageFacts;
@@ -20,10 +22,12 @@ use crate::store::{self, Blob, Ingest, Store};
 
 mod breaker;
 mod cache;
+mod course;
 mod increments;
 mod job;
 mod key;
 mod origins;
+mod parts;
 mod queue;
 mod spares;
 mod told;
@@ -32,11 +36,13 @@ mod warmth;
 pub use breaker::Lack;
 use breaker::Troubles;
 pub use cache::{StoredResult, USE_IS_NOTED, stored};
+use course::Course;
 use increments::Whose;
 pub use increments::{StoredIncrement, stored_increments};
 pub use job::Asker;
 use job::{Door, Job};
 pub use origins::Origins;
+pub use parts::{Part, Parts, Took};
 use queue::Queue;
 use spares::Warmed;
 pub use told::{Fared, Plan, Told};
@@ -191,6 +197,7 @@ struct Inner {
     queue: Queue,
     origins: Origins,
     troubles: Troubles,
+    parts: Parts,
     /// Held for look-ups only, never across an await.
     jobs: Mutex<HashMap<CompileKey, Arc<Job>>>,
     warmed: Warmed,
@@ -215,6 +222,7 @@ impl Compiles {
             queue,
             origins: Origins::default(),
             troubles: Troubles::default(),
+            parts: Parts::default(),
             jobs: Mutex::default(),
             warmed: Warmed::default(),
             tasks,
@@ -252,6 +260,7 @@ impl Compiles {
                     .as_ref()
                     .map(|input| Arc::clone(&input.archive)),
                 self.warmth(&request),
+                Course::new(self.0.parts.clone()),
             );
             let (job, is_new) = {
                 let mut jobs = self.jobs();
@@ -284,7 +293,8 @@ impl Compiles {
 
     fn drive(&self, key: CompileKey, request: Request, job: Arc<Job>) {
         let this = self.clone();
-        self.0.tasks.spawn(async move {
+        let span = tracing::info_span!("compile", compile = %key, tenant = %request.tenant);
+        let driven = async move {
             let inner = &this.0;
             let spec = CompileSpec {
                 key,
@@ -299,8 +309,9 @@ impl Compiles {
                 resolution: request.resolution,
                 input: request.input.map(|input| input.archive),
                 log: job.log.clone(),
+                milestones: Arc::clone(&job.course.milestones),
             };
-            let started = tokio::time::Instant::now();
+            let started = Instant::now();
             let mut running = inner.runtime.compile(&spec).fuse();
             let mut place = None;
             let driven = job.drive(
@@ -333,20 +344,29 @@ impl Compiles {
             job.finish(end);
             match has_exited {
                 true => {
-                    let wanted = inner.queue.wanted();
-                    job.warmth.gathered(&mut running, wanted).await;
+                    let (wanted, begun) = (inner.queue.wanted(), Instant::now());
+                    let gathered = job.warmth.gathered(&mut running, wanted);
+                    gathered.instrument(tracing::debug_span!("gather")).await;
+                    if job.warmth.is_asked() {
+                        job.course.after(Part::Gather, begun);
+                    }
                     this.heed_gathered(&job.warmth);
                 }
                 false => job.warmth.close(),
             }
             job.warmth.tell(&key);
             drop(running);
-            this.discard(Some(&spec.tenant), &key, &job).await;
+            let begun = Instant::now();
+            let discarding = this.discard(Some(&spec.tenant), &key, &job);
+            discarding.instrument(tracing::debug_span!("removal")).await;
+            job.course.after(Part::Removal, begun);
+            job.course.tell(&key, &spec.tenant);
             drop(place);
             if has_exited {
                 this.prepare(&spec);
             }
-        });
+        };
+        self.0.tasks.spawn(driven.instrument(span));
     }
 
     /// Ends what the runtime has of `key`, whose `job` is over; then its name is free. `tenant` where that is known.
@@ -415,7 +435,9 @@ impl Compiles {
     /// # Errors
     /// [`ReportError::Unknown`].
     pub fn input(&self, key: &CompileKey) -> Result<Option<Arc<Ingest>>, ReportError> {
-        Ok(self.going_on(key)?.input.clone())
+        let job = self.going_on(key)?;
+        job.course.asked();
+        Ok(job.input.clone())
     }
 
     /// Adds to the log of `key` what the agent read at `offset`; gives the log's new length.

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod agent;
+mod by_builder;
 mod by_tenant;
 mod chaincode;
 mod check;
@@ -42,10 +43,11 @@ mod tenant_pods;
 mod tenants;
 
 pub use agent::Agent;
+pub use by_builder::ByBuilder;
 pub use by_tenant::ByTenant;
 pub use chaincode::Chaincode;
 pub use check::Problems;
-pub use compile::{Compile, CompileCache};
+pub use compile::{Compile, CompileCache, CompileOverride};
 pub use delivery::Delivery;
 pub use docker::{Docker, DockerAddress, DockerTls};
 pub use error::{Error, Notice, Origin, Problem};

@@ -23,6 +23,7 @@ mod instance;
 pub mod kubernetes;
 mod launch;
 mod lines;
+mod milestones;
 mod namespaces;
 pub mod oci;
 mod process;
@@ -33,6 +34,7 @@ pub use found::{Found, Life, Place};
 pub use instance::InstanceMaterial;
 pub use launch::{Launch, LaunchMark, Started};
 pub use lines::{Extent, Line, LineQuery, LineStream};
+pub use milestones::{Milestone, Milestones};
 pub use namespaces::Namespaces;
 pub use spares::{Admitted, Counts as SpareCounts, Fate, Spares, Taken, UnknownSpare, Work};
 pub use surroundings::{BundleError, Surroundings};
@@ -228,6 +230,8 @@ pub struct CompileSpec {
     pub input: Option<Arc<Ingest>>,
     /// The compile's log; the runtime may add notices of its own.
     pub log: Spool,
+    /// Where the runtime notes how far it has come.
+    pub milestones: Arc<Milestones>,
 }
 
 /// A container made ahead of need: what a [`CompileSpec`] says of its container, and nothing of the compile.

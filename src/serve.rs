@@ -171,6 +171,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
         checks: checks(&store, runtimes.all),
         requests: requests.clone(),
         counters: Arc::clone(&counters),
+        parts: compiles.parts(),
         expiry: security.reloading.as_ref().map(|it| it.expiry()),
         spares: spares.clone(),
     });

@@ -15,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::spares::Ahead;
+use crate::compile::Parts;
 use crate::delivery::Counters;
 use crate::engine_api::metrics::Requests;
 use crate::listener::tls::Expiry;
@@ -53,16 +54,18 @@ impl Metrics {
         Self { registry }
     }
 
-    /// And those of the two listeners: names begin with `peitho_` and end with the unit, label values are a closed
+    /// And those of the two listeners and of compiles: names begin with `peitho_` and end with the unit, label values are a closed
     /// set, and each has a row in `docs/metrics.md`.
     pub(super) fn add(
         &mut self,
         requests: &Requests,
         counters: Arc<Counters>,
+        parts: &Parts,
         expiry: Option<Expiry>,
     ) {
         let registry = self.registry.sub_registry_with_prefix("peitho");
         requests.register(registry);
+        parts.register(registry);
         if let Some(expiry) = expiry {
             expiry.register(registry);
         }

@@ -8,7 +8,7 @@ use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures::TryStreamExt as _;
@@ -26,7 +26,7 @@ use super::leftover::Leftover;
 use super::log::Log;
 use super::memory;
 use super::process::Process;
-use super::report::{self, End, Lack, PATIENCE, Report, is_passing};
+use super::report::{self, End, Lack, PATIENCE, Report, Took, is_passing, millis};
 use super::{blocking, empty};
 use crate::archive::{self, Limits};
 use crate::names::CompileKey;
@@ -248,11 +248,19 @@ async fn work(
     let mut warmth = None;
     let mut ran_out = false;
     let mut leftover = None;
+    let mut took = Took::default();
     let done = async {
-        let fetching = async { tokio::join!(fetch_input(args, client), cache.fetch()) };
+        let fetching = async {
+            tokio::join!(
+                timed(&mut took.source_ms, fetch_input(args, client)),
+                timed(&mut took.cache_ms, cache.fetch()),
+            )
+        };
         let Some((input, fetched)) = terminated.run_until_cancelled(fetching).await else {
             return Ok(None);
         };
+        // Where none is kept there was nothing but the question.
+        took.cache_ms = took.cache_ms.filter(|_| fetched.is_some());
         if let Some(trouble) = fetched.as_ref().and_then(|it| it.trouble.as_deref()) {
             // Not even a full disk ends a compile on behalf of its cache.
             let _ = log.remark(trouble).await;
@@ -260,7 +268,8 @@ async fn work(
         let warmth = fetched.map(|fetched| warmth.insert((fetched, Worth::Nothing)));
         input?;
         let killed_before = memory::kills();
-        let code = execute(args, log, terminated, &mut leftover).await?;
+        let executing = execute(args, log, terminated, &mut leftover);
+        let code = timed(&mut took.command_ms, executing).await?;
         if terminated.is_cancelled() {
             return Ok(None);
         }
@@ -276,7 +285,7 @@ async fn work(
         }
         let packed = async {
             match code {
-                0 => Ok(Some(pack(args).await?)),
+                0 => Ok(Some(timed(&mut took.pack_ms, pack(args)).await?)),
                 _ => Ok::<_, Trouble>(None),
             }
         };
@@ -285,6 +294,7 @@ async fn work(
                 code,
                 output: output?,
                 lack: None,
+                took: Took::default(),
             })),
             None => Ok(None),
         }
@@ -295,8 +305,12 @@ async fn work(
             code: trouble.code(),
             output: None,
             lack: None,
+            took: Took::default(),
         })
     });
+    if let Some(end) = &mut end {
+        end.took = took;
+    }
     if let Some(end) = end.as_mut().filter(|end| end.code != 0) {
         let takes_all = async {
             match &warmth {
@@ -318,6 +332,14 @@ async fn work(
         warmth,
         leftover,
     })
+}
+
+/// Notes in `took` how long `work` takes.
+async fn timed<T>(took: &mut Option<u64>, work: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let done = work.await;
+    *took = Some(millis(begun));
+    done
 }
 
 async fn fetch_input(args: &Args, client: &Client) -> Result<(), Trouble> {

@@ -3,10 +3,10 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::client::{self, Client, patiently};
@@ -51,6 +51,17 @@ pub(super) fn is_passing(error: &client::Error) -> bool {
     error.is_passing() || error.is_unknown()
 }
 
+/// How long the parts of a compile took that nobody sees from outside, in milliseconds.
+#[derive(Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Took {
+    pub(super) source_ms: Option<u64>,
+    pub(super) cache_ms: Option<u64>,
+    pub(super) command_ms: Option<u64>,
+    pub(super) pack_ms: Option<u64>,
+    upload_ms: Option<u64>,
+}
+
 /// How a compile ended.
 pub(super) struct End {
     /// The exit code of its command.
@@ -59,22 +70,21 @@ pub(super) struct End {
     pub(super) output: Option<File>,
     /// What it ran out of.
     pub(super) lack: Option<Lack>,
+    /// What took how long.
+    pub(super) took: Took,
 }
 
 /// What a command ran out of: it may be what its compiler's cache took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) enum Lack {
     Memory,
     Room,
 }
 
-impl Lack {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Room => "room",
-        }
-    }
+/// Since `begun`.
+pub(super) fn millis(begun: Instant) -> u64 {
+    begun.elapsed().as_millis() as u64
 }
 
 /// Reports one compile.
@@ -89,6 +99,14 @@ pub(super) struct Report {
 #[derive(Deserialize)]
 struct Length {
     length: u64,
+}
+
+/// What is told last.
+#[derive(Serialize)]
+struct Exit {
+    code: u8,
+    lack: Option<Lack>,
+    took: Took,
 }
 
 impl Report {
@@ -123,6 +141,7 @@ impl Report {
                     code: super::FAILED,
                     output: None,
                     lack: None,
+                    took: end.took,
                 };
                 self.deliver(&refused).await?;
                 Ok(refused)
@@ -148,7 +167,9 @@ impl Report {
             while self.sent.load(Ordering::Relaxed) != self.log.len() {
                 self.send_batch().await?;
             }
+            let mut took = end.took;
             if let Some(output) = &end.output {
+                let begun = Instant::now();
                 let sent = self
                     .client
                     .put_file(&format!("{}/output", self.path), output)
@@ -160,11 +181,14 @@ impl Report {
                         Error::Output(error)
                     }
                 })?;
+                took.upload_ms = Some(millis(begun));
             }
-            let report = match end.lack {
-                Some(lack) => format!("{{\"code\":{},\"lack\":\"{}\"}}", end.code, lack.as_str()),
-                None => format!("{{\"code\":{}}}", end.code),
-            };
+            let report = serde_json::to_vec(&Exit {
+                code: end.code,
+                lack: end.lack,
+                took,
+            });
+            let report = report.expect("numbers and fixed words are always written");
             let path = format!("{}/exit", self.path);
             Ok(self.client.put(&path, client::full(report.into())).await?)
         })

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::Instrument as _;
 
+use super::course::Course;
 use super::queue::{Place, Queue};
 use super::warmth::Warmth;
-use super::{End, Lack, ReportError, Run, Settings};
+use super::{End, Lack, Parts, ReportError, Run, Settings};
 use crate::runtime::{self, CompileSpec, Exit};
 use crate::store::spool::Spool;
 use crate::store::{Blob, Ingest, Store};
@@ -25,6 +27,7 @@ pub(super) struct Job {
     pub(super) input: Option<Arc<Ingest>>,
     /// Its compiler's cache.
     pub(super) warmth: Warmth,
+    pub(super) course: Course,
     /// How many bytes of the log the agent has delivered: notices of Peitho's own do not count.
     delivered: tokio::sync::Mutex<u64>,
     /// What the agent sent, and what was kept of it.
@@ -56,18 +59,24 @@ struct Askers {
 }
 
 /// One who waits for a run, for as long as this lives.
-pub struct Asker(Arc<Job>);
+pub struct Asker(pub(super) Arc<Job>);
 
 /// A way to wait for a run that does not keep it in memory.
 #[derive(Clone)]
 pub(super) struct Door(Weak<Job>);
 
 impl Job {
-    pub(super) fn new(log: Spool, input: Option<Arc<Ingest>>, warmth: Warmth) -> Arc<Self> {
+    pub(super) fn new(
+        log: Spool,
+        input: Option<Arc<Ingest>>,
+        warmth: Warmth,
+        course: Course,
+    ) -> Arc<Self> {
         Arc::new(Self {
             log,
             input,
             warmth,
+            course,
             delivered: tokio::sync::Mutex::new(0),
             sent: Mutex::new(None),
             output: Mutex::new(None),
@@ -85,7 +94,8 @@ impl Job {
     /// A run that is over before it began: it stands where a run of its key would, so that none begins, until
     /// what an earlier process left of it is discarded.
     pub(super) fn over(log: Spool) -> Arc<Self> {
-        let job = Self::new(log, None, Warmth::new(None, None));
+        let course = Course::new(Parts::default());
+        let job = Self::new(log, None, Warmth::new(None, None), course);
         job.finish(End::Failed("left behind by an earlier process".into()));
         job
     }
@@ -157,6 +167,7 @@ impl Job {
         if self.is_over() || self.reported.borrow().is_some() {
             return Ok(());
         }
+        self.course.reported();
         self.warmth.command_ended(code, lack);
         if let Some(sent) = sent.filter(|_| code == 0) {
             let output = store.commit(sent).await?;
@@ -193,10 +204,13 @@ impl Job {
                     .into(),
                 )
             };
+            let entering = queue.enter(&spec.tenant, &self.log);
+            let entering = entering.instrument(tracing::debug_span!("queue"));
             tokio::select! {
-                given = queue.enter(&spec.tenant, &self.log) => *place = Some(given),
+                given = entering => *place = Some(given),
                 () = self.abandoned(settings.abandon_grace) => return abandoned(),
             }
+            self.course.placed();
             // Time in the queue is not the compile's.
             let started = tokio::time::Instant::now();
             tokio::select! {
@@ -287,6 +301,7 @@ impl Job {
 
     pub(super) fn finish(&self, end: End) {
         self.log.close();
+        self.course.over();
         self.end.send_replace(Some(end));
     }
 

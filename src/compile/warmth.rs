@@ -152,6 +152,11 @@ impl Warmth {
         self.state().lack
     }
 
+    /// Whether the agent knows of it, and so may bring something back.
+    pub(super) fn is_asked(&self) -> bool {
+        self.state().asked.is_some()
+    }
+
     /// Somebody waits for the end of all this.
     pub(super) fn hurry(&self) {
         self.hurried.send_replace(true);
@@ -257,6 +262,7 @@ impl Compiles {
     /// [`ReportError::Unknown`], [`ReportError::Store`].
     pub async fn cache_plan(&self, key: &CompileKey) -> Result<Option<Plan>, ReportError> {
         let job = self.going_on(key)?;
+        job.course.asked();
         let Some((whose, most)) = &job.warmth.whose else {
             return Ok(None);
         };

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Quantities, Quantity, quantities};
-use super::{Pattern, PodTemplate, Problems, Proxy, Roles, RunAs, RuntimeChoice, RuntimeKind};
+use super::{
+    Pattern, PodTemplate, Problems, Proxy, Roles, RunAs, RuntimeChoice, RuntimeKind, joined,
+};
 
 /// Compile pods.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +57,40 @@ pub struct Compile {
     /// A part of a pod that is laid over every compile pod, after `kubernetes.podTemplate`. Results are kept for
     /// the templates that they were made with.
     pub pod_template: PodTemplate,
+    /// Requests and limits for some builder images, and so by language: those of each item whose image fits are laid over
+    /// `compile.requests` and `compile.limits`, resource by resource, in this order.
+    pub overrides: Vec<CompileOverride>,
+}
+
+/// Resources for compiles by some builder images.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CompileOverride {
+    /// A pattern over names of builder images as in `compile.allowedImages`, for example `*fabric-javaenv*`.
+    pub image: Pattern,
+    /// Resource requests, each in place of that before it. One that exceeds its limit becomes it.
+    #[serde(skip_serializing_if = "Quantities::is_empty")]
+    pub requests: Quantities,
+    /// Resource limits, each in place of that before it.
+    #[serde(skip_serializing_if = "Quantities::is_empty")]
+    pub limits: Quantities,
+}
+
+impl CompileOverride {
+    /// `limits`: those that it is laid over.
+    pub(super) fn check(&self, key: &str, limits: &Quantities, problems: &mut Problems) {
+        if self.image.is_empty() {
+            let accepted = "a pattern such as *fabric-javaenv*";
+            problems.add(format!("{key}.image"), "", accepted);
+        }
+        if self.requests.is_empty() && self.limits.is_empty() {
+            problems.add(key, "without resources", "requests, limits, or both");
+        }
+        let requests = format!("{key}.requests");
+        problems.quantities(&requests, &self.requests);
+        problems.quantities(&format!("{key}.limits"), &self.limits);
+        problems.within_limits(&requests, &self.requests, &joined(limits, &self.limits));
+    }
 }
 
 /// `compile.cache`.
@@ -105,6 +141,7 @@ impl Default for Compile {
             warm_pod_idle_seconds: 30 * 60,
             cache: CompileCache::default(),
             pod_template: PodTemplate::default(),
+            overrides: Vec::new(),
         }
     }
 }
@@ -141,6 +178,13 @@ impl Compile {
         problems.quantities("compile.requests", &self.requests);
         problems.quantities("compile.limits", &self.limits);
         problems.within_limits("compile.requests", &self.requests, &self.limits);
+        for (index, it) in self.overrides.iter().enumerate() {
+            it.check(
+                &format!("compile.overrides[{index}]"),
+                &self.limits,
+                problems,
+            );
+        }
         problems.user("compile.runAsUser", self.run_as_user);
         self.proxy.check("compile.proxy", problems);
         if self.cache.max_size.parse::<Quantity>().is_err() {
@@ -176,6 +220,7 @@ impl fmt::Debug for Compile {
             .field("warm_pod_idle_seconds", &self.warm_pod_idle_seconds)
             .field("cache", &self.cache)
             .field("pod_template", &self.pod_template)
+            .field("overrides", &self.overrides)
             .finish()
     }
 }

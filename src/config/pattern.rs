@@ -6,8 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
+use crate::names::ImageName;
+
 /// A pattern such as `asset_*`. It matches whole names, and knows upper and lower case.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Pattern(String);
 
@@ -15,6 +17,12 @@ impl Pattern {
     /// Whether `name` is one of those that are meant.
     pub fn matches(&self, name: &str) -> bool {
         WildMatch::new(&self.0).matches(name)
+    }
+
+    /// Whether `image` is one of those that are meant, by its full name, `docker.io/hyperledger/fabric-ccenv:2.5`, or by the one that
+    /// people use.
+    pub fn matches_image(&self, image: &ImageName) -> bool {
+        self.matches(&image.full()) || self.matches(&image.to_string())
     }
 
     /// A name that it matches.

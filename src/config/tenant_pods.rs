@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Compile, Override, PodTemplate, Problems, Quantities};
+use super::{Compile, CompileOverride, Override, PodTemplate, Problems, Quantities};
 
 /// Compiles of one tenant, where they differ.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,8 @@ pub struct TenantCompile {
     pub limits: Quantities,
     /// A part of a pod that is laid over this tenant's compile pods, after `compile.podTemplate`.
     pub pod_template: PodTemplate,
+    /// As `compile.overrides`, for this tenant and after its `requests` and `limits`, which are laid over all of section `compile`.
+    pub overrides: Vec<CompileOverride>,
 }
 
 /// Chaincode of one tenant, where it differs.
@@ -37,7 +39,10 @@ pub struct TenantChaincode {
 impl TenantCompile {
     /// Whether it says nothing of pods.
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.limits.is_empty() && self.pod_template.is_empty()
+        self.requests.is_empty()
+            && self.limits.is_empty()
+            && self.pod_template.is_empty()
+            && self.overrides.is_empty()
     }
 
     /// `key` is where it stands, `general` what it is laid over.
@@ -50,6 +55,9 @@ impl TenantCompile {
         problems.quantities(&format!("{key}.limits"), &self.limits);
         let limits = joined(&general.limits, &self.limits);
         problems.within_limits(&requests, &self.requests, &limits);
+        for (index, it) in self.overrides.iter().enumerate() {
+            it.check(&format!("{key}.overrides[{index}]"), &limits, problems);
+        }
     }
 }
 

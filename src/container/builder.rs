@@ -295,7 +295,7 @@ impl Builder {
 
     async fn end_for_client(&self) -> Result<Exit, Error> {
         let mut steps = self.steps.subscribe();
-        let end = loop {
+        let (end, asker) = loop {
             steps.mark_unchanged();
             let run = match &*self.state() {
                 State::Started(run) => Some(run.clone()),
@@ -308,23 +308,24 @@ impl Builder {
                     let _ = step.await;
                 }
                 Some(mut run) => {
-                    let _asker = run.ask();
+                    let asker = run.ask();
                     tokio::select! {
                         _ = step => {}
-                        end = run.end.wait_for(Option::is_some) => break end.ok().and_then(|end| end.clone()),
+                        end = run.end.wait_for(Option::is_some) => break (end.ok().and_then(|end| end.clone()), asker),
                     }
                 }
             }
         };
         let mut attached = self.attached.subscribe();
         let _ = timeout(FLUSH, attached.wait_for(|attached| *attached == 0)).await;
+        if matches!(end, Some(End::Exited { code, .. }) if code != 0) {
+            sleep(READ).await;
+        }
+        if let Some(asker) = asker {
+            asker.answered();
+        }
         match end {
-            Some(End::Exited { code, .. }) => {
-                if code != 0 {
-                    sleep(READ).await;
-                }
-                Ok(Exit { code })
-            }
+            Some(End::Exited { code, .. }) => Ok(Exit { code }),
             Some(End::Failed(reason)) => Err(Error::NeverStarted(heard(&reason))),
             None => Err(Error::NeverStarted(
                 "the compile was dropped: the server is shutting down".into(),

@@ -17,11 +17,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether `image` may compile. Patterns may have the full name, `docker.io/hyperledger/fabric-ccenv:2.5`, or the one
-    /// that people use.
+    /// Whether `image` may compile.
     pub(super) fn check_builder(&self, image: &ImageName) -> Result<(), Error> {
-        let names = [image.full(), image.to_string()];
-        let fits = |pattern: &Pattern| names.iter().any(|name| pattern.matches(name));
+        let fits = |pattern: &Pattern| pattern.matches_image(image);
         if self.allowed_images.is_empty() || self.allowed_images.iter().any(fits) {
             Ok(())
         } else {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::{Delivery, Kind};
 use crate::archive::Limits;
-use crate::compile::{Lack, ReportError};
+use crate::compile::{Lack, ReportError, Took};
 use crate::names::CompileKey;
 
 /// Bytes of log in one request at the most; the agent sends batches of up to this size.
@@ -49,6 +49,9 @@ struct Exit {
     code: i64,
     /// What the command ran out of.
     lack: Option<Lack>,
+    /// What took how long.
+    #[serde(default)]
+    took: Took,
 }
 
 /// The compile that the path names, where the token is its own.
@@ -147,8 +150,9 @@ async fn exit(
 ) -> Result<Response, Failure> {
     let key = authorized(&delivery, &headers, &key)?;
     let report = collect(body, EXIT_REPORT).await?;
-    let Exit { code, lack } = serde_json::from_slice(&report)
+    let Exit { code, lack, took } = serde_json::from_slice(&report)
         .map_err(|error| Failure::invalid(format!("expected {{\"code\":n}}: {error}")))?;
+    delivery.compiles.took(&key, took)?;
     match lack {
         None => delivery.compiles.exited(&key, code).await?,
         Some(lack) => delivery.compiles.ran_out(&key, code, lack).await?,

@@ -37,7 +37,7 @@ use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
     Outcome, Runtime, Started, State, UploadedFile,
 };
-use crate::config::{self, ByTenant, Quantities};
+use crate::config::{self, ByBuilder, ByTenant};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
 use crate::orders::Orders;
@@ -56,8 +56,8 @@ pub struct Settings {
     pub delivery_address: String,
     /// The certificate authority of the delivery listener.
     pub delivery_ca_pem: String,
-    /// Resource limits of compiles, by whose they are.
-    pub compile_limits: ByTenant<Quantities>,
+    /// Resource limits of compiles, by whose they are and by their builder.
+    pub compile_limits: ByTenant<ByBuilder>,
     /// After how long a compile is ended.
     pub compile_timeout: Duration,
     /// What compiles trust, and the proxies they use.

@@ -51,7 +51,7 @@ use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
     Outcome, Runtime, SpareSpec, Spares, Started, State, Surroundings, UploadedFile,
 };
-use crate::config::{ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
+use crate::config::{ByBuilder, ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
 use crate::names::{
     Architecture, CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant,
@@ -119,10 +119,10 @@ pub struct Settings {
 /// What pods of a tenant are given, and what the operator lays over them.
 #[derive(Clone, Debug, Default)]
 pub struct Provision {
-    /// Resource requests of compile pods.
-    pub compile_requests: Quantities,
+    /// Resource requests of compile pods, by their builder.
+    pub compile_requests: ByBuilder,
     /// Resource limits of compile pods.
-    pub compile_limits: Quantities,
+    pub compile_limits: ByBuilder,
     /// Resource requests of chaincode pods, and of init containers.
     pub chaincode_requests: Quantities,
     /// What the operator lays over pods.

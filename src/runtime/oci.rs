@@ -27,7 +27,7 @@ use super::{
     ChaincodeSpec, CompileSpec, Error, Exit, Found, Launch, LineQuery, LineStream, LogStream,
     Outcome, Runtime, Started, State, Surroundings, UploadedFile,
 };
-use crate::config::{ByTenant, Quantities};
+use crate::config::{ByBuilder, ByTenant, Quantities};
 use crate::grant::Grants;
 use crate::names::{CompileKey, ContainerId, ContainerKey, InstanceName, Tenant};
 use crate::orders::Orders;
@@ -56,8 +56,8 @@ pub struct Settings {
     pub delivery_ca_pem: String,
     /// What compiles trust, and the proxies they use.
     pub surroundings: Surroundings,
-    /// Of a compile, by whose it is.
-    pub compile_limits: ByTenant<Limits>,
+    /// Resource limits of compiles, by whose they are and by their builder.
+    pub compile_limits: ByTenant<ByBuilder>,
 }
 
 /// Bounds on one container; `None` for none.

@@ -142,8 +142,8 @@ impl Places {
 fn provisions(config: &Config, templates: &ByTenant<Templates>) -> ByTenant<Provision> {
     let (compile, chaincode) = (&config.compile, &config.chaincode);
     let general = Provision {
-        compile_requests: compile.requests.clone(),
-        compile_limits: compile.limits.clone(),
+        compile_requests: compile.requests_by_builder(None),
+        compile_limits: compile.limits_by_builder(None),
         chaincode_requests: chaincode.requests.clone(),
         templates: templates.general().clone(),
     };
@@ -151,8 +151,8 @@ fn provisions(config: &Config, templates: &ByTenant<Templates>) -> ByTenant<Prov
         let tenant = known.tenant()?;
         let has_own = !known.compile.is_empty() || !known.chaincode.is_empty();
         has_own.then(|| Provision {
-            compile_requests: joined(&compile.requests, &known.compile.requests),
-            compile_limits: joined(&compile.limits, &known.compile.limits),
+            compile_requests: compile.requests_by_builder(Some(&known.compile)),
+            compile_limits: compile.limits_by_builder(Some(&known.compile)),
             chaincode_requests: joined(&chaincode.requests, &known.chaincode.requests),
             templates: templates.of(&tenant).clone(),
         })
@@ -287,15 +287,16 @@ tenants:
             chaincode_requests,
             ..
         } = provisions.of(&tenant("org1"));
-        assert_eq!(*compile_requests, config.compile.requests);
-        let limits: Vec<_> = compile_limits
+        let builder = "busybox".parse().unwrap();
+        assert_eq!(compile_requests.of(&builder), config.compile.requests);
+        let limits: Vec<_> = (compile_limits.of(&builder))
             .iter()
             .map(|(n, q)| format!("{n}={q}"))
             .collect();
         assert_eq!(limits, ["cpu=2", "example.com/gpu=1", "memory=32Mi"]);
         assert_eq!(chaincode_requests["cpu"], "7m");
         assert_eq!(
-            provisions.of(&tenant("org2")).compile_limits,
+            provisions.of(&tenant("org2")).compile_limits.of(&builder),
             config.compile.limits
         );
     }

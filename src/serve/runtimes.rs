@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
 use crate::admin::Bearing;
-use crate::config::{self, ByTenant, Config, Roles, RuntimeKind, joined};
+use crate::config::{self, ByTenant, Config, Roles, RuntimeKind};
 use crate::grant::Grants;
 use crate::names::{Digest, InstanceName};
 use crate::registry::Registries;
@@ -237,7 +237,7 @@ impl Parts<'_> {
             delivery_address: address.clone(),
             delivery_ca_pem: self.material.ca_cert_pem.clone(),
             surroundings: self.surroundings.clone(),
-            compile_limits: compile_limits(self.config, oci::Limits::of),
+            compile_limits: self.config.compile_limits(),
         };
         let (store, registries) = (self.store.clone(), self.registries.clone());
         let oci = Oci::start(settings, store, registries, self.grants.clone())
@@ -270,7 +270,7 @@ impl Parts<'_> {
             instance: self.instance.clone(),
             delivery_address: address.clone(),
             delivery_ca_pem: self.material.ca_cert_pem.clone(),
-            compile_limits: compile_limits(config, Clone::clone),
+            compile_limits: config.compile_limits(),
             compile_timeout: Duration::from_secs(config.compile.timeout_seconds),
             surroundings: self.surroundings.clone(),
             places: self.registries.places().clone(),
@@ -291,15 +291,6 @@ impl Parts<'_> {
     }
 }
 
-/// What `of` makes of the limits of each tenant's compiles.
-fn compile_limits<T>(config: &Config, of: impl Fn(&config::Quantities) -> T) -> ByTenant<T> {
-    let general = &config.compile.limits;
-    config.tenants.each(of(general), |_, known| {
-        let own = &known.compile.limits;
-        (!own.is_empty()).then(|| of(&joined(general, own)))
-    })
-}
-
 /// The file of this program, which runs in the containers of compiles too: there it finds no libraries.
 fn own_program() -> anyhow::Result<PathBuf> {
     if !cfg!(target_feature = "crt-static") {
@@ -317,25 +308,4 @@ fn on_this_machine(bound: SocketAddr) -> String {
         ip => ip,
     };
     format!("https://{}", SocketAddr::new(host, bound.port()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tenants_limits_of_compiles_are_joined_with_the_general_ones() {
-        let yaml = "tenants: {trustPath: true, known: [{name: org1, compile: {limits: {memory: 64Mi}}}, {name: org2}]}";
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), yaml).unwrap();
-        let config = Config::load(Some(file.path()), [], &[]).unwrap();
-        let limits = compile_limits(&config, oci::Limits::of);
-        let of = |tenant: &str| {
-            let limits = limits.of(&tenant.parse().unwrap());
-            (limits.memory, limits.cpu_millis)
-        };
-        assert_eq!(of("org1"), (Some(64 << 20), Some(4000)));
-        assert_eq!(of("org2"), (Some(4 << 30), Some(4000)));
-        assert_eq!(of("default"), of("org2"));
-    }
 }

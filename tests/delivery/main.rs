@@ -12,6 +12,7 @@ mod cuts;
 mod docker_registry;
 mod fetch;
 mod liar;
+mod parts;
 mod pull_api;
 mod pulls;
 #[path = "../it/engine_api/hostile/tars.rs"]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::KillContainerOptions;
 use peitho::compile::{End, Input, Request, Run};
-use peitho::config;
+use peitho::config::{self, ByBuilder};
 use peitho::names::{CompileKey, Digest, ImageName, Tenant};
 use peitho::registry::Registries;
 use peitho::runtime::docker::Docker;
@@ -234,9 +234,9 @@ async fn warm(engine: &Engine) {
 async fn out_of_memory(engine: &Engine) {
     let place = Place::new(engine, "memory").await;
     let mut settings = place.settings();
-    let mut limits = settings.compile_limits.general().clone();
+    let mut limits = settings.compile_limits.general().of(&engine.base());
     limits.insert("memory".to_owned(), "64Mi".to_owned());
-    settings.compile_limits = limits.into();
+    settings.compile_limits = ByBuilder::from(limits).into();
     let peitho = Peitho::with(engine, &place, settings).await;
     let run = peitho
         .compiles
@@ -416,6 +416,7 @@ async fn spec(engine: &Engine, place: &Place, script: &str) -> CompileSpec {
         resolution: Resolution::default(),
         input: None,
         log: Spool::create(&place.store).await.unwrap(),
+        milestones: Default::default(),
     }
 }
 

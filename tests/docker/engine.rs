@@ -9,7 +9,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use bollard::query_parameters::{CreateImageOptions, ListContainersOptions};
 use futures::TryStreamExt as _;
-use peitho::config::{self, Quantities};
+use peitho::config::{self, ByBuilder, Quantities};
 use peitho::grant::Grants;
 use peitho::names::InstanceName;
 use peitho::registry::{Logins, Places};
@@ -168,10 +168,10 @@ pub(crate) fn settings(instance: &str) -> Settings {
         instance: instance.parse::<InstanceName>().unwrap(),
         delivery_address: "https://127.0.0.1:1".to_owned(),
         delivery_ca_pem: String::new(),
-        compile_limits: Quantities::from(
+        compile_limits: ByBuilder::from(Quantities::from(
             [("memory", "1Gi"), ("cpu", "64")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        )
+        ))
         .into(),
         compile_timeout: Duration::from_secs(600),
         surroundings: Surroundings::default(),

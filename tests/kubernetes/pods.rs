@@ -222,8 +222,8 @@ fn settings(
         surroundings: Surroundings::default(),
         tenants: vec![Tenant::default_tenant()],
         provisions: ByTenant::from(Provision {
-            compile_requests: compile.requests,
-            compile_limits: compile.limits,
+            compile_requests: compile.requests.into(),
+            compile_limits: compile.limits.into(),
             chaincode_requests: chaincode.requests,
             templates: Templates::default(),
         }),

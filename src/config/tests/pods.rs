@@ -57,6 +57,43 @@ fn overrides_are_checked() {
 }
 
 #[test]
+fn resources_of_builders_are_checked() {
+    for (item, message) in [
+        (
+            "{limits: {memory: 8Gi}}",
+            "peitho.yml:3:7: compile.overrides[0].image is \"\"; accepted: a pattern such as *fabric-javaenv*",
+        ),
+        (
+            "{image: '*javaenv*'}",
+            "peitho.yml:3:7: compile.overrides[0] is \"without resources\"; accepted: requests, limits, or both",
+        ),
+        (
+            "{image: '*javaenv*', limits: {memory: 8gb}}",
+            "peitho.yml:3:37: compile.overrides[0].limits.memory is \"8gb\"; accepted: a quantity such as 500m, 2 or 4Gi",
+        ),
+        // Against the limit that holds for all.
+        (
+            "{image: '*javaenv*', requests: {memory: 6Gi}}",
+            "peitho.yml:3:39: compile.overrides[0].requests.memory is \"6Gi\"; accepted: at most its limit 4Gi",
+        ),
+        (
+            "{images: '*javaenv*'}",
+            "peitho.yml:3:8: compile.overrides[0].images is not a key; did you mean compile.overrides[0].image?",
+        ),
+    ] {
+        let yaml = format!("compile:\n  overrides:\n    - {item}\n");
+        assert_eq!(refused(&yaml), message);
+    }
+    let java = "{image: '*javaenv*', requests: {memory: 6Gi}, limits: {memory: 8Gi}}";
+    let yaml = format!("compile: {{overrides: [{java}]}}");
+    let config = load(&yaml, &[], &[]).unwrap();
+    assert_eq!(
+        load(&config.to_yaml(), &[], &[]).unwrap().to_yaml(),
+        config.to_yaml()
+    );
+}
+
+#[test]
 fn what_a_tenant_has_of_its_own_is_checked_by_key() {
     let known = |item: &str| {
         format!("tenants:\n  trustPath: true\n  known:\n    - name: org0\n    - name: org1\n{item}")
@@ -74,6 +111,10 @@ fn what_a_tenant_has_of_its_own_is_checked_by_key() {
         (
             "      compile: {requests: {memory: 8Gi}}\n",
             "peitho.yml:6:36: tenants.known[1].compile.requests.memory is \"8Gi\"; accepted: at most its limit 4Gi",
+        ),
+        (
+            "      compile: {limits: {memory: 1Gi}, overrides: [{image: '*', requests: {memory: 2Gi}}]}\n",
+            "peitho.yml:6:74: tenants.known[1].compile.overrides[0].requests.memory is \"2Gi\"; accepted: at most its limit 1Gi",
         ),
         (
             "      chaincode: {limits: {memory: 1Gi}}\n",

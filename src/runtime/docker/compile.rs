@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tokio::time::sleep;
+use tracing::Instrument as _;
 
 use super::archive;
 use super::make::Named;
@@ -16,7 +17,7 @@ use crate::names::CompileKey;
 use crate::names::docker as names;
 use crate::runtime::compile_agent::{self, OUT_OF_MEMORY, write_notice};
 use crate::runtime::surroundings::BUNDLE;
-use crate::runtime::{CompileSpec, Error, Exit, State};
+use crate::runtime::{CompileSpec, Error, Exit, Milestone, State};
 use crate::store::spool::Spool;
 
 /// After how long without a start the log says what is waited for.
@@ -31,7 +32,8 @@ impl Engine {
         program::check(&self.settings.program).map_err(Error::Refused)?;
         let id = {
             let _turn = self.compiles.turn(&spec.key).await;
-            self.compile_begun(spec).await?
+            let beginning = self.compile_begun(spec);
+            beginning.instrument(tracing::debug_span!("order")).await?
         };
         let mut follow = self.watch.follow(&id);
         tokio::select! {
@@ -140,7 +142,10 @@ impl Engine {
             .call(Bound::Long, || self.docker.start_container(&id, None))
             .await;
         match started {
-            Ok(()) => Ok(id),
+            Ok(()) => {
+                spec.milestones.reach(Milestone::Made);
+                Ok(id)
+            }
             Err(Failure::Status { message, .. }) => {
                 self.watch.look_again();
                 Err(Error::NeverStarted(format!(

@@ -96,7 +96,7 @@ pub(super) fn compile(
             &spec.key,
         )),
         host_config: Some(host_config(
-            limits(settings.compile_limits.of(&spec.tenant)),
+            limits(&settings.compile_limits.of(&spec.tenant).of(&spec.image)),
             cpus,
             &spec.resolution,
         )),
@@ -248,8 +248,9 @@ mod tests {
         let mut settings = settings();
         settings.surroundings = Surroundings::read(&section, &settings.delivery_address).unwrap();
         let tenant: Tenant = "org1".parse().unwrap();
-        let own = [("memory".to_owned(), "64Mi".to_owned())].into();
-        settings.compile_limits = ByTenant::new(section.limits.clone(), [(tenant.clone(), own)]);
+        let own = Quantities::from([("memory".to_owned(), "64Mi".to_owned())]);
+        let own = [(tenant.clone(), own.into())];
+        settings.compile_limits = ByTenant::new(section.limits.clone().into(), own);
         let own = ("https_proxy".to_owned(), "http://own".to_owned());
         let spec = CompileSpec {
             key: CompileKey::new(Digest::of(b"compile")),
@@ -264,6 +265,7 @@ mod tests {
             resolution: Resolution::default(),
             input: None,
             log: Spool::create(&store).await.unwrap(),
+            milestones: Default::default(),
         };
         let body = compile(&spec, &settings, Some(2));
         assert_eq!(body.entrypoint.unwrap(), ["/run/peitho/bin/peitho"]);

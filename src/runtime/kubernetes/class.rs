@@ -37,7 +37,7 @@ pub(super) fn class(
 mod tests {
     use super::super::tests::{provision, settings};
     use super::*;
-    use crate::config::ByTenant;
+    use crate::config::{ByTenant, Quantities};
     use crate::image_spec::ImageFacts;
     use crate::names::{SpareId, Tenant};
     use crate::runtime::kubernetes::Provision;
@@ -102,7 +102,7 @@ mod tests {
         };
         let smaller = Settings {
             provisions: ByTenant::from(Provision {
-                compile_limits: [("memory".to_owned(), "1Gi".to_owned())].into(),
+                compile_limits: Quantities::from([("memory".to_owned(), "1Gi".to_owned())]).into(),
                 ..provision()
             }),
             ..settings()

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::Kubernetes;
 use super::compile_pod;
@@ -18,7 +19,7 @@ use crate::names::CompileKey;
 use crate::names::kubernetes as names;
 use crate::runtime::compile_agent::{self, OUT_OF_MEMORY, write_notice};
 use crate::runtime::spares::Taken;
-use crate::runtime::{CompileSpec, Error, Exit};
+use crate::runtime::{CompileSpec, Error, Exit, Milestone, Milestones};
 use crate::store::spool::Spool;
 
 /// After how long without a start the log says what is waited for.
@@ -31,7 +32,8 @@ impl Kubernetes {
         // What was made ahead of need is this run's until it is over.
         let (pod, owner, _spare) = {
             let _turn = self.compiles.turn(&spec.key).await;
-            self.compile_begun(spec).await?
+            let beginning = self.compile_begun(spec);
+            beginning.instrument(tracing::debug_span!("order")).await?
         };
         let mut follow = Follow::new(self.watch.follow(&pod), self.settings.scheduling_grace);
         let (name, uid) = (
@@ -39,7 +41,7 @@ impl Kubernetes {
             owner.uid.unwrap_or_default(),
         );
         let verdict = tokio::select! {
-            verdict = self.end_with_notices(&mut follow, &spec.log) => verdict,
+            verdict = self.end_with_notices(&mut follow, spec) => verdict,
             never = self.hold(&name, &uid) => match never {},
         };
         match verdict {
@@ -92,7 +94,10 @@ impl Kubernetes {
             self.see_to_pull_secret(&pod).await?;
             let name = pod.name_any();
             match self.requests.create(&self.pods, &pod).await {
-                Ok(created) => return Ok((created, owner, None)),
+                Ok(created) => {
+                    spec.milestones.reach(Milestone::Made);
+                    return Ok((created, owner, None));
+                }
                 Err(failure) if failure.is_taken() => {}
                 Err(failure) if failure.is_of_quota() && self.spares_give_way().await? => continue,
                 Err(failure) => return Err(failure.into_error(&format!("creating pod {name}"))),
@@ -139,11 +144,13 @@ impl Kubernetes {
     }
 
     /// Waits for the end; what it waits for before the start goes into the log, each thing once.
-    async fn end_with_notices(&self, follow: &mut Follow, log: &Spool) -> Verdict {
+    async fn end_with_notices(&self, follow: &mut Follow, spec: &CompileSpec) -> Verdict {
+        let log = &spec.log;
         let mut notice_at = Some(Instant::now() + NOTICE_AFTER);
         let mut said: Vec<&'static str> = Vec::new();
         loop {
             let verdict = follow.verdict();
+            note_way(&follow.evidence(), &spec.milestones);
             if verdict.is_final() {
                 self.explain_kill(&verdict, &follow.evidence(), log).await;
                 return verdict;
@@ -176,6 +183,16 @@ impl Kubernetes {
             None => return,
         };
         write_notice(log, &text).await;
+    }
+}
+
+/// How far the pod has come.
+fn note_way(evidence: &Evidence, milestones: &Milestones) {
+    if evidence.has_node {
+        milestones.reach(Milestone::Placed);
+    }
+    if evidence.init.has_ended() {
+        milestones.reach(Milestone::Prepared);
     }
 }
 

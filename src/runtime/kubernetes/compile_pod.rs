@@ -201,8 +201,8 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         env: variables(spec, settings, owner),
         working_dir: spec.working_dir.map(str::to_owned),
         resources: Some(resources(
-            &provision.compile_requests,
-            &provision.compile_limits,
+            &provision.compile_requests.of(spec.image),
+            &provision.compile_limits.of(spec.image),
         )),
         security_context: Some(template::security_context(ReadOnlyRoot::No, &[])),
         volume_mounts: Some(mounts),
@@ -248,10 +248,10 @@ fn variables(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::settings;
-    use super::super::{PullSecret, Surroundings};
+    use super::super::tests::{provision, settings};
+    use super::super::{Provision, PullSecret, Surroundings};
     use super::*;
-    use crate::config::{self, Compile, Proxy, RunAs};
+    use crate::config::{self, ByTenant, Compile, Proxy, RunAs};
     use crate::names::Digest;
     use crate::registry::Places;
     use crate::runtime::compile_agent::{CACHES, HOMES, PROGRAM};
@@ -290,6 +290,45 @@ mod tests {
     #[test]
     fn a_compile_in_the_builders_own_image() {
         insta::assert_yaml_snapshot!(pod_of(|_| {}).1);
+    }
+
+    #[test]
+    fn a_builder_of_a_language_has_its_own_resources() {
+        let quantities = |pairs: &[(&str, &str)]| -> config::Quantities {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(n, q)| ((*n).to_owned(), (*q).to_owned()))
+                .collect()
+        };
+        let java = config::CompileOverride {
+            image: "*fabric-javaenv*".into(),
+            requests: quantities(&[("memory", "2Gi")]),
+            limits: quantities(&[("memory", "8Gi"), ("example.com/gpu", "1")]),
+        };
+        let node = config::CompileOverride {
+            image: "*fabric-nodeenv*".into(),
+            limits: quantities(&[("memory", "256Mi")]),
+            ..config::CompileOverride::default()
+        };
+        let section = Compile {
+            overrides: vec![java, node],
+            ..Compile::default()
+        };
+        let settings = Settings {
+            provisions: ByTenant::from(Provision {
+                compile_requests: section.requests_by_builder(None),
+                compile_limits: section.limits_by_builder(None),
+                ..provision()
+            }),
+            ..settings()
+        };
+        let resources = ["fabric-ccenv", "fabric-javaenv", "fabric-nodeenv"].map(|name| {
+            let image: ImageName = format!("hyperledger/{name}:2.5").parse().unwrap();
+            let image: &'static ImageName = Box::leak(Box::new(image));
+            let spec = pod_with(&settings, |order| order.image = image).1.spec;
+            spec.unwrap().containers.remove(0).resources
+        });
+        insta::assert_yaml_snapshot!(resources);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct Evidence {
     pub(super) init: Container,
     /// When the process of the main container began and ended, by the clock of its node.
     pub(super) moments: Moments,
+    /// Whether the scheduler found a node for it.
+    pub(super) has_node: bool,
     /// Whether the main container was ever seen running, or says that it ran.
     pub(super) ran: bool,
     /// `phase` is `Succeeded` or `Failed`.
@@ -169,6 +171,7 @@ impl Evidence {
             },
             main: ended_before.map_or(main, |old| old.main.clone()),
             init,
+            has_node: spec.is_some_and(|spec| spec.node_name.is_some()),
             ran,
             over: status
                 .and_then(|status| status.phase.as_deref())
@@ -253,7 +256,8 @@ impl Incident {
 }
 
 impl Container {
-    fn has_ended(&self) -> bool {
+    /// Whether it ran and is over.
+    pub(super) fn has_ended(&self) -> bool {
         matches!(self.state, ContainerState::Terminated { .. })
     }
 

@@ -42,8 +42,8 @@ pub(super) fn settings() -> Settings {
 
 pub(super) fn provision() -> Provision {
     Provision {
-        compile_requests: quantities(&[("cpu", "200m"), ("memory", "512Mi")]),
-        compile_limits: quantities(&[("cpu", "4"), ("memory", "4Gi")]),
+        compile_requests: quantities(&[("cpu", "200m"), ("memory", "512Mi")]).into(),
+        compile_limits: quantities(&[("cpu", "4"), ("memory", "4Gi")]).into(),
         chaincode_requests: quantities(&[("cpu", "10m"), ("memory", "64Mi")]),
         templates: Templates::default(),
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
 
 use super::composition::{self, CompilePlaces};
 use super::host::{Ending, State};
@@ -18,7 +19,7 @@ use super::{Oci, blocking};
 use crate::names::{CompileKey, HostName};
 use crate::runtime::compile_agent::{self, CA, EXCHANGE, OUT_OF_MEMORY, TOKEN};
 use crate::runtime::surroundings::BUNDLE;
-use crate::runtime::{CompileSpec, Error, Exit};
+use crate::runtime::{CompileSpec, Error, Exit, Milestone};
 
 /// What the agent writes when it cannot report, in the container's directory.
 const LAST_WORDS: &str = "last-words";
@@ -35,7 +36,8 @@ impl Oci {
         self.asked().insert(spec.key);
         {
             let _turn = self.compiles.turn(&spec.key).await;
-            self.begin_compile(&name, spec).await?;
+            let beginning = self.begin_compile(&name, spec);
+            beginning.instrument(tracing::debug_span!("order")).await?;
         }
         let (code, out_of_memory) = match self.host.ended(&name).await {
             Some(Ending::Exited {
@@ -74,7 +76,9 @@ impl Oci {
         let begun = async {
             let places = self.compile_places(name, &spec.key).await?;
             let plan = composition::compile(spec, &base, &self.settings, places);
-            Ok(self.host.start(name, &plan).await?)
+            self.host.start(name, &plan).await?;
+            spec.milestones.reach(Milestone::Made);
+            Ok(())
         };
         let begun = begun.await;
         if begun.is_err() {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::Settings;
 use super::host::{Access, Bind, Plan, Root};
 use super::rootfs::Base;
+use super::{Limits, Settings};
 use crate::image_spec::ImageConfig;
 use crate::runtime::compile_agent::{
     self, CACHES, CREDENTIALS, EXCHANGE, IN_OWN_PLACES, PROGRAM, TRUST,
@@ -105,7 +105,8 @@ pub(super) fn compile(
             .variables
             .map(|name| (name.to_owned(), proxy.address.to_owned()))
     });
-    let limits = settings.compile_limits.of(&spec.tenant);
+    let limits = settings.compile_limits.of(&spec.tenant).of(&spec.image);
+    let limits = Limits::of(&limits);
     // The command runs as the image's own user in the image's own places, as in Docker, but for what is kept where the image does not say.
     let ours = caches.chain(plain).chain(proxies);
     let env: Vec<_> = ours.chain(spec.env.clone()).collect();
@@ -150,9 +151,8 @@ fn user(order: Option<i64>, image: &ImageConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ByTenant;
+    use crate::config::{ByBuilder, ByTenant, Quantities};
     use crate::names::{CompileKey, Digest, InstanceName, Tenant};
-    use crate::runtime::oci::Limits;
     use crate::runtime::{Resolution, Surroundings};
     use crate::store::Store;
     use crate::store::spool::Spool;
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    fn settings(compile_limits: ByTenant<Limits>) -> Settings {
+    fn settings(compile_limits: ByTenant<ByBuilder>) -> Settings {
         Settings {
             peitho: PathBuf::new(),
             program: None,
@@ -197,17 +197,19 @@ mod tests {
             resolution: Resolution::default(),
             input: None,
             log: Spool::create(&store).await.unwrap(),
+            milestones: Default::default(),
         }
     }
 
     #[tokio::test]
     async fn a_compile_has_the_limits_of_its_tenant() {
-        let limits = |memory| Limits {
-            memory: Some(memory),
-            cpu_millis: None,
+        let limits = |memory: &str| {
+            let limits = [("memory", memory), ("cpu", "1500m")];
+            let limits = limits.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            ByBuilder::from(Quantities::from(limits))
         };
-        let own = ("org1".parse().unwrap(), limits(64 << 20));
-        let settings = settings(ByTenant::new(limits(4 << 30), [own]));
+        let own = ("org1".parse().unwrap(), limits("64Mi"));
+        let settings = settings(ByTenant::new(limits("4Gi"), [own]));
         let base = Base {
             directory: PathBuf::new(),
             config: ImageConfig::default(),
@@ -216,18 +218,15 @@ mod tests {
         for (tenant, memory) in [("default", 4 << 30), ("org1", 64 << 20), ("org2", 4 << 30)] {
             spec.tenant = tenant.parse().unwrap();
             let plan = compile(&spec, &base, &settings, places());
-            assert_eq!(plan.memory, Some(memory), "{tenant}");
+            let found = (plan.memory, plan.cpu_millis);
+            assert_eq!(found, (Some(memory), Some(1500)), "{tenant}");
         }
     }
 
     /// A builder for a machine without a way out may have its modules inside.
     #[tokio::test]
     async fn a_compile_finds_what_its_image_has() {
-        let limits = Limits {
-            memory: None,
-            cpu_millis: None,
-        };
-        let settings = settings(limits.into());
+        let settings = settings(ByTenant::default());
         let mut base = Base {
             directory: PathBuf::new(),
             config: ImageConfig::default(),
