@@ -61,20 +61,19 @@ impl World {
 
     /// With so many bytes for a compiler's cache.
     pub(crate) async fn keeping(cache: Option<u64>) -> Self {
-        let directory = Arc::new(TempDir::new().unwrap());
-        Self::of(directory, Arc::new(Authority::new()), cache, PATIENT).await
+        Self::of(TempDir::new().unwrap(), Authority::new(), cache, PATIENT).await
     }
 
     /// In which a compile that nobody waits for goes on for so long.
     pub(crate) async fn abandoning(grace: Duration) -> Self {
-        let directory = Arc::new(TempDir::new().unwrap());
-        Self::of(directory, Arc::new(Authority::new()), Some(1 << 30), grace).await
+        let directory = TempDir::new().unwrap();
+        Self::of(directory, Authority::new(), Some(1 << 30), grace).await
     }
 
     /// The same, on the volume of `place`.
     pub(crate) async fn in_directory(place: &Path, cache: Option<u64>) -> Self {
-        let directory = Arc::new(TempDir::new_in(place).unwrap());
-        Self::of(directory, Arc::new(Authority::new()), cache, PATIENT).await
+        let directory = TempDir::new_in(place).unwrap();
+        Self::of(directory, Authority::new(), cache, PATIENT).await
     }
 
     /// The same instance started anew: what was in its memory is gone.
@@ -84,19 +83,20 @@ impl World {
     }
 
     async fn of(
-        directory: Arc<TempDir>,
-        authority: Arc<Authority>,
+        directory: impl Into<Arc<TempDir>>,
+        authority: impl Into<Arc<Authority>>,
         cache: Option<u64>,
         grace: Duration,
     ) -> Self {
+        let (directory, authority) = (directory.into(), authority.into());
         let store = Store::open(&directory.path().join("store")).await.unwrap();
         let (sender, started) = mpsc::unbounded_channel();
         let cluster = Arc::new(Cluster::new(sender));
         let settings = Settings {
             parallel_of_tenant: None.into(),
             parallel: 4,
-            timeout: Duration::from_secs(600),
-            install_timeout: Duration::from_secs(600),
+            timeout: PATIENT,
+            install_timeout: PATIENT,
             abandon_grace: grace,
             env: std::collections::BTreeMap::new(),
             surroundings: ByTenant::default(),
@@ -192,8 +192,7 @@ impl World {
     /// The directory that a pod gets from its Secret.
     pub(crate) fn credentials(&self, grant: &Grant) -> PathBuf {
         let path = self.scratch("credentials");
-        let token = self.grants.issue(grant);
-        std::fs::write(path.join("token"), token.expose_secret()).unwrap();
+        std::fs::write(path.join("token"), self.grants.issue(grant).expose_secret()).unwrap();
         std::fs::write(path.join("ca.crt"), &self.authority.certificate).unwrap();
         path
     }
@@ -256,8 +255,7 @@ impl World {
         input: Option<&[u8]>,
     ) -> (CompileKey, Run) {
         let run = self.asked(tenant, builder, input).await;
-        let key = self.started.recv().await.unwrap();
-        (key, run)
+        (self.started.recv().await.unwrap(), run)
     }
 
     /// The same for a run that may go on already.
