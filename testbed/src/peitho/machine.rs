@@ -200,6 +200,11 @@ impl Machine {
         self.engine
     }
 
+    /// Health and metrics.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The server's process; its containers have others.
     pub fn process(&self) -> &Process {
         &self.process
