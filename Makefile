@@ -65,7 +65,7 @@ prepare: ## what the suites need, built once
 test: build prepare ## everything, with real peers, Kubernetes and dockerd; as root
 	cargo test --workspace --locked --no-fail-fast
 
-bench: build ## the performance budget: Peitho beside dockerd; as root
+bench: build ## the performance budget: Peitho beside dockerd (ROUNDS=3; UPDATE_DOCS=1 renews the README's picture); as root
 	cargo run --quiet --locked --package testbed -- bench $(if $(ROUNDS),--rounds $(ROUNDS))
 
 demo: build ## a peer installs, runs and queries chaincode; stays until Ctrl-C (ONCE=1 ends; FABRIC=1.4; CHAINCODE=node; RUNTIME=kubernetes or docker); as root

@@ -29,6 +29,7 @@ mod key;
 mod origins;
 mod parts;
 mod queue;
+mod reports;
 mod spares;
 mod told;
 mod warmth;
@@ -428,57 +429,6 @@ impl Compiles {
         }
         tracing::info!(compile = %key, "compile: an earlier process left it and nobody asked for it; its container is removed");
         self.discard(None, key, &job).await;
-    }
-
-    /// The input of `key`, for its agent.
-    ///
-    /// # Errors
-    /// [`ReportError::Unknown`].
-    pub fn input(&self, key: &CompileKey) -> Result<Option<Arc<Ingest>>, ReportError> {
-        let job = self.going_on(key)?;
-        job.course.asked();
-        Ok(job.input.clone())
-    }
-
-    /// Adds to the log of `key` what the agent read at `offset`; gives the log's new length.
-    ///
-    /// # Errors
-    /// [`ReportError::Unknown`]; [`ReportError::Offset`] when the bytes do not continue the log.
-    pub async fn append_log(
-        &self,
-        key: &CompileKey,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<u64, ReportError> {
-        self.going_on(key)?.append_log(offset, bytes).await
-    }
-
-    /// Takes the output of `key`: hostile input, checked before it is held, and kept when the command's success
-    /// is reported. A later one replaces it: an agent whose report was not answered sends it again.
-    ///
-    /// # Errors
-    /// [`ReportError::Unknown`], [`ReportError::Output`].
-    pub async fn put_output(&self, key: &CompileKey, output: Ingest) -> Result<(), ReportError> {
-        let job = self.going_on(key)?;
-        let reader = output.reader()?;
-        tokio::task::spawn_blocking(move || {
-            crate::archive::read(reader, crate::archive::Limits::default(), |_, _| {
-                Ok::<(), crate::archive::Error>(())
-            })
-        })
-        .await
-        .expect("reading an archive does not panic")?;
-        job.set_output(output);
-        Ok(())
-    }
-
-    /// The command of `key` exited with `code`: the last report. An agent that did not hear the answer repeats it
-    /// while the run, over by now, is being discarded: that is no fault.
-    ///
-    /// # Errors
-    /// [`ReportError::Unknown`].
-    pub async fn exited(&self, key: &CompileKey, code: i64) -> Result<(), ReportError> {
-        (self.job(key)?.report_exit(code, None, &self.0.store)).await
     }
 
     /// The run of `key` that is not over.

@@ -69,12 +69,12 @@ fn resources_of_builders_are_checked() {
         ),
         (
             "{image: '*javaenv*', limits: {memory: 8gb}}",
-            "peitho.yml:3:37: compile.overrides[0].limits.memory is \"8gb\"; accepted: a quantity such as 500m, 2 or 4Gi",
+            "peitho.yml:3:45: compile.overrides[0].limits.memory is \"8gb\"; accepted: a quantity such as 500m, 2 or 4Gi",
         ),
         // Against the limit that holds for all.
         (
             "{image: '*javaenv*', requests: {memory: 6Gi}}",
-            "peitho.yml:3:39: compile.overrides[0].requests.memory is \"6Gi\"; accepted: at most its limit 4Gi",
+            "peitho.yml:3:47: compile.overrides[0].requests.memory is \"6Gi\"; accepted: at most its limit 4Gi",
         ),
         (
             "{images: '*javaenv*'}",
@@ -114,7 +114,7 @@ fn what_a_tenant_has_of_its_own_is_checked_by_key() {
         ),
         (
             "      compile: {limits: {memory: 1Gi}, overrides: [{image: '*', requests: {memory: 2Gi}}]}\n",
-            "peitho.yml:6:74: tenants.known[1].compile.overrides[0].requests.memory is \"2Gi\"; accepted: at most its limit 1Gi",
+            "peitho.yml:6:84: tenants.known[1].compile.overrides[0].requests.memory is \"2Gi\"; accepted: at most its limit 1Gi",
         ),
         (
             "      chaincode: {limits: {memory: 1Gi}}\n",

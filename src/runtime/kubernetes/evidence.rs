@@ -256,7 +256,6 @@ impl Incident {
 }
 
 impl Container {
-    /// Whether it ran and is over.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state, ContainerState::Terminated { .. })
     }

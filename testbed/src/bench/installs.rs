@@ -2,6 +2,7 @@
 //! people meet. Nothing known: a store without anything, the builder image is there. Builder seen before: its standard library is
 //! compiled. Code changed: one line of a chaincode that was installed. A second peer, and four at once: the same package.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use testbed::{
 };
 
 use super::floor;
+use super::parts::Parts;
 use super::report::Report;
 
 /// The peers: one on dockerd, some on Peitho, and one whose daemon answers at once.
@@ -49,6 +51,8 @@ pub(super) struct Place<'a> {
     pub(super) suffix: &'a str,
     /// The budget of a cold install.
     pub(super) cold: &'a str,
+    /// Where Peitho tells what it counts.
+    pub(super) admin: SocketAddr,
 }
 
 /// `rounds` of each; `renew` gives Peitho an empty store.
@@ -60,15 +64,19 @@ pub(super) fn measure(
 ) -> Result<()> {
     let mut taken: [Vec<f64>; 7] = Default::default();
     let [docker, cold, second, changed, floor, prewarmed, four] = &mut taken;
+    let (mut parts_cold, mut parts_changed) = (Parts::default(), Parts::default());
     for round in 1..=rounds {
         let package = |name: &str| place.package(&format!("{name}{round}"));
         docker.push(place.install("dockerd", DOCKERD, &package("docker")?)?);
 
         renew()?;
         let code = package("cold")?;
-        cold.push(place.install("nothing known", PEITHO, &code)?);
+        let install = || place.install("nothing known", PEITHO, &code);
+        cold.push(parts_cold.of(place.admin, install)?);
         second.push(place.install("second peer", SECOND, &code)?);
-        changed.push(place.install("code changed", PEITHO, &package("changed")?)?);
+        let code_changed = package("changed")?;
+        let install = || place.install("code changed", PEITHO, &code_changed);
+        changed.push(parts_changed.of(place.admin, install)?);
         floor.push(place.install("a daemon that answers at once", FLOOR, &code)?);
 
         renew()?;
@@ -92,6 +100,9 @@ pub(super) fn measure(
     ] {
         report.series(&name(figure, "_s"), ours.clone(), " s", "-");
         report.ratio(&name(figure, "_ratio"), ours, theirs, budget);
+    }
+    for (figure, parts) in [("cold", parts_cold), ("changed", parts_changed)] {
+        parts.report(&format!("install_{figure}"), place.suffix, report);
     }
     report.series(&name("dockerd", "_s"), docker, " s", "-");
     report.series(&name("floor", "_s"), floor, " s", "-");

@@ -1,5 +1,7 @@
 //! The figures on Kubernetes.
 
+use std::net::SocketAddr;
+
 use anyhow::Result;
 use testbed::engine::Engine;
 use testbed::peitho::{Build, ENGINE, Log, Peitho};
@@ -33,16 +35,18 @@ pub(super) fn measure(
     report.figure("rss_idle_mb", rss(&peitho)?, "", "<= 20");
     if rounds > 0 {
         let [theirs, ours] = [dockerd.endpoint(), peitho.endpoint()];
+        let admin = peitho.admin();
         {
             let fabric = installs::network(assets, run, &registry, &theirs, &ours)?;
             installs::measure(
-                &place(assets, &fabric),
+                &place(assets, &fabric, admin),
                 rounds,
                 || peitho.renew(run),
                 report,
             )?;
-            uses::measure(&place(assets, &fabric), rounds, report)?;
-            warm_pods::measure(&place(assets, &fabric), run, rounds, &mut peitho, report)?;
+            let place = place(assets, &fabric, admin);
+            uses::measure(&place, rounds, report)?;
+            warm_pods::measure(&place, run, rounds, &mut peitho, report)?;
         }
         report.figure("rss_after_mb", rss(&peitho)?, "", "-");
         let peers = [(0, &theirs), (1, &ours)].map(|(index, engine)| {
@@ -51,7 +55,7 @@ pub(super) fn measure(
         let peers = peers.into_iter().collect::<Result<Vec<_>>>()?;
         let fabric = Fabric::start(assets, run, Network::V1_4, peers)?;
         uses::instantiate(
-            &place(assets, &fabric),
+            &place(assets, &fabric, admin),
             rounds,
             || peitho.renew(run),
             report,
@@ -71,12 +75,13 @@ pub(super) fn measure(
     pods::measure(&ground, &mut peitho, report)
 }
 
-fn place<'a>(assets: &'a Assets, fabric: &'a Fabric) -> Place<'a> {
+fn place<'a>(assets: &'a Assets, fabric: &'a Fabric, admin: SocketAddr) -> Place<'a> {
     Place {
         assets,
         fabric,
         suffix: "",
         cold: "<= 1.1",
+        admin,
     }
 }
 

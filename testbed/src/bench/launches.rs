@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use testbed::engine::{Engine, chaincode_body, gzip, read_answer, tar};
+use testbed::engine::{Engine, chaincode_body, gzip, tar};
+
+use super::parts::metrics;
 
 /// Launches that are measured.
 const LAUNCHES: usize = 20;
@@ -59,8 +61,7 @@ pub(super) fn tls_files() -> Result<Vec<u8>> {
 
 /// Seconds of all requests so far that were not the platform's.
 fn own_seconds(admin: &Engine) -> Result<f64> {
-    let stream = admin.open("GET", "/metrics", "", b"")?;
-    let text = read_answer(std::io::BufReader::new(stream))?.text();
+    let text = metrics(admin)?;
     let sum = |metric: &str| {
         let series = text.lines().filter(|line| line.starts_with(metric));
         let values: Option<Vec<f64>> = series

@@ -50,6 +50,7 @@ pub(super) fn measure(
             fabric: &fabric,
             suffix: "_oci",
             cold: "<= 1.0",
+            admin: machine.admin(),
         };
         let renew = || {
             machine.renew(run)?;

@@ -45,6 +45,12 @@ impl Report {
         self.values.insert(format!("{name}_each"), values.into());
     }
 
+    /// As [`Report::series`], for the file alone: the table would be too long for it.
+    pub(super) fn detail(&mut self, name: &str, values: Vec<f64>) {
+        self.values.insert(name.to_owned(), json!(median(&values)));
+        self.values.insert(format!("{name}_each"), values.into());
+    }
+
     /// The quotients of pairs, as [`Report::series`]; those of the pairs themselves, so that the machine's own speed cancels out.
     pub(super) fn ratio(&mut self, name: &str, ours: &[f64], theirs: &[f64], budget: &str) {
         let pairs = ours.iter().zip(theirs);
@@ -55,6 +61,20 @@ impl Report {
     /// A figure, or the median of several runs.
     pub(super) fn get(&self, name: &str) -> Option<f64> {
         self.values.get(name)?.as_f64()
+    }
+
+    /// The figures in the tables of `page` that were not measured.
+    pub(super) fn unmeasured<'a>(&self, page: &'a str) -> Vec<&'a str> {
+        let cells = page.lines().filter_map(|line| {
+            let (cell, _) = line.strip_prefix("| ")?.split_once(" |")?;
+            Some(cell)
+        });
+        let quoted = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let is_figure = |name: &&str| !name.starts_with('_') && !name.contains('/');
+        let named = quoted.filter(is_figure);
+        named
+            .filter(|name| !self.values.contains_key(*name))
+            .collect()
     }
 
     pub(super) fn show(&self) {
@@ -84,5 +104,21 @@ fn median(values: &[f64]) -> f64 {
         0 => f64::NAN,
         count if count % 2 == 1 => sorted[count / 2],
         count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_names_what_is_not_measured_is_found_out() {
+        let mut report = Report::default();
+        report.figure("rss_idle_mb", 13.0, "", "-");
+        report.series("launch_oci_s", vec![0.1, 0.3, 0.2], " s", "-");
+        let page = "| figure | value |\n|---|---|\n| `rss_idle_mb`, `launch_oci_s` | 1 |\n\
+            | `first_invoke_s`, each also `_dockerd_s` | `not_here` |\n| `tar/check` | 2 |\n";
+        assert_eq!(report.unmeasured(page), ["first_invoke_s"]);
+        assert_eq!(report.get("launch_oci_s"), Some(0.2));
     }
 }

@@ -200,7 +200,7 @@ impl Machine {
         self.engine
     }
 
-    /// Where its metrics are.
+    /// Health and metrics.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
