@@ -18,9 +18,9 @@ FUZZ_TARGETS       := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_t
 
 # One file that runs anywhere, also where nothing else is.
 STATIC := -C target-feature=+crt-static
-# A static program that may lie anywhere in memory has some 25,000 relocations: packed, it is 0.6 MB smaller. What a stack is unwound
-# by is another 1.9 MB.
-SMALL  := -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,small.ld
+# A static program that may lie anywhere in memory has some 25,000 relocations: packed, it is 0.6 MB smaller. (What a stack is unwound by
+# is another 1.9 MB, and stays: where somebody sets RUST_BACKTRACE, each error looks for its way back and would abort without.)
+SMALL  := -C link-arg=-Wl,-z,pack-relative-relocs
 
 .DEFAULT_GOAL := help
 .PHONY: help build image lints check docs faults protocol prepare test bench demo fuzz clean
