@@ -338,7 +338,7 @@ impl Images {
             from, env, labels, ..
         } = dockerfile;
         let base = match lookup {
-            Some(base) => base,
+            Some(base) => base?,
             None => self.base_of_build(&from).await?,
         };
         let delta = Delta {
@@ -404,8 +404,8 @@ impl Images {
         Ok(image)
     }
 
-    /// Makes the layer of a body, and looks its base up meanwhile.
-    async fn make(&self, body: Ingest) -> Result<(Made, Option<Box<Found>>), Error> {
+    /// Makes the layer of a body, and looks its base up meanwhile: who brings the same body does not wait for a registry that is away.
+    async fn make(&self, body: Ingest) -> Result<(Made, Result<Option<Box<Found>>, Error>), Error> {
         let contents = self.store.ingest().await?;
         let Context {
             dockerfile,
@@ -418,7 +418,11 @@ impl Images {
             blocking(move || layer::write(&tree, destination, to)),
             self.base_of_build(&dockerfile.from),
         );
-        let ((draft, layer), base) = (written?, base?);
+        let ((draft, layer), base) = match (written?, base) {
+            // There will be no image.
+            (_, Err(refused @ Error::Refused { .. })) => return Err(refused),
+            other => other,
+        };
         let layer = draft.stored(self.store.commit(layer).await?);
         let made = Made {
             dockerfile,

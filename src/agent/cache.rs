@@ -73,6 +73,8 @@ enum Trouble {
         digest: Digest,
         error: archive::Error,
     },
+    #[error("{0:?} is not empty: what is in it stays as it is, and is not kept by Peitho")]
+    Occupied(PathBuf),
     #[error("{free} bytes are free in {path:?}, and as many as the parts take are to stay free")]
     Room { path: PathBuf, free: u64 },
 }
@@ -143,6 +145,12 @@ impl Cache {
             Err(error) => Err(error),
         };
         let mut fetched = match brought {
+            // Somebody's own, on a volume that outlives the compile: others may be using it.
+            Err(error @ Trouble::Occupied(_)) => Fetched {
+                fared: "failed",
+                trouble: Some(told(&error)),
+                ..Fetched::cold(None)
+            },
             Ok(known) if plan.parts.is_empty() => Fetched {
                 known,
                 ..Fetched::cold(give)
@@ -184,11 +192,17 @@ impl Cache {
     /// Unpacks all parts that were not unpacked `ahead`.
     async fn bring(&self, plan: &Plan, ahead: Ahead, started: Instant) -> Result<Known, Trouble> {
         let directory = self.directory.clone();
-        let made = blocking(move || std::fs::create_dir_all(&directory));
-        made.await.map_err(|source| Trouble::Directory {
+        let made = blocking(move || {
+            std::fs::create_dir_all(&directory)?;
+            Ok(std::fs::read_dir(&directory)?.next().is_none())
+        });
+        let is_empty = made.await.map_err(|source| Trouble::Directory {
             path: self.directory.clone(),
             source,
         })?;
+        if !is_empty && ahead.parts.is_empty() {
+            return Err(Trouble::Occupied(self.directory.clone()));
+        }
         let free = self.free().await?;
         let room = || Trouble::Room {
             path: self.directory.clone(),

@@ -19,7 +19,7 @@ pub struct Plan {
     pub patience: Duration,
 }
 
-/// How the agent fared with the increments, by its own word: for the log alone.
+/// How the agent fared with the increments, by its own word: it may spoil what its own tenant keeps, and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Fared {

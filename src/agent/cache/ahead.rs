@@ -69,6 +69,7 @@ impl Cache {
                 parts: plan.parts.iter().map(|it| it.digest).collect(),
                 known,
             },
+            Err(Trouble::Occupied(_)) => Ahead::default(),
             Err(error) => {
                 tracing::info!(%error, "what of the compiler's cache was fetched ahead is dropped");
                 if let Err(error) = self.put_away().await {

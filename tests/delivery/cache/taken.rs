@@ -277,3 +277,25 @@ async fn an_agent_that_brings_nothing_holds_up_nobody() {
     let again = tokio::time::timeout(Duration::from_secs(20), again);
     assert_eq!(again.await.unwrap().0, key);
 }
+
+/// A volume of the operator's that outlives its pods, and that others may be using.
+#[tokio::test]
+async fn a_directory_that_has_something_in_it_is_left_alone() {
+    let mut place = Place::new().await;
+    place.compile("echo kept >CACHE/kept").await;
+    let rows = place.increments("default").await;
+    let (args, asked) = place
+        .begun("default", "ls CACHE; echo new >CACHE/new")
+        .await;
+    let directory = args.cache.clone();
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("own"), "mine").unwrap();
+    let compiled = finished(args, asked).await;
+    let told = format!(
+        "peitho agent: compiles without the compiler's cache: {directory:?} is not empty: what is in it stays as it is, and is not kept by Peitho\nown\n"
+    );
+    assert_eq!((compiled.code, compiled.log), (0, told));
+    assert_eq!(fs::read_to_string(directory.join("own")).unwrap(), "mine");
+    assert!(directory.join("new").exists());
+    assert_eq!(place.increments("default").await, rows);
+}
