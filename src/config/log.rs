@@ -10,8 +10,7 @@ use super::Problems;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Log {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,peitho::runtime=debug`. `trace` says more than `debug` in builds for
-    /// debugging alone.
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,peitho::runtime=debug`.
     pub level: String,
     /// Lines for people or for machines.
     pub format: LogFormat,
