@@ -109,10 +109,12 @@ async fn begun(args: &Args) -> Result<(Work, Client, Ahead), Error> {
             continue;
         };
         let accept = format!("{path}/{}", work.key);
-        match client.put(&accept, client::empty()).await {
+        // Where the answer was lost, nothing else tells it again: who asks what to do hears nothing any more.
+        let accepted = || client.put(&accept, client::empty());
+        match patiently(PATIENCE, client::Error::is_passing, accepted).await {
             Ok(()) => {}
             // It came too late, or to a Peitho that has started anew: that knows what this is for, or will not need it.
-            Err(error) if is_passing(&error) => continue,
+            Err(error) if error.is_unknown() => continue,
             Err(error) => return Err(error.into()),
         }
         let with_token = client.with_token(&work.token);

@@ -1,5 +1,11 @@
 //! Agents that wait in containers made ahead of need: what they fetch meanwhile, and what of it their compile finds.
 
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse as _;
+use http::{Method, StatusCode};
 use peitho::agent::spare;
 use peitho::names::SpareId;
 use peitho::runtime::Work;
@@ -110,6 +116,37 @@ async fn what_was_wiped_meanwhile_is_not_there() {
     }
     let told = place.compile_in(waiting, "ls CACHE").await;
     assert_eq!(told, "");
+}
+
+#[tokio::test]
+async fn one_whose_answer_to_what_it_accepts_is_lost_says_it_again() {
+    let mut place = Place::new().await;
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&accepted);
+    let losing = from_fn(move |request: Request, next: Next| {
+        let counting = Arc::clone(&counting);
+        async move {
+            let accepts = *request.method() == Method::PUT && is_of_work(&request);
+            let answer = next.run(request).await;
+            match accepts && counting.fetch_add(1, Ordering::Relaxed) == 0 {
+                // As whoever is between the two says it.
+                true => StatusCode::BAD_GATEWAY.into_response(),
+                false => answer,
+            }
+        }
+    });
+    let router = place.world.router().await.layer(losing);
+    place.server = place.world.serve_as(any_port(), router).await;
+    let waiting = place.waiting("mkdir -p CACHE; echo one >CACHE/one").await;
+    let told = place.compile_in(waiting, "cat CACHE/one");
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    assert_eq!(told.expect("its command begins"), "one\n");
+    assert_eq!(accepted.load(Ordering::Relaxed), 2);
+}
+
+fn is_of_work(request: &Request) -> bool {
+    let path = request.uri().path();
+    path.starts_with("/spare/") && path.contains("/work/")
 }
 
 #[tokio::test]
