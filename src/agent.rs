@@ -19,6 +19,7 @@ mod leftover;
 mod log;
 mod memory;
 mod part;
+pub mod place;
 mod process;
 mod report;
 pub mod spare;
@@ -165,8 +166,8 @@ mod tests {
             panic!("{compile}");
         };
         assert_eq!(args.command, ["/bin/sh", "-c", "exit", "--key"]);
-        assert_eq!(args.input.to_str(), Some("/chaincode/input"));
-        assert_eq!(args.output.to_str(), Some("/chaincode/output"));
+        assert_eq!(args.place.input.to_str(), Some("/chaincode/input"));
+        assert_eq!(args.place.output.to_str(), Some("/chaincode/output"));
         let spare = format!(
             "agent spare --address https://peitho:8081 --id {} --credentials /credentials \
              --spool /spool --cache /home/.cache",
@@ -175,7 +176,7 @@ mod tests {
         let Command::Spare(args) = parsed(&spare).unwrap() else {
             panic!("{spare}");
         };
-        assert_eq!(args.input.to_str(), Some("/chaincode/input"));
+        assert_eq!(args.place.input.to_str(), Some("/chaincode/input"));
         assert!(parsed(&compile.replace(" -- /bin/sh -c exit --key", "")).is_err());
         assert!(parsed(&fetch.replace("sha256:", "sha512:")).is_err());
     }

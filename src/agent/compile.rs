@@ -25,6 +25,7 @@ use super::client::{self, Client, patiently};
 use super::leftover::Leftover;
 use super::log::Log;
 use super::memory;
+use super::place::Place;
 use super::process::Process;
 use super::report::{self, End, Lack, PATIENCE, Report, Took, is_passing, millis};
 use super::{blocking, empty};
@@ -60,27 +61,12 @@ pub(super) const TERMINATED: u8 = 143;
 /// Arguments of `peitho agent compile`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The delivery address of Peitho, https://host:port
-    #[arg(long)]
-    pub address: String,
+    /// Where it works
+    #[command(flatten)]
+    pub place: Place,
     /// The key of the compile, 64 hexadecimal digits
     #[arg(long)]
     pub key: CompileKey,
-    /// The directory with `token` and `ca.crt`
-    #[arg(long)]
-    pub credentials: PathBuf,
-    /// A directory for the log and the packed output
-    #[arg(long)]
-    pub spool: PathBuf,
-    /// The directory that is kept from one compile to the next
-    #[arg(long)]
-    pub cache: PathBuf,
-    /// Where the command finds its input
-    #[arg(skip = PathBuf::from("/chaincode/input"))]
-    pub input: PathBuf,
-    /// Where the command leaves its output
-    #[arg(skip = PathBuf::from("/chaincode/output"))]
-    pub output: PathBuf,
     /// How long it may take to bring back what the directory gained
     #[arg(skip = GIVING)]
     pub giving: Duration,
@@ -158,8 +144,8 @@ impl Trouble {
 /// # Errors
 /// When the report did not reach Peitho: the state of the pod has to tell.
 pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error> {
-    let client = Client::new(&args.address, &args.credentials)?;
-    let cache = Cache::new(client.clone(), &args.key, args.cache.clone());
+    let client = Client::new(&args.place.address, &args.place.credentials)?;
+    let cache = Cache::new(client.clone(), &args.key, args.place.cache.clone());
     run_with(args, client, cache, terminated).await
 }
 
@@ -170,8 +156,8 @@ pub(super) async fn run_with(
     cache: Cache,
     terminated: CancellationToken,
 ) -> Result<u8, Error> {
-    let log = Log::create(&args.spool).map_err(|source| Error::Spool {
-        path: args.spool.clone(),
+    let log = Log::create(&args.place.spool).map_err(|source| Error::Spool {
+        path: args.place.spool.clone(),
         source,
     })?;
     let report = Report::new(client.clone(), &args.key, log.clone());
@@ -349,10 +335,12 @@ async fn fetch_input(args: &Args, client: &Client) -> Result<(), Trouble> {
         |trouble| matches!(trouble, Trouble::Fetch(error) if is_passing(error)),
         || async {
             // An attempt that broke off may have left something.
-            empty(&args.input).await.map_err(|source| Trouble::Disk {
-                path: args.input.clone(),
-                source,
-            })?;
+            empty(&args.place.input)
+                .await
+                .map_err(|source| Trouble::Disk {
+                    path: args.place.input.clone(),
+                    source,
+                })?;
             let response = client.get(&path).await?;
             if response.status() == StatusCode::NO_CONTENT {
                 return Ok(());
@@ -367,12 +355,12 @@ async fn fetch_input(args: &Args, client: &Client) -> Result<(), Trouble> {
                     io::Error::other(error)
                 });
             let reader = SyncIoBridge::new(StreamReader::new(bytes));
-            let into = args.input.clone();
+            let into = args.place.input.clone();
             let unpacked = blocking(move || archive::unpack(reader, Limits::default(), &into));
             unpacked.await.map_err(|source| match broken.get() {
                 Some(reason) => client.broken(&path, reason).into(),
                 None => Trouble::Input {
-                    path: args.input.clone(),
+                    path: args.place.input.clone(),
                     source,
                 },
             })
@@ -393,7 +381,7 @@ async fn execute(
         source,
     };
     let spooled = |source| Trouble::Disk {
-        path: args.spool.clone(),
+        path: args.place.spool.clone(),
         source,
     };
     let (mut process, output) = Process::spawn(&args.command).map_err(failed)?;
@@ -434,7 +422,7 @@ async fn copy(output: PipeReader, log: &Log) -> io::Result<()> {
 
 /// The output as a tar, in a file without a name.
 async fn pack(args: &Args) -> Result<File, Trouble> {
-    let (from, spool) = (args.output.clone(), args.spool.clone());
+    let (from, spool) = (args.place.output.clone(), args.place.spool.clone());
     blocking(move || {
         let file = tempfile::tempfile_in(&spool).map_err(|source| Trouble::Disk {
             path: spool,

@@ -1,8 +1,6 @@
 //! `peitho agent spare`: the main process of a pod that was made ahead of need. It fetches what the compiler kept, asks Peitho what to compile, by
 //! a request that stays open, and is the agent of that compile from then on, as `compile` has it. It serves one: then the pod is over.
 
-use std::path::PathBuf;
-
 use http::StatusCode;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::cache::{Ahead, Cache};
 use super::client::{self, Client, patiently};
 use super::compile::{self, GIVING, TAKING, TERMINATED};
+use super::place::Place;
 use super::report::{PATIENCE, is_passing};
 use crate::names::{CompileKey, SpareId};
 
@@ -19,27 +18,12 @@ const ANSWER_BODY: usize = 1 << 20;
 /// Arguments of `peitho agent spare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The delivery address of Peitho, https://host:port
-    #[arg(long)]
-    pub address: String,
+    /// Where it works
+    #[command(flatten)]
+    pub place: Place,
     /// The id of this container, 32 hexadecimal digits
     #[arg(long)]
     pub id: SpareId,
-    /// The directory with `token` and `ca.crt`
-    #[arg(long)]
-    pub credentials: PathBuf,
-    /// A directory for the log and the packed output
-    #[arg(long)]
-    pub spool: PathBuf,
-    /// The directory that is kept from one compile to the next
-    #[arg(long)]
-    pub cache: PathBuf,
-    /// Where the command finds its input
-    #[arg(skip = PathBuf::from("/chaincode/input"))]
-    pub input: PathBuf,
-    /// Where the command leaves its output
-    #[arg(skip = PathBuf::from("/chaincode/output"))]
-    pub output: PathBuf,
 }
 
 /// Why nothing was compiled, or not reported.
@@ -73,15 +57,10 @@ pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error>
     };
     let (work, client, ahead) = begun?;
     let key = work.key;
-    let cache = Cache::new(client.clone(), &key, args.cache.clone()).after(ahead);
+    let cache = Cache::new(client.clone(), &key, args.place.cache.clone()).after(ahead);
     let compile = compile::Args {
-        address: args.address,
+        place: args.place,
         key,
-        credentials: args.credentials,
-        spool: args.spool,
-        cache: args.cache,
-        input: args.input,
-        output: args.output,
         giving: GIVING,
         taking: TAKING,
         command: work.command.into_iter().map(Into::into).collect(),
@@ -92,8 +71,8 @@ pub async fn run(args: Args, terminated: CancellationToken) -> Result<u8, Error>
 
 /// What to compile, the client that has its token, and what of its cache is there.
 async fn begun(args: &Args) -> Result<(Work, Client, Ahead), Error> {
-    let client = Client::new(&args.address, &args.credentials)?;
-    let cache = Cache::of_spare(client.clone(), &args.id, args.cache.clone());
+    let client = Client::new(&args.place.address, &args.place.credentials)?;
+    let cache = Cache::of_spare(client.clone(), &args.id, args.place.cache.clone());
     // First: until this asks, no compile waits for it.
     let ahead = cache.fetch_ahead().await;
     let path = format!("/spare/{}/work", args.id);

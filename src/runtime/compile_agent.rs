@@ -82,38 +82,28 @@ pub(super) fn timed_out(seconds: u64) -> String {
 
 /// The command line of the agent that runs `command` as the compile `key` and reports to `address`.
 pub(super) fn command(address: &str, key: &CompileKey, command: &[String]) -> Vec<String> {
-    let key = key.to_string();
-    let agent = [
-        PROGRAM,
-        "agent",
-        "compile",
-        "--address",
-        address,
-        "--key",
-        &key,
-        "--credentials",
-        CREDENTIALS,
-        "--spool",
-        SPOOL,
-        "--cache",
-        CACHE,
-        "--",
-    ];
-    let agent = agent.into_iter().map(str::to_owned);
-    agent.chain(command.iter().cloned()).collect()
+    let mut agent = agent("compile", address, ["--key", &key.to_string()]);
+    agent.push("--".to_owned());
+    agent.extend_from_slice(command);
+    agent
 }
 
 /// The command line of the agent that waits as the spare `id` for what to compile.
 pub(super) fn waiting(address: &str, id: &SpareId) -> Vec<String> {
-    let id = id.to_string();
+    agent("spare", address, ["--id", &id.to_string()])
+}
+
+/// What both have: `job` is the agent's, and `what` it is about.
+fn agent(job: &str, address: &str, what: [&str; 2]) -> Vec<String> {
+    let [flag, id] = what;
     [
         PROGRAM,
         "agent",
-        "spare",
+        job,
         "--address",
         address,
-        "--id",
-        &id,
+        flag,
+        id,
         "--credentials",
         CREDENTIALS,
         "--spool",
