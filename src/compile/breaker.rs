@@ -2,9 +2,6 @@
 //! later one would die of it again. So the row goes, and the next run begins cold. That costs a cold compile at the worst; a cache that is
 //! served for ever costs a tenant its installs. `compile` asks here when a run is over.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
-
 use serde::Deserialize;
 
 use super::increments::{self, Increment, Whose};
@@ -15,8 +12,10 @@ use crate::names::CompileKey;
 use crate::store::{Error, Store};
 
 mod failing;
+mod remembered;
 
 use failing::{Failing, OFTEN};
+use remembered::Remembered;
 
 /// From here on a code says which signal ended the command.
 pub(super) const SIGNALLED: i64 = 128;
@@ -27,13 +26,10 @@ const TOO_LATE: u32 = 2;
 /// After a whole part that did not come in time so many runs of the row are not asked for one: each would hold its place for it in vain.
 const SPARED: u32 = 4;
 
-/// So many rows that gave trouble are remembered; all of them are forgotten beyond.
-const REMEMBERED: usize = 1000;
-
-/// What is remembered of rows that gave trouble, and of compiles that failed with them, for as long as the process lives.
+/// What is remembered of rows that gave trouble, and of compiles that failed with them.
 #[derive(Default)]
 pub(super) struct Troubles {
-    rows: Mutex<HashMap<Whose, Trouble>>,
+    rows: Remembered<Whose, Trouble>,
     failing: Failing,
 }
 
@@ -46,40 +42,18 @@ struct Trouble {
 }
 
 impl Troubles {
-    fn change(&self, whose: &Whose, change: impl FnOnce(&mut Trouble)) -> Trouble {
-        let mut all = self.all();
-        if all.len() >= REMEMBERED && !all.contains_key(whose) {
-            all.clear();
-        }
-        let trouble = all.entry(whose.clone()).or_default();
-        change(trouble);
-        *trouble
-    }
-
     fn is_in_time(&self, whose: &Whose) {
-        if let Some(trouble) = self.all().get_mut(whose) {
-            trouble.late = 0;
-        }
+        self.rows.change_known(whose, |it| it.late = 0);
     }
 
     /// Whether a run is not to be asked for all of it; counted.
     fn spare(&self, whose: &Whose) -> bool {
-        let mut all = self.all();
-        let Some(trouble) = all.get_mut(whose).filter(|it| it.spared > 0) else {
-            return false;
-        };
-        trouble.spared -= 1;
-        true
-    }
-
-    fn forget(&self, whose: &Whose) {
-        self.all().remove(whose);
-    }
-
-    fn all(&self) -> MutexGuard<'_, HashMap<Whose, Trouble>> {
-        self.rows
-            .lock()
-            .expect("nothing panics while it holds what is remembered of rows")
+        let spared = self.rows.change_known(whose, |it| {
+            let spared = it.spared;
+            it.spared = spared.saturating_sub(1);
+            spared
+        });
+        spared.is_some_and(|spared| spared > 0)
     }
 }
 
@@ -162,14 +136,14 @@ impl Compiles {
     }
 
     /// Whether a run of the row is not to be asked for all of it.
-    pub(super) fn spares(&self, whose: &Whose) -> bool {
+    pub(super) fn is_spared(&self, whose: &Whose) -> bool {
         self.0.troubles.spare(whose)
     }
 
     /// Heeds what became of what an agent was asked for.
     pub(super) fn heed_gathered(&self, warmth: &Warmth) {
         if let Some(whose) = warmth.lacks_whole() {
-            self.0.troubles.change(whose, |it| it.spared = SPARED);
+            self.0.troubles.rows.change(whose, |it| it.spared = SPARED);
         }
     }
 
@@ -182,9 +156,9 @@ impl Compiles {
         }
         match fared {
             Some(Fared::Late) => {
-                let trouble = self.0.troubles.change(whose, |it| it.late += 1);
+                let trouble = self.0.troubles.rows.change(whose, |it| it.late += 1);
                 if trouble.late >= TOO_LATE {
-                    self.0.troubles.forget(whose);
+                    self.0.troubles.rows.forget(whose);
                     let why = "it comes later than it is worth";
                     lose(&self.0.store, &coming.key(), whose, &given, why).await;
                 }

@@ -141,12 +141,7 @@ pub(super) async fn is_there(
     whose: &Whose,
     row: &[Increment],
 ) -> Result<bool, Error> {
-    let kind = RefKind::Cache;
-    let found = row
-        .iter()
-        .map(|it| store.get_ref::<Kept>(kind, &whose.tenant, &it.name));
-    let found = future::try_join_all(found).await?;
-    Ok(found.iter().all(Option::is_some))
+    Ok(still_there(store, whose, row).await? == row.len())
 }
 
 /// Whether anything of `row` is.
@@ -155,12 +150,17 @@ pub(super) async fn is_any_there(
     whose: &Whose,
     row: &[Increment],
 ) -> Result<bool, Error> {
-    let kind = RefKind::Cache;
-    let found = row
-        .iter()
-        .map(|it| store.get_ref::<Kept>(kind, &whose.tenant, &it.name));
+    Ok(still_there(store, whose, row).await? > 0)
+}
+
+/// How much of `row` is.
+async fn still_there(store: &Store, whose: &Whose, row: &[Increment]) -> Result<usize, Error> {
+    let found = row.iter().map(|it| async {
+        let kept = store.get_ref::<Kept>(RefKind::Cache, &whose.tenant, &it.name);
+        Ok::<_, Error>(kept.await?.is_some())
+    });
     let found = future::try_join_all(found).await?;
-    Ok(found.iter().any(Option::is_some))
+    Ok(found.into_iter().filter(|is_there| *is_there).count())
 }
 
 /// Adds `blob` to the row; gives its name there. Durable when this returns.

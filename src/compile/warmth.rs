@@ -295,7 +295,7 @@ impl Compiles {
             increments: row.iter().map(|it| it.kept.blob).collect(),
             give: (!is_full)
                 .then(|| wanted(&row, most))
-                .filter(|extent| *extent == Extent::New || !self.spares(whose)),
+                .filter(|extent| *extent == Extent::New || !self.is_spared(whose)),
             most,
             patience: patience.max(LEAST_PATIENCE),
         };
