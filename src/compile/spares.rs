@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use super::increments::{self, Whose};
 use super::{Compiles, ReportError, whose};
 use crate::names::{CompileKey, Digest, SpareId};
-use crate::runtime::{CompileSpec, SpareSpec, UnknownSpare, Work};
+use crate::runtime::{CompileSpec, SpareSpec, Spares, UnknownSpare, Work};
 use crate::store::Blob;
 
 /// What those that wait are given of what their compilers kept.
@@ -55,7 +55,7 @@ impl Drop for Known<'_> {
 impl Compiles {
     /// Has a container made for the next compile such as `spec`, which is over. Returns at once.
     pub(super) fn prepare(&self, spec: &CompileSpec) {
-        if self.0.runtime.spares().is_none() {
+        if !self.0.runtime.spares().is_some_and(Spares::are_made) {
             return;
         }
         let Some(spare) = SpareSpec::like(spec) else {

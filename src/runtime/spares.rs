@@ -109,7 +109,7 @@ impl Spares {
     }
 
     /// Whether there may be any.
-    pub(super) fn are_made(&self) -> bool {
+    pub fn are_made(&self) -> bool {
         self.0.most > 0
     }
 

@@ -88,7 +88,6 @@ impl Kubernetes {
                 continue;
             };
             if let Some((pod, taken)) = self.spare_of_run(spec, &owner, taken).await? {
-                spec.milestones.reach(Milestone::Made);
                 return Ok((pod, owner, Some(taken)));
             }
             let pod = compile_pod::pod(&spec.into(), &self.settings, &owner)?;

@@ -17,14 +17,11 @@ use super::verdict::Verdict;
 use crate::names::kubernetes as names;
 use crate::runtime::compile_agent;
 use crate::runtime::spares::{Admitted, Fate, Taken, Work};
-use crate::runtime::{CompileSpec, Error, SpareSpec};
+use crate::runtime::{CompileSpec, Error, Milestone, SpareSpec};
 
 impl Kubernetes {
     /// Makes a pod for a compile such as `spec` tells, unless one waits already, and sees to it until a compile has it or it is gone.
     pub(super) async fn keep_spare(&self, spec: &SpareSpec) -> Result<(), Error> {
-        if !self.settings.spares.are_made() {
-            return Ok(());
-        }
         let order = Order::from(spec);
         let class = class::class(&order, &self.settings, &spec.builder)?;
         let admitted = self.settings.spares.admit(spec.id, &spec.tenant, class);
@@ -108,6 +105,7 @@ impl Kubernetes {
         match (pod, taken.filter(|taken| *taken.id() == id)) {
             (Some(pod), Some(taken)) => {
                 if taken.give(work).await {
+                    spec.milestones.reach(Milestone::Made);
                     return Ok(Some((pod, taken)));
                 }
             }
