@@ -1,9 +1,11 @@
 //! What a compiler keeps is there the next time, in another container: for the runtimes whose tests have a delivery listener.
 
-use peitho::compile::{Compiles, End, Request, Run};
+use peitho::compile::{Compiles, End, Request};
 use peitho::names::{Digest, ImageName, Tenant};
 use peitho::runtime::Resolution;
 use tokio::time::{Duration, timeout};
+
+use crate::runs::{end, log};
 
 /// Longer than two containers take on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
@@ -23,8 +25,9 @@ pub(crate) async fn is_there_the_next_time(compiles: &Compiles, image: &ImageNam
     }
 }
 
-async fn run(compiles: &Compiles, image: &ImageName, script: &str) -> (String, End) {
-    let request = Request {
+/// A compile of the default tenant that runs `script`, with nothing else.
+pub(crate) fn request(image: &ImageName, script: &str) -> Request {
+    Request {
         tenant: Tenant::default_tenant(),
         image: image.clone(),
         builder: Some(Digest::of(b"a builder")),
@@ -36,23 +39,11 @@ async fn run(compiles: &Compiles, image: &ImageName, script: &str) -> (String, E
         user: None,
         resolution: Resolution::default(),
         input: None,
-    };
-    let run = compiles.run(request).await.unwrap();
+    }
+}
+
+async fn run(compiles: &Compiles, image: &ImageName, script: &str) -> (String, End) {
+    let run = compiles.run(request(image, script)).await.unwrap();
     let told = timeout(LONG, async { (log(&run).await, end(&run).await) }).await;
     told.expect("a compile takes too long")
-}
-
-async fn log(run: &Run) -> String {
-    let mut reader = run.log.reader();
-    let mut text = Vec::new();
-    while let Some(bytes) = reader.next().await.unwrap() {
-        text.extend_from_slice(&bytes);
-    }
-    String::from_utf8(text).unwrap()
-}
-
-async fn end(run: &Run) -> End {
-    let mut end = run.end.clone();
-    let end = end.wait_for(Option::is_some).await.unwrap();
-    end.clone().unwrap()
 }

@@ -5,19 +5,24 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
+use axum::routing::get;
 use peitho::agent::compile::{Args, run};
+use peitho::agent::place;
 use peitho::archive::MAGIC;
 use peitho::compile::{End, Run};
 use peitho::grant::Grant;
 use peitho::names::{CompileKey, Digest, Tenant};
 use peitho::store::{Blob, RefKind};
 use secrecy::ExposeSecret as _;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::compile::{args, end, members, whole_log};
+use crate::compile::{args, end, gate, members, open, whole_log};
 use crate::world::{Server, World, any_port, names, tar};
 
 mod ahead;
@@ -75,12 +80,16 @@ impl Place {
         let script = script
             .replace("CACHE", cache.to_str().unwrap())
             .replace("OUTPUT", output.to_str().unwrap());
-        Args {
+        let place = place::Place {
+            address: self.server.url.clone(),
             credentials: self.credentials(key, number),
             spool: self.world.scratch(&format!("spool-{number}")),
             input: self.world.scratch(&format!("input-{number}")),
             output,
             cache,
+        };
+        Args {
+            place,
             ..args(&self.world, &self.server, key, &script)
         }
     }
@@ -93,6 +102,33 @@ impl Place {
             fs::copy(shared.join(name), own.join(name)).unwrap();
         }
         own
+    }
+
+    /// A server that wants all of each cache, `most` bytes of it, and does with it what `taking` does.
+    async fn serve_wanting_all<T: 'static, H: axum::handler::Handler<T, ()>>(
+        &self,
+        most: u64,
+        taking: H,
+    ) -> Server {
+        let plan = move || async move {
+            let plan =
+                serde_json::json!({"parts": [], "give": "whole", "most": most, "patienceMs": 5000});
+            plan.to_string()
+        };
+        let spoilt = Router::new().route("/compile/{key}/cache", get(plan).put(taking));
+        let router = spoilt.fallback_service(self.world.router().await);
+        self.world.serve_as(any_port(), router).await
+    }
+
+    /// One that takes nothing of it, and the moment at which somebody tries to bring it.
+    async fn serve_without_taking(&self) -> (Server, Arc<Notify>) {
+        let begun = Arc::new(Notify::new());
+        let told = Arc::clone(&begun);
+        let never = move || {
+            told.notify_one();
+            std::future::pending::<http::StatusCode>()
+        };
+        (self.serve_wanting_all(1 << 20, never).await, begun)
     }
 
     async fn compile(&mut self, script: &str) -> Compiled {
@@ -153,7 +189,7 @@ impl Place {
 }
 
 async fn finished(args: Args, asked: Run) -> Compiled {
-    let cache = args.cache.clone();
+    let cache = args.place.cache.clone();
     let code = run(args, CancellationToken::new()).await.unwrap();
     Compiled {
         code,

@@ -6,44 +6,47 @@ use std::time::{Duration, Instant};
 
 use peitho::agent::Command;
 use peitho::agent::compile::{Args, Error, run};
-use peitho::compile::{End, Run};
+use peitho::agent::place::Place;
+use peitho::compile::End;
 use peitho::grant::Grant;
 use peitho::names::CompileKey;
 use peitho::store::{Blob, Store};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use crate::runs::{end, log as whole_log};
 use crate::world::{Server, World, any_port, gzip, names, tar};
 
 /// The arguments in a pod of compile `key` that runs `script`.
 pub(crate) fn args(world: &World, server: &Server, key: CompileKey, script: &str) -> Args {
     let script: OsString = script.into();
     Args {
-        address: server.url.clone(),
+        place: Place {
+            address: server.url.clone(),
+            credentials: world.credentials(&Grant::Compile { key }),
+            spool: world.scratch("spool"),
+            cache: world.scratch("home").join(".cache"),
+            input: world.scratch("input"),
+            output: world.scratch("output"),
+        },
         key,
-        credentials: world.credentials(&Grant::Compile { key }),
-        spool: world.scratch("spool"),
-        cache: world.scratch("home").join(".cache"),
-        input: world.scratch("input"),
-        output: world.scratch("output"),
         giving: Duration::from_secs(70),
         taking: Duration::from_secs(10),
         command: vec!["sh".into(), "-c".into(), script],
     }
 }
 
-pub(crate) async fn whole_log(run: &Run) -> String {
-    let mut reader = run.log.reader();
-    let mut text = Vec::new();
-    while let Some(bytes) = reader.next().await.unwrap() {
-        text.extend_from_slice(&bytes);
-    }
-    String::from_utf8(text).unwrap()
+/// A pipe: a script that reads it waits until somebody writes to it.
+pub(crate) fn gate(world: &World) -> PathBuf {
+    let gate = world.scratch("gate").join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&gate).status();
+    assert!(made.unwrap().success());
+    gate
 }
 
-pub(crate) async fn end(run: &Run) -> End {
-    let mut end = run.end.clone();
-    let end = end.wait_for(Option::is_some).await.unwrap();
-    end.clone().unwrap()
+/// Writes `text` to a [`gate`].
+pub(crate) async fn open(gate: PathBuf, text: &'static str) {
+    let written = tokio::task::spawn_blocking(move || std::fs::write(gate, text));
+    written.await.unwrap().unwrap();
 }
 
 /// Runs `script` as a compile of `input`: the agent's code, the log, the end.
@@ -218,9 +221,7 @@ async fn a_restarted_server_is_told_all_again() {
     let mut world = World::new().await;
     let server = world.serve(any_port()).await;
     let (key, asked) = world.compile(None).await;
-    let gate = world.scratch("gate").join("fifo");
-    let made = std::process::Command::new("mkfifo").arg(&gate).status();
-    assert!(made.unwrap().success());
+    let gate = gate(&world);
     let script = format!("echo one; cat {}; echo two", gate.display());
     let agent = tokio::spawn(run(
         args(&world, &server, key, &script),
@@ -233,10 +234,7 @@ async fn a_restarted_server_is_told_all_again() {
     let address = server.stop().await;
     let mut world = world.restarted().await;
     let _server = world.serve(address).await;
-    tokio::task::spawn_blocking(move || std::fs::write(gate, "between\n"))
-        .await
-        .unwrap()
-        .unwrap();
+    open(gate, "between\n").await;
     let (joined, asked) = world.compile(None).await;
     assert_eq!(joined, key);
     assert_eq!(whole_log(&asked).await, "one\nbetween\ntwo\n");
@@ -256,9 +254,7 @@ async fn a_restart_that_the_agent_did_not_notice_loses_no_log() {
     let mut world = World::new().await;
     let server = world.serve(any_port()).await;
     let (key, asked) = world.compile(None).await;
-    let gate = world.scratch("gate").join("fifo");
-    let made = std::process::Command::new("mkfifo").arg(&gate).status();
-    assert!(made.unwrap().success());
+    let gate = gate(&world);
     let script = format!("echo one; cat {} >/dev/null; exit 3", gate.display());
     let agent = tokio::spawn(run(
         args(&world, &server, key, &script),
@@ -269,10 +265,7 @@ async fn a_restart_that_the_agent_did_not_notice_loses_no_log() {
     let mut world = world.restarted().await;
     let _server = world.serve(address).await;
     let (_, asked) = world.compile(None).await;
-    tokio::task::spawn_blocking(move || std::fs::write(gate, "end"))
-        .await
-        .unwrap()
-        .unwrap();
+    open(gate, "end").await;
     assert_eq!(whole_log(&asked).await, "one\n");
     assert_eq!(agent.await.unwrap().unwrap(), 3);
 }
@@ -328,7 +321,7 @@ async fn a_foreign_token_ends_the_agent_at_once() {
     let server = world.serve(any_port()).await;
     let (key, asked) = world.compile(None).await;
     let args = args(&world, &server, key, "echo secret work");
-    std::fs::write(args.credentials.join("token"), "e30.AAAA").unwrap();
+    std::fs::write(args.place.credentials.join("token"), "e30.AAAA").unwrap();
     let error = run(args, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, Error::Report(_)), "{error}");
     assert!(error.to_string().contains("401"), "{error}");

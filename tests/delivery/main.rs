@@ -15,6 +15,8 @@ mod liar;
 mod parts;
 mod pull_api;
 mod pulls;
+#[path = "../conformance/runs.rs"]
+mod runs;
 #[path = "../it/engine_api/hostile/tars.rs"]
 mod tars;
 mod world;

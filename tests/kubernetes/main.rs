@@ -8,6 +8,8 @@
 #[path = "../conformance/cases.rs"]
 mod conformance;
 
+#[path = "../conformance/runs.rs"]
+mod runs;
 #[path = "../conformance/warmth.rs"]
 mod warmth;
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use peitho::compile::{End, Request, Run};
 use peitho::names::{Digest, Tenant};
-use peitho::runtime::Resolution;
 use peitho::store::RefKind;
 use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::wait;
 
 use crate::conformance::Subject as _;
 use crate::pods::{Pods, Setting};
+use crate::warmth::request;
 use crate::world::{Counterparts, images};
 
 type Case = fn(&Counterparts) -> Result<()>;
@@ -134,19 +134,7 @@ impl Peitho {
     }
 
     fn script(&self, script: &str) -> Request {
-        Request {
-            tenant: Tenant::default_tenant(),
-            image: self.pods.image().clone(),
-            builder: Some(Digest::of(b"a builder")),
-            facts: Default::default(),
-            manifest: None,
-            command: ["sh", "-c", script].map(str::to_owned).into(),
-            env: Vec::new(),
-            working_dir: None,
-            user: None,
-            resolution: Resolution::default(),
-            input: None,
-        }
+        request(self.pods.image(), script)
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peitho::compile::{self, Compiles, End, Input, Request, Run};
+use peitho::compile::{self, Compiles, End, Input, Request};
 use peitho::config::ByTenant;
 use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
@@ -14,7 +14,6 @@ use peitho::image::Images;
 use peitho::listener::{self, Drain};
 use peitho::names::{Digest, ImageName, Tenant};
 use peitho::registry::{self, Registries};
-use peitho::runtime::Resolution;
 use peitho::store::Blob;
 use testbed::Assets;
 use tokio::time::timeout;
@@ -25,6 +24,8 @@ use crate::bodies::tar;
 use crate::conformance::{Machine, grants};
 use crate::conformance_cases::Subject as _;
 use crate::conformance_cases::subject::BASE;
+use crate::runs::{end, log};
+use crate::warmth::request;
 
 /// For a compiler that begins with nothing, on a busy machine.
 const LONG: Duration = Duration::from_secs(300);
@@ -105,16 +106,9 @@ impl Peitho {
         };
         let request = Request {
             tenant: tenant.parse().unwrap(),
-            image: image.parse().unwrap(),
             builder: Some(Digest::of(image.as_bytes())),
-            facts: Default::default(),
-            manifest: None,
-            command: ["sh", "-c", script].map(str::to_owned).into(),
-            env: Vec::new(),
-            working_dir: None,
-            user: None,
-            resolution: Resolution::default(),
             input,
+            ..request(&image.parse().unwrap(), script)
         };
         let run = self.compiles.run(request).await.unwrap();
         let told = timeout(LONG, async { (log(&run).await, end(&run).await) });
@@ -133,21 +127,6 @@ impl Peitho {
         file.read_to_end(&mut program).unwrap();
         program
     }
-}
-
-async fn log(run: &Run) -> String {
-    let mut reader = run.log.reader();
-    let mut text = Vec::new();
-    while let Some(bytes) = reader.next().await.unwrap() {
-        text.extend_from_slice(&bytes);
-    }
-    String::from_utf8(text).unwrap()
-}
-
-async fn end(run: &Run) -> End {
-    let mut end = run.end.clone();
-    let end = end.wait_for(Option::is_some).await.unwrap();
-    end.clone().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

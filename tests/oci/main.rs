@@ -20,6 +20,8 @@ mod life;
 mod output;
 mod overlap;
 mod rootless;
+#[path = "../conformance/runs.rs"]
+mod runs;
 mod sight;
 mod tenants;
 #[path = "../conformance/warmth.rs"]

@@ -93,43 +93,64 @@ fn rot(content: &Path, rotten: &[u8]) {
     file.set_modified(long_ago).unwrap();
 }
 
+/// A bucket with a blob that has rotted.
+struct Rotten {
+    world: World,
+    store: Store,
+    blob: Blob,
+    place: Key,
+    content: PathBuf,
+    /// As it is rotten.
+    seen: Seen,
+}
+
+impl Rotten {
+    async fn new() -> Self {
+        let world = World::new(Backend::Bucket).await;
+        let store = world.open().await;
+        let blob = put(&store, b"as it was").await;
+        let place = blob_key(&blob.digest);
+        let content = world.objects.join(place.as_ref());
+        rot(&content, b"as it wAs");
+        let seen = Seen::of(&store.look(&place).await.unwrap().unwrap());
+        Self {
+            world,
+            store,
+            blob,
+            place,
+            content,
+            seen,
+        }
+    }
+
+    /// A move to quarantine by who saw it rotten.
+    async fn quarantined(&self) -> Moved {
+        let (to, now) = (Key::from("quarantine/it"), SystemTime::now());
+        moved(&self.store, &self.place, &to, now, Some(&self.seen)).await
+    }
+}
+
 /// By another machine, after the first half of a move to quarantine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_during_a_move_stays() {
-    let world = World::new(Backend::Bucket).await;
-    let store = world.open().await;
-    let blob = put(&store, b"as it was").await;
-    let place = blob_key(&blob.digest);
-    let content = world.objects.join(place.as_ref());
-    rot(&content, b"as it wAs");
-    let seen = Seen::of(&store.look(&place).await.unwrap().unwrap());
-    fs::remove_file(&content).unwrap();
-    put(&world.open_elsewhere().await, b"as it was").await;
-    let (to, now) = (Key::from("quarantine/it"), SystemTime::now());
-    let moved = moved(&store, &place, &to, now, Some(&seen)).await;
-    assert_eq!(moved, Moved::WrittenAgain);
-    assert_eq!(fs::read(content).unwrap(), b"as it was");
+    let it = Rotten::new().await;
+    fs::remove_file(&it.content).unwrap();
+    put(&it.world.open_elsewhere().await, b"as it was").await;
+    assert_eq!(it.quarantined().await, Moved::WrittenAgain);
+    assert_eq!(fs::read(it.content).unwrap(), b"as it was");
 }
 
 /// It has the same length, and is committed after the damage was found and before the first half of the move.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_does_not_take_what_is_on_its_way_to_quarantine_for_its_own() {
-    let world = World::new(Backend::Bucket).await;
-    let store = world.open().await;
-    let blob = put(&store, b"as it was").await;
-    let place = blob_key(&blob.digest);
-    let content = world.objects.join(place.as_ref());
-    rot(&content, b"as it wAs");
-    let seen = Seen::of(&store.look(&place).await.unwrap().unwrap());
-    let rotten = &store.0.bucket.as_ref().unwrap().rotten;
-    let noted = rotten.note(&blob.digest);
-    put(&store, b"as it was").await;
-    let (to, now) = (Key::from("quarantine/it"), SystemTime::now());
-    let moved = moved(&store, &place, &to, now, Some(&seen)).await;
-    assert_eq!(moved, Moved::WrittenAgain);
+    let it = Rotten::new().await;
+    let rotten = &it.store.0.bucket.as_ref().unwrap().rotten;
+    let noted = rotten.note(&it.blob.digest);
+    put(&it.store, b"as it was").await;
+    assert_eq!(it.quarantined().await, Moved::WrittenAgain);
     drop(noted);
-    assert!(!rotten.has(&blob.digest));
-    assert_eq!(store.judge(&blob).await.unwrap(), Verdict::Sound);
+    assert!(!rotten.has(&it.blob.digest));
+    assert_eq!(it.store.judge(&it.blob).await.unwrap(), Verdict::Sound);
 }
 
 /// A line to a server that ends at the requests that begin so.

@@ -6,6 +6,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse as _;
 use http::{Method, StatusCode};
+use peitho::agent::place;
 use peitho::agent::spare;
 use peitho::names::SpareId;
 use peitho::runtime::Work;
@@ -39,13 +40,15 @@ impl Place {
             fs::copy(shared.join(name), own("credentials").join(name)).unwrap();
         }
         let args = spare::Args {
-            address: self.server.url.clone(),
+            place: place::Place {
+                address: self.server.url.clone(),
+                credentials: own("credentials"),
+                spool: own("spool"),
+                cache: home.join("cache"),
+                input: own("input"),
+                output: own("output"),
+            },
             id,
-            credentials: own("credentials"),
-            spool: own("spool"),
-            cache: home.join("cache"),
-            input: own("input"),
-            output: own("output"),
         };
         let terminated = CancellationToken::new();
         let agent = tokio::spawn(spare::run(args, terminated.clone()));

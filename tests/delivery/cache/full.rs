@@ -43,13 +43,7 @@ fn a_full_volume_of_the_compile_costs_the_cache_alone() {
         // Room for the command again, and the part is not to blame.
         let script = format!("{} >CACHE/own; echo compiled", noise(200_000));
         let compiled = on_volume(&mut place, &small, &script).await;
-        assert_eq!(compiled.code, 0, "{}", compiled.log);
-        assert!(
-            compiled.log.contains("are to stay free"),
-            "{}",
-            compiled.log
-        );
-        assert!(compiled.log.ends_with("\ncompiled\n"), "{}", compiled.log);
+        did_without(&compiled);
         assert_eq!(place.sent(), 0, "it does not even come");
         assert_eq!(place.increments("default").await.len(), 1);
         assert_eq!(place.compile("wc -c <CACHE/large").await.log, "1000000\n");
@@ -66,13 +60,7 @@ fn what_is_unpacked_leaves_as_much_room_as_it_takes() {
         assert!(place.gained() < 100_000);
         let script = format!("{} >CACHE/own; echo compiled", noise(800_000));
         let compiled = on_volume(&mut place, &small, &script).await;
-        assert_eq!(compiled.code, 0, "{}", compiled.log);
-        assert!(
-            compiled.log.contains("are to stay free"),
-            "{}",
-            compiled.log
-        );
-        assert!(compiled.log.ends_with("\ncompiled\n"), "{}", compiled.log);
+        did_without(&compiled);
         assert_eq!(place.increments("default").await.len(), 1);
     });
 }
@@ -95,6 +83,14 @@ fn a_compile_that_has_no_room_beside_its_cache_loses_it() {
     });
 }
 
+/// It compiled, and was told that there is no room for its cache.
+fn did_without(compiled: &Compiled) {
+    let log = &compiled.log;
+    assert_eq!(compiled.code, 0, "{log}");
+    assert!(log.contains("are to stay free"), "{log}");
+    assert!(log.ends_with("\ncompiled\n"), "{log}");
+}
+
 /// A compile whose cache is on that volume.
 async fn on_volume(place: &mut Place, small: &Path, script: &str) -> Compiled {
     let (mut args, asked) = place.begun("default", script).await;
@@ -103,9 +99,9 @@ async fn on_volume(place: &mut Place, small: &Path, script: &str) -> Compiled {
     let changed = shell
         .to_str()
         .unwrap()
-        .replace(args.cache.to_str().unwrap(), own.to_str().unwrap());
+        .replace(args.place.cache.to_str().unwrap(), own.to_str().unwrap());
     *shell = changed.into();
-    args.cache = own;
+    args.place.cache = own;
     finished(args, asked).await
 }
 

@@ -30,7 +30,7 @@ async fn a_compile_whose_cache_breaks_off_with_its_server_is_joined_at_the_next(
     let source = tar(&[("cut", 0o644, b"")]);
     let (key, _asked) = place.world.ordered(&tenant, builder, Some(&source)).await;
     let mut args = place.args(key, "ls CACHE; echo compiled", "cut");
-    args.address = first.url.clone();
+    args.place.address = first.url.clone();
     let agent = tokio::spawn(run(args, CancellationToken::new()));
     begun.notified().await;
     let mut anew = place.world.restarted().await;
@@ -54,26 +54,13 @@ async fn a_compile_whose_cache_breaks_off_with_its_server_is_joined_at_the_next(
 #[tokio::test]
 async fn a_peitho_that_started_anew_is_told_once_more() {
     let mut place = Place::new().await;
-    let begun = Arc::new(Notify::new());
-    let told = Arc::clone(&begun);
-    let never = move || {
-        told.notify_one();
-        std::future::pending::<http::StatusCode>()
-    };
-    let plan = || async {
-        let plan =
-            serde_json::json!({"parts": [], "give": "whole", "most": 1 << 20, "patienceMs": 5000});
-        plan.to_string()
-    };
-    let spoilt = Router::new().route("/compile/{key}/cache", get(plan).put(never));
-    let router = spoilt.fallback_service(place.world.router().await);
-    let first = place.world.serve_as(any_port(), router).await;
+    let (first, begun) = place.serve_without_taking().await;
     let tenant = Tenant::default_tenant();
     let builder = Some(Digest::of(b"builder"));
     let source = tar(&[("twice", 0o644, b"")]);
     let (key, asked) = place.world.ordered(&tenant, builder, Some(&source)).await;
     let mut args = place.args(key, "echo x >CACHE/x; echo failed; exit 3", "twice");
-    args.address = first.url.clone();
+    args.place.address = first.url.clone();
     let agent = tokio::spawn(run(args, CancellationToken::new()));
     let failed = End::Exited {
         code: 3,

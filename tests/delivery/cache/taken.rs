@@ -36,7 +36,7 @@ async fn a_cache_that_comes_too_late_twice_goes() {
     let server = place.world.serve_as(any_port(), router).await;
     for left in [1, 0] {
         let (mut args, asked) = place.begun("default", "ls CACHE; exit 1").await;
-        args.address = server.url.clone();
+        args.place.address = server.url.clone();
         let late = finished(args, asked).await;
         let told = "peitho agent: compiles without the compiler's cache: the parts do not come in the time that they are worth\n";
         assert_eq!((late.code, late.log.as_str()), (1, told));
@@ -48,22 +48,9 @@ async fn a_cache_that_comes_too_late_twice_goes() {
 #[tokio::test]
 async fn an_agent_does_not_wait_for_ever_for_what_it_brings_to_be_taken() {
     let mut place = Place::new().await;
-    let begun = std::sync::Arc::new(tokio::sync::Notify::new());
-    let told = std::sync::Arc::clone(&begun);
-    let never = move || {
-        told.notify_one();
-        std::future::pending::<http::StatusCode>()
-    };
-    let plan = || async {
-        let plan =
-            serde_json::json!({"parts": [], "give": "whole", "most": 1 << 20, "patienceMs": 5000});
-        plan.to_string()
-    };
-    let spoilt = Router::new().route("/compile/{key}/cache", get(plan).put(never));
-    let router = spoilt.fallback_service(place.world.router().await);
-    let server = place.world.serve_as(any_port(), router).await;
+    let (server, begun) = place.serve_without_taking().await;
     let (mut args, asked) = place.begun("default", "echo x >CACHE/x").await;
-    args.address = server.url.clone();
+    args.place.address = server.url.clone();
     args.giving = Duration::from_secs(1);
     let agent = tokio::spawn(run(args, CancellationToken::new()));
     end(&asked).await;
@@ -80,17 +67,10 @@ async fn an_agent_does_not_wait_for_long_where_nothing_is_taken() {
         std::future::pending::<()>().await;
         drop(body);
     };
-    let plan = || async {
-        let plan =
-            serde_json::json!({"parts": [], "give": "whole", "most": 1 << 30, "patienceMs": 5000});
-        plan.to_string()
-    };
-    let spoilt = Router::new().route("/compile/{key}/cache", get(plan).put(never));
-    let router = spoilt.fallback_service(place.world.router().await);
-    let server = place.world.serve_as(any_port(), router).await;
+    let server = place.serve_wanting_all(1 << 30, never).await;
     let script = format!("{} >CACHE/large", noise(20_000_000));
     let (mut args, asked) = place.begun("default", &script).await;
-    args.address = server.url.clone();
+    args.place.address = server.url.clone();
     args.taking = Duration::from_secs(1);
     args.giving = Duration::from_secs(600);
     let agent = tokio::spawn(run(args, CancellationToken::new()));
@@ -220,7 +200,7 @@ async fn what_a_command_left_running_is_ended_before_its_cache_is_kept() {
     let mut place = Place::new().await;
     let daemon = "(exec >/dev/null 2>&1; while :; do echo more >>CACHE/daemon; done) & echo kept >CACHE/kept";
     let (args, asked) = place.begun("default", daemon).await;
-    let busy = args.cache.join("daemon");
+    let busy = args.place.cache.join("daemon");
     let compiled = finished(args, asked).await;
     assert_eq!(compiled.code, 0);
     let length = || fs::metadata(&busy).map_or(0, |stat| stat.len());
@@ -287,7 +267,7 @@ async fn a_directory_that_has_something_in_it_is_left_alone() {
     let (args, asked) = place
         .begun("default", "ls CACHE; echo new >CACHE/new")
         .await;
-    let directory = args.cache.clone();
+    let directory = args.place.cache.clone();
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("own"), "mine").unwrap();
     let compiled = finished(args, asked).await;

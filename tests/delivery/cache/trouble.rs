@@ -1,7 +1,6 @@
 //! What goes wrong with caches, by itself or by ill will.
 
 use std::fs;
-use std::process::Command;
 
 use axum::Router;
 use axum::routing::get;
@@ -152,7 +151,7 @@ impl Place {
         body: reqwest::Body,
     ) -> reqwest::RequestBuilder {
         let token = self.world.grants.issue(&Grant::Compile { key: args.key });
-        let ca = fs::read(args.credentials.join("ca.crt")).unwrap();
+        let ca = fs::read(args.place.credentials.join("ca.crt")).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()])
@@ -385,7 +384,7 @@ async fn an_answer_that_does_not_come_costs_the_cache_alone() {
         let (mut args, asked) = place
             .begun("default", "ls CACHE 2>/dev/null; echo compiled")
             .await;
-        args.address = server.url.clone();
+        args.place.address = server.url.clone();
         let compiled = finished(args, asked).await;
         assert_eq!(compiled.code, 0, "{}", compiled.log);
         let [why, "compiled"] = compiled.log.lines().collect::<Vec<_>>()[..] else {
@@ -423,9 +422,7 @@ async fn an_agent_that_dies_while_it_brings_something_leaves_nothing() {
 async fn a_compile_that_began_before_its_cache_was_wiped_does_not_bring_it_back() {
     let mut place = Place::new().await;
     place.compile("echo poison >CACHE/poison").await;
-    let gate = place.world.scratch("gate").join("fifo");
-    let made = Command::new("mkfifo").arg(&gate).status();
-    assert!(made.unwrap().success());
+    let gate = gate(&place.world);
     let script = format!(
         "cat CACHE/poison; cat {}; echo more >CACHE/more",
         gate.display()
@@ -441,10 +438,7 @@ async fn a_compile_that_began_before_its_cache_was_wiped_does_not_bring_it_back(
         let removed = place.world.store.remove_ref(RefKind::Cache, &tenant, &name);
         removed.await.unwrap();
     }
-    tokio::task::spawn_blocking(move || fs::write(gate, "open\n"))
-        .await
-        .unwrap()
-        .unwrap();
+    open(gate, "open\n").await;
     assert_eq!(running.await.unwrap().unwrap(), 0);
     assert_eq!(place.increments("default").await, [""; 0]);
     assert_eq!(place.compile("ls CACHE").await.log, "");
@@ -457,7 +451,7 @@ async fn a_directory_that_cannot_be_made_costs_the_cache_alone() {
     let (mut args, asked) = place.begun("default", "echo compiled").await;
     let file = place.world.scratch("home").join("file");
     fs::write(&file, "").unwrap();
-    args.cache = file.join(".cache");
+    args.place.cache = file.join(".cache");
     let compiled = finished(args, asked).await;
     assert_eq!(compiled.code, 0);
     let told = "peitho agent: compiles without the compiler's cache: ";
