@@ -248,6 +248,17 @@ fn gone_and_silent(c: &Counterparts) -> Result<()> {
     // Whether this hears of it first or not.
     let told = peitho.compile(peitho.request("two"))?;
     ensure!(told[1] == "one", "{told:?}");
+    // Until this has heard, it is the deleted one that waits.
+    wait::until(
+        "another pod waits, and none else is there",
+        LONG,
+        None,
+        || {
+            Ok(only_pod(c, INSTANCE)
+                .is_ok_and(|pod| is_spare(&pod) && pod != waiting)
+                .then_some(()))
+        },
+    )?;
     peitho.waiting(1)?;
     let waiting = only_pod(c, INSTANCE)?;
     testbed::stop_process_with(&format!("HOSTNAME={waiting}"))?;
