@@ -42,7 +42,8 @@ fn copy(directory: &Path, path: &Path) -> Result<(), Error> {
         io::copy(&mut program, &mut copy)?;
         copy.as_file()
             .set_permissions(std::fs::Permissions::from_mode(0o755))?;
-        copy.persist(path)?;
+        // Closed before anybody finds it: a file that is open for writing cannot be executed.
+        copy.into_temp_path().persist(path)?;
         Ok(())
     };
     copied().map_err(|source| Error {

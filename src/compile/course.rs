@@ -83,7 +83,6 @@ impl Course {
             (Part::Queue, moments.placed),
             (Part::Order, made),
             (Part::Schedule, seen(Milestone::Placed)),
-            (Part::Init, seen(Milestone::Prepared)),
             (Part::Start, made.and(moments.asked)),
         ];
         let ended = ends
@@ -162,7 +161,7 @@ impl Course {
         tracing::info!(
             compile = %key, %tenant,
             queue_ms = of(Part::Queue), order_ms = of(Part::Order), schedule_ms = of(Part::Schedule),
-            init_ms = of(Part::Init), start_ms = of(Part::Start),
+            start_ms = of(Part::Start),
             source_fetch_ms = of(Part::SourceFetch), cache_fetch_ms = of(Part::CacheFetch),
             command_ms = of(Part::Command), pack_ms = of(Part::Pack), upload_ms = of(Part::Upload),
             exit_known_ms = of(Part::ExitKnown), keep_ms = of(Part::Keep), reply_ms = of(Part::Reply),
@@ -225,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_run_that_was_joined_does_not_tell_how_its_container_came() {
-        let joined = over(&[Milestone::Placed, Milestone::Prepared], 0);
+        let joined = over(&[Milestone::Placed], 0);
         assert_eq!(known(&joined), ["queue", "command", "keep"]);
         let begun = over(&[Milestone::Made], 0);
         let parts = ["queue", "order", "start", "command", "exit_known", "keep"];
@@ -246,7 +245,7 @@ mod tests {
         course.milestones.reach(Milestone::Made);
         course.asked();
         std::thread::yield_now();
-        course.milestones.reach(Milestone::Prepared);
+        course.milestones.reach(Milestone::Placed);
         let moments = course.moments();
         let (asked, begun) = (moments.asked.unwrap(), course.begun);
         let sum: Duration = course.until_asked(&moments).iter().map(|it| it.1).sum();

@@ -20,9 +20,7 @@ pub enum Part {
     Order,
     /// Until it has a node.
     Schedule,
-    /// Until the agent's program is there.
-    Init,
-    /// Until the agent's first request.
+    /// Until the agent's first request: images, volumes, sandbox, the agent's program.
     Start,
     /// The source comes.
     SourceFetch,
@@ -48,11 +46,10 @@ pub enum Part {
 
 impl Part {
     /// All of them, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::Queue,
         Self::Order,
         Self::Schedule,
-        Self::Init,
         Self::Start,
         Self::SourceFetch,
         Self::CacheFetch,
@@ -72,7 +69,6 @@ impl Part {
             Self::Queue => "queue",
             Self::Order => "order",
             Self::Schedule => "schedule",
-            Self::Init => "init",
             Self::Start => "start",
             Self::SourceFetch => "source_fetch",
             Self::CacheFetch => "cache_fetch",

@@ -12,13 +12,11 @@ pub enum Milestone {
     Made,
     /// It has a node.
     Placed,
-    /// What comes before the container itself is over: the agent's program is there.
-    Prepared,
 }
 
 /// When which [`Milestone`] was seen first.
 #[derive(Debug, Default)]
-pub struct Milestones(Mutex<[Option<Instant>; 3]>);
+pub struct Milestones(Mutex<[Option<Instant>; 2]>);
 
 impl Milestones {
     /// It is reached, now or before.
@@ -31,7 +29,7 @@ impl Milestones {
         self.moments()[milestone as usize]
     }
 
-    fn moments(&self) -> MutexGuard<'_, [Option<Instant>; 3]> {
+    fn moments(&self) -> MutexGuard<'_, [Option<Instant>; 2]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -191,9 +191,6 @@ fn note_way(evidence: &Evidence, milestones: &Milestones) {
     if evidence.has_node {
         milestones.reach(Milestone::Placed);
     }
-    if evidence.init.has_ended() {
-        milestones.reach(Milestone::Prepared);
-    }
 }
 
 /// What the main container wrote into its termination message: only the agent does, when it fails itself.

@@ -1,5 +1,5 @@
-//! Secret and pod of one compile (design D6): the builder image runs Peitho's static program, which an init
-//! container has put there, and that runs the command. One that is made ahead of need differs in nothing but what its agent is
+//! Secret and pod of one compile (design D6): the builder image runs Peitho's static program, which a container beside it
+//! puts there, and that runs the command. One that is made ahead of need differs in nothing but what its agent is
 //! called with. Pure; `compile` and `spare` send them.
 
 use std::collections::BTreeMap;
@@ -26,9 +26,17 @@ use crate::runtime::{CompileSpec, Error, Resolution, SpareSpec, process};
 
 /// The main container of a compile pod.
 pub(super) const MAIN: &str = "compile";
-/// The init container of a compile pod.
-pub(super) const INIT: &str = "agent";
+/// The container beside it that puts the agent's program there, and ends.
+pub(super) const AGENT: &str = "agent";
 const PROGRAM_VOLUME: &str = "program";
+/// Waits for the program `$0`, and becomes it. The kubelet starts one container after the other and is done with the first one long before, unless its
+/// image is on the way; behind an init container it would wait until it looks again, up to a second (ADR 0016). What a peer orders is a
+/// script for this shell, too.
+const WHEN_THERE: &str = "trap 'exit 143' TERM; \
+     until [ -x \"$0\" ]; do sleep 0.1 2>/dev/null || sleep 1 || exit; done; \
+     exec \"$0\" \"$@\"";
+/// Whose log `kubectl` shows.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// What of a [`CompileSpec`] or a [`SpareSpec`] makes its pod.
 #[derive(Clone, Copy)]
@@ -170,7 +178,7 @@ pub(super) fn secret(spec: &Order<'_>, settings: &Settings, token: &SecretString
 pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Result<Pod, Error> {
     let provision = settings.provisions.of(spec.tenant);
     let install = agent_container(
-        INIT,
+        AGENT,
         settings,
         ["agent", "install", PROGRAM_DIRECTORY]
             .map(str::to_owned)
@@ -192,7 +200,8 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         read_only: Some(true),
         ..mount(TRUST_VOLUME, compile_agent::TRUST)
     }));
-    let command = spec.purpose.command(settings);
+    let mut command = ["/bin/sh", "-c", WHEN_THERE].map(str::to_owned).to_vec();
+    command.extend(spec.purpose.command(settings));
     let main = Container {
         name: MAIN.to_owned(),
         image: Some(platform::image(settings, spec.image, spec.facts)),
@@ -210,8 +219,7 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     };
     let user = process::user(spec.user, settings.compile_run_as_user);
     let mut pod_spec = template::pod_spec(settings, user);
-    pod_spec.init_containers = Some(vec![install]);
-    pod_spec.containers = vec![main];
+    pod_spec.containers = vec![install, main];
     pod_spec.host_aliases = template::host_aliases(settings, &spec.resolution.extra_hosts);
     pod_spec.dns_config = template::dns_config(spec.resolution);
     let deadline = spec.purpose.deadline(settings).as_secs();
@@ -224,8 +232,11 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
     volumes.push(credentials_volume(owner));
     volumes.extend(trusted.map(|file| secret_volume(TRUST_VOLUME, owner, vec![file])));
     pod_spec.volumes = Some(volumes);
+    let mut metadata = template::pod_metadata(owner.name.clone().unwrap_or_default(), owner);
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(DEFAULT_CONTAINER.to_owned(), MAIN.to_owned());
     let pod = provision.templates.over_compile(Pod {
-        metadata: template::pod_metadata(owner.name.clone().unwrap_or_default(), owner),
+        metadata,
         spec: Some(pod_spec),
         status: None,
     })?;
@@ -326,7 +337,7 @@ mod tests {
             let image: ImageName = format!("hyperledger/{name}:2.5").parse().unwrap();
             let image: &'static ImageName = Box::leak(Box::new(image));
             let spec = pod_with(&settings, |order| order.image = image).1.spec;
-            spec.unwrap().containers.remove(0).resources
+            spec.unwrap().containers.pop().unwrap().resources
         });
         insta::assert_yaml_snapshot!(resources);
     }
@@ -358,12 +369,15 @@ mod tests {
         assert!(!serde_json::to_string(&pod).unwrap().contains("secret@"));
         let spec = pod.spec.unwrap();
         insta::assert_yaml_snapshot!(serde_json::json!({
-            "env": spec.containers[0].env.as_ref().unwrap()[HOMES.len() + CACHES.len()..],
-            "mount": spec.containers[0].volume_mounts.as_ref().unwrap().last(),
+            "env": spec.containers[1].env.as_ref().unwrap()[HOMES.len() + CACHES.len()..],
+            "mount": spec.containers[1].volume_mounts.as_ref().unwrap().last(),
             "volume": spec.volumes.unwrap().last(),
         }));
-        let init = serde_json::to_string(&spec.init_containers).unwrap();
-        assert!(!init.contains("trust") && !init.contains("PROXY"), "{init}");
+        let agent = serde_json::to_string(&spec.containers[0]).unwrap();
+        assert!(
+            !agent.contains("trust") && !agent.contains("PROXY"),
+            "{agent}"
+        );
     }
 
     #[test]
@@ -432,7 +446,7 @@ mod tests {
     #[test]
     fn the_command_cannot_write_the_program_that_runs_it() {
         let spec = pod_of(|_| {}).1.spec.unwrap();
-        let mounts = spec.containers[0].volume_mounts.clone().unwrap();
+        let mounts = spec.containers[1].volume_mounts.clone().unwrap();
         let program = mounts
             .iter()
             .find(|it| it.mount_path == PROGRAM_DIRECTORY)
@@ -451,7 +465,7 @@ mod tests {
             order.user = Some(1000);
         });
         let spec = pod.spec.unwrap();
-        assert_eq!(spec.containers[0].working_dir.as_deref(), Some("/root"));
+        assert_eq!(spec.containers[1].working_dir.as_deref(), Some("/root"));
         assert_eq!(spec.security_context.unwrap().run_as_user, Some(1000));
     }
 }

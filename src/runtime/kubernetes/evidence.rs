@@ -4,11 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, PodCondition};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Pod, PodCondition};
 use tokio::time::Instant;
 
+use self::container::Seen;
+pub(super) use self::container::{Container, ContainerState, Moments};
 use super::platform;
+
+mod container;
 
 /// How many different events of one pod are kept.
 const EVENTS_KEPT: usize = 16;
@@ -26,13 +29,13 @@ pub(super) struct Evidence {
     pub(super) owner: Option<String>,
     /// The main container.
     pub(super) main: Container,
-    /// The init container.
-    pub(super) init: Container,
+    /// The one that brings what the main one needs, where there is such a one.
+    pub(super) preparing: Container,
     /// When the process of the main container began and ended, by the clock of its node.
     pub(super) moments: Moments,
     /// Whether the scheduler found a node for it.
     pub(super) has_node: bool,
-    /// Whether the main container was ever seen running, or says that it ran.
+    /// Whether the main container was ever seen at work, or says that it was.
     pub(super) ran: bool,
     /// `phase` is `Succeeded` or `Failed`.
     pub(super) over: bool,
@@ -52,52 +55,6 @@ pub(super) struct Evidence {
     pub(super) gone: bool,
     /// By name of the event object.
     pub(super) events: BTreeMap<String, Incident>,
-}
-
-/// When a process began and ended, for people.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Moments {
-    /// When it began.
-    pub(super) started: Option<Timestamp>,
-    /// When it ended.
-    pub(super) finished: Option<Timestamp>,
-}
-
-/// One container of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Container {
-    /// Its name.
-    pub(super) name: String,
-    /// Its image as ordered.
-    pub(super) image: String,
-    /// What it does.
-    pub(super) state: ContainerState,
-}
-
-/// What a container does: Kubernetes' `state`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum ContainerState {
-    /// The kubelet said nothing yet.
-    #[default]
-    Unknown,
-    /// `waiting`.
-    Waiting {
-        /// For example `ContainerCreating`.
-        reason: String,
-        /// The kubelet's words.
-        message: String,
-    },
-    /// `running`.
-    Running,
-    /// `terminated`.
-    Terminated {
-        /// The exit code.
-        code: i64,
-        /// For example `OOMKilled`.
-        reason: String,
-        /// The container's last words.
-        message: String,
-    },
 }
 
 /// An event about a pod, of those that were seen the same several times.
@@ -123,34 +80,22 @@ impl Evidence {
         let before = before.filter(|old| Some(old.uid.as_str()) == pod.metadata.uid.as_deref());
         let spec = pod.spec.as_ref();
         let status = pod.status.as_ref();
-        let statuses = |of_init| {
-            status.and_then(|status| match of_init {
-                Role::Init => status.init_container_statuses.as_deref(),
-                Role::Main => status.container_statuses.as_deref(),
-            })
-        };
-        let main = container(
-            spec.and_then(|spec| spec.containers.first()),
-            statuses(Role::Main),
-        );
-        let init = container(
-            spec.and_then(|spec| spec.init_containers.as_ref()?.first()),
-            statuses(Role::Init),
-        );
+        let (main, preparing) = (Seen::main(pod), Seen::preparing(pod));
         let deleting = pod
             .metadata
             .deletion_timestamp
             .as_ref()
             .map(|_| before.and_then(|old| old.deleting).unwrap_or(now));
         let ended_before = before.filter(|old| old.main.has_ended());
-        let ran = before.is_some_and(|old| old.ran)
-            || main.state == ContainerState::Running
-            || statuses(Role::Main).is_some_and(|statuses| statuses.iter().any(says_it_ran));
         let disruption = condition(pod, "DisruptionTarget", "True").map(|condition| {
             let reason = condition.reason.as_deref().unwrap_or_default();
             format!("{reason}: {}", cut(condition.message.as_deref()))
         });
-        let troubled = main.is_troubled() || init.is_troubled();
+        let (moments, has_run) = (main.moments(), main.has_run());
+        let (main, preparing) = (main.container(), preparing.container());
+        // Before it has what it needs it only waits.
+        let ran = before.is_some_and(|old| old.ran) || (has_run && !preparing.is_waiting());
+        let troubled = main.is_troubled() || preparing.is_troubled();
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
@@ -167,10 +112,10 @@ impl Evidence {
             },
             moments: match ended_before {
                 Some(old) => old.moments,
-                None => moments(statuses(Role::Main), &main.name),
+                None => moments,
             },
             main: ended_before.map_or(main, |old| old.main.clone()),
-            init,
+            preparing,
             has_node: spec.is_some_and(|spec| spec.node_name.is_some()),
             ran,
             over: status
@@ -255,119 +200,6 @@ impl Incident {
     }
 }
 
-impl Container {
-    pub(super) fn has_ended(&self) -> bool {
-        matches!(self.state, ContainerState::Terminated { .. })
-    }
-
-    /// Whether it was killed for want of memory.
-    pub(super) fn is_out_of_memory(&self) -> bool {
-        matches!(&self.state, ContainerState::Terminated { reason, .. } if reason == "OOMKilled")
-    }
-
-    /// Whether it waits for anything but its turn.
-    fn is_troubled(&self) -> bool {
-        match &self.state {
-            ContainerState::Waiting { reason, .. } => !matches!(
-                reason.as_str(),
-                "" | "ContainerCreating" | "PodInitializing"
-            ),
-            _ => false,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Role {
-    Init,
-    Main,
-}
-
-fn container(
-    spec: Option<&k8s_openapi::api::core::v1::Container>,
-    statuses: Option<&[ContainerStatus]>,
-) -> Container {
-    let Some(spec) = spec else {
-        return Container::default();
-    };
-    let status = statuses
-        .into_iter()
-        .flatten()
-        .find(|status| status.name == spec.name);
-    Container {
-        name: spec.name.clone(),
-        image: spec.image.clone().unwrap_or_default(),
-        state: status.map(state).unwrap_or_default(),
-    }
-}
-
-fn moments(statuses: Option<&[ContainerStatus]>, name: &str) -> Moments {
-    let mut statuses = statuses.into_iter().flatten();
-    let state = statuses
-        .find(|status| status.name == name)
-        .and_then(|status| status.state.as_ref());
-    let Some(state) = state else {
-        return Moments::default();
-    };
-    // A container that never was has the beginning of the epoch.
-    let true_one = |at: Timestamp| (at.as_second() > 0).then_some(at);
-    match (&state.running, &state.terminated) {
-        (_, Some(ended)) => Moments {
-            started: ended.started_at.as_ref().and_then(|at| true_one(at.0)),
-            finished: ended.finished_at.as_ref().and_then(|at| true_one(at.0)),
-        },
-        (Some(running), None) => Moments {
-            started: running.started_at.as_ref().and_then(|at| true_one(at.0)),
-            finished: None,
-        },
-        (None, None) => Moments::default(),
-    }
-}
-
-fn state(status: &ContainerStatus) -> ContainerState {
-    let Some(state) = &status.state else {
-        return ContainerState::Unknown;
-    };
-    if let Some(terminated) = &state.terminated {
-        let by_signal = terminated.signal.filter(|signal| *signal > 0);
-        ContainerState::Terminated {
-            code: match (terminated.exit_code, by_signal) {
-                (0, Some(signal)) => i64::from(signal) + 128,
-                (code, _) => i64::from(code),
-            },
-            reason: terminated.reason.clone().unwrap_or_default(),
-            message: cut(terminated.message.as_deref()),
-        }
-    } else if state.running.is_some() {
-        ContainerState::Running
-    } else if let Some(waiting) = &state.waiting {
-        ContainerState::Waiting {
-            reason: waiting.reason.clone().unwrap_or_default(),
-            message: cut(waiting.message.as_deref()),
-        }
-    } else {
-        ContainerState::Unknown
-    }
-}
-
-/// A container that ended says when it started, and with which id: one that never was has neither.
-fn says_it_ran(status: &ContainerStatus) -> bool {
-    let ended = status
-        .state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    ended.is_some_and(|ended| {
-        ended
-            .started_at
-            .as_ref()
-            .is_some_and(|at| at.0.as_second() > 0)
-            && !matches!(
-                ended.reason.as_deref(),
-                Some("StartError" | "ContainerCannotRun")
-            )
-    })
-}
-
 /// The scheduler's words; where they are of an affinity, with the one that nobody wrote.
 fn unschedulable(pod: &Pod) -> Option<String> {
     let condition = condition(pod, "PodScheduled", "False")
@@ -399,16 +231,7 @@ fn ended_by_itself(pod: &Pod) -> bool {
         .deletion_timestamp
         .as_ref()
         .map(|at| at.0.as_second() - metadata.deletion_grace_period_seconds.unwrap_or_default());
-    let ended = pod.status.as_ref().and_then(|status| {
-        status
-            .container_statuses
-            .as_ref()?
-            .first()?
-            .state
-            .as_ref()?
-            .terminated
-            .as_ref()
-    });
+    let ended = Seen::main(pod).ended();
     let (Some(ordered), Some(ended)) = (ordered, ended) else {
         return false;
     };

@@ -27,7 +27,7 @@ pub(super) const FILES_VOLUME: &str = "files";
 pub(super) const TRUST_VOLUME: &str = "trust";
 /// Volumes of ours that are made from the pod's Secret.
 pub(super) const SECRET_VOLUMES: [&str; 3] = [CREDENTIALS_VOLUME, FILES_VOLUME, TRUST_VOLUME];
-/// What an init container of ours may use: it copies one file or unpacks one stream.
+/// What a container of our own program may use: it copies one file or unpacks one stream.
 const AGENT_MEMORY_LIMIT: &str = "256Mi";
 
 /// The pod that both roles start from, with the containers left out. `user` is user and group of all

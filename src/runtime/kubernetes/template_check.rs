@@ -33,12 +33,10 @@ impl Place {
         let names = match list {
             "containers" => [
                 of(Self::Chaincode, pod::MAIN),
+                of(Self::Compile, compile_pod::AGENT),
                 of(Self::Compile, compile_pod::MAIN),
             ],
-            _ => [
-                of(Self::Chaincode, pod::INIT),
-                of(Self::Compile, compile_pod::INIT),
-            ],
+            _ => [of(Self::Chaincode, pod::INIT), None, None],
         };
         names.into_iter().flatten().collect()
     }
@@ -135,10 +133,17 @@ impl Found<'_> {
             for (index, container) in items(spec, list) {
                 let path = format!("spec.{list}[{index}]");
                 if !accepted.iter().any(|name| container["name"] == *name) {
-                    let what = format!(
-                        "is none of Peitho's; here a template changes {}, and adds none, since their end would not be that of the chaincode",
-                        accepted.join(" and ")
-                    );
+                    let what = match accepted.as_slice() {
+                        [] => format!(
+                            "is none of Peitho's: pods of compiles have no init container; {} and {} are in containers",
+                            compile_pod::AGENT,
+                            compile_pod::MAIN
+                        ),
+                        accepted => format!(
+                            "is none of Peitho's; here a template changes {}, and adds none, since their end would not be that of the chaincode",
+                            accepted.join(" and ")
+                        ),
+                    };
                     self.tell(&format!("{path}.name"), &what);
                 }
                 if let Value::Object(container) = container {

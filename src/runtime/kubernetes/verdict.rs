@@ -89,15 +89,20 @@ pub(super) fn verdict(pod: &Evidence, now: Instant, grace: Duration) -> Verdict 
         code,
         reason,
         message,
-    } = &pod.init.state
+    } = &pod.preparing.state
         && (*code != 0 || reason == "OOMKilled")
     {
-        return never(about(&pod.init, pod, &exit_text(*code, reason), message));
+        return never(about(
+            &pod.preparing,
+            pod,
+            &exit_text(*code, reason),
+            message,
+        ));
     }
     if pod.over {
         return lost(pod, "failed before it started");
     }
-    if pod.main.state == ContainerState::Running {
+    if pod.main.state == ContainerState::Running && !pod.preparing.is_waiting() {
         return Verdict::Running { recheck: None };
     }
     not_running(pod, now, grace)
@@ -146,7 +151,7 @@ fn lost(pod: &Evidence, what: &str) -> Verdict {
 fn not_running(pod: &Evidence, now: Instant, grace: Duration) -> Verdict {
     let mut recheck: Option<Instant> = None;
     let mut hindrances = Vec::new();
-    for container in [&pod.init, &pod.main] {
+    for container in [&pod.preparing, &pod.main] {
         if let ContainerState::Waiting { reason, message } = &container.state
             && let Some(class) = class(reason, message)
         {
@@ -277,11 +282,13 @@ fn is_final(incident: &Incident) -> bool {
     }
 }
 
-/// Whether something with one of `reasons` happened after `incident`.
+/// Whether something with one of `reasons` happened after `incident`, to the same container where it is about one: others begin all the same.
 fn is_followed(pod: &Evidence, incident: &Incident, reasons: &[&str]) -> bool {
-    pod.events
-        .values()
-        .any(|other| reasons.contains(&other.reason.as_str()) && other.last > incident.last)
+    let is_same =
+        |other: &Incident| incident.container.is_empty() || other.container == incident.container;
+    pod.events.values().any(|other| {
+        reasons.contains(&other.reason.as_str()) && other.last > incident.last && is_same(other)
+    })
 }
 
 /// Whether `incident` is a fault before any container was made, and nothing later was heard of.
@@ -291,7 +298,7 @@ fn stands(pod: &Evidence, incident: &Incident) -> bool {
         "FailedMount" | "FailedAttachVolume" | "FailedCreatePodSandBox"
     );
     let went_on = is_followed(pod, incident, &["Pulling", "Pulled", "Created", "Started"]);
-    let was_made = [&pod.init, &pod.main].iter().any(|container| {
+    let was_made = [&pod.preparing, &pod.main].iter().any(|container| {
         matches!(
             container.state,
             ContainerState::Running | ContainerState::Terminated { .. }
@@ -350,6 +357,8 @@ fn about(container: &Container, pod: &Evidence, reason: &str, message: &str) -> 
     }
 }
 
+#[cfg(test)]
+mod beside;
 #[cfg(test)]
 mod recorded;
 #[cfg(test)]

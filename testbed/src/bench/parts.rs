@@ -11,11 +11,10 @@ use testbed::engine::{Engine, read_answer};
 use super::report::Report;
 
 /// As the server calls them, in their order.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 12] = [
     "queue",
     "order",
     "schedule",
-    "init",
     "start",
     "source_fetch",
     "cache_fetch",

@@ -45,11 +45,11 @@ spec:
       volumeMounts: [{mountPath: /extra, name: extra}]
     - name: compile
       resources: {limits: {ephemeral-storage: 4Gi}}
+    - name: agent
+      imagePullPolicy: Always
   initContainers:
     - name: fetch
       resources: {limits: {memory: 512Mi}}
-    - name: agent
-      imagePullPolicy: Always
 ";
     assert_eq!(problems(Place::All, yaml), Vec::<String>::new());
     assert_eq!(problems(Place::All, "{}"), Vec::<String>::new());
@@ -136,6 +136,13 @@ fn what_peitho_stands_on_is_refused_by_key() {
         assert_eq!(found.len(), 1, "{yaml}: {found:?}");
         assert!(found[0].starts_with(message), "{yaml}: {found:?}");
     }
+}
+
+#[test]
+fn an_init_container_of_compiles_is_sought_where_it_is_now() {
+    let found = problems(Place::Compile, "spec: {initContainers: [{name: agent}]}");
+    let told = "t.spec.initContainers[0].name is none of Peitho's: pods of compiles have no init container; agent and compile are in containers";
+    assert_eq!(found, [told]);
 }
 
 #[test]
