@@ -23,7 +23,6 @@ use peitho::runtime::{InstanceMaterial, Runtime, Spares, Surroundings};
 use peitho::store::Store;
 use secrecy::ExposeSecret as _;
 use testbed::HOST_ADDRESS;
-use testbed::peitho::CHAINCODE_NAMESPACE;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +39,8 @@ pub(crate) struct Setting {
     pub(crate) images: config::Images,
     /// Peitho's own.
     pub(crate) agent_image: String,
+    /// Where pods are.
+    pub(crate) namespace: String,
     /// For the store.
     pub(crate) directory: PathBuf,
     /// Which Peitho it is.
@@ -70,11 +71,11 @@ impl Pods {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let section = config::Kubernetes {
             kubeconfig: Some(setting.kubeconfig),
-            namespace: CHAINCODE_NAMESPACE.to_owned(),
+            namespace: setting.namespace,
             ..config::Kubernetes::default()
         };
         let connection = kubernetes::connect(&section).await?;
-        kubernetes::check_access(&connection, &[CHAINCODE_NAMESPACE.to_owned()]).await?;
+        kubernetes::check_access(&connection, std::slice::from_ref(&connection.namespace)).await?;
         let instance = setting.instance.clone();
         let Connection {
             client, namespace, ..

@@ -15,6 +15,9 @@ use crate::pods::{Pods, Setting};
 use crate::warmth::request;
 use crate::world::{Counterparts, images};
 
+mod hand_over;
+mod room;
+
 type Case = fn(&Counterparts) -> Result<()>;
 
 pub(crate) const ALL: &[(&str, Case)] = &[
@@ -34,6 +37,18 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         "what was made ahead of need by a killed Peitho is joined or removed",
         killed,
     ),
+    (
+        "a pod made ahead of need whose compile is being told when Peitho is killed is that compile's",
+        hand_over::killed,
+    ),
+    (
+        "a pod made ahead of need that is deleted under a compile costs it no more than none",
+        hand_over::deleted,
+    ),
+    (
+        "a pod made ahead of need makes way for a compile of another kind, where a quota has room for one",
+        room::of_a_quota,
+    ),
 ];
 
 /// Longer than a pod takes on a busy machine.
@@ -50,12 +65,23 @@ struct Peitho {
 
 impl Peitho {
     fn start(c: &Counterparts, instance: &str, warm: (usize, Duration), port: u16) -> Result<Self> {
+        Self::start_in(c, CHAINCODE_NAMESPACE, instance, warm, port)
+    }
+
+    fn start_in(
+        c: &Counterparts,
+        namespace: &str,
+        instance: &str,
+        warm: (usize, Duration),
+        port: u16,
+    ) -> Result<Self> {
         let tokio = tokio::runtime::Runtime::new()?;
         let setting = Setting {
             kubeconfig: c.kubeconfig.clone(),
             base: c.base.clone(),
             images: images(&c.registry, &c.closed),
             agent_image: c.build.image.clone(),
+            namespace: namespace.to_owned(),
             directory: c.run.data().join(instance),
             instance: instance.parse()?,
             warm,

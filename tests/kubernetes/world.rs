@@ -85,6 +85,7 @@ impl World {
             base: base.clone(),
             images: images(&registry, &closed),
             agent_image: build.image.clone(),
+            namespace: CHAINCODE_NAMESPACE.to_owned(),
             directory: run.data().join("peitho"),
             instance: InstanceName::default(),
             warm: (0, Duration::ZERO),

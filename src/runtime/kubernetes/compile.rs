@@ -14,6 +14,7 @@ use super::compile_pod;
 use super::evidence::{ContainerState, Evidence};
 use super::follow::Follow;
 use super::remove::Until;
+use super::spare::spare_of;
 use super::verdict::Verdict;
 use crate::names::CompileKey;
 use crate::names::kubernetes as names;
@@ -67,11 +68,7 @@ impl Kubernetes {
             return Ok(());
         };
         // It says what else is the run's, so it goes last.
-        if let Some(spare) = secret
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(names::SPARE_NAME))
-        {
+        if let Some(spare) = spare_of(&secret) {
             self.discard_named(spare).await?;
         }
         self.delete_secret(&secret).await
@@ -93,13 +90,13 @@ impl Kubernetes {
             let pod = compile_pod::pod(&spec.into(), &self.settings, &owner)?;
             self.see_to_pull_secret(&pod).await?;
             let name = pod.name_any();
-            match self.requests.create(&self.pods, &pod).await {
+            match self.create_needed(&pod).await {
                 Ok(created) => {
+                    self.note_missed(spec);
                     spec.milestones.reach(Milestone::Made);
                     return Ok((created, owner, None));
                 }
                 Err(failure) if failure.is_taken() => {}
-                Err(failure) if failure.is_of_quota() && self.spares_give_way().await? => continue,
                 Err(failure) => return Err(failure.into_error(&format!("creating pod {name}"))),
             }
             if let Some(there) = self.read_pod(&name).await? {
@@ -129,6 +126,8 @@ impl Kubernetes {
         let token = compile_agent::token(&self.grants, &spec.key);
         let mut secret = compile_pod::secret(&spec.into(), &self.settings, &token);
         if let Some(taken) = taken {
+            // Whatever comes of the request: the Secret may be there.
+            taken.name();
             let annotations = secret.metadata.annotations.get_or_insert_default();
             annotations.insert(names::SPARE_NAME.to_owned(), names::spare(taken.id()));
         }
@@ -137,6 +136,12 @@ impl Kubernetes {
             Ok(created) => Ok(Some(created.metadata)),
             Err(failure) if failure.is_taken() => {
                 let found = self.read_secret(&name).await?;
+                if let (Some(taken), Some(found)) = (taken, &found)
+                    && spare_of(found) != Some(&names::spare(taken.id()))
+                {
+                    // It was there before.
+                    taken.unname();
+                }
                 Ok(found.filter(|metadata| metadata.deletion_timestamp.is_none()))
             }
             Err(failure) => Err(failure.into_error(&format!("creating secret {name}"))),
@@ -156,6 +161,9 @@ impl Kubernetes {
                 return verdict;
             }
             let starting = matches!(verdict, Verdict::Starting { .. });
+            if starting {
+                self.make_way_for(&follow.evidence());
+            }
             if starting
                 && notice_at.is_none_or(|at| Instant::now() >= at)
                 && let Some((what, text)) = awaited(&follow.evidence())

@@ -12,6 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::Kubernetes;
+use super::spare::spare_of;
 use crate::names::CompileKey;
 use crate::names::kubernetes as names;
 use crate::runtime::Error;
@@ -113,12 +114,6 @@ fn unchanged(before: &[ObjectMeta], after: Vec<ObjectMeta>) -> Vec<ObjectMeta> {
             && versions.get(&secret.uid.as_deref()) == Some(&secret.resource_version.as_deref())
     };
     after.into_iter().filter(is_unchanged).collect()
-}
-
-/// The pod and Secret that were made ahead of need and are those of the run of `secret`.
-fn spare_of(secret: &ObjectMeta) -> Option<&str> {
-    let annotations = secret.annotations.as_ref()?;
-    annotations.get(names::SPARE_NAME).map(String::as_str)
 }
 
 fn key_of(secret: &ObjectMeta) -> Option<CompileKey> {
