@@ -3,6 +3,7 @@
 //! ever: `entry` has its stages, `held` who may lead it from one to the next. All of this is in memory and of this process: what an earlier one
 //! left waiting is nobody's, and the runtime removes it. It knows no runtime.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -33,6 +34,8 @@ struct Inner {
     /// In the order in which they were made. One is there for as long as somebody holds it: who made it, until it is gone or a compile has it, and
     /// that compile.
     all: Mutex<Vec<Weak<Entry>>>,
+    /// Which compile has which, until that compile is discarded: its run may be over before.
+    given: Mutex<HashMap<CompileKey, SpareId>>,
     closed: CancellationToken,
     taken: AtomicU64,
     missed: AtomicU64,
@@ -149,6 +152,7 @@ impl Spares {
         }
         // What it was to an earlier run of the same compile is over with that.
         all.retain(|it| it.upgrade().is_none_or(|it| it.id != id));
+        self.given().insert(work.key, id);
         let entry = Entry::new(id, traits, Stage::Told(work));
         all.push(Arc::downgrade(&entry));
         Some(Taken::new(self.clone(), entry))
@@ -193,6 +197,21 @@ impl Spares {
         has_accepted.then_some(()).ok_or(unknown)
     }
 
+    fn note_given(&self, key: CompileKey, id: SpareId) {
+        self.given().insert(key, id);
+        self.0.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The spare that the compile `key` has, as far as this process knows.
+    pub(super) fn of_compile(&self, key: &CompileKey) -> Option<SpareId> {
+        self.given().get(key).copied()
+    }
+
+    /// The compile `key` is discarded, and its spare with it.
+    pub(super) fn forget_compile(&self, key: &CompileKey) {
+        self.given().remove(key);
+    }
+
     /// A compile has a container of its own, and one made ahead of need would have fitted.
     pub(super) fn note_missed(&self) {
         self.0.missed.fetch_add(1, Ordering::Relaxed);
@@ -220,6 +239,10 @@ impl Spares {
 
     fn there(&self) -> Vec<Arc<Entry>> {
         living(&mut self.all())
+    }
+
+    fn given(&self) -> MutexGuard<'_, HashMap<CompileKey, SpareId>> {
+        (self.0.given.lock()).expect("nothing panics while it holds who has which")
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Weak<Entry>>> {

@@ -64,14 +64,20 @@ impl Kubernetes {
         if let Some(pod) = self.read_pod(&name).await? {
             self.end(&pod, Until::Gone).await?;
         }
-        let Some(secret) = self.read_secret(&name).await? else {
-            return Ok(());
-        };
-        // It says what else is the run's, so it goes last.
-        if let Some(spare) = spare_of(&secret) {
-            self.discard_named(spare).await?;
+        let secret = self.read_secret(&name).await?;
+        // One whose Secret somebody has deleted is known to this process, if it had the run.
+        let spares = &self.settings.spares;
+        let known = || spares.of_compile(key).map(|id| names::spare(&id));
+        let spare = secret.as_ref().and_then(spare_of).map(str::to_owned);
+        if let Some(spare) = spare.or_else(known) {
+            self.discard_named(&spare).await?;
         }
-        self.delete_secret(&secret).await
+        spares.forget_compile(key);
+        // It says what else is the run's, so it goes last.
+        match secret {
+            Some(secret) => self.delete_secret(&secret).await,
+            None => Ok(()),
+        }
     }
 
     /// Pod and Secret of the run, new or joined; and what it holds of a pod that was made ahead of need.

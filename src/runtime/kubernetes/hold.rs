@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -19,6 +21,9 @@ use crate::runtime::Error;
 
 /// Between two renewals: one small request for each compile that runs.
 const RENEWAL: Duration = Duration::from_secs(5);
+
+/// How many of what is left are removed at once: each takes a handful of requests, and up to twenty seconds where it is stuck.
+const AT_ONCE: usize = 10;
 
 /// How long a living holder may at most be silent, with an API server that is slow or starts anew.
 const SILENCE: Duration = RENEWAL.saturating_mul(3);
@@ -56,21 +61,12 @@ impl Kubernetes {
             .filter_map(spare_of)
             .map(str::to_owned)
             .collect();
+        let mut spares = Vec::new();
         for secret in unchanged(&before, after) {
             let name = secret.name.as_deref().unwrap_or_default();
             if names::spare_of(name).is_some() {
                 if !taken.contains(name) {
-                    tracing::info!(
-                        pod = name,
-                        "compile: an earlier process made it ahead of need, and it waits in vain; it is removed"
-                    );
-                    match self.discard_named(name).await {
-                        Err(error @ Error::Unavailable(_)) => return Err(error),
-                        Err(error) => {
-                            tracing::warn!(pod = name, %error, "compile: it was not removed; the next start tries again")
-                        }
-                        Ok(()) => {}
-                    }
+                    spares.push(name.to_owned());
                 }
                 continue;
             }
@@ -83,7 +79,28 @@ impl Kubernetes {
                 ),
             }
         }
+        let removed = stream::iter(spares).map(|name| self.discard_left(name));
+        let removed = removed.buffer_unordered(AT_ONCE);
+        // All are tried: one that is stuck keeps no other.
+        let removed: Vec<Result<(), Error>> = removed.collect().await;
+        removed.into_iter().collect::<Result<(), Error>>()?;
         Ok(keys)
+    }
+
+    /// Removes what an earlier process made ahead of need; an error when the API server is away.
+    async fn discard_left(&self, name: String) -> Result<(), Error> {
+        tracing::info!(
+            pod = %name,
+            "compile: an earlier process made it ahead of need, and it waits in vain; it is removed"
+        );
+        match self.discard_named(&name).await {
+            Err(error @ Error::Unavailable(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(pod = %name, %error, "compile: it was not removed; the next start tries again");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Metadata of the Secrets of all compiles: a pod goes with its Secret.

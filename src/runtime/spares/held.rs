@@ -2,7 +2,6 @@
 //! them from `spares`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -108,6 +107,7 @@ impl Taken {
 
     /// Gives it `work`; whether its agent has heard. Where it has not, it never will.
     pub async fn give(&self, work: Work) -> bool {
+        let key = work.key;
         let mut stage = self.entry.stage.subscribe();
         self.entry.turns(Stage::Told(work), |stage| {
             matches!(stage, Stage::Taken | Stage::Named)
@@ -117,7 +117,7 @@ impl Taken {
         self.entry.lose();
         let has_heard = !self.entry.is_over();
         if has_heard {
-            self.spares.0.taken.fetch_add(1, Ordering::Relaxed);
+            self.spares.note_given(key, self.entry.id);
         }
         has_heard
     }

@@ -56,6 +56,10 @@ async fn a_spare_serves_one_compile_and_then_no_other() {
     assert!(spares.accept(&id, &work("another").key).is_err());
     drop(taken);
     assert!(spares.accept(&id, &work("one").key).is_err());
+    // Its run is over, and what it had is still to be removed.
+    assert_eq!(spares.of_compile(&work("one").key), Some(id));
+    spares.forget_compile(&work("one").key);
+    assert_eq!(spares.of_compile(&work("one").key), None);
     let counts = Counts {
         waiting: 0,
         taken: 1,
