@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +18,8 @@ mod entry;
 mod held;
 
 use entry::{Entry, Stage};
-pub(super) use held::Going;
 pub use held::{Admitted, Taken};
+pub(super) use held::{Going, HEARD_WITHIN};
 
 /// How long the question of an agent stays open; then it asks again. Less than the agent waits for an answer.
 const HELD: Duration = Duration::from_secs(45);
@@ -108,6 +109,9 @@ impl Spares {
         }
         // Held to the end: nobody else enters one meanwhile.
         let mut all = self.all();
+        if self.0.closed.is_cancelled() {
+            return None;
+        }
         let there = living(&mut all);
         let free: Vec<_> = there.iter().filter(|it| it.is_free()).collect();
         if free.iter().any(|it| it.traits.class == traits.class) {
@@ -171,6 +175,7 @@ impl Spares {
         };
         let known = stage.wait_for(Stage::is_told);
         let known = tokio::select! {
+            biased;
             known = timeout(HELD, known) => known,
             () = self.0.closed.cancelled() => return Ok(None),
         };
@@ -188,18 +193,22 @@ impl Spares {
     pub fn accept(&self, id: &SpareId, key: &CompileKey) -> Result<(), UnknownSpare> {
         let unknown = UnknownSpare(*id);
         let entry = self.entry(id).ok_or(unknown)?;
-        let accepts = entry.turns(
-            Stage::Accepted(*key),
-            |stage| matches!(stage, Stage::Told(work) if work.key == *key),
-        );
         // An agent that did not hear the answer says it again.
-        let has_accepted = accepts || *entry.stage.borrow() == Stage::Accepted(*key);
+        let has_accepted = entry.accept(key) || *entry.stage.borrow() == Stage::Accepted(*key);
         has_accepted.then_some(()).ok_or(unknown)
     }
 
     fn note_given(&self, key: CompileKey, id: SpareId) {
         self.given().insert(key, id);
         self.0.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An agent tells something of the compile `key`. One that began with it when another process was here does not say again that it has heard.
+    pub fn note_report(&self, key: &CompileKey) {
+        let entry = self.of_compile(key).and_then(|id| self.entry(&id));
+        if let Some(entry) = entry {
+            entry.accept(key);
+        }
     }
 
     /// The spare that the compile `key` has, as far as this process knows.
@@ -217,9 +226,20 @@ impl Spares {
         self.0.missed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Questions that are open end, and none is held open any more: the server goes away.
+    /// The server goes away: no question is held open any more, and those that wait are of no use to anybody.
     pub fn close(&self) {
+        // Before the others: none is entered behind them.
         self.0.closed.cancel();
+        for entry in self.there() {
+            entry.withdraw();
+        }
+    }
+
+    /// Waits until those that are of no use any more are gone.
+    pub async fn gone(&self) {
+        let over = self.there().into_iter().filter(|it| it.is_over());
+        let going: Vec<_> = over.map(|it| Going::new(&it).gone()).collect();
+        join_all(going).await;
     }
 
     /// What there was to count until now.

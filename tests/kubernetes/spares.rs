@@ -42,6 +42,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         hand_over::killed,
     ),
     (
+        "a pod made ahead of need that stays silent when Peitho is killed is not waited for by the next one",
+        hand_over::killed_and_silent,
+    ),
+    (
         "a pod made ahead of need that is deleted under a compile costs it no more than none",
         hand_over::deleted,
     ),
@@ -103,16 +107,12 @@ impl Peitho {
         self.pods.compiles().collect();
     }
 
-    /// Ends it with all that it made: the rest of the suite has the room.
+    /// Stops it as a signal does: what it made ahead of need goes with it.
     fn end(self, c: &Counterparts, instance: &str) -> Result<()> {
-        self.kill();
-        let of =
-            format!("app.kubernetes.io/instance={instance},app.kubernetes.io/component=compile");
-        kubectl(
-            c,
-            &["delete", "pods,secrets", "--selector", &of, "--wait=false"],
-        )?;
-        Ok(())
+        let spares = self.pods.spares();
+        spares.close();
+        self.tokio.block_on(spares.gone());
+        nothing_left(c, instance)
     }
 
     fn order(&self, request: Request) -> Result<Run> {

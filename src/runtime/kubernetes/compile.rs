@@ -13,8 +13,9 @@ use super::Kubernetes;
 use super::compile_pod;
 use super::evidence::{ContainerState, Evidence};
 use super::follow::Follow;
+use super::hand_over::spare_of;
+use super::hold;
 use super::remove::Until;
-use super::spare::spare_of;
 use super::verdict::Verdict;
 use crate::names::CompileKey;
 use crate::names::kubernetes as names;
@@ -31,7 +32,7 @@ const ATTEMPTS: usize = 3;
 impl Kubernetes {
     pub(super) async fn run_compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
         // What was made ahead of need is this run's until it is over.
-        let (pod, owner, _spare) = {
+        let (pod, owner, spare) = {
             let _turn = self.compiles.turn(&spec.key).await;
             let beginning = self.compile_begun(spec);
             beginning.instrument(tracing::debug_span!("order")).await?
@@ -41,9 +42,13 @@ impl Kubernetes {
             owner.name.unwrap_or_default(),
             owner.uid.unwrap_or_default(),
         );
+        let of = match spare {
+            Some(_) => hold::Pod::Ahead,
+            None => hold::Pod::Own,
+        };
         let verdict = tokio::select! {
             verdict = self.end_with_notices(&mut follow, spec) => verdict,
-            never = self.hold(&name, &uid) => match never {},
+            never = self.hold(&name, &uid, of) => match never {},
         };
         match verdict {
             Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),

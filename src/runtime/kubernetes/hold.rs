@@ -14,7 +14,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::Kubernetes;
-use super::spare::spare_of;
+use super::hand_over::spare_of;
 use crate::names::CompileKey;
 use crate::names::kubernetes as names;
 use crate::runtime::Error;
@@ -29,13 +29,14 @@ const AT_ONCE: usize = 10;
 const SILENCE: Duration = RENEWAL.saturating_mul(3);
 
 impl Kubernetes {
-    /// Holds the compile whose Secret has this name and UID, until dropped.
-    pub(super) async fn hold(&self, name: &str, uid: &str) -> Infallible {
+    /// Holds the compile whose Secret has this name and UID, until dropped; the `pod` that it was given, if that was made ahead of need, has heard
+    /// of it.
+    pub(super) async fn hold(&self, name: &str, uid: &str, pod: Pod) -> Infallible {
         let mut renewals = interval(RENEWAL);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             renewals.tick().await;
-            let patch = Patch::Merge(note(uid, &jiff::Timestamp::now().to_string()));
+            let patch = Patch::Merge(note(uid, &jiff::Timestamp::now().to_string(), pod));
             let params = PatchParams::default();
             let sent = self.secrets.patch_metadata(name, &params, &patch);
             // The next one is soon. That the Secret is gone is told by its pod's end.
@@ -116,8 +117,21 @@ impl Kubernetes {
     }
 }
 
-fn note(uid: &str, text: &str) -> serde_json::Value {
-    serde_json::json!({"metadata": {"uid": uid, "annotations": {names::HELD: text}}})
+/// What pod an object has that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pod {
+    /// One of the same name.
+    Own,
+    /// A compile's that was made ahead of need.
+    Ahead,
+}
+
+fn note(uid: &str, text: &str, pod: Pod) -> serde_json::Value {
+    let mut annotations = serde_json::json!({names::HELD: text});
+    if pod == Pod::Ahead {
+        annotations[names::SPARE_HEARD] = "true".into();
+    }
+    serde_json::json!({"metadata": {"uid": uid, "annotations": annotations}})
 }
 
 /// Those of `after` that stood in `before` just so.
@@ -176,8 +190,11 @@ mod tests {
 
     #[test]
     fn a_renewal_changes_the_note_and_holds_for_one_secret_only() {
-        let patch = note("u-1", "2026-01-01T00:00:00Z");
+        let patch = note("u-1", "2026-01-01T00:00:00Z", Pod::Ahead);
+        assert_eq!(patch["metadata"]["annotations"][names::SPARE_HEARD], "true");
+        let patch = note("u-1", "2026-01-01T00:00:00Z", Pod::Own);
         assert_eq!(patch["metadata"]["uid"], "u-1");
+        assert!(patch["metadata"]["annotations"][names::SPARE_HEARD].is_null());
         assert_eq!(
             patch["metadata"]["annotations"][names::HELD],
             "2026-01-01T00:00:00Z"

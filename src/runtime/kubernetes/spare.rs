@@ -1,25 +1,23 @@
-//! Pods made ahead of need (ADR 0015): one is a compile's pod in everything, but that its agent waits to hear what to compile. The run that
-//! takes one names it in its own Secret, so that another replica, or Peitho after a restart, finds the run's pod. `compile` takes them; called
-//! through the trait in `kubernetes`.
+//! Pods made ahead of need (ADR 0015): one is a compile's pod in everything, but that its agent waits to hear what to compile. Who
+//! makes one removes it, unless a compile has it: that is the affair of `hand_over`. Called through the trait in `kubernetes`.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::Kubernetes;
 use super::class;
 use super::compile_pod::{self, Order};
-use super::evidence::Evidence;
 use super::follow::Follow;
+use super::hold;
 use super::remove::{Grace, Ours, Until, delete};
 use super::verdict::Verdict;
 use crate::names::kubernetes as names;
 use crate::names::{Digest, Tenant};
 use crate::runtime::compile_agent;
-use crate::runtime::spares::{Admitted, Fate, Taken, Traits, Work};
-use crate::runtime::{CompileSpec, Error, Milestone, SpareSpec};
+use crate::runtime::spares::{Admitted, Fate, Traits};
+use crate::runtime::{Error, SpareSpec};
 
 impl Kubernetes {
     /// Makes a pod for a compile such as `spec` tells, unless one waits already, and sees to it until a compile has it or it is gone.
@@ -71,7 +69,7 @@ impl Kubernetes {
                 return Ok(());
             }
             () = sleep(self.settings.spare_idle) => {}
-            never = self.hold(&name, &uid) => match never {},
+            never = self.hold(&name, &uid, hold::Pod::Own) => match never {},
         }
         if admitted.withdrawn().await == Fate::Over {
             tracing::info!(pod = name, tenant = %spec.tenant, "compile: no compile came for a pod that was made ahead of need");
@@ -113,89 +111,11 @@ impl Kubernetes {
         }
     }
 
-    fn traits(&self, tenant: &Tenant, class: Digest) -> Traits {
+    pub(super) fn traits(&self, tenant: &Tenant, class: Digest) -> Traits {
         Traits {
             tenant: tenant.clone(),
             room: self.settings.namespace.clone(),
             class,
-        }
-    }
-
-    /// A pod for `spec` that waits, if there is one.
-    pub(super) fn take_spare(&self, spec: &CompileSpec) -> Result<Option<Taken>, Error> {
-        let Some(builder) = self.may_have_spare(spec) else {
-            return Ok(None);
-        };
-        let class = class::class(&spec.into(), &self.settings, &builder)?;
-        Ok(self.settings.spares.take(&class))
-    }
-
-    /// A pod of its own was made for `spec`.
-    pub(super) fn note_missed(&self, spec: &CompileSpec) {
-        if self.may_have_spare(spec).is_some() {
-            self.settings.spares.note_missed();
-        }
-    }
-
-    /// The builder of `spec`, by which others are alike: without it none is made ahead of need.
-    fn may_have_spare(&self, spec: &CompileSpec) -> Option<Digest> {
-        spec.builder.filter(|_| self.settings.spares.are_made())
-    }
-
-    /// The pod that was made ahead of need and that `owner`, the Secret of the run `spec`, names: by it `taken` becomes the run's, or an earlier
-    /// process gave one to it. `None` where it names none, or none that can be used: then it names none any more.
-    pub(super) async fn spare_of_run(
-        &self,
-        spec: &CompileSpec,
-        owner: &ObjectMeta,
-        taken: Option<Taken>,
-    ) -> Result<Option<(Pod, Taken)>, Error> {
-        let Some(name) = spare_of(owner) else {
-            return Ok(None);
-        };
-        let Some(id) = names::spare_of(name) else {
-            return Ok(None);
-        };
-        let work = Work {
-            key: spec.key,
-            command: spec.command.clone(),
-        };
-        let pod = self.read_pod(name).await?.filter(is_usable);
-        match (pod, taken.filter(|taken| *taken.id() == id)) {
-            (Some(pod), Some(taken)) => {
-                if taken.give(work).await {
-                    spec.milestones.reach(Milestone::Made);
-                    return Ok(Some((pod, taken)));
-                }
-            }
-            // Who made it removes it.
-            (None, Some(_)) => {}
-            (Some(pod), None) => {
-                // It fits no other compile any more.
-                let traits = self.traits(&spec.tenant, *spec.key.digest());
-                if let Some(taken) = self.settings.spares.adopt(id, traits, work) {
-                    return Ok(Some((pod, taken)));
-                }
-            }
-            (None, None) => self.discard_named(name).await?,
-        }
-        tracing::warn!(compile = %spec.key, pod = name, "compile: the pod that was made ahead of need does not answer; the compile gets one of its own");
-        self.forget_spare(owner).await?;
-        Ok(None)
-    }
-
-    async fn forget_spare(&self, owner: &ObjectMeta) -> Result<(), Error> {
-        let name = owner.name.clone().unwrap_or_default();
-        let patch = Patch::Merge(serde_json::json!({
-            "metadata": {"uid": owner.uid, "annotations": {names::SPARE_NAME: null}}
-        }));
-        let params = PatchParams::default();
-        let sent = || self.secrets.patch_metadata(&name, &params, &patch);
-        match self.requests.call(sent).await {
-            Ok(_) => Ok(()),
-            // It went just now, or is another one.
-            Err(failure) if failure.is_not_found() || failure.is_conflict() => Ok(()),
-            Err(failure) => Err(failure.into_error(&format!("changing secret {name}"))),
         }
     }
 
@@ -251,22 +171,11 @@ impl Kubernetes {
     }
 }
 
-/// The pod and Secret that were made ahead of need and are those of the run whose Secret this is.
-pub(super) fn spare_of(secret: &ObjectMeta) -> Option<&str> {
-    let annotations = secret.annotations.as_ref()?;
-    annotations.get(names::SPARE_NAME).map(String::as_str)
-}
-
 fn vanished(kind: &str, name: &str) -> Error {
     Error::Refused(format!(
         "{kind} {name} was made and is gone; see who deletes what is labelled {}",
         names::SPARE
     ))
-}
-
-fn is_usable(pod: &Pod) -> bool {
-    let shown = Evidence::of(pod, None, Instant::now());
-    shown.deleting.is_none() && !shown.is_over()
 }
 
 fn told(verdict: &Verdict) -> String {

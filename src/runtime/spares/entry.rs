@@ -78,6 +78,14 @@ impl Entry {
         *self.stage.borrow() == Stage::Over
     }
 
+    /// It is the compile's `key`, if its agent may have heard so.
+    pub(super) fn accept(&self, key: &CompileKey) -> bool {
+        self.turns(
+            Stage::Accepted(*key),
+            |stage| matches!(stage, Stage::Told(work) if work.key == *key),
+        )
+    }
+
     /// Ends it, unless a compile has it or is about to.
     pub(super) fn withdraw(&self) -> bool {
         self.turns(Stage::Over, Stage::is_free)

@@ -13,7 +13,11 @@ use crate::names::SpareId;
 
 /// How long an agent may take to say that it has heard what it is for. One that does not is dead or on a lost node, and the compile has
 /// a container of its own then.
-const HEARD_WITHIN: Duration = Duration::from_secs(3);
+pub(in crate::runtime) const HEARD_WITHIN: Duration = Duration::from_secs(3);
+
+/// The same where another process has told it, or was about to, and is no more: it asks again after five seconds at the most, where it did not
+/// hear the answer.
+const HEARD_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A spare that was entered, for who made it: to be held until it is gone, or a compile has it. Dropped before, it is of no use any more.
 pub struct Admitted {
@@ -108,18 +112,27 @@ impl Taken {
     /// Gives it `work`; whether its agent has heard. Where it has not, it never will.
     pub async fn give(&self, work: Work) -> bool {
         let key = work.key;
-        let mut stage = self.entry.stage.subscribe();
         self.entry.turns(Stage::Told(work), |stage| {
             matches!(stage, Stage::Taken | Stage::Named)
         });
-        let _ = timeout(HEARD_WITHIN, stage.wait_for(Stage::is_settled)).await;
-        // Of an agent that accepts at this very moment one is right, and both know which.
-        self.entry.lose();
-        let has_heard = !self.entry.is_over();
+        let has_heard = self.settled(HEARD_WITHIN).await;
         if has_heard {
             self.spares.note_given(key, self.entry.id);
         }
         has_heard
+    }
+
+    /// Whether its agent has heard, where another process may have told it or not. Where it has not, it never will.
+    pub(in crate::runtime) async fn heard(&self) -> bool {
+        self.settled(HEARD_AGAIN_WITHIN).await
+    }
+
+    async fn settled(&self, within: Duration) -> bool {
+        let mut stage = self.entry.stage.subscribe();
+        let _ = timeout(within, stage.wait_for(Stage::is_settled)).await;
+        // Of an agent that accepts at this very moment one is right, and both know which.
+        self.entry.lose();
+        !self.entry.is_over()
     }
 }
 

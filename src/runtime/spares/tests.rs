@@ -102,12 +102,31 @@ async fn an_agent_that_does_not_hear_in_time_hears_nothing_any_more() {
 #[tokio::test]
 async fn a_server_that_goes_away_holds_no_question_open() {
     let spares = Spares::new(1);
-    let (id, _admitted) = waiting(&spares, "a", "go");
+    let (id, admitted) = waiting(&spares, "a", "go");
+    let taken = spares.take(&class("go")).unwrap();
     let mut open = std::pin::pin!(spares.work(&id));
     assert!((&mut open).now_or_never().is_none());
     spares.close();
     assert_eq!(open.await, Ok(None));
     assert_eq!(spares.work(&id).await, Ok(None));
+    drop(taken);
+    drop(admitted);
+    assert!(spares.admit(SpareId::random(), traits("a", "go")).is_none());
+}
+
+#[tokio::test]
+async fn those_that_wait_go_with_the_server_and_are_waited_for() {
+    let spares = Spares::new(2);
+    let (id, mut admitted) = waiting(&spares, "a", "go");
+    let (_, _used) = waiting(&spares, "b", "go of b");
+    let _taken = spares.take(&class("go of b")).unwrap();
+    spares.close();
+    assert_eq!(admitted.ended().await, Fate::Over);
+    assert_eq!(spares.work(&id).await, Err(UnknownSpare(id)));
+    let mut gone = std::pin::pin!(spares.gone());
+    assert!((&mut gone).now_or_never().is_none());
+    drop(admitted);
+    gone.await;
 }
 
 #[tokio::test]
@@ -243,4 +262,18 @@ async fn what_is_being_removed_here_is_not_adopted() {
     drop(admitted);
     let adopted = spares.adopt(id, traits("a", "one"), work("one"));
     assert!(adopted.is_some());
+}
+
+#[tokio::test]
+async fn an_agent_that_reports_has_heard() {
+    let spares = Spares::default();
+    let of = |name: &str| {
+        let id = SpareId::random();
+        (id, spares.adopt(id, traits("a", name), work(name)).unwrap())
+    };
+    let (_, reporting) = of("one");
+    let (_, silent) = of("two");
+    spares.note_report(&work("one").key);
+    assert!(reporting.heard().await);
+    assert!(silent.heard().now_or_never().is_none());
 }

@@ -40,6 +40,27 @@ pub(super) fn killed(c: &Counterparts) -> Result<()> {
     peitho.end(c, INSTANCE)
 }
 
+pub(super) fn killed_and_silent(c: &Counterparts) -> Result<()> {
+    const INSTANCE: &str = "spares-silent";
+    let warm = (1, LONG);
+    let peitho = Peitho::start(c, INSTANCE, warm, 0)?;
+    let (run, waiting) = untold(c, INSTANCE, &peitho)?;
+    drop(run);
+    let port = peitho.kill();
+
+    let peitho = Peitho::start(c, INSTANCE, warm, port)?;
+    let told = peitho.compile(peitho.request("two"))?;
+    ensure!(
+        !is_spare(&told[0]) && told[1] == "one",
+        "{told:?}, though {waiting} was stopped"
+    );
+    // It is not left to the next start.
+    peitho.waiting(1)?;
+    let left = only_pod(c, INSTANCE)?;
+    ensure!(left != waiting);
+    peitho.end(c, INSTANCE)
+}
+
 pub(super) fn deleted(c: &Counterparts) -> Result<()> {
     const INSTANCE: &str = "spares-deleted";
     let peitho = Peitho::start(c, INSTANCE, (1, LONG), 0)?;
