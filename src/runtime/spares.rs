@@ -146,6 +146,13 @@ impl Spares {
         there.iter().map(|it| Going::new(it)).collect()
     }
 
+    /// All that wait anywhere are of no use any more.
+    pub(super) fn all_give_way(&self) {
+        for entry in self.there() {
+            entry.withdraw();
+        }
+    }
+
     /// The spare `id`, which another process gave to the compile of `work`: its agent may not have heard of it yet. `None` where it is this process
     /// that made it, and it is about to go.
     pub(super) fn adopt(&self, id: SpareId, traits: Traits, work: Work) -> Option<Taken> {
@@ -230,9 +237,7 @@ impl Spares {
     pub fn close(&self) {
         // Before the others: none is entered behind them.
         self.0.closed.cancel();
-        for entry in self.there() {
-            entry.withdraw();
-        }
+        self.all_give_way();
     }
 
     /// Waits until those that are of no use any more are gone.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use peitho::compile::{self, Compiles};
-use peitho::config::{self, ByTenant, Config};
+use peitho::config::{self, ByTenant, Config, Quantities};
 use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
 use peitho::grant::Grants;
@@ -41,6 +41,8 @@ pub(crate) struct Setting {
     pub(crate) agent_image: String,
     /// Where pods are.
     pub(crate) namespace: String,
+    /// What compiles request beside the usual.
+    pub(crate) requests: Quantities,
     /// For the store.
     pub(crate) directory: PathBuf,
     /// Which Peitho it is.
@@ -94,7 +96,13 @@ impl Pods {
         let store = Store::open(&setting.directory).await?;
         let registries = Registries::of(&setting.images, store.clone()).await?;
         let pusher = Pusher::new(&setting.images, registries.clone())?;
-        let mut settings = settings(namespace, setting.agent_image, address, &material);
+        let mut settings = settings(
+            namespace,
+            setting.agent_image,
+            address,
+            &material,
+            setting.requests,
+        );
         settings.pull_secret = pull_secret(&setting.images, &registries);
         settings.instance = instance;
         settings.spares = Spares::new(setting.warm.0);
@@ -195,6 +203,7 @@ fn settings(
     agent_image: String,
     delivery_address: String,
     material: &InstanceMaterial,
+    requests: Quantities,
 ) -> Settings {
     let Config {
         kubernetes,
@@ -223,12 +232,18 @@ fn settings(
         surroundings: Surroundings::default(),
         tenants: vec![Tenant::default_tenant()],
         provisions: ByTenant::from(Provision {
-            compile_requests: compile.requests.into(),
-            compile_limits: compile.limits.into(),
+            // What is no cpu and no memory has a limit, and it is the same.
+            compile_requests: joined(compile.requests, &requests).into(),
+            compile_limits: joined(compile.limits, &requests).into(),
             chaincode_requests: chaincode.requests,
             templates: Templates::default(),
         }),
     }
+}
+
+fn joined(mut usual: Quantities, more: &Quantities) -> Quantities {
+    usual.extend(more.clone());
+    usual
 }
 
 fn compiles(store: &Store, runtime: Arc<dyn Runtime>) -> Compiles {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use peitho::compile::{End, Request, Run};
+use peitho::config::Quantities;
 use peitho::names::{Digest, Tenant};
 use peitho::store::RefKind;
 use testbed::peitho::CHAINCODE_NAMESPACE;
@@ -53,6 +54,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         "a pod made ahead of need makes way for a compile of another kind, where a quota has room for one",
         room::of_a_quota,
     ),
+    (
+        "a pod made ahead of need makes way for a compile of another kind, where nodes have room for one",
+        room::of_nodes,
+    ),
 ];
 
 /// Longer than a pod takes on a busy machine.
@@ -69,28 +74,26 @@ struct Peitho {
 
 impl Peitho {
     fn start(c: &Counterparts, instance: &str, warm: (usize, Duration), port: u16) -> Result<Self> {
-        Self::start_in(c, CHAINCODE_NAMESPACE, instance, warm, port)
+        Self::with(c, instance, |setting| {
+            (setting.warm, setting.port) = (warm, port);
+        })
     }
 
-    fn start_in(
-        c: &Counterparts,
-        namespace: &str,
-        instance: &str,
-        warm: (usize, Duration),
-        port: u16,
-    ) -> Result<Self> {
+    fn with(c: &Counterparts, instance: &str, change: impl FnOnce(&mut Setting)) -> Result<Self> {
         let tokio = tokio::runtime::Runtime::new()?;
-        let setting = Setting {
+        let mut setting = Setting {
             kubeconfig: c.kubeconfig.clone(),
             base: c.base.clone(),
             images: images(&c.registry, &c.closed),
             agent_image: c.build.image.clone(),
-            namespace: namespace.to_owned(),
+            namespace: CHAINCODE_NAMESPACE.to_owned(),
+            requests: Quantities::default(),
             directory: c.run.data().join(instance),
             instance: instance.parse()?,
-            warm,
-            port,
+            warm: (1, LONG),
+            port: 0,
         };
+        change(&mut setting);
         let pods = tokio.block_on(Pods::start(setting))?;
         Ok(Self { tokio, pods })
     }

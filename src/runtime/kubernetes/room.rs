@@ -57,10 +57,11 @@ impl Kubernetes {
         }
     }
 
-    /// Those that wait go, if the pod of `evidence` has no node for want of what they have. The scheduler looks again when they are gone.
+    /// Those that wait go, if the pod of `evidence` has no node for want of what they have: nodes are for all namespaces. The scheduler looks again
+    /// when they are gone.
     pub(super) fn make_way_for(&self, evidence: &Evidence) {
         if lacks_room(evidence) {
-            self.make_way();
+            self.settings.spares.all_give_way();
         }
     }
 
