@@ -70,16 +70,8 @@ impl Kubernetes {
             // Who made it removes it.
             (None, Some(_)) => {}
             (Some(pod), None) => {
-                let Some(owner) = self.settled(owner, name).await? else {
-                    return Ok(None);
-                };
-                // It fits no other compile any more.
-                let traits = self.traits(&spec.tenant, *spec.key.digest());
-                if let Some(taken) = self.settings.spares.adopt(id, traits, work) {
-                    if has_heard(&owner) || taken.heard().await {
-                        return Ok(Some((pod, taken)));
-                    }
-                    self.discard_named(name).await?;
+                if let Some(taken) = self.handed_by_another(owner, name, spec, work).await? {
+                    return Ok(Some((pod, taken)));
                 }
             }
             (None, None) => self.discard_named(name).await?,
@@ -90,13 +82,53 @@ impl Kubernetes {
         Ok(None)
     }
 
-    /// The Secret of a run that another process began, `owner`, once that one has handed over the pod `name`, or is no more: for as long as it
-    /// may take it is not to be disturbed. `None` where it has given the pod up, and removes it itself.
-    async fn settled(&self, owner: &ObjectMeta, name: &str) -> Result<Option<ObjectMeta>, Error> {
+    /// The pod `name` as the run's, which another process began: once that one has handed it over, or is no more, for as long as it may take it is not
+    /// to be disturbed. `None` where it has given the pod up, or the agent in there does not answer: then it is gone.
+    async fn handed_by_another(
+        &self,
+        owner: &ObjectMeta,
+        name: &str,
+        spec: &CompileSpec,
+        work: Work,
+    ) -> Result<Option<Taken>, Error> {
+        // It fits no other compile any more.
+        let traits = self.traits(&spec.tenant, *spec.key.digest());
+        let Some(id) = names::spare_of(name) else {
+            return Ok(None);
+        };
+        let adopt = || {
+            let spares = &self.settings.spares;
+            spares.adopt(id, traits.clone(), work.clone())
+        };
         if has_heard(owner) {
-            return Ok(Some(owner.clone()));
+            return Ok(adopt());
         }
         sleep(HANDED_OVER).await;
+        let Some(now) = self.still_names(owner, name).await? else {
+            return Ok(None);
+        };
+        let Some(taken) = adopt() else {
+            return Ok(None);
+        };
+        if has_heard(&now) || taken.heard().await {
+            return Ok(Some(taken));
+        }
+        drop(taken);
+        // A living process whose note did not get through has had the time of three.
+        match self.still_names(owner, name).await? {
+            Some(now) if has_heard(&now) => return Ok(adopt()),
+            Some(_) => self.discard_named(name).await?,
+            None => {}
+        }
+        Ok(None)
+    }
+
+    /// The Secret `owner` as it is now, if it still names the pod `name` as the run's.
+    async fn still_names(
+        &self,
+        owner: &ObjectMeta,
+        name: &str,
+    ) -> Result<Option<ObjectMeta>, Error> {
         let found = self.read_secret(owner.name.as_deref().unwrap_or_default());
         let found = found.await?.filter(|it| it.uid == owner.uid);
         Ok(found.filter(|it| spare_of(it) == Some(name)))
