@@ -433,6 +433,9 @@ impl Compiles {
 
     /// The run of `key` that is not over.
     fn going_on(&self, key: &CompileKey) -> Result<Arc<Job>, ReportError> {
+        if let Some(spares) = self.0.runtime.spares() {
+            spares.note_report(key);
+        }
         match self.job(key)? {
             job if job.is_over() => Err(ReportError::Unknown(*key)),
             job => Ok(job),

@@ -36,7 +36,9 @@ pub use launch::{Launch, LaunchMark, Started};
 pub use lines::{Extent, Line, LineQuery, LineStream};
 pub use milestones::{Milestone, Milestones};
 pub use namespaces::Namespaces;
-pub use spares::{Admitted, Counts as SpareCounts, Fate, Spares, Taken, UnknownSpare, Work};
+pub use spares::{
+    Admitted, Counts as SpareCounts, Fate, Spares, Taken, Traits, UnknownSpare, Work,
+};
 pub use surroundings::{BundleError, Surroundings};
 
 /// What can go wrong with a runtime.

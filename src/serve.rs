@@ -267,7 +267,9 @@ impl Server {
         self.closing.cancel();
         // Builds whose body is complete. A compile's pod outlives this process, so nobody waits for that.
         self.tasks.close();
-        let _ = tokio::time::timeout(DRAIN, self.tasks.wait()).await;
+        // What was made ahead of need would wait for a server that knows nothing of it.
+        let ended = futures::future::join(self.tasks.wait(), self.spares.gone());
+        let _ = tokio::time::timeout(DRAIN, ended).await;
     }
 }
 

@@ -31,12 +31,12 @@ impl Collector for Ahead {
         for (name, help, value) in [
             (
                 "compile_warm_pods_taken",
-                "Compiles that had a pod made ahead of need",
+                "Compiles whose agent waited in a pod made ahead of need",
                 taken,
             ),
             (
                 "compile_warm_pods_missed",
-                "Compiles for which none waited",
+                "Compiles that could have had one and had a pod of their own",
                 missed,
             ),
         ] {

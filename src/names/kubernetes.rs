@@ -27,6 +27,8 @@ pub const COMPILE: &str = "peitho.dev/compile";
 pub const SPARE: &str = "peitho.dev/spare";
 /// Annotation: on a compile's Secret, the name of the pod and Secret that were made ahead of need and became its own.
 pub const SPARE_NAME: &str = "peitho.dev/spare-name";
+/// Annotation: on a compile's Secret, that the agent in that pod has heard of this compile.
+pub const SPARE_HEARD: &str = "peitho.dev/spare-heard";
 /// Annotation: the container name as the peer spells it.
 pub const CONTAINER_NAME: &str = "peitho.dev/container-name";
 /// Annotation: `CORE_CHAINCODE_ID_NAME`, the one true name of the chaincode.

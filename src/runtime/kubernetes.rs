@@ -3,7 +3,7 @@
 //! wire. All state is in the cluster; what is in memory are watches of it.
 //!
 //! `record`, `pod`, `compile_pod`, `class`, `platform`, `template`, `templates`, `overlay`, `surroundings`, `verdict` and `evidence` are
-//! pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders; `spare` makes pods for compiles to come; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
+//! pure. `chaincode`, `wait`, `course`, `logs` and `compile` carry out the orders; `spare` makes pods for compiles to come, `hand_over` gives them to those, `room` has them make way; `ahead` keeps output for slow readers; `hold` tells which compiles are somebody's;
 //! `pull_secret` hands the nodes their login; `request` sends, `remove` deletes, `watch` sees, `follow` waits, `rehearsal` asks in advance.
 
 mod access;
@@ -16,6 +16,7 @@ mod connect;
 mod course;
 mod evidence;
 mod follow;
+mod hand_over;
 mod hold;
 mod instance;
 mod logs;
@@ -27,6 +28,7 @@ mod record;
 mod rehearsal;
 mod remove;
 mod request;
+mod room;
 mod roster;
 mod spare;
 mod surroundings;

@@ -1,23 +1,28 @@
 //! Where compiles meet the containers that were made ahead of need (ADR 0015). A runtime that makes such spares enters each one here, and takes
 //! one for a compile that it fits; `compile` brings the questions of the agents that wait in them. A spare serves one compile, and no other
-//! ever. All of this is in memory and of this process: what an earlier one left waiting is nobody's, and the runtime removes it. It knows no runtime.
+//! ever: `entry` has its stages, `held` who may lead it from one to the next. All of this is in memory and of this process: what an earlier one
+//! left waiting is nobody's, and the runtime removes it. It knows no runtime.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures::future::join_all;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::names::{CompileKey, Digest, SpareId, Tenant};
 
+mod entry;
+mod held;
+
+use entry::{Entry, Stage};
+pub use held::{Admitted, Taken};
+pub(super) use held::{Going, HEARD_WITHIN};
+
 /// How long the question of an agent stays open; then it asks again. Less than the agent waits for an answer.
 const HELD: Duration = Duration::from_secs(45);
-
-/// How long an agent may take to say that it has heard what it is for. One that does not is dead or on a lost node, and the compile has
-/// a container of its own then.
-const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
 /// The spares of this process; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -27,42 +32,14 @@ pub struct Spares(Arc<Inner>);
 struct Inner {
     /// How many may wait at once.
     most: usize,
-    /// In the order in which they were made.
-    all: Mutex<Vec<Arc<Entry>>>,
+    /// In the order in which they were made. One is there for as long as somebody holds it: who made it, until it is gone or a compile has it, and
+    /// that compile.
+    all: Mutex<Vec<Weak<Entry>>>,
+    /// Which compile has which, until that compile is discarded: its run may be over before.
+    given: Mutex<HashMap<CompileKey, SpareId>>,
     closed: CancellationToken,
     taken: AtomicU64,
     missed: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    id: SpareId,
-    tenant: Tenant,
-    class: Digest,
-    stage: watch::Sender<Stage>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Its agent has not asked yet: the container is on its way.
-    Made,
-    /// Nobody has a use for it yet.
-    Waiting,
-    /// A compile is about to have it, and its agent does not know.
-    Taken,
-    /// Its agent may hear of it.
-    Told(Work),
-    /// It has: the container is that compile's.
-    Accepted(CompileKey),
-    /// It is of no use any more.
-    Over,
-}
-
-impl Stage {
-    /// Whether no compile has it or is about to.
-    fn is_free(&self) -> bool {
-        matches!(self, Self::Made | Self::Waiting)
-    }
 }
 
 /// What the agent in a spare is to do.
@@ -72,6 +49,17 @@ pub struct Work {
     pub key: CompileKey,
     /// Its command.
     pub command: Vec<String>,
+}
+
+/// What of a spare counts here.
+#[derive(Clone, Debug)]
+pub struct Traits {
+    /// Whose compiles it may serve.
+    pub tenant: Tenant,
+    /// Whose room it takes, in the words of the runtime that made it: a namespace.
+    pub room: String,
+    /// Which compiles it fits: those of the same.
+    pub class: Digest,
 }
 
 /// There is no such spare, or it is of no use any more.
@@ -95,7 +83,7 @@ pub struct Counts {
     pub waiting: usize,
     /// How many compiles had one.
     pub taken: u64,
-    /// How many had none.
+    /// How many could have had one and had none, or one that did not answer.
     pub missed: u64,
 }
 
@@ -113,72 +101,72 @@ impl Spares {
         self.0.most > 0
     }
 
-    /// Enters a spare of `tenant` that fits the compiles of `class`. `None` where one of that class waits already. A tenant has one, of the class
-    /// of its last compile; beyond the most of all tenants the one goes that has waited longest.
-    pub fn admit(&self, id: SpareId, tenant: &Tenant, class: Digest) -> Option<Admitted> {
-        let mut all = self.all();
-        let waits = |entry: &&Arc<Entry>| entry.stage.borrow().is_free();
-        if !self.are_made() || all.iter().filter(waits).any(|it| it.class == class) {
+    /// Enters a spare. `None` where one of its class waits already. A tenant has one, of the class of its last compile; beyond the most of all
+    /// tenants the one goes that has waited longest.
+    pub fn admit(&self, id: SpareId, traits: Traits) -> Option<Admitted> {
+        if !self.are_made() {
             return None;
         }
-        for other in all.iter().filter(|it| it.tenant == *tenant) {
+        // Held to the end: nobody else enters one meanwhile.
+        let mut all = self.all();
+        if self.0.closed.is_cancelled() {
+            return None;
+        }
+        let there = living(&mut all);
+        let free: Vec<_> = there.iter().filter(|it| it.is_free()).collect();
+        if free.iter().any(|it| it.traits.class == traits.class) {
+            return None;
+        }
+        for other in free.iter().filter(|it| it.traits.tenant == traits.tenant) {
             other.withdraw();
         }
-        let waiting: Vec<_> = all.iter().filter(waits).collect();
+        let waiting: Vec<_> = free.iter().filter(|it| it.is_free()).collect();
         let beyond = (waiting.len() + 1).saturating_sub(self.0.most);
         for longest in waiting.iter().take(beyond) {
             longest.withdraw();
         }
-        let entry = Entry::new(id, tenant.clone(), class, Stage::Made);
-        all.push(Arc::clone(&entry));
-        drop(all);
-        let stage = entry.stage.subscribe();
-        Some(Admitted {
-            spares: self.clone(),
-            entry,
-            stage,
-        })
+        let entry = Entry::new(id, traits, Stage::Made);
+        all.push(Arc::downgrade(&entry));
+        Some(Admitted::new(entry))
     }
 
-    /// A spare for a compile of `class`, if there is one whose agent waits. It waits on when the answer is dropped without having been given.
+    /// A spare for a compile of `class`, if there is one whose agent waits. It waits on when the answer is dropped before it was named or given.
     pub fn take(&self, class: &Digest) -> Option<Taken> {
-        if !self.are_made() {
+        let there = self.there();
+        let mut fitting = there.into_iter().filter(|it| it.traits.class == *class);
+        let taken = fitting.find(|it| it.turns(Stage::Taken, |stage| *stage == Stage::Waiting));
+        taken.map(|entry| Taken::new(self.clone(), entry))
+    }
+
+    /// All that wait in `room` are of no use any more, since that is needed; gives those, and others of which it is known already, as long as they
+    /// are there.
+    pub(super) fn give_way(&self, room: &str) -> Vec<Going> {
+        let mut there = self.there();
+        there.retain(|it| it.traits.room == room && (it.withdraw() || it.is_over()));
+        there.iter().map(|it| Going::new(it)).collect()
+    }
+
+    /// All that wait anywhere are of no use any more.
+    pub(super) fn all_give_way(&self) {
+        for entry in self.there() {
+            entry.withdraw();
+        }
+    }
+
+    /// The spare `id`, which another process gave to the compile of `work`: its agent may not have heard of it yet. `None` where it is this process
+    /// that made it, and it is about to go.
+    pub(super) fn adopt(&self, id: SpareId, traits: Traits, work: Work) -> Option<Taken> {
+        let mut all = self.all();
+        let there = living(&mut all);
+        if there.iter().any(|it| it.id == id && it.is_over()) {
             return None;
         }
-        let all = self.all();
-        let mut fitting = all.iter().filter(|it| it.class == *class);
-        let taken = fitting.find(|it| it.turns(Stage::Taken, |stage| *stage == Stage::Waiting));
-        let counter = match taken {
-            Some(_) => &self.0.taken,
-            None => &self.0.missed,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        taken.map(|entry| Taken {
-            spares: self.clone(),
-            entry: Arc::clone(entry),
-        })
-    }
-
-    /// All that wait are of no use any more, since a compile needs their room; gives their ids.
-    pub(super) fn give_way(&self) -> Vec<SpareId> {
-        let all = self.all();
-        let gone = all.iter().filter(|it| it.withdraw());
-        gone.map(|it| it.id).collect()
-    }
-
-    /// The spare `id`, which an earlier process gave to the compile of `work`: its agent may not have heard of it yet.
-    pub(super) fn adopt(&self, id: SpareId, tenant: &Tenant, work: Work) -> Taken {
-        let mut all = self.all();
-        all.retain(|it| it.id != id);
-        // It fits no other compile any more.
-        let class = *work.key.digest();
-        let entry = Entry::new(id, tenant.clone(), class, Stage::Told(work));
-        all.push(Arc::clone(&entry));
-        drop(all);
-        Taken {
-            spares: self.clone(),
-            entry,
-        }
+        // What it was to an earlier run of the same compile is over with that.
+        all.retain(|it| it.upgrade().is_none_or(|it| it.id != id));
+        self.given().insert(work.key, id);
+        let entry = Entry::new(id, traits, Stage::Told(work));
+        all.push(Arc::downgrade(&entry));
+        Some(Taken::new(self.clone(), entry))
     }
 
     /// Waits until it is known what the spare `id` is to do; `None` when that took so long that its agent is to ask again.
@@ -192,8 +180,9 @@ impl Spares {
             entry.turns(Stage::Waiting, |stage| *stage == Stage::Made);
             entry.stage.subscribe()
         };
-        let known = stage.wait_for(|it| !it.is_free() && *it != Stage::Taken);
+        let known = stage.wait_for(Stage::is_told);
         let known = tokio::select! {
+            biased;
             known = timeout(HELD, known) => known,
             () = self.0.closed.cancelled() => return Ok(None),
         };
@@ -211,24 +200,57 @@ impl Spares {
     pub fn accept(&self, id: &SpareId, key: &CompileKey) -> Result<(), UnknownSpare> {
         let unknown = UnknownSpare(*id);
         let entry = self.entry(id).ok_or(unknown)?;
-        let accepts = entry.turns(
-            Stage::Accepted(*key),
-            |stage| matches!(stage, Stage::Told(work) if work.key == *key),
-        );
         // An agent that did not hear the answer says it again.
-        let has_accepted = accepts || *entry.stage.borrow() == Stage::Accepted(*key);
+        let has_accepted = entry.accept(key) || *entry.stage.borrow() == Stage::Accepted(*key);
         has_accepted.then_some(()).ok_or(unknown)
     }
 
-    /// Questions that are open end, and none is held open any more: the server goes away.
+    fn note_given(&self, key: CompileKey, id: SpareId) {
+        self.given().insert(key, id);
+        self.0.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An agent tells something of the compile `key`. One that began with it when another process was here does not say again that it has heard.
+    pub fn note_report(&self, key: &CompileKey) {
+        let entry = self.of_compile(key).and_then(|id| self.entry(&id));
+        if let Some(entry) = entry {
+            entry.accept(key);
+        }
+    }
+
+    /// The spare that the compile `key` has, as far as this process knows.
+    pub(super) fn of_compile(&self, key: &CompileKey) -> Option<SpareId> {
+        self.given().get(key).copied()
+    }
+
+    /// The compile `key` is discarded, and its spare with it.
+    pub(super) fn forget_compile(&self, key: &CompileKey) {
+        self.given().remove(key);
+    }
+
+    /// A compile has a container of its own, and one made ahead of need would have fitted.
+    pub(super) fn note_missed(&self) {
+        self.0.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The server goes away: no question is held open any more, and those that wait are of no use to anybody.
     pub fn close(&self) {
+        // Before the others: none is entered behind them.
         self.0.closed.cancel();
+        self.all_give_way();
+    }
+
+    /// Waits until those that are of no use any more are gone.
+    pub async fn gone(&self) {
+        let over = self.there().into_iter().filter(|it| it.is_over());
+        let going: Vec<_> = over.map(|it| Going::new(&it).gone()).collect();
+        join_all(going).await;
     }
 
     /// What there was to count until now.
     pub fn counts(&self) -> Counts {
-        let all = self.all();
-        let waiting = (all.iter()).filter(|it| *it.stage.borrow() == Stage::Waiting);
+        let there = self.there();
+        let waiting = (there.iter()).filter(|it| *it.stage.borrow() == Stage::Waiting);
         Counts {
             waiting: waiting.count(),
             taken: self.0.taken.load(Ordering::Relaxed),
@@ -237,135 +259,26 @@ impl Spares {
     }
 
     fn entry(&self, id: &SpareId) -> Option<Arc<Entry>> {
-        self.all().iter().find(|it| it.id == *id).cloned()
+        self.there().into_iter().find(|it| it.id == *id)
     }
 
-    fn remove(&self, entry: &Arc<Entry>) {
-        self.all().retain(|it| !Arc::ptr_eq(it, entry));
+    fn there(&self) -> Vec<Arc<Entry>> {
+        living(&mut self.all())
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<Arc<Entry>>> {
+    fn given(&self) -> MutexGuard<'_, HashMap<CompileKey, SpareId>> {
+        (self.0.given.lock()).expect("nothing panics while it holds who has which")
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Weak<Entry>>> {
         (self.0.all.lock()).expect("nothing panics while it holds the spares")
     }
 }
 
-impl Entry {
-    fn new(id: SpareId, tenant: Tenant, class: Digest, stage: Stage) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            tenant,
-            class,
-            stage: watch::Sender::new(stage),
-        })
-    }
-
-    /// Goes over to `next` if its stage `fits`, in one step.
-    fn turns(&self, next: Stage, fits: impl FnOnce(&Stage) -> bool) -> bool {
-        self.stage.send_if_modified(|stage| {
-            let turns = fits(stage);
-            if turns {
-                *stage = next;
-            }
-            turns
-        })
-    }
-
-    /// Ends it, unless a compile has it or is about to.
-    fn withdraw(&self) -> bool {
-        self.turns(Stage::Over, Stage::is_free)
-    }
-
-    /// Ends it, unless a compile has it.
-    fn lose(&self) -> bool {
-        let may_go = |stage: &Stage| !matches!(stage, Stage::Accepted(_) | Stage::Over);
-        self.turns(Stage::Over, may_go)
-    }
-}
-
-/// A spare that was entered, for who made it. Dropped before a compile has it, it is of no use any more.
-pub struct Admitted {
-    spares: Spares,
-    entry: Arc<Entry>,
-    stage: watch::Receiver<Stage>,
-}
-
-impl Admitted {
-    /// Waits until its agent has asked what to do, or it is over.
-    pub async fn asked(&mut self) {
-        let _ = self.stage.wait_for(|stage| *stage != Stage::Made).await;
-    }
-
-    /// Waits until a compile has it, or it is of no use any more.
-    pub async fn ended(&mut self) -> Fate {
-        let ended = |stage: &Stage| matches!(stage, Stage::Accepted(_) | Stage::Over);
-        match self.stage.wait_for(ended).await.as_deref() {
-            Ok(Stage::Accepted(_)) => Fate::Taken,
-            _ => Fate::Over,
-        }
-    }
-
-    /// Ends it, since nobody has needed it for long; where a compile is about to have it, that is waited for.
-    pub(super) async fn withdrawn(&mut self) -> Fate {
-        loop {
-            if self.entry.withdraw() {
-                return Fate::Over;
-            }
-            let settled = |stage: &Stage| !matches!(stage, Stage::Taken | Stage::Told(_));
-            match self.stage.wait_for(settled).await.as_deref() {
-                Ok(Stage::Accepted(_)) => return Fate::Taken,
-                Ok(Stage::Made | Stage::Waiting) => {}
-                _ => return Fate::Over,
-            }
-        }
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.entry.lose();
-        if *self.stage.borrow() == Stage::Over {
-            self.spares.remove(&self.entry);
-        }
-    }
-}
-
-/// A spare for one compile, held for as long as that runs.
-pub struct Taken {
-    spares: Spares,
-    entry: Arc<Entry>,
-}
-
-impl Taken {
-    /// Which.
-    pub fn id(&self) -> &SpareId {
-        &self.entry.id
-    }
-
-    /// Gives it `work`; whether its agent has heard. Where it has not, it never will.
-    pub async fn give(&self, work: Work) -> bool {
-        let mut stage = self.entry.stage.subscribe();
-        self.entry
-            .turns(Stage::Told(work), |stage| *stage == Stage::Taken);
-        let is_settled = |stage: &Stage| matches!(stage, Stage::Accepted(_) | Stage::Over);
-        let _ = timeout(HEARD_WITHIN, stage.wait_for(is_settled)).await;
-        // Of an agent that accepts at this very moment one is right, and both know which.
-        self.entry.lose();
-        matches!(*self.entry.stage.borrow(), Stage::Accepted(_))
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let waits_on = self
-            .entry
-            .turns(Stage::Waiting, |stage| *stage == Stage::Taken);
-        if waits_on {
-            self.spares.0.taken.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        self.entry.lose();
-        self.spares.remove(&self.entry);
-    }
+/// Those of `all` that are there; the others are forgotten.
+fn living(all: &mut Vec<Weak<Entry>>) -> Vec<Arc<Entry>> {
+    all.retain(|it| it.strong_count() > 0);
+    all.iter().filter_map(Weak::upgrade).collect()
 }
 
 #[cfg(test)]

@@ -78,4 +78,4 @@ pub use release::Release;
 pub use run::Run;
 pub use s3::S3;
 pub use steps::Steps;
-pub use victim::{kill_process_with, stop_process_with};
+pub use victim::{kill_process_with, resume_process_with, stop_process_with};

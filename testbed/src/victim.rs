@@ -15,6 +15,11 @@ pub fn stop_process_with(variable: &str) -> Result<()> {
     Ok(kill_process(process_with(variable)?, Signal::STOP)?)
 }
 
+/// Lets it go on.
+pub fn resume_process_with(variable: &str) -> Result<()> {
+    Ok(kill_process(process_with(variable)?, Signal::CONT)?)
+}
+
 fn process_with(variable: &str) -> Result<Pid> {
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;

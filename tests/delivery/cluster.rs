@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use peitho::names::{CompileKey, ContainerId, ContainerKey, SpareId, Tenant};
 use peitho::runtime::{
     self, ChaincodeSpec, CompileSpec, Exit, Found, Launch, Life, LineQuery, LineStream, LogStream,
-    Outcome, Runtime, SpareSpec, Spares, Started, State, UploadedFile,
+    Outcome, Runtime, SpareSpec, Spares, Started, State, Traits, UploadedFile,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -135,7 +135,12 @@ impl Runtime for Cluster {
         let Some((making, asking)) = self.making.lock().unwrap().take() else {
             return Ok(());
         };
-        let admitted = self.spares.admit(spec.id, &spec.tenant, spec.builder);
+        let traits = Traits {
+            tenant: spec.tenant.clone(),
+            room: String::new(),
+            class: spec.builder,
+        };
+        let admitted = self.spares.admit(spec.id, traits);
         let mut admitted = admitted.unwrap();
         making.send(spec.id).unwrap();
         admitted.asked().await;

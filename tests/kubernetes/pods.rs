@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use peitho::compile::{self, Compiles};
-use peitho::config::{self, ByTenant, Config};
+use peitho::config::{self, ByTenant, Config, Quantities};
 use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
 use peitho::grant::Grants;
@@ -23,7 +23,6 @@ use peitho::runtime::{InstanceMaterial, Runtime, Spares, Surroundings};
 use peitho::store::Store;
 use secrecy::ExposeSecret as _;
 use testbed::HOST_ADDRESS;
-use testbed::peitho::CHAINCODE_NAMESPACE;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +39,10 @@ pub(crate) struct Setting {
     pub(crate) images: config::Images,
     /// Peitho's own.
     pub(crate) agent_image: String,
+    /// Where pods are.
+    pub(crate) namespace: String,
+    /// What compiles request beside the usual.
+    pub(crate) requests: Quantities,
     /// For the store.
     pub(crate) directory: PathBuf,
     /// Which Peitho it is.
@@ -70,11 +73,11 @@ impl Pods {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let section = config::Kubernetes {
             kubeconfig: Some(setting.kubeconfig),
-            namespace: CHAINCODE_NAMESPACE.to_owned(),
+            namespace: setting.namespace,
             ..config::Kubernetes::default()
         };
         let connection = kubernetes::connect(&section).await?;
-        kubernetes::check_access(&connection, &[CHAINCODE_NAMESPACE.to_owned()]).await?;
+        kubernetes::check_access(&connection, std::slice::from_ref(&connection.namespace)).await?;
         let instance = setting.instance.clone();
         let Connection {
             client, namespace, ..
@@ -93,7 +96,13 @@ impl Pods {
         let store = Store::open(&setting.directory).await?;
         let registries = Registries::of(&setting.images, store.clone()).await?;
         let pusher = Pusher::new(&setting.images, registries.clone())?;
-        let mut settings = settings(namespace, setting.agent_image, address, &material);
+        let mut settings = settings(
+            namespace,
+            setting.agent_image,
+            address,
+            &material,
+            setting.requests,
+        );
         settings.pull_secret = pull_secret(&setting.images, &registries);
         settings.instance = instance;
         settings.spares = Spares::new(setting.warm.0);
@@ -194,6 +203,7 @@ fn settings(
     agent_image: String,
     delivery_address: String,
     material: &InstanceMaterial,
+    requests: Quantities,
 ) -> Settings {
     let Config {
         kubernetes,
@@ -222,12 +232,18 @@ fn settings(
         surroundings: Surroundings::default(),
         tenants: vec![Tenant::default_tenant()],
         provisions: ByTenant::from(Provision {
-            compile_requests: compile.requests.into(),
-            compile_limits: compile.limits.into(),
+            // What is no cpu and no memory has a limit, and it is the same.
+            compile_requests: joined(compile.requests, &requests).into(),
+            compile_limits: joined(compile.limits, &requests).into(),
             chaincode_requests: chaincode.requests,
             templates: Templates::default(),
         }),
     }
+}
+
+fn joined(mut usual: Quantities, more: &Quantities) -> Quantities {
+    usual.extend(more.clone());
+    usual
 }
 
 fn compiles(store: &Store, runtime: Arc<dyn Runtime>) -> Compiles {

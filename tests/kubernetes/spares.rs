@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use peitho::compile::{End, Request, Run};
+use peitho::config::Quantities;
 use peitho::names::{Digest, Tenant};
 use peitho::store::RefKind;
 use testbed::peitho::CHAINCODE_NAMESPACE;
@@ -14,6 +15,9 @@ use crate::conformance::Subject as _;
 use crate::pods::{Pods, Setting};
 use crate::warmth::request;
 use crate::world::{Counterparts, images};
+
+mod hand_over;
+mod room;
 
 type Case = fn(&Counterparts) -> Result<()>;
 
@@ -34,6 +38,26 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         "what was made ahead of need by a killed Peitho is joined or removed",
         killed,
     ),
+    (
+        "a pod made ahead of need whose compile is being told when Peitho is killed is that compile's",
+        hand_over::killed,
+    ),
+    (
+        "a pod made ahead of need that stays silent when Peitho is killed is not waited for by the next one",
+        hand_over::killed_and_silent,
+    ),
+    (
+        "a pod made ahead of need that is deleted under a compile costs it no more than none",
+        hand_over::deleted,
+    ),
+    (
+        "a pod made ahead of need makes way for a compile of another kind, where a quota has room for one",
+        room::of_a_quota,
+    ),
+    (
+        "a pod made ahead of need makes way for a compile of another kind, where nodes have room for one",
+        room::of_nodes,
+    ),
 ];
 
 /// Longer than a pod takes on a busy machine.
@@ -50,17 +74,26 @@ struct Peitho {
 
 impl Peitho {
     fn start(c: &Counterparts, instance: &str, warm: (usize, Duration), port: u16) -> Result<Self> {
+        Self::with(c, instance, |setting| {
+            (setting.warm, setting.port) = (warm, port);
+        })
+    }
+
+    fn with(c: &Counterparts, instance: &str, change: impl FnOnce(&mut Setting)) -> Result<Self> {
         let tokio = tokio::runtime::Runtime::new()?;
-        let setting = Setting {
+        let mut setting = Setting {
             kubeconfig: c.kubeconfig.clone(),
             base: c.base.clone(),
             images: images(&c.registry, &c.closed),
             agent_image: c.build.image.clone(),
+            namespace: CHAINCODE_NAMESPACE.to_owned(),
+            requests: Quantities::default(),
             directory: c.run.data().join(instance),
             instance: instance.parse()?,
-            warm,
-            port,
+            warm: (1, LONG),
+            port: 0,
         };
+        change(&mut setting);
         let pods = tokio.block_on(Pods::start(setting))?;
         Ok(Self { tokio, pods })
     }
@@ -77,16 +110,12 @@ impl Peitho {
         self.pods.compiles().collect();
     }
 
-    /// Ends it with all that it made: the rest of the suite has the room.
+    /// Stops it as a signal does: what it made ahead of need goes with it.
     fn end(self, c: &Counterparts, instance: &str) -> Result<()> {
-        self.kill();
-        let of =
-            format!("app.kubernetes.io/instance={instance},app.kubernetes.io/component=compile");
-        kubectl(
-            c,
-            &["delete", "pods,secrets", "--selector", &of, "--wait=false"],
-        )?;
-        Ok(())
+        let spares = self.pods.spares();
+        spares.close();
+        self.tokio.block_on(spares.gone());
+        nothing_left(c, instance)
     }
 
     fn order(&self, request: Request) -> Result<Run> {

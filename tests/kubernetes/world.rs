@@ -85,6 +85,8 @@ impl World {
             base: base.clone(),
             images: images(&registry, &closed),
             agent_image: build.image.clone(),
+            namespace: CHAINCODE_NAMESPACE.to_owned(),
+            requests: config::Quantities::default(),
             directory: run.data().join("peitho"),
             instance: InstanceName::default(),
             warm: (0, Duration::ZERO),

@@ -261,7 +261,7 @@ impl Kubernetes {
         pod: &Pod,
     ) -> Result<Option<(Outcome, Follow)>, Error> {
         let name = pod.name_any();
-        let (there, outcome) = match self.requests.create(&self.pods, pod).await {
+        let (there, outcome) = match self.create_needed(pod).await {
             Ok(created) => (created, Outcome::Done),
             Err(failure) if failure.is_taken() => match self.read_pod(&name).await? {
                 // Our own, when the first reply was lost; else that of another replica.

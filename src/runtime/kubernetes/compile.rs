@@ -13,6 +13,8 @@ use super::Kubernetes;
 use super::compile_pod;
 use super::evidence::{ContainerState, Evidence};
 use super::follow::Follow;
+use super::hand_over::spare_of;
+use super::hold;
 use super::remove::Until;
 use super::verdict::Verdict;
 use crate::names::CompileKey;
@@ -30,7 +32,7 @@ const ATTEMPTS: usize = 3;
 impl Kubernetes {
     pub(super) async fn run_compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
         // What was made ahead of need is this run's until it is over.
-        let (pod, owner, _spare) = {
+        let (pod, owner, spare) = {
             let _turn = self.compiles.turn(&spec.key).await;
             let beginning = self.compile_begun(spec);
             beginning.instrument(tracing::debug_span!("order")).await?
@@ -40,9 +42,13 @@ impl Kubernetes {
             owner.name.unwrap_or_default(),
             owner.uid.unwrap_or_default(),
         );
+        let of = match spare {
+            Some(_) => hold::Pod::Ahead,
+            None => hold::Pod::Own,
+        };
         let verdict = tokio::select! {
             verdict = self.end_with_notices(&mut follow, spec) => verdict,
-            never = self.hold(&name, &uid) => match never {},
+            never = self.hold(&name, &uid, of) => match never {},
         };
         match verdict {
             Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),
@@ -63,18 +69,20 @@ impl Kubernetes {
         if let Some(pod) = self.read_pod(&name).await? {
             self.end(&pod, Until::Gone).await?;
         }
-        let Some(secret) = self.read_secret(&name).await? else {
-            return Ok(());
-        };
-        // It says what else is the run's, so it goes last.
-        if let Some(spare) = secret
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(names::SPARE_NAME))
-        {
-            self.discard_named(spare).await?;
+        let secret = self.read_secret(&name).await?;
+        // One whose Secret somebody has deleted is known to this process, if it had the run.
+        let spares = &self.settings.spares;
+        let known = || spares.of_compile(key).map(|id| names::spare(&id));
+        let spare = secret.as_ref().and_then(spare_of).map(str::to_owned);
+        if let Some(spare) = spare.or_else(known) {
+            self.discard_named(&spare).await?;
         }
-        self.delete_secret(&secret).await
+        spares.forget_compile(key);
+        // It says what else is the run's, so it goes last.
+        match secret {
+            Some(secret) => self.delete_secret(&secret).await,
+            None => Ok(()),
+        }
     }
 
     /// Pod and Secret of the run, new or joined; and what it holds of a pod that was made ahead of need.
@@ -93,13 +101,13 @@ impl Kubernetes {
             let pod = compile_pod::pod(&spec.into(), &self.settings, &owner)?;
             self.see_to_pull_secret(&pod).await?;
             let name = pod.name_any();
-            match self.requests.create(&self.pods, &pod).await {
+            match self.create_needed(&pod).await {
                 Ok(created) => {
+                    self.note_missed(spec);
                     spec.milestones.reach(Milestone::Made);
                     return Ok((created, owner, None));
                 }
                 Err(failure) if failure.is_taken() => {}
-                Err(failure) if failure.is_of_quota() && self.spares_give_way().await? => continue,
                 Err(failure) => return Err(failure.into_error(&format!("creating pod {name}"))),
             }
             if let Some(there) = self.read_pod(&name).await? {
@@ -129,6 +137,8 @@ impl Kubernetes {
         let token = compile_agent::token(&self.grants, &spec.key);
         let mut secret = compile_pod::secret(&spec.into(), &self.settings, &token);
         if let Some(taken) = taken {
+            // Whatever comes of the request: the Secret may be there.
+            taken.name();
             let annotations = secret.metadata.annotations.get_or_insert_default();
             annotations.insert(names::SPARE_NAME.to_owned(), names::spare(taken.id()));
         }
@@ -137,6 +147,12 @@ impl Kubernetes {
             Ok(created) => Ok(Some(created.metadata)),
             Err(failure) if failure.is_taken() => {
                 let found = self.read_secret(&name).await?;
+                if let (Some(taken), Some(found)) = (taken, &found)
+                    && spare_of(found) != Some(&names::spare(taken.id()))
+                {
+                    // It was there before.
+                    taken.unname();
+                }
                 Ok(found.filter(|metadata| metadata.deletion_timestamp.is_none()))
             }
             Err(failure) => Err(failure.into_error(&format!("creating secret {name}"))),
@@ -156,6 +172,9 @@ impl Kubernetes {
                 return verdict;
             }
             let starting = matches!(verdict, Verdict::Starting { .. });
+            if starting {
+                self.make_way_for(&follow.evidence());
+            }
             if starting
                 && notice_at.is_none_or(|at| Instant::now() >= at)
                 && let Some((what, text)) = awaited(&follow.evidence())

@@ -58,7 +58,7 @@ impl Kubernetes {
 impl Course {
     async fn next(mut self) -> Option<(Found, Self)> {
         let verdict = match self.step {
-            Step::Begun => self.follow.running().await,
+            Step::Begun => self.runtime.running(&mut self.follow).await,
             Step::Running => self.follow.end().await,
             Step::Over(verdict) => {
                 let evidence = self.follow.evidence();

@@ -49,17 +49,6 @@ impl Follow {
         };
     }
 
-    /// Waits until the process runs or is over.
-    pub(super) async fn running(&mut self) -> Verdict {
-        loop {
-            let verdict = self.verdict();
-            if !matches!(verdict, Verdict::Starting { .. }) {
-                return verdict;
-            }
-            self.news(&verdict, None).await;
-        }
-    }
-
     /// Waits until the process is over, or will never run.
     pub(super) async fn end(&mut self) -> Verdict {
         loop {

@@ -7,11 +7,14 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::Kubernetes;
+use super::hand_over::spare_of;
 use crate::names::CompileKey;
 use crate::names::kubernetes as names;
 use crate::runtime::Error;
@@ -19,17 +22,21 @@ use crate::runtime::Error;
 /// Between two renewals: one small request for each compile that runs.
 const RENEWAL: Duration = Duration::from_secs(5);
 
+/// How many of what is left are removed at once: each takes a handful of requests, and up to twenty seconds where it is stuck.
+const AT_ONCE: usize = 10;
+
 /// How long a living holder may at most be silent, with an API server that is slow or starts anew.
 const SILENCE: Duration = RENEWAL.saturating_mul(3);
 
 impl Kubernetes {
-    /// Holds the compile whose Secret has this name and UID, until dropped.
-    pub(super) async fn hold(&self, name: &str, uid: &str) -> Infallible {
+    /// Holds the compile whose Secret has this name and UID, until dropped; the `pod` that it was given, if that was made ahead of need, has heard
+    /// of it.
+    pub(super) async fn hold(&self, name: &str, uid: &str, pod: Pod) -> Infallible {
         let mut renewals = interval(RENEWAL);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             renewals.tick().await;
-            let patch = Patch::Merge(note(uid, &jiff::Timestamp::now().to_string()));
+            let patch = Patch::Merge(note(uid, &jiff::Timestamp::now().to_string(), pod));
             let params = PatchParams::default();
             let sent = self.secrets.patch_metadata(name, &params, &patch);
             // The next one is soon. That the Secret is gone is told by its pod's end.
@@ -55,21 +62,12 @@ impl Kubernetes {
             .filter_map(spare_of)
             .map(str::to_owned)
             .collect();
+        let mut spares = Vec::new();
         for secret in unchanged(&before, after) {
             let name = secret.name.as_deref().unwrap_or_default();
             if names::spare_of(name).is_some() {
                 if !taken.contains(name) {
-                    tracing::info!(
-                        pod = name,
-                        "compile: an earlier process made it ahead of need, and it waits in vain; it is removed"
-                    );
-                    match self.discard_named(name).await {
-                        Err(error @ Error::Unavailable(_)) => return Err(error),
-                        Err(error) => {
-                            tracing::warn!(pod = name, %error, "compile: it was not removed; the next start tries again")
-                        }
-                        Ok(()) => {}
-                    }
+                    spares.push(name.to_owned());
                 }
                 continue;
             }
@@ -82,7 +80,28 @@ impl Kubernetes {
                 ),
             }
         }
+        let removed = stream::iter(spares).map(|name| self.discard_left(name));
+        let removed = removed.buffer_unordered(AT_ONCE);
+        // All are tried: one that is stuck keeps no other.
+        let removed: Vec<Result<(), Error>> = removed.collect().await;
+        removed.into_iter().collect::<Result<(), Error>>()?;
         Ok(keys)
+    }
+
+    /// Removes what an earlier process made ahead of need; an error when the API server is away.
+    async fn discard_left(&self, name: String) -> Result<(), Error> {
+        tracing::info!(
+            pod = %name,
+            "compile: an earlier process made it ahead of need, and it waits in vain; it is removed"
+        );
+        match self.discard_named(&name).await {
+            Err(error @ Error::Unavailable(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(pod = %name, %error, "compile: it was not removed; the next start tries again");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Metadata of the Secrets of all compiles: a pod goes with its Secret.
@@ -98,8 +117,21 @@ impl Kubernetes {
     }
 }
 
-fn note(uid: &str, text: &str) -> serde_json::Value {
-    serde_json::json!({"metadata": {"uid": uid, "annotations": {names::HELD: text}}})
+/// What pod an object has that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pod {
+    /// One of the same name.
+    Own,
+    /// A compile's that was made ahead of need.
+    Ahead,
+}
+
+fn note(uid: &str, text: &str, pod: Pod) -> serde_json::Value {
+    let mut annotations = serde_json::json!({names::HELD: text});
+    if pod == Pod::Ahead {
+        annotations[names::SPARE_HEARD] = "true".into();
+    }
+    serde_json::json!({"metadata": {"uid": uid, "annotations": annotations}})
 }
 
 /// Those of `after` that stood in `before` just so.
@@ -113,12 +145,6 @@ fn unchanged(before: &[ObjectMeta], after: Vec<ObjectMeta>) -> Vec<ObjectMeta> {
             && versions.get(&secret.uid.as_deref()) == Some(&secret.resource_version.as_deref())
     };
     after.into_iter().filter(is_unchanged).collect()
-}
-
-/// The pod and Secret that were made ahead of need and are those of the run of `secret`.
-fn spare_of(secret: &ObjectMeta) -> Option<&str> {
-    let annotations = secret.annotations.as_ref()?;
-    annotations.get(names::SPARE_NAME).map(String::as_str)
 }
 
 fn key_of(secret: &ObjectMeta) -> Option<CompileKey> {
@@ -164,8 +190,11 @@ mod tests {
 
     #[test]
     fn a_renewal_changes_the_note_and_holds_for_one_secret_only() {
-        let patch = note("u-1", "2026-01-01T00:00:00Z");
+        let patch = note("u-1", "2026-01-01T00:00:00Z", Pod::Ahead);
+        assert_eq!(patch["metadata"]["annotations"][names::SPARE_HEARD], "true");
+        let patch = note("u-1", "2026-01-01T00:00:00Z", Pod::Own);
         assert_eq!(patch["metadata"]["uid"], "u-1");
+        assert!(patch["metadata"]["annotations"][names::SPARE_HEARD].is_null());
         assert_eq!(
             patch["metadata"]["annotations"][names::HELD],
             "2026-01-01T00:00:00Z"

@@ -54,7 +54,7 @@ impl Kubernetes {
             Launch::Ended(Ending::Exited(_)) => return Ok(Box::pin(stream::empty())),
             Launch::Ended(Ending::NeverStarted(reason)) => return Err(Error::NeverStarted(reason)),
         };
-        if let Verdict::NeverStarted { reason } = follow.running().await {
+        if let Verdict::NeverStarted { reason } = self.running(&mut follow).await {
             return Err(Error::NeverStarted(reason));
         }
         let output = Output {

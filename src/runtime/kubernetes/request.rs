@@ -23,6 +23,8 @@ use crate::telemetry;
 
 /// The longest a single attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// For how long a quota may count what is gone: its controller hears of that, and admission of the new number, each a moment later.
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long passing faults are repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For how long after its return an API server may refuse rights that it has not read yet: it answers before that.
@@ -157,6 +159,28 @@ impl Requests {
             }
         })
         .await
+    }
+
+    /// The same where something has just made room in a quota: that counts what is gone for a while. `may_again` is asked at each such refusal.
+    pub(super) async fn create_as_counted<K>(
+        &self,
+        api: &Api<K>,
+        object: &K,
+        mut may_again: impl FnMut() -> bool,
+    ) -> Result<K, Failure>
+    where
+        K: Clone + DeserializeOwned + Debug + Serialize,
+    {
+        let until = Instant::now() + COUNTED_WITHIN;
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(1))
+            .without_max_times()
+            .with_jitter();
+        (|| self.create(api, object))
+            .retry(backoff)
+            .when(|failure| failure.is_of_quota() && Instant::now() < until && may_again())
+            .await
     }
 
     /// One attempt, for what asks again by itself.

@@ -1,61 +1,56 @@
-//! Pods made ahead of need (ADR 0015): one is a compile's pod in everything, but that its agent waits to hear what to compile. The run that
-//! takes one names it in its own Secret, so that another replica, or Peitho after a restart, finds the run's pod. `compile` takes them; called
-//! through the trait in `kubernetes`.
+//! Pods made ahead of need (ADR 0015): one is a compile's pod in everything, but that its agent waits to hear what to compile. Who
+//! makes one removes it, unless a compile has it: that is the affair of `hand_over`. Called through the trait in `kubernetes`.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams};
-use tokio::time::{Instant, sleep};
+use kube::ResourceExt as _;
+use tokio::time::sleep;
 
 use super::Kubernetes;
 use super::class;
 use super::compile_pod::{self, Order};
-use super::evidence::Evidence;
 use super::follow::Follow;
+use super::hold;
 use super::remove::{Grace, Ours, Until, delete};
 use super::verdict::Verdict;
 use crate::names::kubernetes as names;
+use crate::names::{Digest, Tenant};
 use crate::runtime::compile_agent;
-use crate::runtime::spares::{Admitted, Fate, Taken, Work};
-use crate::runtime::{CompileSpec, Error, Milestone, SpareSpec};
+use crate::runtime::spares::{Admitted, Fate, Traits};
+use crate::runtime::{Error, SpareSpec};
 
 impl Kubernetes {
     /// Makes a pod for a compile such as `spec` tells, unless one waits already, and sees to it until a compile has it or it is gone.
     pub(super) async fn keep_spare(&self, spec: &SpareSpec) -> Result<(), Error> {
         let order = Order::from(spec);
         let class = class::class(&order, &self.settings, &spec.builder)?;
-        let admitted = self.settings.spares.admit(spec.id, &spec.tenant, class);
-        let Some(mut admitted) = admitted else {
+        let traits = self.traits(&spec.tenant, class);
+        let Some(mut admitted) = self.settings.spares.admit(spec.id, traits) else {
             return Ok(());
         };
         let seen = self.see_to_spare(&order, &mut admitted, spec).await;
-        // No compile takes it from here on.
-        drop(admitted);
-        if let Ok(Fate::Taken) = seen {
-            return Ok(());
+        // No compile takes it from here on. One that has it keeps it, whatever became of a request.
+        if admitted.end() == Fate::Over {
+            self.remove_spare(&names::spare(&spec.id)).await;
+            return seen;
         }
-        let discarded = self.discard_named(&names::spare(&spec.id)).await;
-        seen.map(drop).and(discarded)
+        Ok(())
     }
 
+    /// Until a compile has it, or it is of no use any more.
     async fn see_to_spare(
         &self,
         order: &Order<'_>,
         admitted: &mut Admitted,
         spec: &SpareSpec,
-    ) -> Result<Fate, Error> {
-        let (name, token) = (
-            names::spare(&spec.id),
-            compile_agent::waiting_token(&self.grants, &spec.id),
-        );
-        let secret = compile_pod::secret(order, &self.settings, &token);
-        let made = self.requests.create(&self.secrets, &secret).await;
-        let made = made.map_err(|failure| failure.into_error(&format!("creating secret {name}")));
-        let owner = made?.metadata;
+    ) -> Result<(), Error> {
+        let name = names::spare(&spec.id);
+        let owner = self.own_secret(order, spec).await?;
         let pod = compile_pod::pod(order, &self.settings, &owner)?;
         self.see_to_pull_secret(&pod).await?;
-        let made = self.requests.create(&self.pods, &pod).await;
-        let pod = made.map_err(|failure| failure.into_error(&format!("creating pod {name}")))?;
+        let Some(pod) = self.own_pod(&pod, admitted).await? else {
+            return Ok(());
+        };
         tracing::info!(pod = name, tenant = %spec.tenant, image = %spec.image, "compile: a pod is made ahead of need");
         let grace = self.settings.scheduling_grace;
         let mut follow = Follow::new(self.watch.follow(&pod), grace);
@@ -63,88 +58,90 @@ impl Kubernetes {
         tokio::select! {
             // What a compile has is its own affair.
             biased;
-            fate = admitted.ended() => return Ok(fate),
+            fate = admitted.ended() => {
+                if fate == Fate::Over {
+                    tracing::info!(pod = name, tenant = %spec.tenant, "compile: a pod that was made ahead of need is given up: its room is needed, or it did not answer");
+                }
+                return Ok(());
+            }
             verdict = follow.end() => {
                 tracing::warn!(pod = name, tenant = %spec.tenant, why = told(&verdict), "compile: a pod that was made ahead of need is over before a compile came");
-                return Ok(Fate::Over);
+                return Ok(());
             }
             () = sleep(self.settings.spare_idle) => {}
-            never = self.hold(&name, &uid) => match never {},
+            never = self.hold(&name, &uid, hold::Pod::Own) => match never {},
         }
-        tracing::info!(pod = name, tenant = %spec.tenant, "compile: no compile came for a pod that was made ahead of need");
-        Ok(admitted.withdrawn().await)
+        if admitted.withdrawn().await == Fate::Over {
+            tracing::info!(pod = name, tenant = %spec.tenant, "compile: no compile came for a pod that was made ahead of need");
+        }
+        Ok(())
     }
 
-    /// A pod for `spec` that waits, if there is one.
-    pub(super) fn take_spare(&self, spec: &CompileSpec) -> Result<Option<Taken>, Error> {
-        let spares = &self.settings.spares;
-        let Some(builder) = spec.builder.filter(|_| spares.are_made()) else {
-            return Ok(None);
-        };
-        let class = class::class(&spec.into(), &self.settings, &builder)?;
-        Ok(spares.take(&class))
+    /// The Secret with the token of one that waits, new. Its name is random: where it is taken, the reply to an earlier attempt was lost.
+    async fn own_secret(&self, order: &Order<'_>, spec: &SpareSpec) -> Result<ObjectMeta, Error> {
+        let name = names::spare(&spec.id);
+        let token = compile_agent::waiting_token(&self.grants, &spec.id);
+        let secret = compile_pod::secret(order, &self.settings, &token);
+        match self.requests.create(&self.secrets, &secret).await {
+            Ok(created) => Ok(created.metadata),
+            Err(failure) if failure.is_taken() => {
+                let found = self.read_secret(&name).await?;
+                found.ok_or_else(|| vanished("secret", &name))
+            }
+            Err(failure) => Err(failure.into_error(&format!("creating secret {name}"))),
+        }
     }
 
-    /// The pod that was made ahead of need and that `owner`, the Secret of the run `spec`, names: by it `taken` becomes the run's, or an earlier
-    /// process gave one to it. `None` where it names none, or none that can be used: then it names none any more.
-    pub(super) async fn spare_of_run(
-        &self,
-        spec: &CompileSpec,
-        owner: &ObjectMeta,
-        taken: Option<Taken>,
-    ) -> Result<Option<(Pod, Taken)>, Error> {
-        let name = (owner.annotations.as_ref()).and_then(|all| all.get(names::SPARE_NAME));
-        let Some((name, id)) = name.and_then(|name| Some((name, names::spare_of(name)?))) else {
+    /// Its pod likewise; `None` where it makes way before it is there. A quota may count the pod of the compile before, which is gone.
+    async fn own_pod(&self, pod: &Pod, admitted: &Admitted) -> Result<Option<Pod>, Error> {
+        if admitted.is_over() {
             return Ok(None);
-        };
-        let work = Work {
-            key: spec.key,
-            command: spec.command.clone(),
-        };
-        let pod = self.read_pod(name).await?.filter(is_usable);
-        match (pod, taken.filter(|taken| *taken.id() == id)) {
-            (Some(pod), Some(taken)) => {
-                if taken.give(work).await {
-                    spec.milestones.reach(Milestone::Made);
-                    return Ok(Some((pod, taken)));
+        }
+        let name = pod.name_any();
+        let may_again = || !admitted.is_over();
+        let made = self.requests.create_as_counted(&self.pods, pod, may_again);
+        match made.await {
+            Ok(created) => Ok(Some(created)),
+            Err(failure) if failure.is_taken() => {
+                let found = self.read_pod(&name).await?;
+                found.ok_or_else(|| vanished("pod", &name)).map(Some)
+            }
+            Err(failure) if failure.is_of_quota() && admitted.is_over() => Ok(None),
+            Err(failure) => Err(failure.into_error(&format!("creating pod {name}"))),
+        }
+    }
+
+    pub(super) fn traits(&self, tenant: &Tenant, class: Digest) -> Traits {
+        Traits {
+            tenant: tenant.clone(),
+            room: self.settings.namespace.clone(),
+            class,
+        }
+    }
+
+    /// Removes a pod that no compile has, and its Secret: while the API server is away, until it can.
+    async fn remove_spare(&self, name: &str) {
+        let mut is_told = false;
+        loop {
+            match self.discard_named(name).await {
+                Ok(()) => return,
+                // Who is away comes back, and a request takes its time before it says so.
+                Err(Error::Unavailable(cause)) => {
+                    if !is_told {
+                        tracing::warn!(
+                            pod = name,
+                            cause,
+                            "compile: a pod that was made ahead of need is not removed yet; it is tried until it is gone"
+                        );
+                    }
+                    is_told = true;
+                }
+                Err(error) => {
+                    tracing::warn!(pod = name, %error, "compile: a pod that was made ahead of need was not removed; Peitho's next start tries again, or delete the pod and the secret of this name");
+                    return;
                 }
             }
-            // Who made it removes it.
-            (None, Some(_)) => {}
-            (Some(pod), None) => {
-                let taken = self.settings.spares.adopt(id, &spec.tenant, work);
-                return Ok(Some((pod, taken)));
-            }
-            (None, None) => self.discard_named(name).await?,
         }
-        tracing::warn!(compile = %spec.key, pod = name, "compile: the pod that was made ahead of need does not answer; the compile gets one of its own");
-        self.forget_spare(owner).await?;
-        Ok(None)
-    }
-
-    async fn forget_spare(&self, owner: &ObjectMeta) -> Result<(), Error> {
-        let name = owner.name.clone().unwrap_or_default();
-        let patch = Patch::Merge(serde_json::json!({
-            "metadata": {"uid": owner.uid, "annotations": {names::SPARE_NAME: null}}
-        }));
-        let params = PatchParams::default();
-        let sent = || self.secrets.patch_metadata(&name, &params, &patch);
-        match self.requests.call(sent).await {
-            Ok(_) => Ok(()),
-            // It went just now, or is another one.
-            Err(failure) if failure.is_not_found() || failure.is_conflict() => Ok(()),
-            Err(failure) => Err(failure.into_error(&format!("changing secret {name}"))),
-        }
-    }
-
-    /// Removes the pods that wait; whether there were any.
-    pub(super) async fn spares_give_way(&self) -> Result<bool, Error> {
-        let gone = self.settings.spares.give_way();
-        for id in &gone {
-            // One of another namespace is not found here.
-            self.discard_named(&names::spare(id)).await?;
-        }
-        Ok(!gone.is_empty())
     }
 
     /// Ends the pod called `name` and deletes it and the Secret of the same name, as far as they are there.
@@ -174,9 +171,11 @@ impl Kubernetes {
     }
 }
 
-fn is_usable(pod: &Pod) -> bool {
-    let shown = Evidence::of(pod, None, Instant::now());
-    shown.deleting.is_none() && !shown.is_over()
+fn vanished(kind: &str, name: &str) -> Error {
+    Error::Refused(format!(
+        "{kind} {name} was made and is gone; see who deletes what is labelled {}",
+        names::SPARE
+    ))
 }
 
 fn told(verdict: &Verdict) -> String {

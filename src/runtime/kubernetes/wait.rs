@@ -28,7 +28,7 @@ impl Kubernetes {
             Launch::Pod(follow, record) => (follow, record),
             Launch::Ended(ending) => return Ok(state_of(ending)),
         };
-        Ok(match follow.running().await {
+        Ok(match self.running(&mut follow).await {
             verdict if verdict.is_final() => {
                 self.take_end(&record, &follow.evidence(), &verdict).await;
                 state_of_verdict(verdict)
