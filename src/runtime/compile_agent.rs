@@ -28,7 +28,8 @@ const SPOOL: &str = "/run/peitho/spool";
 const HOME: &str = "/run/peitho/home";
 const TMP: &str = "/run/peitho/tmp";
 
-/// The directory in [`HOME`] that is kept from one compile to the next.
+/// The directory in [`HOME`] that is kept from one compile to the next: the agent's default for `--cache`. It is not told: an agent of an older
+/// release knows no such argument, and would end by it.
 const CACHE: &str = "/run/peitho/home/.cache";
 
 /// Directories by which command and agent exchange what they have, each with a short name.
@@ -108,8 +109,6 @@ fn agent(job: &str, address: &str, what: [&str; 2]) -> Vec<String> {
         CREDENTIALS,
         "--spool",
         SPOOL,
-        "--cache",
-        CACHE,
     ]
     .map(str::to_owned)
     .into()
@@ -148,5 +147,24 @@ pub(super) async fn write_notice(log: &Spool, text: &str) {
     let line = format!("peitho: {text}\n");
     if let Err(error) = log.append(line.as_bytes()).await {
         tracing::warn!(%error, "a notice for a compile's log was lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Digest;
+
+    /// It ends by an argument that it does not know.
+    #[test]
+    fn an_agent_of_an_earlier_release_knows_all_that_it_is_told() {
+        let key = CompileKey::new(Digest::of(b"compile"));
+        let told = command("https://a:1", &key, &["true".to_owned()]);
+        let flags = told.iter().filter(|it| it.starts_with("--"));
+        let flags: Vec<_> = flags.collect();
+        assert_eq!(
+            flags,
+            ["--address", "--key", "--credentials", "--spool", "--"]
+        );
     }
 }
