@@ -73,6 +73,32 @@ async fn a_part_that_is_gone_is_no_trouble() {
     assert_eq!(place.compile("ls CACHE").await.log, "b\n");
 }
 
+/// Two releases beside one store have use for what they wrote each. What is damaged has none.
+#[tokio::test]
+async fn the_record_of_another_release_stays() {
+    let mut place = Place::new().await;
+    let tenant = Tenant::default_tenant();
+    let name = format!("{}/{}/0", Digest::of(b"builder"), architecture());
+    let strange = serde_json::json!({"parts": ["of another shape"]});
+    let put = (place.world.store).put_ref(RefKind::Cache, &tenant, &name, &strange);
+    put.await.unwrap();
+    let refs = place
+        .world
+        .directory
+        .path()
+        .join("store/refs/v1/cache/default");
+    let damaged = refs.join(format!("{}.json", Digest::of(b"damaged").hex()));
+    fs::write(&damaged, "no record").unwrap();
+    assert_eq!(place.compile("ls CACHE; echo a >CACHE/a").await.log, "");
+    assert!(!damaged.exists());
+    assert_eq!(place.compile("ls CACHE").await.log, "a\n");
+    let there = place
+        .world
+        .store
+        .get_ref::<serde_json::Value>(RefKind::Cache, &tenant, &name);
+    assert_eq!(there.await.unwrap(), Some(strange));
+}
+
 /// Tenant A writes what it likes into its cache. B's compile of the same is the one that it would be without A.
 #[tokio::test]
 async fn nothing_passes_from_one_tenant_to_another() {
