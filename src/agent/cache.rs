@@ -46,7 +46,16 @@ struct Plan {
     parts: Vec<Part>,
     give: Option<Extent>,
     most: u64,
+    /// What is brought back may have less, where the cache gave trouble.
+    give_most: Option<u64>,
     patience_ms: u64,
+}
+
+impl Plan {
+    /// Bytes that may be brought back.
+    fn given(&self) -> u64 {
+        self.give_most.unwrap_or(self.most)
+    }
 }
 
 #[derive(Clone, Deserialize)]
@@ -139,7 +148,7 @@ impl Cache {
                 });
             }
         };
-        let give = plan.give.map(|extent| (extent, plan.most));
+        let give = plan.give.map(|extent| (extent, plan.given()));
         let brought = match begun {
             Ok(begun) => self.bring(&plan, begun, started).await,
             Err(error) => Err(error),
@@ -322,7 +331,7 @@ impl Cache {
         if let Some((digest, extent)) = spoilt {
             let path = format!("{}/{digest}", self.path);
             match timeout(QUESTION, self.client.delete(&path)).await {
-                Ok(Ok(())) => give = plan.give.map(|_| (extent, plan.most)),
+                Ok(Ok(())) => give = plan.give.map(|_| (extent, plan.given())),
                 Ok(Err(error)) => trouble = format!("{trouble}; {error}"),
                 Err(_) => {}
             }

@@ -26,6 +26,8 @@ pub(super) const PROGRAM: &str = "/run/peitho/bin/peitho";
 pub(super) const TRUST: &str = "/run/peitho/trust";
 const SPOOL: &str = "/run/peitho/spool";
 const HOME: &str = "/run/peitho/home";
+/// The short name of the directory in which the caches are.
+pub(super) const HOME_VOLUME: &str = "home";
 const TMP: &str = "/run/peitho/tmp";
 
 /// The directory in [`HOME`] that is kept from one compile to the next: the agent's default for `--cache`. It is not told: an agent of an older
@@ -37,7 +39,7 @@ pub(super) const EXCHANGE: [(&str, &str); 4] = [
     ("input", "/chaincode/input"),
     ("output", "/chaincode/output"),
     ("spool", SPOOL),
-    ("home", HOME),
+    (HOME_VOLUME, HOME),
 ];
 
 /// All directories that the command may write where the rest of its image is closed to it, each with a short name. The

@@ -26,6 +26,7 @@ use crate::compile::{args, end, gate, members, open, whole_log};
 use crate::world::{Server, World, any_port, names, tar};
 
 mod ahead;
+mod bounded;
 mod doubted;
 mod full;
 mod restarts;
@@ -104,15 +105,14 @@ impl Place {
         own
     }
 
-    /// A server that wants all of each cache, `most` bytes of it, and does with it what `taking` does.
+    /// A server that wants all of each cache, `most` bytes of it, which may be larger, and does with it what `taking` does.
     async fn serve_wanting_all<T: 'static, H: axum::handler::Handler<T, ()>>(
         &self,
         most: u64,
         taking: H,
     ) -> Server {
         let plan = move || async move {
-            let plan =
-                serde_json::json!({"parts": [], "give": "whole", "most": most, "patienceMs": 5000});
+            let plan = serde_json::json!({"parts": [], "give": "whole", "most": 1 << 30, "giveMost": most, "patienceMs": 5000});
             plan.to_string()
         };
         let spoilt = Router::new().route("/compile/{key}/cache", get(plan).put(taking));

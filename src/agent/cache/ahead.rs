@@ -62,6 +62,7 @@ impl Cache {
             parts,
             give: None,
             most,
+            give_most: None,
             patience_ms: PATIENCE_MS,
         };
         match self.bring(&plan, Ahead::default(), Instant::now()).await {
