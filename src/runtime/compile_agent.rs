@@ -6,7 +6,7 @@
 use secrecy::SecretString;
 
 use super::process;
-use super::surroundings::Surroundings;
+use super::surroundings::{Caches, Surroundings};
 use crate::grant::{Grant, Grants};
 use crate::names::{CompileKey, SpareId};
 use crate::store::spool::Spool;
@@ -58,6 +58,15 @@ pub(super) const CACHES: [(&str, &str); 4] = [
     ("GOCACHE", "/run/peitho/home/.cache/go-build"),
     ("GOMODCACHE", "/run/peitho/home/.cache/go-mod"),
     ("npm_config_cache", "/run/peitho/home/.cache/npm"),
+];
+
+/// The same where nothing of it is kept: in the tools' own places below [`HOME`], as without a cache there ever was. Operators mount what they keep
+/// themselves there.
+const UNKEPT: [(&str, &str); CACHES.len()] = [
+    CACHES[0],
+    CACHES[1],
+    ("GOMODCACHE", "/run/peitho/home/go/pkg/mod"),
+    ("npm_config_cache", "/run/peitho/home/.npm"),
 ];
 
 /// Those of [`CACHES`] that are set for a command which has its image's own places: what is in these can always be made again, and an image may have
@@ -125,10 +134,14 @@ pub(super) fn environment(
     let plain = surroundings.plain_variables();
     let plain = plain.iter().map(|(name, value)| (*name, value.as_str()));
     let requested = requested.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let caches = match surroundings.caches() {
+        Caches::Kept => CACHES,
+        Caches::Lost => UNKEPT,
+    };
     process::environment(
         HOMES
             .into_iter()
-            .chain(CACHES)
+            .chain(caches)
             .chain(plain)
             .chain(requested),
     )
@@ -155,7 +168,32 @@ pub(super) async fn write_notice(log: &Spool, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Compile, CompileCache};
     use crate::names::Digest;
+
+    #[test]
+    fn tools_have_their_own_places_where_nothing_is_kept() {
+        let places = |enabled| {
+            let cache = CompileCache {
+                enabled,
+                ..CompileCache::default()
+            };
+            let section = Compile {
+                cache,
+                ..Compile::default()
+            };
+            let surroundings = Surroundings::read(&section, "https://a:1").unwrap();
+            let all = environment(&surroundings, &[]);
+            let kept = |name: &str| CACHES.iter().any(|(known, _)| *known == name);
+            let all = all.into_iter().filter(|(name, _)| kept(name));
+            all.map(|(_, place)| place).collect::<Vec<_>>()
+        };
+        let home = |below: &[&str; 4]| below.map(|it| format!("{HOME}/{it}"));
+        let on = [".cache", ".cache/go-build", ".cache/go-mod", ".cache/npm"];
+        assert_eq!(places(true), home(&on));
+        let off = [".cache", ".cache/go-build", "go/pkg/mod", ".npm"];
+        assert_eq!(places(false), home(&off));
+    }
 
     /// It ends by an argument that it does not know.
     #[test]
