@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -95,6 +97,8 @@ pub(super) struct Cache {
     directory: PathBuf,
     /// What is in it before this is asked for it.
     ahead: Mutex<Ahead>,
+    /// How often what was in it was put away.
+    put_away: AtomicUsize,
 }
 
 /// The directory as the command finds it.
@@ -104,6 +108,8 @@ pub(super) struct Fetched {
     known: Known,
     /// What to bring back, in how many bytes.
     give: Option<(Extent, u64)>,
+    /// Whether Peitho heard of the part that was to blame: else there is nothing to bring back in its place.
+    telling: Option<JoinHandle<Result<(), client::Error>>>,
     /// For the compile's log.
     pub(super) trouble: Option<String>,
 }
@@ -115,6 +121,7 @@ impl Fetched {
             took: Duration::ZERO,
             known: Known::default(),
             give,
+            telling: None,
             trouble: None,
         }
     }
@@ -128,6 +135,7 @@ impl Cache {
             path,
             directory,
             ahead: Mutex::default(),
+            put_away: AtomicUsize::default(),
         }
     }
 
@@ -191,11 +199,8 @@ impl Cache {
             let parsed = self.client.parsed(&self.path, response, ANSWER_BODY);
             parsed.await.map(Some)
         };
-        let silent = |_| {
-            let reason = format!("no answer for {} s", QUESTION.as_secs());
-            self.client.broken(&self.path, reason)
-        };
-        timeout(QUESTION, asked).await.map_err(silent)?
+        let answered = timeout(QUESTION, asked).await;
+        answered.unwrap_or_else(|_| Err(silent(&self.client, &self.path)))
     }
 
     /// Unpacks all parts that were not unpacked `ahead`.
@@ -295,10 +300,11 @@ impl Cache {
     }
 
     /// Puts an empty directory into the place of this one, whose content goes: where some of it does not, the command finds nothing of it all the
-    /// same.
+    /// same, and it does not wait for that. The end of the process does, as for every blocking task.
     async fn put_away(&self) -> io::Result<()> {
         let mut away = self.directory.clone().into_os_string();
-        away.push(".away");
+        let number = self.put_away.fetch_add(1, Ordering::Relaxed);
+        away.push(format!(".away-{number}"));
         let (directory, away) = (self.directory.clone(), PathBuf::from(away));
         let moved = {
             let away = away.clone();
@@ -308,7 +314,14 @@ impl Cache {
             })
         };
         match moved.await {
-            Ok(()) => blocking(move || std::fs::remove_dir_all(away)).await,
+            Ok(()) => {
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = std::fs::remove_dir_all(&away) {
+                        tracing::warn!(%error, directory = ?away, "it cannot be removed");
+                    }
+                });
+                Ok(())
+            }
             // In the way of a volume of its own, for one.
             Err(_) => empty(&self.directory).await,
         }
@@ -321,26 +334,32 @@ impl Cache {
             trouble = format!("{trouble}; {:?}: {error}", self.directory);
         }
         // What was damaged is replaced by what this compile makes. With other faults Peitho has all of it as it was.
-        let mut give = None;
         let spoilt = match error {
             Trouble::Damaged { digest, .. } => plan.give.map(|extent| (digest, extent)),
             // All of them together would be too much again.
-            Trouble::TooMuch { digest, .. } => Some((digest, Extent::Whole)),
+            Trouble::TooMuch { digest, .. } => plan.give.map(|_| (digest, Extent::Whole)),
             _ => None,
         };
-        if let Some((digest, extent)) = spoilt {
-            let path = format!("{}/{digest}", self.path);
-            match timeout(QUESTION, self.client.delete(&path)).await {
-                Ok(Ok(())) => give = plan.give.map(|_| (extent, plan.given())),
-                Ok(Err(error)) => trouble = format!("{trouble}; {error}"),
-                Err(_) => {}
-            }
-        }
         Fetched {
             trouble: Some(trouble),
-            ..Fetched::cold(give)
+            telling: spoilt.map(|(digest, _)| self.tell_spoilt(digest)),
+            ..Fetched::cold(spoilt.map(|(_, extent)| (extent, plan.given())))
         }
     }
+
+    /// Tells Peitho that a part is to blame, beside the command.
+    fn tell_spoilt(&self, digest: &Digest) -> JoinHandle<Result<(), client::Error>> {
+        let (client, path) = (self.client.clone(), format!("{}/{digest}", self.path));
+        tokio::spawn(async move {
+            let told = timeout(QUESTION, client.delete(&path)).await;
+            told.unwrap_or_else(|_| Err(silent(&client, &path)))
+        })
+    }
+}
+
+/// Nothing came of a question.
+fn silent(client: &Client, path: &str) -> client::Error {
+    client.broken(path, format!("no answer for {} s", QUESTION.as_secs()))
 }
 
 /// What a volume has free.

@@ -356,7 +356,8 @@ impl Compiles {
         found.ok_or(ReportError::NoIncrement(*digest))
     }
 
-    /// The agent of `key` found an increment damaged, and compiles without any: its record goes. Nobody else can be harmed by that.
+    /// The agent of `key` found an increment damaged, and compiles without any: its record goes. Nobody else can be harmed by that. It may say
+    /// so when the run is over: the command does not wait for it.
     ///
     /// # Errors
     /// As [`Compiles::increment`].
@@ -365,7 +366,7 @@ impl Compiles {
         key: &CompileKey,
         digest: &Digest,
     ) -> Result<(), ReportError> {
-        let job = self.going_on(key)?;
+        let job = self.job(key)?;
         let Some((whose, _)) = &job.warmth.whose else {
             return Err(ReportError::NoIncrement(*digest));
         };

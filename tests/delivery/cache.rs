@@ -27,6 +27,7 @@ use crate::world::{Server, World, any_port, names, tar};
 
 mod ahead;
 mod bounded;
+mod damaged;
 mod doubted;
 mod full;
 mod restarts;
