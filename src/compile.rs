@@ -333,7 +333,7 @@ impl Compiles {
                 &spec,
             );
             let end = driven.await;
-            this.judge(&key, &job.warmth, &end).await;
+            let own_end = end.clone();
             let end = match end {
                 End::Exited { code: 0, output } if spec.builder.is_some() => {
                     match cache::keep(&inner.store, &request.tenant, &key, &job.log, output).await {
@@ -353,17 +353,25 @@ impl Compiles {
             this.note_origin(&spec.tenant, &spec.image, request.manifest, Some(&end));
             let has_exited = matches!(end, End::Exited { .. });
             job.finish(end);
+            // The peer has its answer by now: the store may be slow.
+            let judging = this.judge(&key, &job.warmth, &own_end);
             match has_exited {
                 true => {
-                    let (wanted, begun) = (inner.queue.wanted(), Instant::now());
-                    let gathered = job.warmth.gathered(&mut running, wanted);
-                    gathered.instrument(tracing::debug_span!("gather")).await;
-                    if job.warmth.is_asked() {
-                        job.course.after(Part::Gather, begun);
-                    }
+                    let gathering = async {
+                        let (wanted, begun) = (inner.queue.wanted(), Instant::now());
+                        let gathered = job.warmth.gathered(&mut running, wanted);
+                        gathered.instrument(tracing::debug_span!("gather")).await;
+                        if job.warmth.is_asked() {
+                            job.course.after(Part::Gather, begun);
+                        }
+                    };
+                    tokio::join!(judging, gathering);
                     this.heed_gathered(&job.warmth);
                 }
-                false => job.warmth.close(),
+                false => {
+                    job.warmth.close();
+                    judging.await;
+                }
             }
             job.warmth.tell(&key);
             drop(running);

@@ -68,8 +68,14 @@ impl Compiles {
         job.report_exit(code, Some(lack), &self.0.store).await
     }
 
-    /// The command of `key` came to this `end`, which is not told yet: who asks again after it must not find what it died of.
+    /// The command of `key` came to this `end`. Whoever orders the same again waits for this, so that he does not find what it died of; and so does
+    /// what its agent brings back.
     pub(super) async fn judge(&self, key: &CompileKey, warmth: &Warmth, end: &End) {
+        self.judge_row(key, warmth, end).await;
+        warmth.set_judged();
+    }
+
+    async fn judge_row(&self, key: &CompileKey, warmth: &Warmth, end: &End) {
         let (store, failing) = (&self.0.store, &self.0.troubles.failing);
         let code = match end {
             End::Exited { code, .. } => Some(*code),

@@ -55,6 +55,8 @@ pub(super) struct Warmth {
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
     hurried: watch::Sender<bool>,
+    /// Whether it is known what the run's end says of the cache that it began with.
+    judged: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -105,7 +107,19 @@ impl Warmth {
             state: Mutex::default(),
             stage: watch::Sender::new(Stage::Unasked),
             hurried: watch::Sender::new(false),
+            judged: watch::Sender::new(false),
         }
+    }
+
+    pub(super) fn set_judged(&self) {
+        self.judged.send_replace(true);
+    }
+
+    /// Waits for that.
+    async fn judged(&self) {
+        let mut judged = self.judged.subscribe();
+        // The sender lives in `self`: it does not go.
+        let _ = judged.wait_for(|judged| *judged).await;
     }
 
     /// The command is over.

@@ -157,6 +157,13 @@ impl Place {
         listed.unwrap()
     }
 
+    /// Until there is nothing of it any more: the run's end is told before.
+    async fn has_lost_it(&self) {
+        while !self.increments("default").await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The only increment there is.
     async fn increment(&self) -> Blob {
         let [name] = &self.increments("default").await[..] else {

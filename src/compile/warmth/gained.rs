@@ -110,7 +110,7 @@ impl Compiles {
     pub async fn keep_increment(&self, coming: Coming, brought: Ingest) -> Result<(), ReportError> {
         let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
         // What the run's end says of the cache that it began with is done by then.
-        coming.job.ended().await;
+        warmth.judged().await;
         self.heed(&coming).await;
         warmth.state().is_answered = true;
         if bytes == 0 {
