@@ -146,15 +146,18 @@ impl Cache {
         let begun = self
             .begun(plan.as_ref().ok().and_then(Option::as_ref))
             .await;
-        let plan = match plan {
-            Ok(plan) => plan?,
-            Err(error) => {
-                return Some(Fetched {
-                    fared: "failed",
-                    trouble: Some(told(&error)),
-                    ..Fetched::cold(None)
-                });
-            }
+        let without = |trouble: String| Fetched {
+            fared: "failed",
+            trouble: Some(trouble),
+            ..Fetched::cold(None)
+        };
+        let plan = match (plan, &begun) {
+            (Ok(Some(plan)), _) => plan,
+            (Ok(None), Ok(_)) => return None,
+            // What was fetched ahead is in the command's way.
+            (Ok(None), Err(error)) => return Some(without(told(error))),
+            (Err(error), Ok(_)) => return Some(without(told(&error))),
+            (Err(error), Err(other)) => return Some(without(format!("{}; {other}", told(&error)))),
         };
         let give = plan.give.map(|extent| (extent, plan.given()));
         let brought = match begun {
@@ -163,11 +166,7 @@ impl Cache {
         };
         let mut fetched = match brought {
             // Somebody's own, on a volume that outlives the compile: others may be using it.
-            Err(error @ Trouble::Occupied(_)) => Fetched {
-                fared: "failed",
-                trouble: Some(told(&error)),
-                ..Fetched::cold(None)
-            },
+            Err(error @ Trouble::Occupied(_)) => without(told(&error)),
             Ok(known) if plan.parts.is_empty() => Fetched {
                 known,
                 ..Fetched::cold(give)
@@ -217,16 +216,17 @@ impl Cache {
         if !is_empty && ahead.parts.is_empty() {
             return Err(Trouble::Occupied(self.directory.clone()));
         }
-        let free = self.free().await?;
+        // With what is there of them already, which had its room before.
+        let free = self.free().await?.saturating_add(ahead.known.bytes());
         let room = || Trouble::Room {
             path: self.directory.clone(),
             free,
         };
         // What they take unpacked nobody knows before: the archive is not unpacked further than to half of what is free.
-        let missing = &plan.parts[ahead.parts.len()..];
-        if missing.iter().map(|it| it.size).sum::<u64>() > free / 2 {
+        if plan.parts.iter().map(|it| it.size).sum::<u64>() > free / 2 {
             return Err(room());
         }
+        let missing = &plan.parts[ahead.parts.len()..];
         let most = plan.most.min(free / 2);
         let deadline = started + Duration::from_millis(plan.patience_ms);
         let mut known = ahead.known;
