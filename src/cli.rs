@@ -422,6 +422,18 @@ mod tests {
         assert_eq!(sources.set.len(), 2);
     }
 
+    /// Pods are told what agents of earlier releases know: `agent.image` may be of one.
+    #[test]
+    fn an_agent_knows_by_itself_what_is_kept() {
+        let line = "peitho agent compile --address https://a:1 --key KEY --credentials /c --spool /s -- true";
+        let command = parse_words(&line.replace("KEY", &"0".repeat(64)));
+        let Ok(Command::Agent(agent::Command::Compile(args))) = command else {
+            panic!("{command:?}");
+        };
+        let cache = PathBuf::from("/run/peitho/home/.cache");
+        assert_eq!(args.place.cache, cache);
+    }
+
     #[test]
     fn a_wrong_configuration_is_code_2() {
         let failure = parse_words("peitho config check /nowhere/peitho.yml")

@@ -187,6 +187,9 @@ pub struct Settings {
     pub cache: Option<u64>,
 }
 
+/// A cache has this part of the disk that a compile may take: what a compile adds, which takes as much again at the worst, fits beside it.
+const SHARE_OF_DISK: u64 = 2;
+
 /// The door to compiles; clones share it.
 #[derive(Clone)]
 pub struct Compiles(Arc<Inner>);
@@ -289,7 +292,14 @@ impl Compiles {
     fn warmth(&self, request: &Request) -> Warmth {
         let builder = request.builder.as_ref();
         let whose = builder.map(|builder| whose(&request.tenant, builder, &request.facts));
-        Warmth::new(whose, self.0.settings.cache)
+        Warmth::new(whose, self.cache_bytes(&request.tenant, &request.image))
+    }
+
+    /// Bytes that a compiler's cache may have in a compile of `tenant` in `image`; `None` where none is kept.
+    fn cache_bytes(&self, tenant: &Tenant, image: &ImageName) -> Option<u64> {
+        let limit = self.0.runtime.disk_limit(tenant, image);
+        let most = self.0.settings.cache?;
+        Some(limit.map_or(most, |limit| most.min(limit / SHARE_OF_DISK)))
     }
 
     fn drive(&self, key: CompileKey, request: Request, job: Arc<Job>) {
@@ -323,7 +333,7 @@ impl Compiles {
                 &spec,
             );
             let end = driven.await;
-            this.judge(&key, &job.warmth, &end).await;
+            let own_end = end.clone();
             let end = match end {
                 End::Exited { code: 0, output } if spec.builder.is_some() => {
                     match cache::keep(&inner.store, &request.tenant, &key, &job.log, output).await {
@@ -343,17 +353,25 @@ impl Compiles {
             this.note_origin(&spec.tenant, &spec.image, request.manifest, Some(&end));
             let has_exited = matches!(end, End::Exited { .. });
             job.finish(end);
+            // The peer has its answer by now: the store may be slow.
+            let judging = this.judge(&key, &job.warmth, &own_end);
             match has_exited {
                 true => {
-                    let (wanted, begun) = (inner.queue.wanted(), Instant::now());
-                    let gathered = job.warmth.gathered(&mut running, wanted);
-                    gathered.instrument(tracing::debug_span!("gather")).await;
-                    if job.warmth.is_asked() {
-                        job.course.after(Part::Gather, begun);
-                    }
+                    let gathering = async {
+                        let (wanted, begun) = (inner.queue.wanted(), Instant::now());
+                        let gathered = job.warmth.gathered(&mut running, wanted);
+                        gathered.instrument(tracing::debug_span!("gather")).await;
+                        if job.warmth.is_asked() {
+                            job.course.after(Part::Gather, begun);
+                        }
+                    };
+                    tokio::join!(judging, gathering);
                     this.heed_gathered(&job.warmth);
                 }
-                false => job.warmth.close(),
+                false => {
+                    job.warmth.close();
+                    judging.await;
+                }
             }
             job.warmth.tell(&key);
             drop(running);

@@ -372,6 +372,12 @@ pub trait Runtime: Send + Sync {
     /// [`Error::NeverStarted`], [`Error::Refused`].
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error>;
 
+    /// Bytes of disk that a compile of `tenant` in `image` may take before whoever runs it ends it; `None` where the runtime sets no such limit. There may
+    /// be others that it does not know of.
+    fn disk_limit(&self, _tenant: &Tenant, _image: &ImageName) -> Option<u64> {
+        None
+    }
+
     /// Makes a container ahead of need and sees to it until a compile has it, which is that compile's then, or it is of no use any more, and gone.
     /// Dropped before, it stays, as what [`Runtime::unheld`] removes. Without [`Runtime::spares`] this returns at once.
     ///

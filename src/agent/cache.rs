@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -46,7 +48,16 @@ struct Plan {
     parts: Vec<Part>,
     give: Option<Extent>,
     most: u64,
+    /// What is brought back may have less, where the cache gave trouble.
+    give_most: Option<u64>,
     patience_ms: u64,
+}
+
+impl Plan {
+    /// Bytes that may be brought back.
+    fn given(&self) -> u64 {
+        self.give_most.unwrap_or(self.most)
+    }
 }
 
 #[derive(Clone, Deserialize)]
@@ -86,6 +97,8 @@ pub(super) struct Cache {
     directory: PathBuf,
     /// What is in it before this is asked for it.
     ahead: Mutex<Ahead>,
+    /// How often what was in it was put away.
+    put_away: AtomicUsize,
 }
 
 /// The directory as the command finds it.
@@ -95,6 +108,8 @@ pub(super) struct Fetched {
     known: Known,
     /// What to bring back, in how many bytes.
     give: Option<(Extent, u64)>,
+    /// Whether Peitho heard of the part that was to blame: else there is nothing to bring back in its place.
+    telling: Option<JoinHandle<Result<(), client::Error>>>,
     /// For the compile's log.
     pub(super) trouble: Option<String>,
 }
@@ -106,6 +121,7 @@ impl Fetched {
             took: Duration::ZERO,
             known: Known::default(),
             give,
+            telling: None,
             trouble: None,
         }
     }
@@ -119,6 +135,7 @@ impl Cache {
             path,
             directory,
             ahead: Mutex::default(),
+            put_away: AtomicUsize::default(),
         }
     }
 
@@ -129,28 +146,27 @@ impl Cache {
         let begun = self
             .begun(plan.as_ref().ok().and_then(Option::as_ref))
             .await;
-        let plan = match plan {
-            Ok(plan) => plan?,
-            Err(error) => {
-                return Some(Fetched {
-                    fared: "failed",
-                    trouble: Some(told(&error)),
-                    ..Fetched::cold(None)
-                });
-            }
+        let without = |trouble: String| Fetched {
+            fared: "failed",
+            trouble: Some(trouble),
+            ..Fetched::cold(None)
         };
-        let give = plan.give.map(|extent| (extent, plan.most));
+        let plan = match (plan, &begun) {
+            (Ok(Some(plan)), _) => plan,
+            (Ok(None), Ok(_)) => return None,
+            // What was fetched ahead is in the command's way.
+            (Ok(None), Err(error)) => return Some(without(told(error))),
+            (Err(error), Ok(_)) => return Some(without(told(&error))),
+            (Err(error), Err(other)) => return Some(without(format!("{}; {other}", told(&error)))),
+        };
+        let give = plan.give.map(|extent| (extent, plan.given()));
         let brought = match begun {
             Ok(begun) => self.bring(&plan, begun, started).await,
             Err(error) => Err(error),
         };
         let mut fetched = match brought {
             // Somebody's own, on a volume that outlives the compile: others may be using it.
-            Err(error @ Trouble::Occupied(_)) => Fetched {
-                fared: "failed",
-                trouble: Some(told(&error)),
-                ..Fetched::cold(None)
-            },
+            Err(error @ Trouble::Occupied(_)) => without(told(&error)),
             Ok(known) if plan.parts.is_empty() => Fetched {
                 known,
                 ..Fetched::cold(give)
@@ -182,11 +198,8 @@ impl Cache {
             let parsed = self.client.parsed(&self.path, response, ANSWER_BODY);
             parsed.await.map(Some)
         };
-        let silent = |_| {
-            let reason = format!("no answer for {} s", QUESTION.as_secs());
-            self.client.broken(&self.path, reason)
-        };
-        timeout(QUESTION, asked).await.map_err(silent)?
+        let answered = timeout(QUESTION, asked).await;
+        answered.unwrap_or_else(|_| Err(silent(&self.client, &self.path)))
     }
 
     /// Unpacks all parts that were not unpacked `ahead`.
@@ -203,16 +216,17 @@ impl Cache {
         if !is_empty && ahead.parts.is_empty() {
             return Err(Trouble::Occupied(self.directory.clone()));
         }
-        let free = self.free().await?;
+        // With what is there of them already, which had its room before.
+        let free = self.free().await?.saturating_add(ahead.known.bytes());
         let room = || Trouble::Room {
             path: self.directory.clone(),
             free,
         };
         // What they take unpacked nobody knows before: the archive is not unpacked further than to half of what is free.
-        let missing = &plan.parts[ahead.parts.len()..];
-        if missing.iter().map(|it| it.size).sum::<u64>() > free / 2 {
+        if plan.parts.iter().map(|it| it.size).sum::<u64>() > free / 2 {
             return Err(room());
         }
+        let missing = &plan.parts[ahead.parts.len()..];
         let most = plan.most.min(free / 2);
         let deadline = started + Duration::from_millis(plan.patience_ms);
         let mut known = ahead.known;
@@ -286,10 +300,11 @@ impl Cache {
     }
 
     /// Puts an empty directory into the place of this one, whose content goes: where some of it does not, the command finds nothing of it all the
-    /// same.
+    /// same, and it does not wait for that. The end of the process does, as for every blocking task.
     async fn put_away(&self) -> io::Result<()> {
         let mut away = self.directory.clone().into_os_string();
-        away.push(".away");
+        let number = self.put_away.fetch_add(1, Ordering::Relaxed);
+        away.push(format!(".away-{number}"));
         let (directory, away) = (self.directory.clone(), PathBuf::from(away));
         let moved = {
             let away = away.clone();
@@ -299,7 +314,14 @@ impl Cache {
             })
         };
         match moved.await {
-            Ok(()) => blocking(move || std::fs::remove_dir_all(away)).await,
+            Ok(()) => {
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = std::fs::remove_dir_all(&away) {
+                        tracing::warn!(%error, directory = ?away, "it cannot be removed");
+                    }
+                });
+                Ok(())
+            }
             // In the way of a volume of its own, for one.
             Err(_) => empty(&self.directory).await,
         }
@@ -312,26 +334,32 @@ impl Cache {
             trouble = format!("{trouble}; {:?}: {error}", self.directory);
         }
         // What was damaged is replaced by what this compile makes. With other faults Peitho has all of it as it was.
-        let mut give = None;
         let spoilt = match error {
             Trouble::Damaged { digest, .. } => plan.give.map(|extent| (digest, extent)),
             // All of them together would be too much again.
-            Trouble::TooMuch { digest, .. } => Some((digest, Extent::Whole)),
+            Trouble::TooMuch { digest, .. } => plan.give.map(|_| (digest, Extent::Whole)),
             _ => None,
         };
-        if let Some((digest, extent)) = spoilt {
-            let path = format!("{}/{digest}", self.path);
-            match timeout(QUESTION, self.client.delete(&path)).await {
-                Ok(Ok(())) => give = plan.give.map(|_| (extent, plan.most)),
-                Ok(Err(error)) => trouble = format!("{trouble}; {error}"),
-                Err(_) => {}
-            }
-        }
         Fetched {
             trouble: Some(trouble),
-            ..Fetched::cold(give)
+            telling: spoilt.map(|(digest, _)| self.tell_spoilt(digest)),
+            ..Fetched::cold(spoilt.map(|(_, extent)| (extent, plan.given())))
         }
     }
+
+    /// Tells Peitho that a part is to blame, beside the command.
+    fn tell_spoilt(&self, digest: &Digest) -> JoinHandle<Result<(), client::Error>> {
+        let (client, path) = (self.client.clone(), format!("{}/{digest}", self.path));
+        tokio::spawn(async move {
+            let told = timeout(QUESTION, client.delete(&path)).await;
+            told.unwrap_or_else(|_| Err(silent(&client, &path)))
+        })
+    }
+}
+
+/// Nothing came of a question.
+fn silent(client: &Client, path: &str) -> client::Error {
+    client.broken(path, format!("no answer for {} s", QUESTION.as_secs()))
 }
 
 /// What a volume has free.

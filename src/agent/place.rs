@@ -15,7 +15,7 @@ pub struct Place {
     #[arg(long)]
     pub spool: PathBuf,
     /// The directory that is kept from one compile to the next
-    #[arg(long)]
+    #[arg(long, default_value = "/run/peitho/home/.cache")]
     pub cache: PathBuf,
     /// Where the command finds its input
     #[arg(skip = PathBuf::from("/chaincode/input"))]

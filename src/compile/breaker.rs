@@ -13,49 +13,14 @@ use crate::store::{Error, Store};
 
 mod failing;
 mod remembered;
+mod troubles;
 
-use failing::{Failing, OFTEN};
-use remembered::Remembered;
+use failing::OFTEN;
+use troubles::Verdict;
+pub(super) use troubles::{Aim, Troubles};
 
 /// From here on a code says which signal ended the command.
 pub(super) const SIGNALLED: i64 = 128;
-
-/// A row that comes too late so often, one run after the other, costs more than it saves.
-const TOO_LATE: u32 = 2;
-
-/// After a whole part that did not come in time so many runs of the row are not asked for one: each would hold its place for it in vain.
-const SPARED: u32 = 4;
-
-/// What is remembered of rows that gave trouble, and of compiles that failed with them.
-#[derive(Default)]
-pub(super) struct Troubles {
-    rows: Remembered<Whose, Trouble>,
-    failing: Failing,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Trouble {
-    /// How often it came too late, one run after the other.
-    late: u32,
-    /// So many runs are not asked for all of it: the last one that was asked did not bring it in time.
-    spared: u32,
-}
-
-impl Troubles {
-    fn is_in_time(&self, whose: &Whose) {
-        self.rows.change_known(whose, |it| it.late = 0);
-    }
-
-    /// Whether a run is not to be asked for all of it; counted.
-    fn spare(&self, whose: &Whose) -> bool {
-        let spared = self.rows.change_known(whose, |it| {
-            let spared = it.spared;
-            it.spared = spared.saturating_sub(1);
-            spared
-        });
-        spared.is_some_and(|spared| spared > 0)
-    }
-}
 
 /// What a command ran out of, by the agent's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -103,8 +68,14 @@ impl Compiles {
         job.report_exit(code, Some(lack), &self.0.store).await
     }
 
-    /// The command of `key` came to this `end`, which is not told yet: who asks again after it must not find what it died of.
+    /// The command of `key` came to this `end`. Whoever orders the same again waits for this, so that he does not find what it died of; and so does
+    /// what its agent brings back.
     pub(super) async fn judge(&self, key: &CompileKey, warmth: &Warmth, end: &End) {
+        self.judge_row(key, warmth, end).await;
+        warmth.set_judged();
+    }
+
+    async fn judge_row(&self, key: &CompileKey, warmth: &Warmth, end: &End) {
         let (store, failing) = (&self.0.store, &self.0.troubles.failing);
         let code = match end {
             End::Exited { code, .. } => Some(*code),
@@ -122,7 +93,10 @@ impl Compiles {
         };
         match suspicion(end, warmth.lack()) {
             Some(_) if warmth.was_left_early() => {}
-            Some(why) => lose(store, key, whose, &given, &why).await,
+            Some(why) => {
+                self.0.troubles.is_lost(whose, warmth.allowed());
+                lose(store, key, whose, &given, &why).await;
+            }
             None if code != Some(0) => failing.failed(key),
             None => {}
         }
@@ -135,15 +109,10 @@ impl Compiles {
         self.0.troubles.failing.is_doubted(key)
     }
 
-    /// Whether a run of the row is not to be asked for all of it.
-    pub(super) fn is_spared(&self, whose: &Whose) -> bool {
-        self.0.troubles.spare(whose)
-    }
-
     /// Heeds what became of what an agent was asked for.
     pub(super) fn heed_gathered(&self, warmth: &Warmth) {
         if let Some(whose) = warmth.lacks_whole() {
-            self.0.troubles.rows.change(whose, |it| it.spared = SPARED);
+            self.0.troubles.lacks_whole(whose);
         }
     }
 
@@ -155,16 +124,15 @@ impl Compiles {
             self.0.troubles.failing.forget(&coming.key());
         }
         match fared {
-            Some(Fared::Late) => {
-                let trouble = self.0.troubles.rows.change(whose, |it| it.late += 1);
-                if trouble.late >= TOO_LATE {
-                    self.0.troubles.rows.forget(whose);
+            Some(Fared::Late) => match self.0.troubles.is_late(whose, coming.aim()) {
+                Verdict::MayBeHalved => {}
+                Verdict::Useless => {
                     let why = "it comes later than it is worth";
                     lose(&self.0.store, &coming.key(), whose, &given, why).await;
                 }
-            }
-            Some(Fared::Warm) => self.0.troubles.is_in_time(whose),
-            Some(Fared::Cold | Fared::Failed) | None => {}
+            },
+            Some(Fared::Warm) if coming.is_in_time() => self.0.troubles.is_in_time(whose),
+            Some(Fared::Warm | Fared::Cold | Fared::Failed) | None => {}
         }
     }
 }

@@ -83,14 +83,24 @@ pub fn stored_increments(store: &Store) -> impl Stream<Item = Result<StoredIncre
     })
 }
 
-fn sound(read: Read<Kept>) -> Result<(Place, String, Kept), Place> {
+/// A record that is of no use.
+enum Useless {
+    Damaged(Place),
+    /// This program cannot tell: the disk may give it the next time, and another release may have written it, which has use for it. Two of them
+    /// beside one bucket would else remove each other's.
+    Unknown,
+}
+
+fn sound(read: Read<Kept>) -> Result<(Place, String, Kept), Useless> {
     match read {
         Read::Ref { place, name, value } => Ok((place, name, value)),
-        Read::Damaged { place, reason }
-        | Read::Unread { place, reason }
-        | Read::Strange { place, reason } => {
-            tracing::warn!(record = %place, reason, "compile: a part of a compiler's cache cannot be read and is not used; the next compile by its builder removes the record");
-            Err(place)
+        Read::Damaged { place, reason } => {
+            tracing::warn!(record = %place, reason, "compile: the record of a part of a compiler's cache is damaged and not used; the next compile of its tenant removes it");
+            Err(Useless::Damaged(place))
+        }
+        Read::Unread { place, reason } | Read::Strange { place, reason } => {
+            tracing::warn!(record = %place, reason, "compile: the record of a part of a compiler's cache cannot be read and is not used, and what it names may go");
+            Err(Useless::Unknown)
         }
     }
 }
@@ -106,8 +116,8 @@ pub(super) async fn row(store: &Store, whose: &Whose) -> Result<Vec<Increment>, 
             Ok((_, name, kept)) if name.starts_with(&beginning) => {
                 all.push(Increment { name, kept });
             }
-            Ok(_) => {}
-            Err(place) => drop(store.remove_place(&place).await?),
+            Ok(_) | Err(Useless::Unknown) => {}
+            Err(Useless::Damaged(place)) => drop(store.remove_place(&place).await?),
         }
     }
     let present = all.into_iter().map(|it| async move {

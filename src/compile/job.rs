@@ -123,13 +123,6 @@ impl Job {
         self.end.borrow().is_some()
     }
 
-    /// Waits for its end.
-    pub(super) async fn ended(&self) {
-        let mut end = self.end.subscribe();
-        // The sender lives in `self`: it does not go.
-        let _ = end.wait_for(Option::is_some).await;
-    }
-
     pub(super) async fn append_log(&self, offset: u64, bytes: &[u8]) -> Result<u64, ReportError> {
         let mut delivered = self.delivered.lock().await;
         if offset != *delivered {

@@ -18,6 +18,8 @@ pub(super) struct Warmed(Mutex<HashMap<SpareId, Arc<Warming>>>);
 
 struct Warming {
     whose: Whose,
+    /// Bytes that they may have; `None` where nothing is kept.
+    most: Option<u64>,
     /// Its parts, once it has asked.
     given: OnceLock<Vec<Blob>>,
 }
@@ -29,9 +31,10 @@ struct Known<'a> {
 }
 
 impl Warmed {
-    fn add(&self, id: SpareId, whose: Whose) -> Known<'_> {
+    fn add(&self, id: SpareId, whose: Whose, most: Option<u64>) -> Known<'_> {
         let given = OnceLock::new();
-        self.all().insert(id, Arc::new(Warming { whose, given }));
+        let warming = Warming { whose, most, given };
+        self.all().insert(id, Arc::new(warming));
         Known { warmed: self, id }
     }
 
@@ -65,7 +68,8 @@ impl Compiles {
         self.0.tasks.spawn(async move {
             let inner = &this.0;
             let whose = whose(&spare.tenant, &spare.builder, &spare.facts);
-            let _known = inner.warmed.add(spare.id, whose);
+            let most = this.cache_bytes(&spare.tenant, &spare.image);
+            let _known = inner.warmed.add(spare.id, whose, most);
             if let Err(error) = inner.runtime.spare(&spare).await {
                 tracing::warn!(tenant = %spare.tenant, image = %spare.image, %error, "compile: no pod was made ahead of need (compile.warmPods); the next compile makes its own");
             }
@@ -97,7 +101,7 @@ impl Compiles {
     /// [`ReportError::UnknownSpare`], [`ReportError::Store`].
     pub async fn parts_ahead(&self, id: &SpareId) -> Result<Option<(Vec<Blob>, u64)>, ReportError> {
         let warming = self.0.warmed.of(id)?;
-        let Some(most) = self.0.settings.cache else {
+        let Some(most) = warming.most else {
             return Ok(None);
         };
         let row = increments::row(&self.0.store, &warming.whose).await?;

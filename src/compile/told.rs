@@ -13,8 +13,10 @@ pub struct Plan {
     pub increments: Vec<Blob>,
     /// What to bring back; `None`: nothing.
     pub give: Option<Extent>,
-    /// Bytes that a cache may have, and so what it brings back.
+    /// Bytes that a cache may have.
     pub most: u64,
+    /// Bytes that what it brings back may have: less than that, where the cache gave trouble.
+    pub give_most: u64,
     /// How long to wait for the increments.
     pub patience: Duration,
 }

@@ -11,7 +11,7 @@ use futures::future::FusedFuture;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::breaker::SIGNALLED;
+use super::breaker::{Aim, SIGNALLED};
 use super::increments::{self, Increment, Whose};
 use super::job::Job;
 use super::told::{Fared, Plan, Told};
@@ -55,6 +55,8 @@ pub(super) struct Warmth {
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
     hurried: watch::Sender<bool>,
+    /// Whether it is known what the run's end says of the cache that it began with.
+    judged: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -72,8 +74,12 @@ struct State {
     /// How long it had run when it was ended because nobody waited for it any more.
     left_after: Option<Duration>,
     told: Option<Told>,
-    /// What it was asked for.
+    /// What it was asked for, to what end, and bytes of that at the most.
     asked_for: Option<Extent>,
+    aim: Aim,
+    most: u64,
+    /// In which what it was given has to come, where nothing is to be done about it.
+    patience: Duration,
     /// Whether that came, or the agent said that there is nothing.
     is_answered: bool,
     /// Bytes of what it brought.
@@ -101,7 +107,19 @@ impl Warmth {
             state: Mutex::default(),
             stage: watch::Sender::new(Stage::Unasked),
             hurried: watch::Sender::new(false),
+            judged: watch::Sender::new(false),
         }
+    }
+
+    pub(super) fn set_judged(&self) {
+        self.judged.send_replace(true);
+    }
+
+    /// Waits for that.
+    async fn judged(&self) {
+        let mut judged = self.judged.subscribe();
+        // The sender lives in `self`: it does not go.
+        let _ = judged.wait_for(|judged| *judged).await;
     }
 
     /// The command is over.
@@ -145,6 +163,11 @@ impl Warmth {
         let (whose, _) = self.whose.as_ref()?;
         let state = self.state();
         (state.asked_for == Some(Extent::Whole) && !state.is_answered).then_some(whose)
+    }
+
+    /// Bytes that the cache might have.
+    pub(super) fn allowed(&self) -> u64 {
+        self.whose.as_ref().map_or(0, |(_, most)| *most)
     }
 
     /// What the command ran out of.
@@ -291,16 +314,29 @@ impl Compiles {
         let is_full = store.room().await?.is_little();
         increments::note_use(store, whose, &row).await;
         let patience = Duration::from_millis(worth(&row).unwrap_or_default() / SHARE);
+        let patience = patience.max(LEAST_PATIENCE);
+        let troubles = &self.0.troubles;
+        let terms = troubles.terms(whose, most, size(&row));
+        let wanted = match terms.aim {
+            Aim::Adding => wanted(&row, terms.most),
+            Aim::Halving => Extent::Whole,
+        };
         let plan = Plan {
             increments: row.iter().map(|it| it.kept.blob).collect(),
             give: (!is_full)
-                .then(|| wanted(&row, most))
-                .filter(|extent| *extent == Extent::New || !self.is_spared(whose)),
+                .then_some(wanted)
+                .filter(|extent| *extent == Extent::New || !troubles.spare(whose)),
             most,
-            patience: patience.max(LEAST_PATIENCE),
+            give_most: terms.most,
+            patience: match terms.aim {
+                Aim::Adding => patience,
+                // What does not come in that, half of it would not come in time either.
+                Aim::Halving => 2 * patience,
+            },
         };
         {
             let mut state = warmth.state();
+            (state.aim, state.most, state.patience) = (terms.aim, terms.most, patience);
             state.given = row;
             state.kept_away = kept_away;
             state.asked_for = plan.give;
@@ -334,7 +370,8 @@ impl Compiles {
         found.ok_or(ReportError::NoIncrement(*digest))
     }
 
-    /// The agent of `key` found an increment damaged, and compiles without any: its record goes. Nobody else can be harmed by that.
+    /// The agent of `key` found an increment damaged, and compiles without any: its record goes. Nobody else can be harmed by that. It may say
+    /// so when the run is over: the command does not wait for it.
     ///
     /// # Errors
     /// As [`Compiles::increment`].
@@ -343,7 +380,7 @@ impl Compiles {
         key: &CompileKey,
         digest: &Digest,
     ) -> Result<(), ReportError> {
-        let job = self.going_on(key)?;
+        let job = self.job(key)?;
         let Some((whose, _)) = &job.warmth.whose else {
             return Err(ReportError::NoIncrement(*digest));
         };

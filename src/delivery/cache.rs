@@ -37,6 +37,7 @@ struct Answer {
     parts: Vec<Blob>,
     give: Option<Extent>,
     most: u64,
+    give_most: u64,
     patience_ms: u64,
 }
 
@@ -53,6 +54,7 @@ async fn plan(
         parts: plan.increments,
         give: plan.give,
         most: plan.most,
+        give_most: plan.give_most,
         patience_ms: plan.patience.as_millis() as u64,
     };
     Ok(Json(answer).into_response())

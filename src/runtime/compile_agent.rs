@@ -6,7 +6,7 @@
 use secrecy::SecretString;
 
 use super::process;
-use super::surroundings::Surroundings;
+use super::surroundings::{Caches, Surroundings};
 use crate::grant::{Grant, Grants};
 use crate::names::{CompileKey, SpareId};
 use crate::store::spool::Spool;
@@ -26,9 +26,12 @@ pub(super) const PROGRAM: &str = "/run/peitho/bin/peitho";
 pub(super) const TRUST: &str = "/run/peitho/trust";
 const SPOOL: &str = "/run/peitho/spool";
 const HOME: &str = "/run/peitho/home";
+/// The short name of the directory in which the caches are.
+pub(super) const HOME_VOLUME: &str = "home";
 const TMP: &str = "/run/peitho/tmp";
 
-/// The directory in [`HOME`] that is kept from one compile to the next.
+/// The directory in [`HOME`] that is kept from one compile to the next: the agent's default for `--cache`. It is not told: an agent of an older
+/// release knows no such argument, and would end by it.
 const CACHE: &str = "/run/peitho/home/.cache";
 
 /// Directories by which command and agent exchange what they have, each with a short name.
@@ -36,7 +39,7 @@ pub(super) const EXCHANGE: [(&str, &str); 4] = [
     ("input", "/chaincode/input"),
     ("output", "/chaincode/output"),
     ("spool", SPOOL),
-    ("home", HOME),
+    (HOME_VOLUME, HOME),
 ];
 
 /// All directories that the command may write where the rest of its image is closed to it, each with a short name. The
@@ -55,6 +58,15 @@ pub(super) const CACHES: [(&str, &str); 4] = [
     ("GOCACHE", "/run/peitho/home/.cache/go-build"),
     ("GOMODCACHE", "/run/peitho/home/.cache/go-mod"),
     ("npm_config_cache", "/run/peitho/home/.cache/npm"),
+];
+
+/// The same where nothing of it is kept: in the tools' own places below [`HOME`], as without a cache there ever was. Operators mount what they keep
+/// themselves there.
+const UNKEPT: [(&str, &str); CACHES.len()] = [
+    CACHES[0],
+    CACHES[1],
+    ("GOMODCACHE", "/run/peitho/home/go/pkg/mod"),
+    ("npm_config_cache", "/run/peitho/home/.npm"),
 ];
 
 /// Those of [`CACHES`] that are set for a command which has its image's own places: what is in these can always be made again, and an image may have
@@ -108,8 +120,6 @@ fn agent(job: &str, address: &str, what: [&str; 2]) -> Vec<String> {
         CREDENTIALS,
         "--spool",
         SPOOL,
-        "--cache",
-        CACHE,
     ]
     .map(str::to_owned)
     .into()
@@ -124,10 +134,14 @@ pub(super) fn environment(
     let plain = surroundings.plain_variables();
     let plain = plain.iter().map(|(name, value)| (*name, value.as_str()));
     let requested = requested.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let caches = match surroundings.caches() {
+        Caches::Kept => CACHES,
+        Caches::Lost => UNKEPT,
+    };
     process::environment(
         HOMES
             .into_iter()
-            .chain(CACHES)
+            .chain(caches)
             .chain(plain)
             .chain(requested),
     )
@@ -148,5 +162,49 @@ pub(super) async fn write_notice(log: &Spool, text: &str) {
     let line = format!("peitho: {text}\n");
     if let Err(error) = log.append(line.as_bytes()).await {
         tracing::warn!(%error, "a notice for a compile's log was lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Compile, CompileCache};
+    use crate::names::Digest;
+
+    #[test]
+    fn tools_have_their_own_places_where_nothing_is_kept() {
+        let places = |enabled| {
+            let cache = CompileCache {
+                enabled,
+                ..CompileCache::default()
+            };
+            let section = Compile {
+                cache,
+                ..Compile::default()
+            };
+            let surroundings = Surroundings::read(&section, "https://a:1").unwrap();
+            let all = environment(&surroundings, &[]);
+            let kept = |name: &str| CACHES.iter().any(|(known, _)| *known == name);
+            let all = all.into_iter().filter(|(name, _)| kept(name));
+            all.map(|(_, place)| place).collect::<Vec<_>>()
+        };
+        let home = |below: &[&str; 4]| below.map(|it| format!("{HOME}/{it}"));
+        let on = [".cache", ".cache/go-build", ".cache/go-mod", ".cache/npm"];
+        assert_eq!(places(true), home(&on));
+        let off = [".cache", ".cache/go-build", "go/pkg/mod", ".npm"];
+        assert_eq!(places(false), home(&off));
+    }
+
+    /// It ends by an argument that it does not know.
+    #[test]
+    fn an_agent_of_an_earlier_release_knows_all_that_it_is_told() {
+        let key = CompileKey::new(Digest::of(b"compile"));
+        let told = command("https://a:1", &key, &["true".to_owned()]);
+        let flags = told.iter().filter(|it| it.starts_with("--"));
+        let flags: Vec<_> = flags.collect();
+        assert_eq!(
+            flags,
+            ["--address", "--key", "--credentials", "--spool", "--"]
+        );
     }
 }

@@ -14,6 +14,7 @@ mod compile;
 mod compile_pod;
 mod connect;
 mod course;
+mod disk_limit;
 mod evidence;
 mod follow;
 mod hand_over;
@@ -56,7 +57,7 @@ use super::{
 use crate::config::{ByBuilder, ByTenant, HostAlias, PullPolicy, Quantities, RunAs};
 use crate::grant::Grants;
 use crate::names::{
-    Architecture, CompileKey, ContainerId, ContainerKey, Digest, InstanceName, Tenant,
+    Architecture, CompileKey, ContainerId, ContainerKey, Digest, ImageName, InstanceName, Tenant,
 };
 use crate::orders::Orders;
 use crate::registry::Places;
@@ -284,6 +285,10 @@ impl Runtime for Kubernetes {
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
         self.listed().await?;
         self.run_compile(spec).await
+    }
+
+    fn disk_limit(&self, tenant: &Tenant, image: &ImageName) -> Option<u64> {
+        disk_limit::of(tenant, image, &self.settings)
     }
 
     async fn spare(&self, spec: &SpareSpec) -> Result<(), Error> {

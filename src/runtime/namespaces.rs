@@ -14,7 +14,7 @@ use super::{
     Outcome, Runtime, SpareSpec, Spares, Started, State, UploadedFile,
 };
 use crate::config::ByTenant;
-use crate::names::{CompileKey, ContainerId, ContainerKey, Tenant};
+use crate::names::{CompileKey, ContainerId, ContainerKey, ImageName, Tenant};
 
 /// The runtime of each tenant.
 pub struct Namespaces {
@@ -110,6 +110,10 @@ impl Runtime for Namespaces {
 
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error> {
         self.of(&spec.tenant).compile(spec).await
+    }
+
+    fn disk_limit(&self, tenant: &Tenant, image: &ImageName) -> Option<u64> {
+        self.of(tenant).disk_limit(tenant, image)
     }
 
     async fn spare(&self, spec: &SpareSpec) -> Result<(), Error> {

@@ -1,5 +1,5 @@
 //! What compiles get beside their order, so that compilers reach their packages: certificates to trust, and
-//! proxies. Addresses of proxies may hold passwords. `serve` reads it once; the runtimes put it into the
+//! proxies; and whether what they keep is brought from one to the next. Addresses of proxies may hold passwords. `serve` reads it once; the runtimes put it into the
 //! containers of compiles, each in its own way.
 
 use std::fmt;
@@ -42,6 +42,17 @@ pub struct Surroundings {
     proxy: Proxy,
     /// What is reached without a proxy, as the variables have it.
     direct: String,
+    caches: Caches,
+}
+
+/// What becomes of what compilers keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Caches {
+    /// The next compile finds it.
+    #[default]
+    Kept,
+    /// It goes with the container.
+    Lost,
 }
 
 impl Surroundings {
@@ -60,7 +71,16 @@ impl Surroundings {
             bundle,
             proxy: section.proxy.clone(),
             direct: direct.join(","),
+            caches: match section.cache.enabled {
+                true => Caches::Kept,
+                false => Caches::Lost,
+            },
         })
+    }
+
+    /// What becomes of what compilers keep, where their builder is known. A result does not depend on it.
+    pub(super) fn caches(&self) -> Caches {
+        self.caches
     }
 
     /// The certificates as PEM, where there are some: the content of [`BUNDLE`].
@@ -126,6 +146,7 @@ impl fmt::Debug for Surroundings {
             .field("bundle", &self.bundle.as_ref().map(String::len))
             .field("proxy", &self.proxy)
             .field("direct", &self.direct)
+            .field("caches", &self.caches)
             .finish()
     }
 }

@@ -26,6 +26,8 @@ use crate::compile::{args, end, gate, members, open, whole_log};
 use crate::world::{Server, World, any_port, names, tar};
 
 mod ahead;
+mod bounded;
+mod damaged;
 mod doubted;
 mod full;
 mod restarts;
@@ -104,15 +106,14 @@ impl Place {
         own
     }
 
-    /// A server that wants all of each cache, `most` bytes of it, and does with it what `taking` does.
+    /// A server that wants all of each cache, `most` bytes of it, which may be larger, and does with it what `taking` does.
     async fn serve_wanting_all<T: 'static, H: axum::handler::Handler<T, ()>>(
         &self,
         most: u64,
         taking: H,
     ) -> Server {
         let plan = move || async move {
-            let plan =
-                serde_json::json!({"parts": [], "give": "whole", "most": most, "patienceMs": 5000});
+            let plan = serde_json::json!({"parts": [], "give": "whole", "most": 1 << 30, "giveMost": most, "patienceMs": 5000});
             plan.to_string()
         };
         let spoilt = Router::new().route("/compile/{key}/cache", get(plan).put(taking));
@@ -154,6 +155,13 @@ impl Place {
         let tenant: Tenant = tenant.parse().unwrap();
         let listed = self.world.store.list_refs(RefKind::Cache, &tenant).await;
         listed.unwrap()
+    }
+
+    /// Until there is nothing of it any more: the run's end is told before.
+    async fn has_lost_it(&self) {
+        while !self.increments("default").await.is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The only increment there is.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use peitho::names::{CompileKey, ContainerId, ContainerKey, SpareId, Tenant};
+use peitho::names::{CompileKey, ContainerId, ContainerKey, ImageName, SpareId, Tenant};
 use peitho::runtime::{
     self, ChaincodeSpec, CompileSpec, Exit, Found, Launch, Life, LineQuery, LineStream, LogStream,
     Outcome, Runtime, SpareSpec, Spares, Started, State, Traits, UploadedFile,
@@ -17,6 +17,8 @@ pub(crate) struct Cluster {
     /// The container of the next compile ends by this.
     losing: Mutex<Option<oneshot::Receiver<()>>>,
     pub(crate) containers: Mutex<HashMap<ContainerKey, ChaincodeSpec>>,
+    /// Bytes of disk that a compile may take.
+    pub(crate) disk: Mutex<Option<u64>>,
     started: mpsc::UnboundedSender<CompileKey>,
     /// Where compiles meet containers made ahead of need.
     pub(crate) spares: Spares,
@@ -29,6 +31,7 @@ impl Cluster {
     pub(crate) fn new(started: mpsc::UnboundedSender<CompileKey>) -> Self {
         Self {
             containers: Mutex::default(),
+            disk: Mutex::default(),
             losing: Mutex::default(),
             started,
             spares: Spares::new(1),
@@ -129,6 +132,10 @@ impl Runtime for Cluster {
             }
             None => std::future::pending().await,
         }
+    }
+
+    fn disk_limit(&self, _: &Tenant, _: &ImageName) -> Option<u64> {
+        *self.disk.lock().unwrap()
     }
 
     async fn spare(&self, spec: &SpareSpec) -> Result<(), runtime::Error> {

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -37,6 +38,7 @@ impl Cache {
             path: format!("/spare/{id}/cache"),
             directory,
             ahead: Mutex::default(),
+            put_away: AtomicUsize::default(),
         }
     }
 
@@ -62,6 +64,7 @@ impl Cache {
             parts,
             give: None,
             most,
+            give_most: None,
             patience_ms: PATIENCE_MS,
         };
         match self.bring(&plan, Ahead::default(), Instant::now()).await {

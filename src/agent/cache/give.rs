@@ -30,7 +30,12 @@ impl Cache {
         worth: Worth,
         taking: Duration,
     ) -> Result<(), Lost> {
-        let give = fetched.give.filter(|_| worth == Worth::Keeping);
+        let untold = match fetched.telling {
+            Some(telling) => telling.await.expect("it does not panic").err(),
+            None => None,
+        };
+        let is_wanted = worth == Worth::Keeping && untold.is_none();
+        let give = fetched.give.filter(|_| is_wanted);
         let (directory, known) = (self.directory.clone(), fetched.known);
         let found = blocking(move || {
             let (extent, most) = give?;
@@ -65,7 +70,8 @@ impl Cache {
             put = self.client.put_whole(&path, body) => put?,
             () = silence => return Err(Lost::NotTaken(taking)),
         }
-        failure.map_or(Ok(()), |error| Err(Lost::Unreadable(error)))
+        let untold = untold.map(Lost::Client);
+        untold.or(failure.map(Lost::Unreadable)).map_or(Ok(()), Err)
     }
 }
 

@@ -2,7 +2,9 @@
 //! the bytes, which nobody here looks into.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::super::breaker::Aim;
 use super::super::increments::{self, Increment, Whose};
 use super::super::job::Job;
 use super::super::told::{Fared, Told};
@@ -49,6 +51,18 @@ impl Coming {
         let state = self.job.warmth.state();
         (state.told.map(|told| told.fared), state.given.clone())
     }
+
+    /// To what end something was asked for.
+    pub(in crate::compile) fn aim(&self) -> Aim {
+        self.job.warmth.state().aim
+    }
+
+    /// Whether what the agent was given came in the time that it is worth.
+    pub(in crate::compile) fn is_in_time(&self) -> bool {
+        let state = self.job.warmth.state();
+        let fetched = state.told.map(|told| Duration::from_millis(told.fetch_ms));
+        fetched.is_some_and(|fetched| fetched <= state.patience)
+    }
 }
 
 impl Compiles {
@@ -60,7 +74,7 @@ impl Compiles {
     pub fn increment_comes(&self, key: &CompileKey, told: Told) -> Result<Coming, ReportError> {
         let job = self.job(key)?;
         let unknown = || ReportError::Unknown(*key);
-        let (whose, most) = job.warmth.whose.clone().ok_or_else(unknown)?;
+        let (whose, _) = job.warmth.whose.clone().ok_or_else(unknown)?;
         if !job.has_reported() {
             return Err(unknown());
         }
@@ -74,7 +88,11 @@ impl Compiles {
         if !begins {
             return Err(unknown());
         }
-        job.warmth.state().told = Some(told);
+        let most = {
+            let mut state = job.warmth.state();
+            state.told = Some(told);
+            state.most
+        };
         let key = *key;
         Ok(Coming {
             key,
@@ -92,11 +110,15 @@ impl Compiles {
     pub async fn keep_increment(&self, coming: Coming, brought: Ingest) -> Result<(), ReportError> {
         let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
         // What the run's end says of the cache that it began with is done by then.
-        coming.job.ended().await;
+        warmth.judged().await;
         self.heed(&coming).await;
         warmth.state().is_answered = true;
         if bytes == 0 {
             return Ok(());
+        }
+        // It was a passing trouble: half of it is no gain.
+        if coming.aim() == Aim::Halving && coming.is_in_time() {
+            return Err(ReportError::Unwanted);
         }
         let (extent, given, own) = {
             let state = warmth.state();
@@ -116,6 +138,9 @@ impl Compiles {
         let worth = worth(&given).max(own);
         let kept = keep(store, &coming, &given, brought, extent, worth);
         kept.await?;
+        if coming.aim() == Aim::Halving {
+            self.0.troubles.is_halved(&coming.whose, coming.most);
+        }
         warmth.state().brought = bytes;
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::runtime::compile_agent::{
     self, CACHES, CREDENTIALS, EXCHANGE, IN_OWN_PLACES, PROGRAM, TRUST,
 };
 use crate::runtime::process;
+use crate::runtime::surroundings::Caches;
 use crate::runtime::{ChaincodeSpec, CompileSpec, HostSpec};
 
 /// Where the agent leaves its last words, as in a pod.
@@ -97,8 +98,10 @@ pub(super) fn compile(
     let plain = surroundings.plain_variables().into_iter();
     let plain = plain.map(|(name, value)| (name.to_owned(), value));
     let says = |name: &str| base.config.env.iter().any(|(known, _)| known == name);
+    // Where nothing is kept, what the image has in its own places is all there is.
+    let is_kept = surroundings.caches() == Caches::Kept && spec.builder.is_some();
     let caches = (CACHES.into_iter())
-        .filter(|(name, _)| IN_OWN_PLACES.contains(name) && !says(name))
+        .filter(|(name, _)| is_kept && IN_OWN_PLACES.contains(name) && !says(name))
         .map(|(name, place)| (name.to_owned(), place.to_owned()));
     let proxies = surroundings.proxies().into_iter().flat_map(|proxy| {
         proxy
@@ -151,7 +154,7 @@ fn user(order: Option<i64>, image: &ImageConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ByBuilder, ByTenant, Quantities};
+    use crate::config::{ByBuilder, ByTenant, Compile, Quantities};
     use crate::names::{CompileKey, Digest, InstanceName, Tenant};
     use crate::runtime::{Resolution, Surroundings};
     use crate::store::Store;
@@ -226,31 +229,38 @@ mod tests {
     /// A builder for a machine without a way out may have its modules inside.
     #[tokio::test]
     async fn a_compile_finds_what_its_image_has() {
-        let settings = settings(ByTenant::default());
+        let mut settings = settings(ByTenant::default());
         let mut base = Base {
             directory: PathBuf::new(),
             config: ImageConfig::default(),
         };
-        let spec = spec().await;
-        let set = |base: &Base| {
-            let env = compile(&spec, base, &settings, places()).env;
-            let own = env
-                .into_iter()
-                .filter(|(_, value)| !value.contains("peitho"));
-            let own: Vec<_> = own.collect();
-            let env = compile(&spec, base, &settings, places()).env;
-            let ours = env
-                .into_iter()
-                .filter(|(_, value)| value.contains("peitho"));
-            (own, ours.map(|(name, _)| name).collect::<Vec<_>>())
+        let mut spec = spec().await;
+        let set = |spec: &CompileSpec, base: &Base, settings: &Settings| {
+            let env = compile(spec, base, settings, places()).env;
+            let (ours, own): (Vec<_>, Vec<_>) =
+                (env.into_iter()).partition(|(_, value)| value.contains("peitho"));
+            (
+                own,
+                ours.into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            )
         };
-        let (_, ours) = set(&base);
-        assert_eq!(ours, ["XDG_CACHE_HOME", "GOCACHE"]);
+        // What is built by an image that may be another one next time is not kept.
+        assert_eq!(set(&spec, &base, &settings).1, [""; 0]);
+        spec.builder = Some(Digest::of(b"builder"));
+        assert_eq!(
+            set(&spec, &base, &settings).1,
+            ["XDG_CACHE_HOME", "GOCACHE"]
+        );
         let inside = ["GOMODCACHE", "GOCACHE", "GOFLAGS"]
             .map(|name| (name.to_owned(), "/inside".to_owned()));
         base.config.env = inside.to_vec();
-        let (own, ours) = set(&base);
+        let (own, ours) = set(&spec, &base, &settings);
         assert_eq!(own, inside);
         assert_eq!(ours, ["XDG_CACHE_HOME"]);
+        let mut off = Compile::default();
+        off.cache.enabled = false;
+        settings.surroundings = Surroundings::read(&off, "https://a:1").unwrap();
+        let (own, ours) = set(&spec, &base, &settings);
+        assert_eq!((own, ours), (inside.to_vec(), Vec::new()));
     }
 }

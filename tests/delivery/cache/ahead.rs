@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::*;
 
 /// An agent that waits.
-struct Waiting {
+pub(super) struct Waiting {
     agent: JoinHandle<Result<u8, spare::Error>>,
     terminated: CancellationToken,
     home: PathBuf,
@@ -24,16 +24,22 @@ struct Waiting {
 impl Place {
     /// One that was made after the next compile, of `script`, and has all that there is to fetch.
     async fn waiting(&mut self, script: &str) -> Waiting {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let home = self.world.scratch(&format!("home-{number}"));
+        self.waiting_in(home, script).await
+    }
+
+    /// The same, with what is kept below `home`.
+    pub(super) async fn waiting_in(&mut self, home: PathBuf, script: &str) -> Waiting {
         let (made, asked) = self.world.cluster.made();
         self.compile(script).await;
-        let waiting = self.agent(made.await.unwrap());
+        let waiting = self.agent(made.await.unwrap(), home);
         asked.await.unwrap();
         waiting
     }
 
-    fn agent(&self, id: SpareId) -> Waiting {
+    fn agent(&self, id: SpareId, home: PathBuf) -> Waiting {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let home = self.world.scratch(&format!("waiting-{number}"));
         let own = |name: &str| self.world.scratch(&format!("waiting-{number}/{name}"));
         let shared = self.world.credentials(&Grant::Spare { id });
         for name in ["token", "ca.crt"] {
@@ -60,7 +66,7 @@ impl Place {
     }
 
     /// What a compile of `script` prints in the container that waits.
-    async fn compile_in(&mut self, waiting: Waiting, script: &str) -> String {
+    pub(super) async fn compile_in(&mut self, waiting: Waiting, script: &str) -> String {
         let (args, asked) = self.begun("default", "true").await;
         let spares = &self.world.cluster.spares;
         let taken = spares.take(&Digest::of(b"builder")).unwrap();

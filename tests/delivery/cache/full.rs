@@ -65,6 +65,24 @@ fn what_is_unpacked_leaves_as_much_room_as_it_takes() {
     });
 }
 
+/// What a container that waits has fetched already had its room: what came since needs room beside it, and no more.
+#[test]
+fn what_was_fetched_ahead_is_not_counted_twice() {
+    let name = "what_was_fetched_ahead_is_not_counted_twice";
+    with_small_volume(name, 3 << 20, async |small| {
+        let mut place = Place::new().await;
+        let script = format!("{} >CACHE/large", noise(1_000_000));
+        let waiting = place.waiting_in(small, &script).await;
+        place
+            .compile(&format!("{} >CACHE/more", noise(200_000)))
+            .await;
+        let told = place
+            .compile_in(waiting, "cat CACHE/large CACHE/more | wc -c")
+            .await;
+        assert_eq!(told, "1200000\n");
+    });
+}
+
 /// What failed for want of the room that its cache takes does not fail so again.
 #[test]
 fn a_compile_that_has_no_room_beside_its_cache_loses_it() {

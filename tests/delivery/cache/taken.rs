@@ -28,10 +28,18 @@ async fn a_cache_is_worth_what_a_cold_success_took() {
 async fn a_cache_that_comes_too_late_twice_goes() {
     let mut place = Place::new().await;
     place.compile("echo x >CACHE/x").await;
-    let silent = || async {
-        axum::body::Body::from_stream(futures::stream::pending::<Result<&str, std::io::Error>>())
+    // A byte of it now and then: neither silent nor soon there, also in twice the time.
+    let slow = || async {
+        let pause = tokio::time::interval(Duration::from_secs(1));
+        let bytes =
+            futures::stream::unfold((pause, MAGIC.into_iter()), |(mut pause, mut rest)| async {
+                pause.tick().await;
+                let byte = rest.next()?;
+                Some((Ok::<_, std::io::Error>(vec![byte]), (pause, rest)))
+            });
+        axum::body::Body::from_stream(bytes)
     };
-    let spoilt = Router::new().route("/compile/{key}/cache/{digest}", get(silent));
+    let spoilt = Router::new().route("/compile/{key}/cache/{digest}", get(slow));
     let router = spoilt.fallback_service(place.world.router().await);
     let server = place.world.serve_as(any_port(), router).await;
     for left in [1, 0] {

@@ -1,0 +1,202 @@
+//! What is remembered of rows that gave trouble, and what the next runs of them are to do otherwise. Only `breaker` uses it; what a trouble is
+//! it decides.
+
+use super::super::increments::Whose;
+use super::failing::Failing;
+use super::remembered::Remembered;
+
+/// After a whole part that did not come in time so many runs of the row are not asked for one: each would hold its place for it in vain.
+const SPARED: u32 = 4;
+
+/// What a run died of is not in a row that has less than this.
+const LEAST: u64 = 64 << 20;
+
+/// What is remembered of rows that gave trouble, and of compiles that failed with them. Their size stays bounded until the process ends: what was
+/// too large once grows there again.
+#[derive(Default)]
+pub(in crate::compile) struct Troubles {
+    rows: Remembered<Whose, Trouble>,
+    pub(super) failing: Failing,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Trouble {
+    late: Late,
+    /// So many runs are not asked for all of it: the last one that was asked did not bring it in time.
+    spared: u32,
+    /// Bytes that it may have from now on.
+    most: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Late {
+    #[default]
+    InTime,
+    /// It came too late: the next run is to bring half of it.
+    Once,
+    /// Half of it is there now.
+    Halved,
+}
+
+/// What a run is to do with its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::compile) struct Terms {
+    pub(in crate::compile) aim: Aim,
+    /// Bytes that it may bring.
+    pub(in crate::compile) most: u64,
+}
+
+/// What a run is for, as far as its row goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::compile) enum Aim {
+    /// To add to it.
+    #[default]
+    Adding,
+    /// To make half of it, since it came too late.
+    Halving,
+}
+
+/// What a row is that came too late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Half of it may be in time.
+    MayBeHalved,
+    /// Half of it is late too, or cannot be had.
+    Useless,
+}
+
+impl Troubles {
+    /// For a run that is given a row of `size` bytes as it is stored, and may bring `most`.
+    pub(in crate::compile) fn terms(&self, whose: &Whose, most: u64, size: u64) -> Terms {
+        let known = self.rows.change_known(whose, |it| *it).unwrap_or_default();
+        let most = known.most.map_or(most, |bound| bound.min(most));
+        match known.late {
+            // Stored it is about half as large as it is unpacked.
+            Late::Once if size > 0 => Terms {
+                aim: Aim::Halving,
+                most: (most / 2).min(size),
+            },
+            _ => Terms {
+                aim: Aim::Adding,
+                most,
+            },
+        }
+    }
+
+    /// It came too late for a run with this `aim`.
+    pub(super) fn is_late(&self, whose: &Whose, aim: Aim) -> Verdict {
+        let mut verdict = Verdict::MayBeHalved;
+        self.rows.change(whose, |it| {
+            (it.late, verdict) = match (it.late, aim) {
+                (Late::InTime | Late::Once, Aim::Adding) => (Late::Once, Verdict::MayBeHalved),
+                (Late::Halved, _) | (_, Aim::Halving) => (Late::InTime, Verdict::Useless),
+            };
+        });
+        verdict
+    }
+
+    /// It came in the time that it is worth.
+    pub(super) fn is_in_time(&self, whose: &Whose) {
+        self.rows.change_known(whose, |it| it.late = Late::InTime);
+    }
+
+    /// A run brought half of it, in no more than `most` bytes.
+    pub(in crate::compile) fn is_halved(&self, whose: &Whose, most: u64) {
+        self.rows.change(whose, |it| {
+            it.late = Late::Halved;
+            it.most = Some(most);
+        });
+    }
+
+    /// A run may have died of it, in which it was allowed `most` bytes: the next one is to be half as large.
+    pub(super) fn is_lost(&self, whose: &Whose, most: u64) {
+        self.rows.change(whose, |it| {
+            let most = it.most.map_or(most, |bound| bound.min(most));
+            it.late = Late::InTime;
+            it.most = Some((most / 2).max(LEAST.min(most)));
+        });
+    }
+
+    /// All of it was asked for, and did not come.
+    pub(super) fn lacks_whole(&self, whose: &Whose) {
+        self.rows.change(whose, |it| it.spared = SPARED);
+    }
+
+    /// Whether a run is not to be asked for all of it; counted.
+    pub(in crate::compile) fn spare(&self, whose: &Whose) -> bool {
+        let spared = self.rows.change_known(whose, |it| {
+            let spared = it.spared;
+            it.spared = spared.saturating_sub(1);
+            spared
+        });
+        spared.is_some_and(|spared| spared > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{Architecture, Digest, Tenant};
+
+    fn whose() -> Whose {
+        let builder = Digest::of(b"builder");
+        Whose::new(
+            Tenant::default_tenant(),
+            &builder,
+            &Architecture::of_this_machine(),
+        )
+    }
+
+    fn adding(most: u64) -> Terms {
+        let aim = Aim::Adding;
+        Terms { aim, most }
+    }
+
+    fn halving(most: u64) -> Terms {
+        let aim = Aim::Halving;
+        Terms { aim, most }
+    }
+
+    #[test]
+    fn what_is_late_is_halved_and_goes_when_half_is_late_too() {
+        let (troubles, whose) = (Troubles::default(), whose());
+        assert_eq!(troubles.terms(&whose, 1000, 300), adding(1000));
+        assert_eq!(troubles.is_late(&whose, Aim::Adding), Verdict::MayBeHalved);
+        // Another one that had begun by then says nothing new.
+        assert_eq!(troubles.is_late(&whose, Aim::Adding), Verdict::MayBeHalved);
+        assert_eq!(troubles.terms(&whose, 1000, 300), halving(300));
+        assert_eq!(troubles.terms(&whose, 1000, 900), halving(500));
+        // Of a row that is gone there is no half.
+        assert_eq!(troubles.terms(&whose, 1000, 0), adding(1000));
+        troubles.is_halved(&whose, 300);
+        assert_eq!(troubles.terms(&whose, 1000, 200), adding(300));
+        assert_eq!(troubles.is_late(&whose, Aim::Adding), Verdict::Useless);
+        // It is made anew, and does not grow beyond that.
+        assert_eq!(troubles.terms(&whose, 1000, 100), adding(300));
+    }
+
+    #[test]
+    fn what_is_late_when_half_is_wanted_goes() {
+        let (troubles, whose) = (Troubles::default(), whose());
+        troubles.is_late(&whose, Aim::Adding);
+        assert_eq!(troubles.is_late(&whose, Aim::Halving), Verdict::Useless);
+        assert_eq!(troubles.terms(&whose, 1000, 300), adding(1000));
+        troubles.is_late(&whose, Aim::Adding);
+        troubles.is_in_time(&whose);
+        assert_eq!(troubles.terms(&whose, 1000, 300), adding(1000));
+    }
+
+    #[test]
+    fn what_a_run_died_of_is_half_as_large_the_next_time() {
+        let (troubles, whose) = (Troubles::default(), whose());
+        for most in [1 << 30, 512 << 20, 256 << 20, 128 << 20, 64 << 20, 64 << 20] {
+            troubles.is_lost(&whose, 2 << 30);
+            assert_eq!(troubles.terms(&whose, 2 << 30, 1), adding(most));
+        }
+        // Where no more is allowed at all.
+        assert_eq!(troubles.terms(&whose, 1 << 20, 1), adding(1 << 20));
+        let troubles = Troubles::default();
+        troubles.is_lost(&whose, 1 << 20);
+        assert_eq!(troubles.terms(&whose, 1 << 20, 1), adding(1 << 20));
+    }
+}

@@ -1,0 +1,177 @@
+//! How large a cache may be: less where it gave trouble, or where the compile's disk has a limit. Its agent is played by hand, to say what one on a
+//! slow or small node would.
+
+use axum::body::Body;
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+
+use super::trouble::lz4;
+use super::*;
+
+/// What an agent says of its cache, and what it brings.
+struct Said {
+    fared: &'static str,
+    fetch_ms: u64,
+    extent: &'static str,
+    body: Vec<u8>,
+}
+
+const LATE: Said = Said {
+    fared: "late",
+    fetch_ms: 5001,
+    extent: "new",
+    body: Vec::new(),
+};
+
+fn whole_after(fetch_ms: u64) -> Said {
+    Said {
+        fared: "warm",
+        fetch_ms,
+        extent: "whole",
+        body: lz4(&tar(&[("half", 0o644, b"half")])),
+    }
+}
+
+impl Place {
+    /// The plan of a new compile, and its agent's arguments.
+    async fn planned(&mut self) -> (Args, Run, Value) {
+        let (args, asked) = self.begun("default", "true").await;
+        let path = format!("compile/{}/cache", args.key);
+        let plan = self.get(&args, &path).await;
+        (args, asked, plan)
+    }
+
+    /// The plan of a new compile, which ends with `code`, and what follows from that is done.
+    async fn ended(&mut self, code: i64) -> Value {
+        let nothing = Said {
+            fared: "warm",
+            fetch_ms: 0,
+            extent: "new",
+            body: Vec::new(),
+        };
+        self.told_after(code, nothing).await.0
+    }
+
+    /// The plan of a new compile, whose agent then says that; and the status of the answer to it.
+    async fn told(&mut self, said: Said) -> (Value, u16) {
+        self.told_after(0, said).await
+    }
+
+    async fn told_after(&mut self, code: i64, said: Said) -> (Value, u16) {
+        let (args, _asked, plan) = self.planned().await;
+        self.exit(&args, code).await;
+        let Said {
+            fared,
+            fetch_ms,
+            extent,
+            body,
+        } = said;
+        let key = args.key;
+        let put = format!("compile/{key}/cache?fared={fared}&fetchMs={fetch_ms}&extent={extent}");
+        let status = self.ask("PUT", &args, &put, body).await;
+        (plan, status)
+    }
+
+    async fn exit(&self, args: &Args, code: i64) {
+        let exit = format!("compile/{}/exit", args.key);
+        let report = format!("{{\"code\":{code}}}").into_bytes();
+        assert_eq!(self.ask("PUT", args, &exit, report).await, 204);
+    }
+}
+
+fn asks_for(plan: &Value) -> (&str, u64, u64) {
+    let number = |name: &str| plan[name].as_u64().unwrap();
+    let give = plan["give"].as_str().unwrap();
+    (give, number("giveMost"), number("patienceMs"))
+}
+
+const ALL: u64 = 1 << 30;
+
+#[tokio::test]
+async fn of_what_came_too_late_half_is_asked_for() {
+    let mut place = Place::new().await;
+    place
+        .compile(&format!("{} >CACHE/large", noise(100_000)))
+        .await;
+    let size = place.increment().await.size;
+    let (plan, status) = place.told(LATE).await;
+    assert_eq!((asks_for(&plan), status), (("new", ALL, 5000), 204));
+    let rows = place.increments("default").await;
+
+    // It was something passing.
+    let (plan, status) = place.told(whole_after(100)).await;
+    assert_eq!((asks_for(&plan), status), (("whole", size, 10_000), 409));
+    assert_eq!(plan["most"], ALL, "what there is may be unpacked");
+    assert_eq!(place.increments("default").await, rows);
+    place.told(LATE).await;
+
+    let (plan, status) = place.told(whole_after(7000)).await;
+    assert_eq!((asks_for(&plan), status), (("whole", size, 10_000), 204));
+    let half = place.increments("default").await;
+    assert!(half.len() == 1 && half != rows);
+
+    // And when that is late too, it goes.
+    let (plan, status) = place.told(LATE).await;
+    assert_eq!((asks_for(&plan), status), (("new", size, 5000), 204));
+    assert_eq!(place.increments("default").await, [""; 0]);
+    let plan = place.ended(0).await;
+    assert_eq!(asks_for(&plan), ("whole", size, 5000), "it stays as small");
+}
+
+#[tokio::test]
+async fn what_a_run_died_of_may_be_half_as_large_the_next_time() {
+    let mut place = Place::new().await;
+    place.compile("echo kept >CACHE/kept").await;
+    assert_eq!(asks_for(&place.ended(137).await), ("new", ALL, 5000));
+    assert_eq!(place.increments("default").await, [""; 0]);
+    assert_eq!(asks_for(&place.ended(137).await), ("whole", ALL / 2, 5000));
+    // That one had nothing to die of.
+    assert_eq!(asks_for(&place.ended(0).await), ("whole", ALL / 2, 5000));
+
+    let (args, _asked, plan) = place.planned().await;
+    assert_eq!(asks_for(&plan).1, ALL / 2);
+    place.exit(&args, 0).await;
+    let path = format!("compile/{}/cache", args.key);
+    let put = format!("{path}?fared=cold&fetchMs=0&extent=whole");
+    let part = lz4(&tar(&[("x", 0o644, b"x")]));
+    assert_eq!(place.ask("PUT", &args, &put, part).await, 204);
+    let lost = place.world.cluster.lost();
+    let (_args, asked, _plan) = place.planned().await;
+    lost.send(()).unwrap();
+    assert!(matches!(end(&asked).await, End::Failed(_)));
+    place.has_lost_it().await;
+    assert_eq!(asks_for(&place.ended(0).await), ("whole", ALL / 4, 5000));
+}
+
+#[tokio::test]
+async fn a_compile_with_little_disk_has_a_small_cache() {
+    let mut place = Place::new().await;
+    for (limit, most) in [(4 << 30, ALL), (200 << 20, 100 << 20)] {
+        *place.world.cluster.disk.lock().unwrap() = Some(limit);
+        let plan = place.ended(0).await;
+        assert_eq!(asks_for(&plan), ("whole", most, 5000));
+        assert_eq!(plan["most"], most);
+    }
+}
+
+/// The agent's part.
+#[tokio::test]
+async fn an_agent_brings_no_more_than_it_is_asked_for() {
+    const MOST: usize = 100_000;
+    let mut place = Place::new().await;
+    let brought = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&brought);
+    let taking = move |body: Body| async move {
+        let bytes = body.collect().await.unwrap().to_bytes().len();
+        counted.store(bytes, Ordering::SeqCst);
+        http::StatusCode::NO_CONTENT
+    };
+    let server = place.serve_wanting_all(MOST as u64, taking).await;
+    let large = noise(80_000);
+    let script = format!("{large} >CACHE/a; {large} >CACHE/b");
+    let (mut args, asked) = place.begun("default", &script).await;
+    args.place.address = server.url.clone();
+    assert_eq!(finished(args, asked).await.code, 0);
+    let brought = brought.load(Ordering::SeqCst);
+    assert!((80_000..=MOST).contains(&brought), "{brought}");
+}
