@@ -126,7 +126,7 @@ pub struct Provision {
     pub compile_requests: ByBuilder,
     /// Resource limits of compile pods.
     pub compile_limits: ByBuilder,
-    /// Resource requests of chaincode pods, and of the containers of Peitho's own program.
+    /// Resource requests of chaincode pods, also of what fetches their layer.
     pub chaincode_requests: Quantities,
     /// What the operator lays over pods.
     pub templates: Templates,

@@ -3,9 +3,10 @@
 //! piece has the same length and knows the end of the one before, as in one stream. `layer` calls it.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, Builder};
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
@@ -13,8 +14,10 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 const PIECE: usize = 256 << 10;
 /// How far back a piece may refer: the window of deflate.
 const WINDOW: usize = 32 << 10;
-/// Threads that compress, where the machine has as many processors.
+/// Threads that compress one layer, where processors are free: each needs about a megabyte, and four builds at once are to stay within 64.
 const MOST_WORKERS: usize = 4;
+/// Threads that compress beside the first one of each layer, of all layers together.
+static HELPING: AtomicUsize = AtomicUsize::new(0);
 /// RFC 1952, 2.3: no name, no time, compressed as fast as possible, on no system that is known.
 const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
@@ -29,15 +32,25 @@ pub(super) fn compressed<W, T>(
 where
     W: Write + Send,
 {
-    let workers = thread::available_parallelism().map_or(1, |it| it.get().min(MOST_WORKERS));
-    let (jobs, taken) = sync_channel(workers);
-    let (order, coming) = sync_channel(workers);
+    let helpers: Vec<Helper> = (1..MOST_WORKERS).map_while(|_| Helper::free()).collect();
+    let (jobs, taken) = sync_channel(helpers.len() + 1);
+    let (order, coming) = sync_channel(helpers.len() + 1);
     let taken = Mutex::new(taken);
     let (written, collected) = thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| work(&taken));
+        let named = || Builder::new().name("gzip".to_owned());
+        let collecting = named().spawn_scoped(scope, move || collect(to, &coming))?;
+        named().spawn_scoped(scope, || work(&taken))?;
+        for helper in helpers {
+            let taken = &taken;
+            let helping = named().spawn_scoped(scope, move || {
+                work(taken);
+                drop(helper);
+            });
+            // Where the system has no more threads there are fewer.
+            if helping.is_err() {
+                break;
+            }
         }
-        let collecting = scope.spawn(move || collect(to, &coming));
         let mut pieces = Pieces {
             plain: Vec::with_capacity(PIECE),
             before: Vec::new(),
@@ -46,15 +59,33 @@ where
             order,
         };
         let written = write(&mut pieces).and_then(|given| Ok((given, pieces.finish()?)));
-        let collected = collecting.join().expect("compressing does not panic");
-        (written, collected)
-    });
+        let collected = collecting.join().expect("writing to `to` does not panic");
+        io::Result::Ok((written, collected))
+    })?;
     // Where nobody collects any more, why is more than that.
     let mut to = collected?;
     let (given, crc) = written?;
     to.write_all(&crc.sum().to_le_bytes())?;
     to.write_all(&crc.amount().to_le_bytes())?;
     Ok((given, to))
+}
+
+/// A processor that seemed free.
+struct Helper;
+
+impl Helper {
+    fn free() -> Option<Self> {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let more = |helping| (helping + 1 < processors).then_some(helping + 1);
+        let taken = HELPING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.ok().map(|_| Self)
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        HELPING.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A piece, and where it is waited for once it is compressed.
@@ -137,7 +168,8 @@ fn compress(deflate: &mut Compress, job: &Job) -> io::Result<Vec<u8>> {
             .set_dictionary(&job.before)
             .map_err(io::Error::other)?;
     }
-    let mut packed = Vec::with_capacity(PIECE / 2);
+    // What cannot be compressed becomes a sixteenth longer; pages that are not touched cost nothing.
+    let mut packed = Vec::with_capacity(PIECE + PIECE / 8);
     loop {
         let consumed = usize::try_from(deflate.total_in()).map_err(io::Error::other)?;
         let status = deflate

@@ -225,10 +225,15 @@ fn awaited(evidence: &Evidence) -> Option<(&'static str, String)> {
     if let Some((_, message)) = &evidence.unschedulable {
         return Some(("node", format!("waiting for a node: {message}")));
     }
-    let latest = evidence
-        .events
-        .values()
-        .filter(|it| matches!(it.reason.as_str(), "Pulling" | "Pulled" | "Started"))
-        .max_by_key(|it| it.last)?;
-    (latest.reason == "Pulling").then(|| ("image", format!("waiting: {}", latest.message)))
+    // One container's image may be on the way though the other one began.
+    let latest = [&evidence.preparing, &evidence.main].map(|container| {
+        let events = evidence.events.values();
+        let events = events.filter(|it| it.container == container.name);
+        events
+            .filter(|it| matches!(it.reason.as_str(), "Pulling" | "Pulled" | "Started"))
+            .max_by_key(|it| it.last)
+    });
+    let mut latest = latest.into_iter().flatten();
+    let pulling = latest.find(|it| it.reason == "Pulling")?;
+    Some(("image", format!("waiting: {}", pulling.message)))
 }

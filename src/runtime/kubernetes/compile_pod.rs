@@ -31,10 +31,18 @@ pub(super) const AGENT: &str = "agent";
 const PROGRAM_VOLUME: &str = "program";
 /// Waits for the program `$0`, and becomes it. The kubelet starts one container after the other and is done with the first one long before, unless its
 /// image is on the way; behind an init container it would wait until it looks again, up to a second (ADR 0016). What a peer orders is a
-/// script for this shell, too.
-const WHEN_THERE: &str = "trap 'exit 143' TERM; \
-     until [ -x \"$0\" ]; do sleep 0.1 2>/dev/null || sleep 1 || exit; done; \
-     exec \"$0\" \"$@\"";
+/// script for this shell, too. Nothing that a shell could wait for tells that a file has come, so it looks again.
+const WHEN_THERE: &str = r#"
+ends() { echo "$0 $2"; [ -w /dev/termination-log ] && echo "$0 $2" >/dev/termination-log; exit "$1"; }
+trap 'exit 143' TERM
+until [ -e "$0" ]; do
+  sleep 0.1 2>/dev/null || sleep 1 || ends 127 'is not there yet, and this image has no sleep'
+done
+[ -x "$0" ] || ends 126 'cannot be executed here: is its volume mounted noexec?'
+exec "$0" "$@"
+"#;
+/// Requests of the container that puts it there: it copies one file and ends.
+const AGENT_REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "64Mi")];
 /// Whose log `kubectl` shows.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
@@ -183,7 +191,9 @@ pub(super) fn pod(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> 
         ["agent", "install", PROGRAM_DIRECTORY]
             .map(str::to_owned)
             .into(),
-        &provision.chaincode_requests,
+        &AGENT_REQUESTS
+            .map(|(name, quantity)| (name.to_owned(), quantity.to_owned()))
+            .into(),
         vec![mount(PROGRAM_VOLUME, PROGRAM_DIRECTORY)],
     );
     let mut mounts: Vec<VolumeMount> = WRITABLE
@@ -256,6 +266,9 @@ fn variables(spec: &Order<'_>, settings: &Settings, owner: &ObjectMeta) -> Optio
     }
     Some(variables)
 }
+
+#[cfg(test)]
+mod waiting;
 
 #[cfg(test)]
 mod tests {

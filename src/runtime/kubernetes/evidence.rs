@@ -31,6 +31,8 @@ pub(super) struct Evidence {
     pub(super) main: Container,
     /// The one that brings what the main one needs, where there is such a one.
     pub(super) preparing: Container,
+    /// Whether that one came, or there is none.
+    pub(super) is_prepared: bool,
     /// When the process of the main container began and ended, by the clock of its node.
     pub(super) moments: Moments,
     /// Whether the scheduler found a node for it.
@@ -80,7 +82,7 @@ impl Evidence {
         let before = before.filter(|old| Some(old.uid.as_str()) == pod.metadata.uid.as_deref());
         let spec = pod.spec.as_ref();
         let status = pod.status.as_ref();
-        let (main, preparing) = (Seen::main(pod), Seen::preparing(pod));
+        let [main, preparing] = Seen::both(pod);
         let deleting = pod
             .metadata
             .deletion_timestamp
@@ -92,9 +94,10 @@ impl Evidence {
             format!("{reason}: {}", cut(condition.message.as_deref()))
         });
         let (moments, has_run) = (main.moments(), main.has_run());
+        // A main container that does not have what it needs only waits.
+        let is_prepared = preparing.has_come();
         let (main, preparing) = (main.container(), preparing.container());
-        // Before it has what it needs it only waits.
-        let ran = before.is_some_and(|old| old.ran) || (has_run && !preparing.is_waiting());
+        let ran = before.is_some_and(|old| old.ran) || (has_run && is_prepared);
         let troubled = main.is_troubled() || preparing.is_troubled();
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
@@ -116,6 +119,7 @@ impl Evidence {
             },
             main: ended_before.map_or(main, |old| old.main.clone()),
             preparing,
+            is_prepared,
             has_node: spec.is_some_and(|spec| spec.node_name.is_some()),
             ran,
             over: status
@@ -231,7 +235,8 @@ fn ended_by_itself(pod: &Pod) -> bool {
         .deletion_timestamp
         .as_ref()
         .map(|at| at.0.as_second() - metadata.deletion_grace_period_seconds.unwrap_or_default());
-    let ended = Seen::main(pod).ended();
+    let [main, _] = Seen::both(pod);
+    let ended = main.ended();
     let (Some(ordered), Some(ended)) = (ordered, ended) else {
         return false;
     };

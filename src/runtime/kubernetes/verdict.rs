@@ -102,7 +102,7 @@ pub(super) fn verdict(pod: &Evidence, now: Instant, grace: Duration) -> Verdict 
     if pod.over {
         return lost(pod, "failed before it started");
     }
-    if pod.main.state == ContainerState::Running && !pod.preparing.is_waiting() {
+    if pod.main.state == ContainerState::Running && pod.is_prepared {
         return Verdict::Running { recheck: None };
     }
     not_running(pod, now, grace)
@@ -155,21 +155,21 @@ fn not_running(pod: &Evidence, now: Instant, grace: Duration) -> Verdict {
         if let ContainerState::Waiting { reason, message } = &container.state
             && let Some(class) = class(reason, message)
         {
-            let text = match said(pod, reason) {
+            let text = match said(pod, container, reason) {
                 Some(incident) if message.is_empty() => &incident.message,
                 _ => message,
             };
             let since = pod.trouble.unwrap_or(now);
             let believed = match class {
                 Class::Final => now,
-                Class::Passing if attempts(pod) >= 2 => since + SETTLED,
+                Class::Passing if attempts(pod, container) >= 2 => since + SETTLED,
                 Class::Passing => since + LASTING,
             };
             hindrances.push((believed, about(container, pod, reason, text)));
         }
     }
     // The kubelet looks at a pod again 10 to 15 s after a fault, and tells it in the status only then,
-    // where an init container ran before: its event is there at once.
+    // where another container began before: its event is there at once.
     let made: &[&str] = &["Pulled", "Created", "Started"];
     let told = pod
         .events
@@ -309,23 +309,26 @@ fn stands(pod: &Evidence, incident: &Incident) -> bool {
 
 /// How often the kubelet tried to make a container. A failed pull makes an event with the cause and one
 /// with the state; while it only backs off it makes more, which are no attempts.
-fn attempts(pod: &Evidence) -> i32 {
-    pod.events
-        .values()
-        .filter(|incident| {
-            incident.reason == "Failed" && !incident.message.contains("ImagePullBackOff")
-        })
+fn attempts(pod: &Evidence, container: &Container) -> i32 {
+    failures(pod, container)
+        .filter(|incident| !incident.message.contains("ImagePullBackOff"))
         .map(|incident| incident.count)
         .max()
         .unwrap_or(0)
 }
 
 /// The event that explains a waiting reason without words.
-fn said<'a>(pod: &'a Evidence, reason: &str) -> Option<&'a Incident> {
-    pod.events
-        .values()
-        .filter(|incident| incident.reason == "Failed" && !incident.message.ends_with(reason))
+fn said<'a>(pod: &'a Evidence, container: &'a Container, reason: &str) -> Option<&'a Incident> {
+    failures(pod, container)
+        .filter(|incident| !incident.message.ends_with(reason))
         .max_by_key(|incident| incident.since)
+}
+
+/// What failed of `container`; also what does not say of which.
+fn failures<'a>(pod: &'a Evidence, container: &'a Container) -> impl Iterator<Item = &'a Incident> {
+    let is_of = |it: &Incident| it.container.is_empty() || it.container == container.name;
+    let failed = pod.events.values().filter(|it| it.reason == "Failed");
+    failed.filter(move |it| is_of(it))
 }
 
 fn never(reason: String) -> Verdict {

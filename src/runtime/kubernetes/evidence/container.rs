@@ -58,11 +58,6 @@ impl Container {
         matches!(self.state, ContainerState::Terminated { .. })
     }
 
-    /// Whether it was not made yet.
-    pub(in super::super) fn is_waiting(&self) -> bool {
-        matches!(self.state, ContainerState::Waiting { .. })
-    }
-
     /// Whether it was killed for want of memory.
     pub(in super::super) fn is_out_of_memory(&self) -> bool {
         matches!(&self.state, ContainerState::Terminated { reason, .. } if reason == "OOMKilled")
@@ -88,24 +83,28 @@ pub(super) struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// The main container of `pod`.
-    pub(super) fn main(pod: &'a Pod) -> Self {
-        Self::of(pod, [compile_pod::MAIN, pod::MAIN])
+    /// The main container of `pod`, and the one that brings what it needs.
+    pub(super) fn both(pod: &'a Pod) -> [Self; 2] {
+        let roles = [
+            [compile_pod::MAIN, compile_pod::AGENT],
+            [pod::MAIN, pod::INIT],
+        ];
+        let of = |names: [&str; 2]| names.map(|name| Self::of(pod, name));
+        let [compile, chaincode] = roles.map(of);
+        match compile[0].ordered {
+            Some(_) => compile,
+            None => chaincode,
+        }
     }
 
-    /// The one that brings what the main one needs.
-    pub(super) fn preparing(pod: &'a Pod) -> Self {
-        Self::of(pod, [compile_pod::AGENT, pod::INIT])
-    }
-
-    fn of(pod: &'a Pod, names: [&str; 2]) -> Self {
+    fn of(pod: &'a Pod, name: &str) -> Self {
         let spec = pod.spec.iter();
         let mut ordered = spec.flat_map(|it| {
             it.containers
                 .iter()
                 .chain(it.init_containers.iter().flatten())
         });
-        let ordered = ordered.find(|it| names.contains(&it.name.as_str()));
+        let ordered = ordered.find(|it| it.name == name);
         let status = pod.status.iter();
         let mut told = status.flat_map(|it| {
             let statuses = [&it.container_statuses, &it.init_container_statuses];
@@ -113,7 +112,7 @@ impl<'a> Seen<'a> {
         });
         Self {
             ordered,
-            told: told.find(|it| ordered.is_some_and(|ordered| ordered.name == it.name)),
+            told: told.find(|it| it.name == name),
         }
     }
 
@@ -130,6 +129,11 @@ impl<'a> Seen<'a> {
 
     pub(super) fn ended(self) -> Option<&'a ContainerStateTerminated> {
         self.told?.state.as_ref()?.terminated.as_ref()
+    }
+
+    /// Whether nothing waits for it any more: it was made, or there is none.
+    pub(super) fn has_come(self) -> bool {
+        self.ordered.is_none() || self.has_run()
     }
 
     /// Whether it runs, or says that it did: one that ended says when it started, and one that never was has no such time.

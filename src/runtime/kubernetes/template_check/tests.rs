@@ -140,9 +140,11 @@ fn what_peitho_stands_on_is_refused_by_key() {
 
 #[test]
 fn an_init_container_of_compiles_is_sought_where_it_is_now() {
-    let found = problems(Place::Compile, "spec: {initContainers: [{name: agent}]}");
+    let yaml = "spec: {initContainers: [{name: agent}]}";
     let told = "t.spec.initContainers[0].name is none of Peitho's: pods of compiles have no init container; agent and compile are in containers";
-    assert_eq!(found, [told]);
+    for place in [Place::Compile, Place::All] {
+        assert_eq!(problems(place, yaml), [told]);
+    }
 }
 
 #[test]

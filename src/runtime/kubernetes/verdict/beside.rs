@@ -76,6 +76,44 @@ fn without_its_program_it_does_not_run() {
     assert_eq!(text, "pod compile-1 was deleted before it started");
 }
 
+/// At the end of a pod the kubelet invents a state for what it never made.
+#[test]
+fn a_pod_that_ends_while_its_program_is_awaited_ran_nothing() {
+    let now = Instant::now();
+    let invented = json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}});
+    let evidence = shows(&invented, &terminated(143, ""), None, now);
+    assert!(!evidence.ran);
+    let text = never_started(&evidence, now);
+    assert_eq!(text, "pod compile-1 ended before it started");
+}
+
+/// Where somebody calls his container as one of ours is called in pods of the other kind.
+#[test]
+fn an_agent_beside_chaincode_is_somebody_elses() {
+    let pod = json!({
+        "metadata": {"name": "cc-basic", "uid": "u-1"},
+        "spec": {
+            "initContainers": [{"name": "fetch", "image": "peitho:0.1.0"}],
+            "containers": [{"name": "agent", "image": "spy:1"}, {"name": "chaincode", "image": "baseos:2.5"}],
+        },
+        "status": {
+            "phase": "Pending",
+            "initContainerStatuses": [
+                {"name": "fetch", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": terminated(0, "")},
+            ],
+            "containerStatuses": [
+                {"name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": waiting("ErrImagePull", MISSING)},
+                {"name": "chaincode", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": running()},
+            ],
+        },
+    });
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let now = Instant::now();
+    let evidence = Evidence::of(&pod, None, now);
+    let runs = verdict(&evidence, now, GRACE);
+    assert_eq!(runs, Verdict::Running { recheck: None });
+}
+
 #[test]
 fn an_agents_image_that_cannot_be_had_is_told_though_the_builder_waits() {
     let now = Instant::now();

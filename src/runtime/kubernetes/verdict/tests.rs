@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 const GRACE: Duration = Duration::from_secs(120);
+const FETCH: &str = "initContainers{fetch}";
 
 /// A pod on its way through a test: each step is what a watch would bring.
 struct Story {
@@ -93,10 +94,14 @@ impl Story {
         self
     }
 
-    fn event(mut self, seconds: f64, reason: &str, message: &str, count: i32) -> Self {
+    fn event(self, seconds: f64, reason: &str, message: &str, count: i32) -> Self {
+        self.event_of("containers{chaincode}", seconds, reason, message, count)
+    }
+
+    fn event_of(mut self, it: &str, seconds: f64, reason: &str, message: &str, count: i32) -> Self {
         let event: Event = serde_json::from_value(json!({
             "metadata": {"name": format!("{reason}.{message}")},
-            "involvedObject": {"fieldPath": "spec.containers{chaincode}"}, "reason": reason, "message": message, "count": count,
+            "involvedObject": {"fieldPath": format!("spec.{it}")}, "reason": reason, "message": message, "count": count,
         }))
         .unwrap();
         let incident = Incident::of(&event, self.at(seconds));
@@ -203,9 +208,9 @@ fn what_may_pass_is_final_at_the_second_attempt() {
         let failed = format!("Error: {reason}");
         let story = story()
             .shows(1.0, &init_is(&waiting(reason, message)))
-            .event(1.0, "Failed", &failed, 1);
+            .event_of(FETCH, 1.0, "Failed", &failed, 1);
         assert!(story.is_starting(20.0), "{reason}: one attempt");
-        let story = story.event(12.0, "Failed", &failed, 2);
+        let story = story.event_of(FETCH, 12.0, "Failed", &failed, 2);
         let text = story.never(12.0);
         assert!(text.contains("fetch") && text.contains(message), "{text}");
     }
