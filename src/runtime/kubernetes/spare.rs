@@ -185,3 +185,6 @@ fn told(verdict: &Verdict) -> String {
         Verdict::Starting { .. } | Verdict::Running { .. } => "it goes on".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
