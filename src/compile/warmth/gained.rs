@@ -142,6 +142,7 @@ impl Compiles {
             self.0.troubles.is_halved(&coming.whose, coming.most);
         }
         warmth.state().brought = bytes;
+        self.0.gained.send_modify(|gained| *gained += bytes);
         Ok(())
     }
 }
