@@ -305,8 +305,8 @@ impl Compiles {
 
     /// Bytes that a compiler's cache may have in a compile of `tenant` in `image`; `None` where none is kept.
     fn cache_bytes(&self, tenant: &Tenant, image: &ImageName) -> Option<u64> {
-        let limit = self.0.runtime.disk_limit(tenant, image);
         let most = self.0.settings.cache?;
+        let limit = self.0.runtime.disk_limit(tenant, image);
         Some(limit.map_or(most, |limit| most.min(limit / SHARE_OF_DISK)))
     }
 

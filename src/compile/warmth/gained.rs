@@ -117,7 +117,8 @@ impl Compiles {
             return Ok(());
         }
         // It was a passing trouble: half of it is no gain.
-        if coming.aim() == Aim::Halving && coming.is_in_time() {
+        let is_warm = coming.fared().0 == Some(Fared::Warm);
+        if coming.aim() == Aim::Halving && is_warm && coming.is_in_time() {
             return Err(ReportError::Unwanted);
         }
         let (extent, given, own) = {
