@@ -211,6 +211,15 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
     Ok(done)
 }
 
+/// By how many bytes compilers' caches are more than `limit`.
+///
+/// # Errors
+/// When the store cannot be read.
+async fn caches_beyond(store: &Store, limit: u64) -> Result<u64, store::Error> {
+    let all = Caches::read(store).await?.size();
+    Ok(all.saturating_sub(limit))
+}
+
 /// Images of all tenants and held bases.
 #[derive(Default)]
 struct Images {

@@ -202,6 +202,8 @@ struct Inner {
     origins: Origins,
     troubles: Troubles,
     parts: Parts,
+    /// Bytes that were kept of what compilers keep.
+    gained: watch::Sender<u64>,
     /// Held for look-ups only, never across an await.
     jobs: Mutex<HashMap<CompileKey, Arc<Job>>>,
     warmed: Warmed,
@@ -227,6 +229,7 @@ impl Compiles {
             origins: Origins::default(),
             troubles: Troubles::default(),
             parts: Parts::default(),
+            gained: watch::Sender::default(),
             jobs: Mutex::default(),
             warmed: Warmed::default(),
             tasks,
@@ -236,6 +239,11 @@ impl Compiles {
     /// Which builder made which output.
     pub fn origins(&self) -> Origins {
         self.0.origins.clone()
+    }
+
+    /// How many bytes were added to compilers' caches, as they come.
+    pub fn gained(&self) -> watch::Receiver<u64> {
+        self.0.gained.subscribe()
     }
 
     /// The compile of `request`: from the store, or the run that goes on, or a new one.
@@ -297,8 +305,8 @@ impl Compiles {
 
     /// Bytes that a compiler's cache may have in a compile of `tenant` in `image`; `None` where none is kept.
     fn cache_bytes(&self, tenant: &Tenant, image: &ImageName) -> Option<u64> {
-        let limit = self.0.runtime.disk_limit(tenant, image);
         let most = self.0.settings.cache?;
+        let limit = self.0.runtime.disk_limit(tenant, image);
         Some(limit.map_or(most, |limit| most.min(limit / SHARE_OF_DISK)))
     }
 

@@ -161,6 +161,7 @@ async fn start(config: &Config) -> anyhow::Result<Server> {
             every: Duration::from_secs(config.store.collect_every_seconds),
             results: config.store.compile_result_bytes(),
             caches: config.store.compile_cache_bytes(),
+            gained: compiles.gained(),
         };
         async move { until.run_until_cancelled(collecting.run()).await }
     });

@@ -97,8 +97,6 @@ pub(super) struct Cache {
     directory: PathBuf,
     /// What is in it before this is asked for it.
     ahead: Mutex<Ahead>,
-    /// How often what was in it was put away.
-    put_away: AtomicUsize,
 }
 
 /// The directory as the command finds it.
@@ -135,7 +133,6 @@ impl Cache {
             path,
             directory,
             ahead: Mutex::default(),
-            put_away: AtomicUsize::default(),
         }
     }
 
@@ -303,7 +300,9 @@ impl Cache {
     /// same, and it does not wait for that. The end of the process does, as for every blocking task.
     async fn put_away(&self) -> io::Result<()> {
         let mut away = self.directory.clone().into_os_string();
-        let number = self.put_away.fetch_add(1, Ordering::Relaxed);
+        // What was put away before may still be on its way out.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         away.push(format!(".away-{number}"));
         let (directory, away) = (self.directory.clone(), PathBuf::from(away));
         let moved = {

@@ -35,19 +35,21 @@ impl Leftover {
         Self { group }
     }
 
-    /// Kills it, and waits until all of it is over: the group, and where the kernel gives orphans to this process every descendant, in whatever
-    /// group and session. Never `kill(-1)`: what else is in the container, as by `kubectl exec`, is not the command's.
+    /// Kills it, and waits until all of it is over: where the kernel gives orphans to this process every descendant, in whatever group and session, and
+    /// else the group. Never `kill(-1)`: a shell of `kubectl exec` or a debug container in the same namespace is not the command's. What such a one left
+    /// without a parent came to process 1, which nobody can tell from the command's, and goes too: the container is about to end.
     ///
     /// # Errors
     /// When some of it is not over after [`DYING`].
     pub(super) async fn kill(self) -> io::Result<()> {
         // Before the first one is killed, or its end is missed.
         let mut ends = signal(SignalKind::child())?;
-        // A group without members is as good as one that was told.
-        let _ = kill_process_group(self.group, Signal::KILL);
         if !gets_orphans() {
+            // A group without members is as good as one that was told.
+            let _ = kill_process_group(self.group, Signal::KILL);
             return Ok(());
         }
+        // Not the group: its report has taken its time, and where no member is left its number may be another's by now.
         let over = async {
             // A child hands its own children over before its end is told: generation by generation, until there is none.
             loop {

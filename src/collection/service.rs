@@ -1,12 +1,13 @@
 //! Collection beside a running server: one pass after the start, then one after each interval. Whenever the volume is nearly full,
-//! or somebody finds no room to write, it makes some.
+//! or somebody finds no room to write, it makes some; and whenever compiles brought much of what their compilers keep, it holds that to its limit.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{Collected, Doing, Error, Rules, make_room, pass};
+use super::{Collected, Doing, Error, Rules, caches_beyond, make_room, pass};
 use crate::container::{self, Containers};
 use crate::names::Tenant;
 use crate::store::{self, Asked, RoomMaker, Store};
@@ -17,6 +18,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// So much goes at the least for who finds no room: each time all records are read.
 const LEAST: u64 = 64 << 20;
+
+/// When compiles brought this part of the limit of their compilers' caches, these are held to it: they are so much more in between.
+const PART_OF_CACHES: u64 = 8;
 
 /// Collects until it is dropped.
 pub struct Service {
@@ -32,6 +36,8 @@ pub struct Service {
     pub results: u64,
     /// `store.compileCaches` in bytes.
     pub caches: u64,
+    /// Bytes of compilers' caches that compiles brought by now.
+    pub gained: watch::Receiver<u64>,
 }
 
 /// Why there was no pass.
@@ -73,9 +79,14 @@ impl Service {
         let maker = self.store.makes_room();
         let (mut hints_from, mut asked_from) = (Instant::now(), Instant::now());
         let mut told = Told::Nothing;
+        let mut held_at = 0;
         loop {
             let passed = tokio::select! {
                 _ = ticks.tick() => self.collect().await,
+                gained = self.gained_beyond(held_at) => {
+                    held_at = gained;
+                    self.hold_caches().await
+                }
                 asked = pressed(&maker, asked_from) => {
                     if asked.bytes().is_none() && Instant::now() < hints_from {
                         continue;
@@ -125,6 +136,37 @@ impl Service {
                 deleted.bytes = gone.bytes,
                 duration_ms = started.elapsed().as_millis() as u64,
                 "store: collected what nothing names"
+            );
+        }
+        Ok(())
+    }
+
+    /// Ends when compiles brought more than a part of what caches may have since they had brought `held_at` bytes; gives what they brought by then.
+    async fn gained_beyond(&self, held_at: u64) -> u64 {
+        let mut gained = self.gained.clone();
+        let much = held_at.saturating_add(self.caches / PART_OF_CACHES);
+        let reached = gained.wait_for(|gained| *gained > much).await;
+        match reached.map(|gained| *gained).ok() {
+            Some(gained) => gained,
+            // Nobody brings anything any more.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Has the longest unused caches go at once where they are more than their limit.
+    ///
+    /// # Errors
+    /// As [`Service::collect`].
+    async fn hold_caches(&self) -> Result<(), Failed> {
+        let beyond = caches_beyond(&self.store, self.caches).await?;
+        if beyond > 0 {
+            let collected = make_room(&self.store, &self.rules().await?, beyond).await?;
+            let (caches, results) = (collected.caches, collected.results);
+            tracing::info!(
+                caches = caches.blobs,
+                caches.bytes = caches.bytes,
+                results = results.blobs,
+                "store: compilers' caches were more than store.compileCaches"
             );
         }
         Ok(())

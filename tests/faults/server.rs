@@ -118,6 +118,7 @@ impl Order {
                     every: std::time::Duration::from_secs(3600),
                     results: u64::MAX,
                     caches: u64::MAX,
+                    gained: tokio::sync::watch::channel(0).1,
                 };
                 tokio::spawn(service.run());
             }

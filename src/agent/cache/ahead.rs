@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
 
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -38,7 +37,6 @@ impl Cache {
             path: format!("/spare/{id}/cache"),
             directory,
             ahead: Mutex::default(),
-            put_away: AtomicUsize::default(),
         }
     }
 

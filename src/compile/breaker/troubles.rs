@@ -8,7 +8,7 @@ use super::remembered::Remembered;
 /// After a whole part that did not come in time so many runs of the row are not asked for one: each would hold its place for it in vain.
 const SPARED: u32 = 4;
 
-/// What a run died of is not in a row that has less than this.
+/// What a run died of is not in a row that has less than this, nor what is too much to come in time.
 const LEAST: u64 = 64 << 20;
 
 /// What is remembered of rows that gave trouble, and of compiles that failed with them. Their size stays bounded until the process ends: what was
@@ -74,7 +74,7 @@ impl Troubles {
             // Stored it is about half as large as it is unpacked.
             Late::Once if size > 0 => Terms {
                 aim: Aim::Halving,
-                most: (most / 2).min(size),
+                most: (most / 2).min(size).max(LEAST.min(most)),
             },
             _ => Terms {
                 aim: Aim::Adding,
@@ -138,6 +138,8 @@ mod tests {
     use super::*;
     use crate::names::{Architecture, Digest, Tenant};
 
+    const M: u64 = 1 << 20;
+
     fn whose() -> Whose {
         let builder = Digest::of(b"builder");
         Whose::new(
@@ -160,19 +162,20 @@ mod tests {
     #[test]
     fn what_is_late_is_halved_and_goes_when_half_is_late_too() {
         let (troubles, whose) = (Troubles::default(), whose());
-        assert_eq!(troubles.terms(&whose, 1000, 300), adding(1000));
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(1000 * M));
         assert_eq!(troubles.is_late(&whose, Aim::Adding), Verdict::MayBeHalved);
         // Another one that had begun by then says nothing new.
         assert_eq!(troubles.is_late(&whose, Aim::Adding), Verdict::MayBeHalved);
-        assert_eq!(troubles.terms(&whose, 1000, 300), halving(300));
-        assert_eq!(troubles.terms(&whose, 1000, 900), halving(500));
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), halving(300 * M));
+        assert_eq!(troubles.terms(&whose, 1000 * M, 900 * M), halving(500 * M));
+        assert_eq!(troubles.terms(&whose, 1000 * M, 20 * M), halving(64 * M));
         // Of a row that is gone there is no half.
-        assert_eq!(troubles.terms(&whose, 1000, 0), adding(1000));
-        troubles.is_halved(&whose, 300);
-        assert_eq!(troubles.terms(&whose, 1000, 200), adding(300));
+        assert_eq!(troubles.terms(&whose, 1000 * M, 0), adding(1000 * M));
+        troubles.is_halved(&whose, 300 * M);
+        assert_eq!(troubles.terms(&whose, 1000 * M, 200 * M), adding(300 * M));
         assert_eq!(troubles.is_late(&whose, Aim::Adding), Verdict::Useless);
         // It is made anew, and does not grow beyond that.
-        assert_eq!(troubles.terms(&whose, 1000, 100), adding(300));
+        assert_eq!(troubles.terms(&whose, 1000 * M, 100 * M), adding(300 * M));
     }
 
     #[test]
@@ -180,10 +183,10 @@ mod tests {
         let (troubles, whose) = (Troubles::default(), whose());
         troubles.is_late(&whose, Aim::Adding);
         assert_eq!(troubles.is_late(&whose, Aim::Halving), Verdict::Useless);
-        assert_eq!(troubles.terms(&whose, 1000, 300), adding(1000));
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(1000 * M));
         troubles.is_late(&whose, Aim::Adding);
         troubles.is_in_time(&whose);
-        assert_eq!(troubles.terms(&whose, 1000, 300), adding(1000));
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(1000 * M));
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Compiles {
             return Ok(());
         }
         // It was a passing trouble: half of it is no gain.
-        if coming.aim() == Aim::Halving && coming.is_in_time() {
+        let is_warm = coming.fared().0 == Some(Fared::Warm);
+        if coming.aim() == Aim::Halving && is_warm && coming.is_in_time() {
             return Err(ReportError::Unwanted);
         }
         let (extent, given, own) = {
@@ -142,6 +143,7 @@ impl Compiles {
             self.0.troubles.is_halved(&coming.whose, coming.most);
         }
         warmth.state().brought = bytes;
+        self.0.gained.send_modify(|gained| *gained += bytes);
         Ok(())
     }
 }

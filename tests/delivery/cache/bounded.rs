@@ -87,35 +87,37 @@ fn asks_for(plan: &Value) -> (&str, u64, u64) {
 
 const ALL: u64 = 1 << 30;
 
+/// Of what is small no half is made.
+const LEAST: u64 = 64 << 20;
+
 #[tokio::test]
 async fn of_what_came_too_late_half_is_asked_for() {
     let mut place = Place::new().await;
     place
         .compile(&format!("{} >CACHE/large", noise(100_000)))
         .await;
-    let size = place.increment().await.size;
     let (plan, status) = place.told(LATE).await;
     assert_eq!((asks_for(&plan), status), (("new", ALL, 5000), 204));
     let rows = place.increments("default").await;
 
     // It was something passing.
     let (plan, status) = place.told(whole_after(100)).await;
-    assert_eq!((asks_for(&plan), status), (("whole", size, 10_000), 409));
+    assert_eq!((asks_for(&plan), status), (("whole", LEAST, 10_000), 409));
     assert_eq!(plan["most"], ALL, "what there is may be unpacked");
     assert_eq!(place.increments("default").await, rows);
     place.told(LATE).await;
 
     let (plan, status) = place.told(whole_after(7000)).await;
-    assert_eq!((asks_for(&plan), status), (("whole", size, 10_000), 204));
+    assert_eq!((asks_for(&plan), status), (("whole", LEAST, 10_000), 204));
     let half = place.increments("default").await;
     assert!(half.len() == 1 && half != rows);
 
     // And when that is late too, it goes.
     let (plan, status) = place.told(LATE).await;
-    assert_eq!((asks_for(&plan), status), (("new", size, 5000), 204));
+    assert_eq!((asks_for(&plan), status), (("new", LEAST, 5000), 204));
     assert_eq!(place.increments("default").await, [""; 0]);
     let plan = place.ended(0).await;
-    assert_eq!(asks_for(&plan), ("whole", size, 5000), "it stays as small");
+    assert_eq!(asks_for(&plan), ("whole", LEAST, 5000), "it stays as small");
 }
 
 #[tokio::test]

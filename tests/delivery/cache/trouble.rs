@@ -273,6 +273,20 @@ async fn where_nothing_is_kept_nothing_is_made() {
     assert_eq!(place.increments("default").await, [""; 0]);
 }
 
+/// As one of an earlier release, which knows nothing of all this.
+#[tokio::test]
+async fn an_agent_that_asks_for_no_cache_compiles() {
+    let mut place = Place::new().await;
+    place.compile("echo kept >CACHE/kept").await;
+    let (args, asked) = place.begun("default", "true").await;
+    let exit = format!("compile/{}/exit", args.key);
+    let report = b"{\"code\":0}".to_vec();
+    assert_eq!(place.ask("PUT", &args, &exit, report).await, 204);
+    let ended = end(&asked).await;
+    assert!(matches!(ended, End::Exited { code: 0, .. }), "{ended:?}");
+    assert_eq!(place.compile("cat CACHE/kept").await.log, "kept\n");
+}
+
 #[tokio::test]
 async fn another_builder_has_another_cache() {
     let mut place = Place::new().await;

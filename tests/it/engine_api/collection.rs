@@ -4,8 +4,10 @@ use std::fs::File;
 use std::time::{Duration, SystemTime};
 
 use peitho::collection::Service;
-use peitho::names::Tenant;
+use peitho::names::{Digest, Tenant};
+use peitho::store::{Blob, RefKind, Store};
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::bodies::{IMAGE, complete};
 use super::world::World;
@@ -47,6 +49,7 @@ async fn the_layer_of_a_container_outlives_its_image() {
         every: Duration::from_secs(3600),
         results: u64::MAX,
         caches: u64::MAX,
+        gained: watch::channel(0).1,
     };
     // Where nobody can tell what containers there are, nothing goes.
     let all = count();
@@ -70,4 +73,69 @@ async fn the_layer_of_a_container_outlives_its_image() {
     // And who has it brings it back.
     collecting(&["default", "org1"]).collect().await.unwrap();
     assert_eq!(count(), 1);
+}
+
+/// A part of a compiler's cache, the only one of its builder, that was used so many seconds ago.
+async fn kept(world: &World, builder: &str, unused: u64) -> Blob {
+    let store = &world.store;
+    let mut ingest = store.ingest().await.unwrap();
+    ingest
+        .append(&[builder.as_bytes(), &[0; 1000]].concat())
+        .await
+        .unwrap();
+    let blob = store.commit(ingest).await.unwrap();
+    let name = format!("{builder}/amd64/0");
+    let kept = json!({"blob": blob, "extent": "whole", "made": 1});
+    let tenant = Tenant::default_tenant();
+    let put = store.put_ref(RefKind::Cache, &tenant, &name, &kept);
+    put.await.unwrap();
+    let record = format!("{}.json", Digest::of(name.as_bytes()).hex());
+    let record = world.directory.join("refs/v1/cache/default").join(record);
+    let record = File::options().write(true).open(record).unwrap();
+    record
+        .set_modified(SystemTime::now() - Duration::from_secs(unused))
+        .unwrap();
+    blob
+}
+
+/// The builders of which something is kept, once these are so many.
+async fn once_kept(store: &Store, count: usize) -> Vec<String> {
+    loop {
+        let tenant = Tenant::default_tenant();
+        let mut there = store.list_refs(RefKind::Cache, &tenant).await.unwrap();
+        if there.len() == count {
+            there.sort();
+            return there;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_compilers_keep_does_not_outgrow_its_limit_between_two_collections() {
+    let world = World::new().await;
+    kept(&world, "a", 300).await;
+    let b = kept(&world, "b", 200).await;
+    let (brought, gained) = watch::channel(0);
+    let collecting = Service {
+        store: world.store.clone(),
+        containers: world.state.containers.clone(),
+        tenants: [Tenant::default_tenant()].into(),
+        every: Duration::from_secs(3600),
+        results: u64::MAX,
+        caches: 1500,
+        gained,
+    };
+    let collecting = tokio::spawn(collecting.run());
+    // The first pass, as there is none for an hour then.
+    assert_eq!(once_kept(&world.store, 1).await, ["b/amd64/0"]);
+    kept(&world, "c", 100).await;
+    brought.send_replace(1001);
+    assert_eq!(once_kept(&world.store, 1).await, ["c/amd64/0"]);
+    // At once: its bytes do not wait in the trash.
+    let blob = world.directory.join("blobs/sha256").join(b.digest.hex());
+    while blob.exists() {
+        tokio::task::yield_now().await;
+    }
+    collecting.abort();
 }
