@@ -13,6 +13,7 @@ mod runs;
 #[path = "../conformance/warmth.rs"]
 mod warmth;
 
+mod agent_image;
 mod closed;
 mod pods;
 mod spares;
@@ -75,6 +76,14 @@ fn main() -> ExitCode {
             closed::one_registry_for_all(counterparts).map_err(|error| format!("{error:#}").into())
         })
     };
+    let without_agent = {
+        let world = Arc::clone(&world);
+        let name = "a compile whose pod cannot have Peitho's own image says so";
+        Trial::test(name, move || {
+            let counterparts = world.counterparts()?;
+            agent_image::is_missed(counterparts).map_err(|error| format!("{error:#}").into())
+        })
+    };
     let of_spares = spares::ALL.iter().map(|(name, case)| {
         let world = Arc::clone(&world);
         Trial::test(*name, move || {
@@ -83,7 +92,7 @@ fn main() -> ExitCode {
         })
     });
     // The long ones first.
-    let trials = [of_tenants, in_one_registry, warm]
+    let trials = [of_tenants, in_one_registry, warm, without_agent]
         .into_iter()
         .chain(of_spares)
         .chain(trials);

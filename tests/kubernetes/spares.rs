@@ -67,7 +67,7 @@ const LONG: Duration = Duration::from_secs(90);
 const SCRIPT: &str = "hostname; cat $XDG_CACHE_HOME/kept 2>/dev/null; mkdir -p $XDG_CACHE_HOME && echo NAME >>$XDG_CACHE_HOME/kept; exit 3";
 
 /// One Peitho. Dropped, it is as if it had been killed: none of its tasks goes on.
-struct Peitho {
+pub(crate) struct Peitho {
     tokio: tokio::runtime::Runtime,
     pods: Pods,
 }
@@ -79,7 +79,11 @@ impl Peitho {
         })
     }
 
-    fn with(c: &Counterparts, instance: &str, change: impl FnOnce(&mut Setting)) -> Result<Self> {
+    pub(crate) fn with(
+        c: &Counterparts,
+        instance: &str,
+        change: impl FnOnce(&mut Setting),
+    ) -> Result<Self> {
         let tokio = tokio::runtime::Runtime::new()?;
         let mut setting = Setting {
             kubeconfig: c.kubeconfig.clone(),
@@ -111,14 +115,14 @@ impl Peitho {
     }
 
     /// Stops it as a signal does: what it made ahead of need goes with it.
-    fn end(self, c: &Counterparts, instance: &str) -> Result<()> {
+    pub(crate) fn end(self, c: &Counterparts, instance: &str) -> Result<()> {
         let spares = self.pods.spares();
         spares.close();
         self.tokio.block_on(spares.gone());
         nothing_left(c, instance)
     }
 
-    fn order(&self, request: Request) -> Result<Run> {
+    pub(crate) fn order(&self, request: Request) -> Result<Run> {
         Ok(self.tokio.block_on(self.pods.compiles().run(request))?)
     }
 
@@ -129,6 +133,17 @@ impl Peitho {
     }
 
     fn told(&self, run: Run) -> Result<Vec<String>> {
+        let (log, end) = self.ended(run)?;
+        let exited = End::Exited {
+            code: 3,
+            output: None,
+        };
+        ensure!(end == Some(exited), "{end:?}, after\n{log}");
+        Ok(log.lines().map(str::to_owned).collect())
+    }
+
+    /// What is printed, and how it ends.
+    pub(crate) fn ended(&self, run: Run) -> Result<(String, Option<End>)> {
         let told = async {
             let (mut reader, mut log) = (run.log.reader(), Vec::new());
             while let Some(bytes) = reader.next().await? {
@@ -141,13 +156,7 @@ impl Peitho {
         let told = self
             .tokio
             .block_on(async { tokio::time::timeout(LONG, told).await });
-        let (log, end) = told.context("a compile takes too long")??;
-        let exited = End::Exited {
-            code: 3,
-            output: None,
-        };
-        ensure!(end == Some(exited), "{end:?}, after\n{log}");
-        Ok(log.lines().map(str::to_owned).collect())
+        told.context("a compile takes too long")?
     }
 
     /// Waits until so many wait for a compile.
@@ -158,7 +167,7 @@ impl Peitho {
         })
     }
 
-    fn request(&self, name: &str) -> Request {
+    pub(crate) fn request(&self, name: &str) -> Request {
         self.script(&SCRIPT.replace("NAME", name))
     }
 
@@ -254,7 +263,7 @@ fn serves_its_own(c: &Counterparts) -> Result<()> {
     ensure!(counts.taken == 0, "{counts:?}");
     // One for the tenant's last compile by a builder that is known, one for the other tenant's.
     let of = format!("app.kubernetes.io/instance={INSTANCE},peitho.dev/spare");
-    let path = "--output=jsonpath={.items[*].spec.containers[0].workingDir}";
+    let path = "--output=jsonpath={.items[*].spec.containers[?(@.name=='compile')].workingDir}";
     wait::until("a pod is made for the last compile", LONG, None, || {
         let found = kubectl(c, &["get", "pods", "--selector", &of, path])?;
         Ok((found == "/tmp").then_some(()))
