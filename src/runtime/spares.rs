@@ -4,7 +4,7 @@
 //! left waiting is nobody's, and the runtime removes it. It knows no runtime.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ mod held;
 
 use entry::{Entry, Stage};
 pub use held::{Admitted, Taken};
-pub(super) use held::{Going, HEARD_WITHIN};
+pub(super) use held::{Going, HEARD_WITHIN, Short};
 
 /// How long the question of an agent stays open; then it asks again. Less than the agent waits for an answer.
 const HELD: Duration = Duration::from_secs(45);
@@ -38,6 +38,8 @@ struct Inner {
     /// Which compile has which, until that compile is discarded: its run may be over before.
     given: Mutex<HashMap<CompileKey, SpareId>>,
     closed: CancellationToken,
+    /// How many lack room that spares would take. Changed and read while `all` is held.
+    short: AtomicUsize,
     taken: AtomicU64,
     missed: AtomicU64,
 }
@@ -101,7 +103,7 @@ impl Spares {
         self.0.most > 0
     }
 
-    /// Enters a spare. `None` where one of its class waits already. A tenant has one, of the class of its last compile; beyond the most of all
+    /// Enters a spare. `None` where one of its class waits already, and while somebody lacks room. A tenant has one, of the class of its last compile; beyond the most of all
     /// tenants the one goes that has waited longest.
     pub fn admit(&self, id: SpareId, traits: Traits) -> Option<Admitted> {
         if !self.are_made() {
@@ -109,7 +111,7 @@ impl Spares {
         }
         // Held to the end: nobody else enters one meanwhile.
         let mut all = self.all();
-        if self.0.closed.is_cancelled() {
+        if !self.may_wait() {
             return None;
         }
         let there = living(&mut all);
@@ -146,11 +148,27 @@ impl Spares {
         there.iter().map(|it| Going::new(it)).collect()
     }
 
+    /// Somebody lacks room that those have which wait anywhere: they are of no use any more, and none comes while the answer is held. Or it
+    /// would be in the place before the one that was there first.
+    pub(super) fn short(&self) -> Short {
+        {
+            let _all = self.all();
+            self.0.short.fetch_add(1, Ordering::Relaxed);
+        }
+        self.all_give_way();
+        Short(self.clone())
+    }
+
     /// All that wait anywhere are of no use any more.
-    pub(super) fn all_give_way(&self) {
+    fn all_give_way(&self) {
         for entry in self.there() {
             entry.withdraw();
         }
+    }
+
+    /// Whether any may wait at all, to be asked while `all` is held.
+    fn may_wait(&self) -> bool {
+        !self.0.closed.is_cancelled() && self.0.short.load(Ordering::Relaxed) == 0
     }
 
     /// The spare `id`, which another process gave to the compile of `work`: its agent may not have heard of it yet. `None` where it is this process
@@ -235,7 +253,7 @@ impl Spares {
 
     /// The server goes away: no question is held open any more, and those that wait are of no use to anybody.
     pub fn close(&self) {
-        // Before the others: none is entered behind them.
+        // Before the others: none is entered behind them, and none waits on.
         self.0.closed.cancel();
         self.all_give_way();
     }

@@ -164,6 +164,7 @@ impl Kubernetes {
         let log = &spec.log;
         let mut notice_at = Some(Instant::now() + NOTICE_AFTER);
         let mut said: Vec<&'static str> = Vec::new();
+        let mut short = None;
         loop {
             let verdict = follow.verdict();
             note_way(&follow.evidence(), &spec.milestones);
@@ -173,7 +174,9 @@ impl Kubernetes {
             }
             let starting = matches!(verdict, Verdict::Starting { .. });
             if starting {
-                self.make_way_for(&follow.evidence());
+                self.make_way_for(&follow.evidence(), &mut short);
+            } else {
+                short = None;
             }
             if starting
                 && notice_at.is_none_or(|at| Instant::now() >= at)

@@ -103,6 +103,7 @@ impl Kubernetes {
         if has_heard(owner) {
             return Ok(adopt());
         }
+        // No news would tell that the other process is no more.
         sleep(HANDED_OVER).await;
         let Some(now) = self.still_names(owner, name).await? else {
             return Ok(None);
@@ -110,8 +111,13 @@ impl Kubernetes {
         let Some(taken) = adopt() else {
             return Ok(None);
         };
-        if has_heard(&now) || taken.heard().await {
+        if has_heard(&now) {
             return Ok(Some(taken));
+        }
+        if taken.heard().await {
+            // What reported may be in a pod of the compile's own, for which the other process gave this one up.
+            let named = self.still_names(owner, name).await?;
+            return Ok(named.map(|_| taken));
         }
         drop(taken);
         // A living process whose note did not get through has had the time of three.

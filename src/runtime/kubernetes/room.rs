@@ -13,7 +13,7 @@ use super::evidence::Evidence;
 use super::follow::Follow;
 use super::request::Failure;
 use super::verdict::Verdict;
-use crate::runtime::spares::Going;
+use crate::runtime::spares::{Going, Short};
 
 /// How long those that make way may take to be gone: one that hangs is ended by force after ten seconds, and given up after ten more.
 const GOING: Duration = Duration::from_secs(20);
@@ -47,21 +47,25 @@ impl Kubernetes {
 
     /// Waits until the process of a pod that somebody waits for runs or is over.
     pub(super) async fn running(&self, follow: &mut Follow) -> Verdict {
+        let mut short = None;
         loop {
             let verdict = follow.verdict();
             if !matches!(verdict, Verdict::Starting { .. }) {
                 return verdict;
             }
-            self.make_way_for(&follow.evidence());
+            self.make_way_for(&follow.evidence(), &mut short);
             follow.news(&verdict, None).await;
         }
     }
 
-    /// Those that wait go, if the pod of `evidence` has no node for want of what they have: nodes are for all namespaces. The scheduler looks again
-    /// when they are gone.
-    pub(super) fn make_way_for(&self, evidence: &Evidence) {
-        if lacks_room(evidence) {
-            self.settings.spares.all_give_way();
+    /// Those that wait go, and none comes, as long as the pod of `evidence` has no node for want of what they have: nodes are for all namespaces. The
+    /// scheduler looks again when they are gone, but not at once, and a new one is looked at before.
+    pub(super) fn make_way_for(&self, evidence: &Evidence, short: &mut Option<Short>) {
+        match lacks_room(evidence) {
+            true => {
+                short.get_or_insert_with(|| self.settings.spares.short());
+            }
+            false => *short = None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! them from `spares`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -138,12 +139,23 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let waits_on = self
-            .entry
-            .turns(Stage::Waiting, |stage| *stage == Stage::Taken);
+        let all = self.spares.all();
+        let waits_on = self.spares.may_wait()
+            && (self.entry).turns(Stage::Waiting, |stage| *stage == Stage::Taken);
+        drop(all);
         if !waits_on {
             self.entry.lose();
         }
+    }
+}
+
+/// Somebody lacks room, as long as this is held.
+pub(in crate::runtime) struct Short(pub(super) Spares);
+
+impl Drop for Short {
+    fn drop(&mut self) {
+        let _all = self.0.all();
+        self.0.0.short.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -68,6 +68,40 @@ async fn a_spare_serves_one_compile_and_then_no_other() {
     assert_eq!(spares.counts(), counts);
 }
 
+/// Or it would have the room before who was there first.
+#[tokio::test]
+async fn none_comes_and_none_waits_on_while_somebody_lacks_room() {
+    let spares = Spares::new(3);
+    let entered = || {
+        spares
+            .admit(SpareId::random(), traits("c", "java"))
+            .is_some()
+    };
+    let (_, mut waits) = waiting(&spares, "a", "node");
+    let (_, mut held) = waiting(&spares, "b", "go");
+    let taken = spares.take(&class("go")).unwrap();
+    for short in [spares.short(), spares.short()] {
+        assert!(!entered());
+        drop(short);
+    }
+    drop(taken);
+    // The one that was taken waits on, now that there is room.
+    assert_eq!(waits.ended().now_or_never(), Some(Fate::Over));
+    assert_eq!(held.ended().now_or_never(), None);
+    let taken = spares.take(&class("go")).unwrap();
+    let short = spares.short();
+    drop(taken);
+    assert_eq!(held.ended().now_or_never(), Some(Fate::Over));
+    drop(short);
+    assert!(entered());
+    // Nor when the server goes away.
+    let (_, mut held) = waiting(&spares, "d", "rust");
+    let taken = spares.take(&class("rust")).unwrap();
+    spares.close();
+    drop(taken);
+    assert_eq!(held.ended().now_or_never(), Some(Fate::Over));
+}
+
 #[tokio::test]
 async fn one_that_does_not_fit_or_has_not_asked_is_not_taken() {
     let spares = Spares::new(2);

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use testbed::peitho::project;
+use testbed::wait;
 
-use super::{Peitho, is_spare};
+use super::{LONG, Peitho, is_spare, kubectl};
 use crate::world::Counterparts;
 
 /// With room for one pod.
@@ -55,7 +56,30 @@ pub(super) fn of_nodes(c: &Counterparts) -> Result<()> {
         setting.requests.insert(THING.to_owned(), "1".to_owned());
     })?;
     makes_way(&peitho)?;
+    waits_first(c, INSTANCE, &peitho)?;
     peitho.end(c, INSTANCE)
+}
+
+/// A compile that waits for a node has what another one leaves before a pod that is made ahead of need after that.
+fn waits_first(c: &Counterparts, instance: &str, peitho: &Peitho) -> Result<()> {
+    let mut long = peitho.script("mkfifo $HOME/end; hostname; read end <$HOME/end; exit 3");
+    long.working_dir = Some("/tmp".to_owned());
+    let long = peitho.order(long)?;
+    let line = (peitho.tokio).block_on(async { long.log.reader().next().await })?;
+    let pod = String::from_utf8(line.context("no line")?.to_vec())?;
+    let waits = peitho.order(peitho.request("waits"))?;
+    let of = format!("app.kubernetes.io/instance={instance}");
+    let path = "--output=jsonpath={.items[*].status.conditions[?(@.type=='PodScheduled')].reason}";
+    wait::until("a compile waits for a node", LONG, None, || {
+        let found = kubectl(c, &["get", "pods", "--selector", &of, path])?;
+        Ok(found.contains("Unschedulable").then_some(()))
+    })?;
+    let end = ["--", "sh", "-c", "echo >/run/peitho/home/end"];
+    kubectl(c, &[&["exec", pod.trim()], &end[..]].concat())?;
+    peitho.told(long)?;
+    let told = peitho.told(waits)?;
+    ensure!(!is_spare(&told[0]), "{told:?}");
+    Ok(())
 }
 
 fn makes_way(peitho: &Peitho) -> Result<()> {
