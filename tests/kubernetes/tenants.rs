@@ -262,7 +262,10 @@ fn is_as_configured(tenant: &str, pod: &Value) -> Result<()> {
 fn compile(c: &Counterparts, server: &Server, org1: &Engine) -> Result<()> {
     let id = begin_compile(c, org1, "sleep 3; echo compiled")?;
     let pod = running(&c.cluster, "org1", "compile")?;
-    let resources = &pod["spec"]["containers"][0]["resources"];
+    let containers = pod["spec"]["containers"].as_array();
+    let mut containers = containers.into_iter().flatten();
+    let compile = containers.find(|it| it["name"] == "compile");
+    let resources = &compile.context("no container compile")?["resources"];
     let expected = json!({
         "requests": {"cpu": "200m", "memory": "32Mi"},
         "limits": {"cpu": "4", "memory": "256Mi"},
