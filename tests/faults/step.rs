@@ -14,7 +14,9 @@ use crate::server::{Order, Server, strace};
 pub(crate) fn inject(to: &Path, calls: &str, what: &str, step: u32) -> Vec<OsString> {
     let trace = format!("trace={calls}");
     let inject = format!("inject={calls}:{what}:when={step}");
-    strace(to, &["-e", &trace, "-e", &inject])
+    // It counts the calls of each thread: those of all connections are to be of one.
+    let one = "TOKIO_WORKER_THREADS=1";
+    strace(to, &["-E", one, "-e", &trace, "-e", &inject])
 }
 
 /// The same for one that is killed.
