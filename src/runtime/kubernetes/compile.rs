@@ -173,11 +173,7 @@ impl Kubernetes {
                 return verdict;
             }
             let starting = matches!(verdict, Verdict::Starting { .. });
-            if starting {
-                self.make_way_for(&follow.evidence(), &mut short);
-            } else {
-                short = None;
-            }
+            self.make_way_for(&follow.evidence(), &mut short);
             if starting
                 && notice_at.is_none_or(|at| Instant::now() >= at)
                 && let Some((what, text)) = awaited(&follow.evidence())

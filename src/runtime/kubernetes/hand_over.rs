@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 use super::Kubernetes;
 use super::class;
 use super::evidence::Evidence;
-use crate::names::Digest;
 use crate::names::kubernetes as names;
+use crate::names::{Digest, SpareId};
 use crate::runtime::spares::{HEARD_WITHIN, Taken, Work};
 use crate::runtime::{CompileSpec, Error, Milestone};
 
@@ -70,7 +70,7 @@ impl Kubernetes {
             // Who made it removes it.
             (None, Some(_)) => {}
             (Some(pod), None) => {
-                if let Some(taken) = self.handed_by_another(owner, name, spec, work).await? {
+                if let Some(taken) = self.handed_by_another(owner, id, spec, work).await? {
                     return Ok(Some((pod, taken)));
                 }
             }
@@ -82,20 +82,18 @@ impl Kubernetes {
         Ok(None)
     }
 
-    /// The pod `name` as the run's, which another process began: once that one has handed it over, or is no more, for as long as it may take it is not
+    /// The pod of the spare `id` as the run's, which another process began: once that one has handed it over, or is no more, for as long as it may take it is not
     /// to be disturbed. `None` where it has given the pod up, or the agent in there does not answer: then it is gone.
     async fn handed_by_another(
         &self,
         owner: &ObjectMeta,
-        name: &str,
+        id: SpareId,
         spec: &CompileSpec,
         work: Work,
     ) -> Result<Option<Taken>, Error> {
         // It fits no other compile any more.
         let traits = self.traits(&spec.tenant, *spec.key.digest());
-        let Some(id) = names::spare_of(name) else {
-            return Ok(None);
-        };
+        let name = &names::spare(&id);
         let adopt = || {
             let spares = &self.settings.spares;
             spares.adopt(id, traits.clone(), work.clone())

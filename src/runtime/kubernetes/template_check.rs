@@ -134,18 +134,17 @@ impl Found<'_> {
                 let path = format!("spec.{list}[{index}]");
                 if !accepted.iter().any(|name| container["name"] == *name) {
                     let is_agent = container["name"] == compile_pod::AGENT;
-                    let what = match accepted.as_slice() {
-                        accepted if accepted.is_empty() || (is_agent && place == Place::All) => {
-                            format!(
-                                "is none of Peitho's: pods of compiles have no init container; {} and {} are in containers",
-                                compile_pod::AGENT,
-                                compile_pod::MAIN
-                            )
-                        }
-                        accepted => format!(
+                    let what = if accepted.is_empty() || (is_agent && place == Place::All) {
+                        format!(
+                            "is none of Peitho's: pods of compiles have no init container; {} and {} are in containers",
+                            compile_pod::AGENT,
+                            compile_pod::MAIN
+                        )
+                    } else {
+                        format!(
                             "is none of Peitho's; here a template changes {}, and adds none, since their end would not be that of the chaincode",
                             accepted.join(" and ")
-                        ),
+                        )
                     };
                     self.tell(&format!("{path}.name"), &what);
                 }

@@ -24,15 +24,19 @@ fn untold(c: &Counterparts, instance: &str, peitho: &Peitho) -> Result<(Run, Str
     Ok((run, waiting))
 }
 
-pub(super) fn killed(c: &Counterparts) -> Result<()> {
-    const INSTANCE: &str = "spares-untold";
+/// The next Peitho after one that was killed then; and the pod.
+fn killed_untold(c: &Counterparts, instance: &str) -> Result<(Peitho, String)> {
     let warm = (1, LONG);
-    let peitho = Peitho::start(c, INSTANCE, warm, 0)?;
-    let (run, waiting) = untold(c, INSTANCE, &peitho)?;
+    let peitho = Peitho::start(c, instance, warm, 0)?;
+    let (run, waiting) = untold(c, instance, &peitho)?;
     drop(run);
     let port = peitho.kill();
+    Ok((Peitho::start(c, instance, warm, port)?, waiting))
+}
 
-    let peitho = Peitho::start(c, INSTANCE, warm, port)?;
+pub(super) fn killed(c: &Counterparts) -> Result<()> {
+    const INSTANCE: &str = "spares-untold";
+    let (peitho, waiting) = killed_untold(c, INSTANCE)?;
     peitho.collect();
     testbed::resume_process_with(&format!("HOSTNAME={waiting}"))?;
     let told = peitho.compile(peitho.request("two"))?;
@@ -42,13 +46,7 @@ pub(super) fn killed(c: &Counterparts) -> Result<()> {
 
 pub(super) fn killed_and_silent(c: &Counterparts) -> Result<()> {
     const INSTANCE: &str = "spares-silent";
-    let warm = (1, LONG);
-    let peitho = Peitho::start(c, INSTANCE, warm, 0)?;
-    let (run, waiting) = untold(c, INSTANCE, &peitho)?;
-    drop(run);
-    let port = peitho.kill();
-
-    let peitho = Peitho::start(c, INSTANCE, warm, port)?;
+    let (peitho, waiting) = killed_untold(c, INSTANCE)?;
     let told = peitho.compile(peitho.request("two"))?;
     ensure!(
         !is_spare(&told[0]) && told[1] == "one",
