@@ -116,13 +116,23 @@ impl Engine {
         read_answer(BufReader::new(stream))
     }
 
-    /// Attaches, and returns the stream after the 101.
+    /// Attaches as a peer does, from the first byte (`logs=1`), and returns the stream after the 101.
     pub fn attach(&self, container: &str, prefix: &str) -> Result<BufReader<TcpStream>> {
+        self.attached(container, prefix, "logs=1&stderr=1&stdout=1&stream=1")
+    }
+
+    /// Attaches to what a container says from now on. dockerd answers `logs=1` before it reads the log: what a
+    /// container that starts in between says comes twice, from the log and from the stream.
+    pub fn attach_from_now(&self, container: &str) -> Result<BufReader<TcpStream>> {
+        self.attached(container, "", "stderr=1&stdout=1&stream=1")
+    }
+
+    fn attached(&self, container: &str, prefix: &str, query: &str) -> Result<BufReader<TcpStream>> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         write!(
             stream,
-            "POST {}{prefix}/containers/{container}/attach?logs=1&stderr=1&stdout=1&stream=1 HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\r\n",
+            "POST {}{prefix}/containers/{container}/attach?{query} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\r\n",
             self.prefix, self.address
         )?;
         let mut reader = BufReader::new(stream);

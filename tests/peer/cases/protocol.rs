@@ -67,7 +67,11 @@ fn slow_client(engine: &Engine, image: &str, prefix: &str, reading: Reading) -> 
             "AttachStdout": true, "AttachStderr": true, "HostConfig": {"NetworkMode": "host"},
         }),
     )?;
-    let mut log = engine.attach(&id, prefix)?;
+    let mut log = match reading {
+        // Subscribed before the answer, so that nothing is missing without the log.
+        Reading::Along => engine.attach_from_now(&id)?,
+        Reading::AfterWait => engine.attach(&id, prefix)?,
+    };
     engine.order("POST", &format!("/containers/{id}/start"), &[204])?;
     let mut bytes = Vec::new();
     let code = thread::scope(|scope| {
