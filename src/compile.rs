@@ -1,7 +1,6 @@
 //! Compiles: run once per key, however many peers ask (design D7). `container` asks for runs, `delivery`
 //! brings what the agent in the container reports, `runtime` makes the container. A run belongs to no connection: it
-//! ends early only when nobody has waited for it for a while (ADR 0006). What an earlier process left behind
-//! is discarded likewise. This module knows nothing of HTTP and nothing of peers.
+//! ends early only when nobody has waited for it for a while (ADR 0006). This module knows nothing of HTTP and nothing of peers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -29,6 +28,7 @@ mod key;
 mod origins;
 mod parts;
 mod queue;
+mod removal;
 mod reports;
 mod spares;
 mod told;
@@ -363,30 +363,27 @@ impl Compiles {
             job.finish(end);
             // The peer has its answer by now: the store may be slow.
             let judging = this.judge(&key, &job.warmth, &own_end);
-            match has_exited {
-                true => {
-                    let gathering = async {
-                        let (wanted, begun) = (inner.queue.wanted(), Instant::now());
-                        let gathered = job.warmth.gathered(&mut running, wanted);
-                        gathered.instrument(tracing::debug_span!("gather")).await;
-                        if job.warmth.is_asked() {
-                            job.course.after(Part::Gather, begun);
-                        }
-                    };
-                    tokio::join!(judging, gathering);
-                    this.heed_gathered(&job.warmth);
-                }
-                false => {
-                    job.warmth.close();
-                    judging.await;
-                }
+            if has_exited {
+                let gathering = async {
+                    let (wanted, begun) = (inner.queue.wanted(), Instant::now());
+                    let gathered = job.warmth.gathered(&mut running, wanted);
+                    gathered.instrument(tracing::debug_span!("gather")).await;
+                    if job.warmth.is_asked() {
+                        job.course.after(Part::Gather, begun);
+                    }
+                };
+                tokio::join!(judging, gathering);
+                this.heed_gathered(&job.warmth);
+                drop(running);
+                this.discard(&spec.tenant, &key, &job).await;
+            } else {
+                job.warmth.close();
+                drop(running);
+                // What is beyond its time runs on until then.
+                tokio::join!(judging, this.discard(&spec.tenant, &key, &job));
             }
+            this.forget(&key, &job);
             job.warmth.tell(&key);
-            drop(running);
-            let begun = Instant::now();
-            let discarding = this.discard(Some(&spec.tenant), &key, &job);
-            discarding.instrument(tracing::debug_span!("removal")).await;
-            job.course.after(Part::Removal, begun);
             job.course.tell(&key, &spec.tenant);
             drop(place);
             if has_exited {
@@ -394,67 +391,6 @@ impl Compiles {
             }
         };
         self.0.tasks.spawn(driven.instrument(span));
-    }
-
-    /// Ends what the runtime has of `key`, whose `job` is over; then its name is free. `tenant` where that is known.
-    async fn discard(&self, tenant: Option<&Tenant>, key: &CompileKey, job: &Job) {
-        while let Err(error) = self.0.runtime.discard(tenant, key).await {
-            // Who is away comes back, and the runtime takes its time before it says so.
-            let runtime::Error::Unavailable(cause) = error else {
-                tracing::warn!(compile = %key, error = %error, "compile: what runs of it was not removed");
-                break;
-            };
-            if job.set_not_discarded(&cause) {
-                tracing::warn!(compile = %key, cause, "compile: what runs of it is not removed yet; it is tried until it is gone");
-            }
-        }
-        self.jobs().remove(key);
-        job.set_discarded();
-    }
-
-    /// Discards the runs that an earlier process left behind: those that for [`Settings::abandon_grace`] neither
-    /// another process held nor anybody here asked for (ADR 0006). To be called once, at the start; returns at
-    /// once.
-    pub fn collect(&self) {
-        let this = self.clone();
-        self.0.tasks.spawn(async move {
-            if let Err(error) = this.collect_unheld().await {
-                tracing::warn!(error = %error, "compile: what an earlier process left was not removed; the next start tries again");
-            }
-        });
-    }
-
-    async fn collect_unheld(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let left = loop {
-            match self.0.runtime.unheld(self.0.settings.abandon_grace).await {
-                Err(runtime::Error::Unavailable(cause)) => {
-                    tracing::warn!(
-                        cause,
-                        "compile: what an earlier process left is not known yet"
-                    );
-                }
-                left => break left?,
-            }
-        };
-        for key in left {
-            let job = Job::over(Spool::create(&self.0.store).await?);
-            self.collect_one(&key, job).await;
-        }
-        Ok(())
-    }
-
-    /// Discards what is left of `key`, unless somebody asked for it here; who asks meanwhile waits for the end
-    /// of that, as after any other run.
-    async fn collect_one(&self, key: &CompileKey, job: Arc<Job>) {
-        {
-            let mut jobs = self.jobs();
-            if jobs.contains_key(key) {
-                return;
-            }
-            jobs.insert(*key, Arc::clone(&job));
-        }
-        tracing::info!(compile = %key, "compile: an earlier process left it and nobody asked for it; its container is removed");
-        self.discard(None, key, &job).await;
     }
 
     /// The run of `key` that is not over.
