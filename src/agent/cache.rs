@@ -58,6 +58,11 @@ impl Plan {
     fn given(&self) -> u64 {
         self.give_most.unwrap_or(self.most)
     }
+
+    /// When the parts are no longer worth their time, with a command that could begin at `started`.
+    fn deadline(&self, started: Instant) -> Instant {
+        started + Duration::from_millis(self.patience_ms)
+    }
 }
 
 #[derive(Clone, Deserialize)]
@@ -140,9 +145,8 @@ impl Cache {
     pub(super) async fn fetch(&self) -> Option<Fetched> {
         let started = Instant::now();
         let plan = self.asked::<Plan>().await;
-        let begun = self
-            .begun(plan.as_ref().ok().and_then(Option::as_ref))
-            .await;
+        let known = plan.as_ref().ok().and_then(Option::as_ref);
+        let begun = self.begun(known, started).await;
         let without = |trouble: String| Fetched {
             fared: "failed",
             trouble: Some(trouble),
@@ -225,7 +229,7 @@ impl Cache {
         }
         let missing = &plan.parts[ahead.parts.len()..];
         let most = plan.most.min(free / 2);
-        let deadline = started + Duration::from_millis(plan.patience_ms);
+        let deadline = plan.deadline(started);
         let mut known = ahead.known;
         for part in missing {
             known = match self.unpacked(part, most, deadline, known).await {
@@ -297,8 +301,8 @@ impl Cache {
     }
 
     /// Puts an empty directory into the place of this one, whose content goes: where some of it does not, the command finds nothing of it all the
-    /// same, and it does not wait for that. The end of the process does, as for every blocking task.
-    async fn put_away(&self) -> io::Result<()> {
+    /// same. What goes on beside is returned; the end of the process waits for it, as for every blocking task.
+    async fn put_away(&self) -> io::Result<Option<JoinHandle<()>>> {
         let mut away = self.directory.clone().into_os_string();
         // What was put away before may still be on its way out.
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -312,18 +316,15 @@ impl Cache {
                 std::fs::create_dir(directory)
             })
         };
-        match moved.await {
-            Ok(()) => {
-                tokio::task::spawn_blocking(move || {
-                    if let Err(error) = std::fs::remove_dir_all(&away) {
-                        tracing::warn!(%error, directory = ?away, "it cannot be removed");
-                    }
-                });
-                Ok(())
-            }
-            // In the way of a volume of its own, for one.
-            Err(_) => empty(&self.directory).await,
+        if moved.await.is_err() {
+            // A volume of its own, for one, is emptied where it is.
+            return empty(&self.directory).await.map(|()| None);
         }
+        Ok(Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = std::fs::remove_dir_all(&away) {
+                tracing::warn!(%error, directory = ?away, "it cannot be removed");
+            }
+        })))
     }
 
     /// An empty directory, since the parts could not be had.

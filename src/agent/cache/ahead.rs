@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Cache, Part, Plan, Trouble};
 use crate::agent::client::Client;
@@ -82,7 +82,11 @@ impl Cache {
     }
 
     /// What was fetched ahead and `plan` begins with; else the directory is empty.
-    pub(super) async fn begun(&self, plan: Option<&Plan>) -> Result<Ahead, Trouble> {
+    pub(super) async fn begun(
+        &self,
+        plan: Option<&Plan>,
+        started: Instant,
+    ) -> Result<Ahead, Trouble> {
         let ahead = {
             let ahead = self.ahead.lock();
             std::mem::take(&mut *ahead.expect("nothing panics while it holds this"))
@@ -96,10 +100,14 @@ impl Cache {
             return Ok(ahead);
         }
         let emptied = self.put_away().await;
-        emptied.map_err(|source| Trouble::Directory {
+        let leaving = emptied.map_err(|source| Trouble::Directory {
             path: self.directory.clone(),
             source,
         })?;
+        if let (Some(leaving), Some(plan)) = (leaving, plan) {
+            // What comes in its place is measured by what is free.
+            let _ = timeout_at(plan.deadline(started), leaving).await;
+        }
         Ok(Ahead::default())
     }
 }
