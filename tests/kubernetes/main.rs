@@ -18,6 +18,7 @@ mod closed;
 mod disk;
 mod pods;
 mod spares;
+mod stops;
 mod tenants;
 mod whole;
 mod world;
@@ -44,6 +45,10 @@ const LONG: &[(&str, Case)] = &[
     (
         "builders, bases and what is built are pulled from one registry with a login",
         closed::one_registry_for_all,
+    ),
+    (
+        "a stop while the API server is away ends in time, and says what it leaves",
+        stops::while_the_api_server_is_away,
     ),
     (
         "a compile whose pod cannot have Peitho's own image says so",
