@@ -20,7 +20,7 @@ use crate::delivery::{self, Counters, Delivery};
 use crate::engine_api::{self, Prefixed, Tenants};
 use crate::image::Images;
 use crate::listener::{self, Drain, Speech};
-use crate::names::{Digest, Tenant};
+use crate::names::{self, Digest, Tenant};
 use crate::registry::{Pusher, Registries};
 use crate::runtime::{Runtime, Spares};
 use crate::store::{self, Patience, Store};
@@ -270,7 +270,15 @@ impl Server {
         self.tasks.close();
         // What was made ahead of need would wait for a server that knows nothing of it.
         let ended = futures::future::join(self.tasks.wait(), self.spares.gone());
-        let _ = tokio::time::timeout(DRAIN, ended).await;
+        let ended = tokio::time::timeout(DRAIN, ended).await;
+        if ended.is_err() {
+            for spare in self.spares.left() {
+                tracing::warn!(
+                    pod = names::kubernetes::spare(&spare),
+                    "compile: a pod that was made ahead of need is not removed yet; the next start removes it"
+                );
+            }
+        }
     }
 }
 

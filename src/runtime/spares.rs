@@ -265,6 +265,12 @@ impl Spares {
         join_all(going).await;
     }
 
+    /// Those that are of no use any more and not gone yet.
+    pub fn left(&self) -> Vec<SpareId> {
+        let over = self.there().into_iter().filter(|it| it.is_over());
+        over.map(|it| it.id).collect()
+    }
+
     /// What there was to count until now.
     pub fn counts(&self) -> Counts {
         let there = self.there();

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::compile::{args, end, gate, members, open, whole_log};
+use crate::once::once;
 use crate::world::{Server, World, any_port, names, tar};
 
 mod ahead;
@@ -159,9 +160,8 @@ impl Place {
 
     /// Until there is nothing of it any more: the run's end is told before.
     async fn has_lost_it(&self) {
-        while !self.increments("default").await.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        let lost = async || self.increments("default").await.is_empty().then_some(());
+        once("the store has nothing of the cache", lost).await;
     }
 
     /// The only increment there is.

@@ -12,6 +12,8 @@ mod cuts;
 mod docker_registry;
 mod fetch;
 mod liar;
+#[path = "../conformance/once.rs"]
+mod once;
 mod parts;
 mod pull_api;
 mod pulls;

@@ -7,3 +7,5 @@ mod corpora;
 mod engine_api;
 mod listeners;
 mod mutation;
+#[path = "../conformance/once.rs"]
+mod once;

@@ -15,8 +15,10 @@ mod warmth;
 
 mod agent_image;
 mod closed;
+mod disk;
 mod pods;
 mod spares;
+mod stops;
 mod tenants;
 mod whole;
 mod world;
@@ -26,10 +28,41 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 
-use world::World;
+use world::{Counterparts, World};
 
 /// How many cases run at once unless the command line says otherwise: each mostly waits for the kubelet.
 const AT_ONCE: usize = 4;
+
+/// What has a Peitho of its own.
+type Case = fn(&Counterparts) -> anyhow::Result<()>;
+
+/// The long ones.
+const LONG: &[(&str, Case)] = &[
+    (
+        "tenants have namespaces, limits and templates of their own",
+        tenants::tenants,
+    ),
+    (
+        "builders, bases and what is built are pulled from one registry with a login",
+        closed::one_registry_for_all,
+    ),
+    (
+        "a stop while the API server is away ends in time, and says what it leaves",
+        stops::while_the_api_server_is_away,
+    ),
+    (
+        "a compile whose pod cannot have Peitho's own image says so",
+        agent_image::is_missed,
+    ),
+    (
+        "what a compiler keeps is bounded by the disk that its pod may take",
+        disk::bounds_what_is_kept,
+    ),
+    (
+        "a compile that takes more of the disk than its pod may is ended, and its peer is told",
+        disk::ends_who_takes_more,
+    ),
+];
 
 fn main() -> ExitCode {
     testbed::reaper::become_reaper_if_asked();
@@ -60,31 +93,7 @@ fn main() -> ExitCode {
             Ok(())
         })
     };
-    let of_tenants = {
-        let world = Arc::clone(&world);
-        let name = "tenants have namespaces, limits and templates of their own";
-        Trial::test(name, move || {
-            let counterparts = world.counterparts()?;
-            tenants::tenants(counterparts).map_err(|error| format!("{error:#}").into())
-        })
-    };
-    let in_one_registry = {
-        let world = Arc::clone(&world);
-        let name = "builders, bases and what is built are pulled from one registry with a login";
-        Trial::test(name, move || {
-            let counterparts = world.counterparts()?;
-            closed::one_registry_for_all(counterparts).map_err(|error| format!("{error:#}").into())
-        })
-    };
-    let without_agent = {
-        let world = Arc::clone(&world);
-        let name = "a compile whose pod cannot have Peitho's own image says so";
-        Trial::test(name, move || {
-            let counterparts = world.counterparts()?;
-            agent_image::is_missed(counterparts).map_err(|error| format!("{error:#}").into())
-        })
-    };
-    let of_spares = spares::ALL.iter().map(|(name, case)| {
+    let own = LONG.iter().chain(spares::ALL).map(|(name, case)| {
         let world = Arc::clone(&world);
         Trial::test(*name, move || {
             let counterparts = world.counterparts()?;
@@ -92,10 +101,7 @@ fn main() -> ExitCode {
         })
     });
     // The long ones first.
-    let trials = [of_tenants, in_one_registry, warm, without_agent]
-        .into_iter()
-        .chain(of_spares)
-        .chain(trials);
+    let trials = own.chain([warm]).chain(trials);
     let trials = trials.collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let world = Arc::into_inner(world).expect("no case is running any more");

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use async_trait::async_trait;
 use peitho::compile::{self, Compiles};
-use peitho::config::{self, ByTenant, Config, Quantities};
+use peitho::config::{self, ByTenant, Config, PodTemplate, Quantities, Tenants};
 use peitho::container::{Containers, Policy};
 use peitho::delivery::{self, Counters, Delivery};
 use peitho::grant::Grants;
@@ -43,6 +43,8 @@ pub(crate) struct Setting {
     pub(crate) namespace: String,
     /// What compiles request beside the usual.
     pub(crate) requests: Quantities,
+    /// What is laid over pods of compiles.
+    pub(crate) template: PodTemplate,
     /// For the store.
     pub(crate) directory: PathBuf,
     /// Which Peitho it is.
@@ -102,7 +104,8 @@ impl Pods {
             address,
             &material,
             setting.requests,
-        );
+            setting.template,
+        )?;
         settings.pull_secret = pull_secret(&setting.images, &registries);
         settings.instance = instance;
         settings.spares = Spares::new(setting.warm.0);
@@ -204,14 +207,18 @@ fn settings(
     delivery_address: String,
     material: &InstanceMaterial,
     requests: Quantities,
-) -> Settings {
+    template: PodTemplate,
+) -> Result<Settings> {
     let Config {
         kubernetes,
-        compile,
+        mut compile,
         chaincode,
         ..
     } = Config::default();
-    Settings {
+    compile.pod_template = template;
+    let templates = Templates::read(&kubernetes, &compile, &chaincode, &Tenants::default());
+    let templates = templates.map_err(|problems| anyhow!("{problems}"))?;
+    Ok(Settings {
         namespace,
         instance: InstanceName::default(),
         host_aliases: kubernetes.host_aliases,
@@ -236,9 +243,9 @@ fn settings(
             compile_requests: joined(compile.requests, &requests).into(),
             compile_limits: joined(compile.limits, &requests).into(),
             chaincode_requests: chaincode.requests,
-            templates: Templates::default(),
+            templates: templates.general().clone(),
         }),
-    }
+    })
 }
 
 fn joined(mut usual: Quantities, more: &Quantities) -> Quantities {

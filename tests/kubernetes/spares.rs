@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use peitho::compile::{End, Request, Run};
-use peitho::config::Quantities;
+use peitho::config::{PodTemplate, Quantities};
 use peitho::names::{Digest, Tenant};
 use peitho::store::RefKind;
 use testbed::peitho::CHAINCODE_NAMESPACE;
 use testbed::wait;
 
+use crate::Case;
 use crate::conformance::Subject as _;
 use crate::pods::{Pods, Setting};
 use crate::warmth::request;
@@ -18,8 +19,6 @@ use crate::world::{Counterparts, images};
 
 mod hand_over;
 mod room;
-
-type Case = fn(&Counterparts) -> Result<()>;
 
 pub(crate) const ALL: &[(&str, Case)] = &[
     (
@@ -92,6 +91,7 @@ impl Peitho {
             agent_image: c.build.image.clone(),
             namespace: CHAINCODE_NAMESPACE.to_owned(),
             requests: Quantities::default(),
+            template: PodTemplate::default(),
             directory: c.run.data().join(instance),
             instance: instance.parse()?,
             warm: (1, LONG),
@@ -171,7 +171,7 @@ impl Peitho {
         self.script(&SCRIPT.replace("NAME", name))
     }
 
-    fn script(&self, script: &str) -> Request {
+    pub(crate) fn script(&self, script: &str) -> Request {
         request(self.pods.image(), script)
     }
 }

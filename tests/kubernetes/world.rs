@@ -87,6 +87,7 @@ impl World {
             agent_image: build.image.clone(),
             namespace: CHAINCODE_NAMESPACE.to_owned(),
             requests: config::Quantities::default(),
+            template: config::PodTemplate::default(),
             directory: run.data().join("peitho"),
             instance: InstanceName::default(),
             warm: (0, Duration::ZERO),

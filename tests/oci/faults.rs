@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use peitho::runtime::oci::host::{Error, Host, State};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use crate::once::once;
 use crate::world::{World, exited, kill, program, runtime};
 
 #[tokio::test]
@@ -41,9 +42,8 @@ async fn a_start_whose_shim_is_killed_leaves_nothing() {
         let id = world.id(&format!("step{step}"));
         let plan = world.shell("exec sleep 1000");
         let killing = async {
-            while !world.launch(&id).join("shim.lock").exists() {
-                tokio::task::yield_now().await;
-            }
+            let lock = world.launch(&id).join("shim.lock");
+            once("the shim begins", async || lock.exists().then_some(())).await;
             let shim = world.shim(&id);
             let until = Instant::now() + Duration::from_millis(3) * step;
             while Instant::now() < until {

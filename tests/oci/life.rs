@@ -6,6 +6,7 @@ use futures::future::join_all;
 use peitho::runtime::oci::host::{Ending, StartError, State};
 use rustix::process::Signal;
 
+use crate::once::once;
 use crate::world::{World, exited};
 
 #[tokio::test]
@@ -164,9 +165,8 @@ async fn containers_outlive_their_host_and_are_found_again() {
     // It ends while nobody looks.
     fs::write(go.join("now"), "").unwrap();
     let ending = world.launch(&ends).join("exit.json");
-    while !ending.exists() {
-        tokio::task::yield_now().await;
-    }
+    let is_noted = async || ending.exists().then_some(());
+    once("the shim notes how its container ended", is_noted).await;
     world.reopen().await;
     let mut found = world.host().ids();
     found.sort();

@@ -17,6 +17,8 @@ mod conformance_cases;
 mod events;
 mod faults;
 mod life;
+#[path = "../conformance/once.rs"]
+mod once;
 mod output;
 mod overlap;
 mod rootless;

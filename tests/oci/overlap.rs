@@ -2,15 +2,15 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
-use futures::{FutureExt as _, poll};
+use futures::FutureExt as _;
+use futures::future::{Either, select};
 use peitho::runtime::{Outcome, State};
-use tokio::task::yield_now;
 
 use crate::conformance::Machine;
 use crate::conformance_cases::Subject as _;
 use crate::conformance_cases::subject::{Order, soon};
+use crate::once::once;
 
 const FOREVER: &str = "while :; do sleep 0.1; done";
 
@@ -22,9 +22,11 @@ async fn a_stop_waits_for_the_start_before_it() {
     let key = order.key();
     runtime.create(&order.spec).await.unwrap();
     let stopped = async {
-        while runtime.find(key).await.unwrap().unwrap().state != State::Starting {
-            yield_now().await;
-        }
+        let starting = async || {
+            let state = runtime.find(key).await.unwrap().unwrap().state;
+            (state == State::Starting).then_some(())
+        };
+        once("the start begins", starting).await;
         runtime.stop(key).await
     };
     let both = async { tokio::join!(Arc::clone(&runtime).start(key), stopped) };
@@ -44,9 +46,13 @@ async fn a_stop_waits_for_a_start_that_nobody_waits_for() {
     runtime.create(&order.spec).await.unwrap();
     {
         let mut start = pin!(Arc::clone(&runtime).start(key));
-        while !machine.has_shim(key) {
-            assert!(matches!(poll!(start.as_mut()), Poll::Pending));
-            yield_now().await;
+        let begun = once("the shim begins", async || {
+            machine.has_shim(key).then_some(())
+        });
+        // It goes on only where it is polled.
+        match select(start.as_mut(), pin!(begun)).await {
+            Either::Left(_) => panic!("it is over already"),
+            Either::Right(((), _)) => {}
         }
         assert!(start.now_or_never().is_none(), "it is over already");
     }

@@ -101,7 +101,7 @@ impl Kubernetes {
         if has_heard(owner) {
             return Ok(adopt());
         }
-        // No news would tell that the other process is no more.
+        // No watch sees the Secrets of compiles, and no news would tell that the other process is no more.
         sleep(HANDED_OVER).await;
         let Some(now) = self.still_names(owner, name).await? else {
             return Ok(None);

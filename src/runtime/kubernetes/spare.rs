@@ -60,7 +60,7 @@ impl Kubernetes {
             biased;
             fate = admitted.ended() => {
                 if fate == Fate::Over {
-                    tracing::info!(pod = name, tenant = %spec.tenant, "compile: a pod that was made ahead of need is given up: its room is needed, or it did not answer");
+                    tracing::info!(pod = name, tenant = %spec.tenant, "compile: a pod that was made ahead of need is given up: its room is needed, it did not answer, or Peitho ends");
                 }
                 return Ok(());
             }

@@ -159,8 +159,10 @@ async fn those_that_wait_go_with_the_server_and_are_waited_for() {
     assert_eq!(spares.work(&id).await, Err(UnknownSpare(id)));
     let mut gone = std::pin::pin!(spares.gone());
     assert!((&mut gone).now_or_never().is_none());
+    assert_eq!(spares.left(), [id]);
     drop(admitted);
     gone.await;
+    assert_eq!(spares.left(), []);
 }
 
 #[tokio::test]

@@ -154,6 +154,8 @@ state = "{state}"
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
             "evictionHard": { "memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
+            // What pods have in their volumes is measured each minute by default, and cases wait for who takes too much.
+            "volumeStatsAggPeriod": "10s",
             "podLogsDir": self.in_data("pod-logs"),
             // The kubelet loses output to a reader that is behind at a rotation, whoever that is, and cases write 41 MB at once.
             "containerLogMaxSize": "128Mi",

@@ -359,9 +359,8 @@ async fn an_agent_that_dies_while_it_brings_something_leaves_nothing() {
     let ended = end(&asked).await;
     assert!(matches!(ended, End::Exited { code: 0, .. }), "{ended:?}");
     assert_eq!(whole_log(&asked).await, "done\n");
-    while place.gained() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let brings = async || (place.gained() > 0).then_some(());
+    once("the agent brings the first bytes", brings).await;
     agent.abort();
     assert!(agent.await.unwrap_err().is_cancelled());
     let next = place.compile("ls CACHE").await;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 
 use super::bodies::{DOCKERFILE, IMAGE, complete, context};
-use super::world::{Answer, SOON, World, is_silent};
+use super::world::{Answer, World, is_silent};
+use crate::once::once;
 
 const HEAD: &str = "POST /v1.25/build?networkmode=host&t=net-peer-simple HTTP/1.1\r\nHost: x\r\n\
     Content-Type: application/tar\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -102,6 +102,6 @@ async fn a_client_that_leaves_after_its_body_has_its_image() {
     stream.write_all(&body).await.unwrap();
     drop(stream);
     let inspect = format!("/images/{IMAGE}/json");
-    let built = async { while world.ask("GET", &inspect).await.status != 200 {} };
-    timeout(SOON, built).await.expect("the image is built");
+    let built = async || (world.ask("GET", &inspect).await.status == 200).then_some(());
+    once("the image is built", built).await;
 }

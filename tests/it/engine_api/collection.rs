@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::bodies::{IMAGE, complete};
 use super::world::World;
+use crate::once::once;
 
 #[tokio::test]
 async fn the_layer_of_a_container_outlives_its_image() {
@@ -100,15 +101,14 @@ async fn kept(world: &World, builder: &str, unused: u64) -> Blob {
 
 /// The builders of which something is kept, once these are so many.
 async fn once_kept(store: &Store, count: usize) -> Vec<String> {
-    loop {
+    let what = format!("parts of so many compilers' caches are kept: {count}");
+    once(&what, async || {
         let tenant = Tenant::default_tenant();
         let mut there = store.list_refs(RefKind::Cache, &tenant).await.unwrap();
-        if there.len() == count {
-            there.sort();
-            return there;
-        }
-        tokio::task::yield_now().await;
-    }
+        there.sort();
+        (there.len() == count).then_some(there)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -134,8 +134,7 @@ async fn what_compilers_keep_does_not_outgrow_its_limit_between_two_collections(
     assert_eq!(once_kept(&world.store, 1).await, ["c/amd64/0"]);
     // At once: its bytes do not wait in the trash.
     let blob = world.directory.join("blobs/sha256").join(b.digest.hex());
-    while blob.exists() {
-        tokio::task::yield_now().await;
-    }
+    let gone = async || (!blob.exists()).then_some(());
+    once("the bytes of what is beyond the limit are gone", gone).await;
     collecting.abort();
 }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::bodies::{self, IMAGE};
 use super::world::{Answer, SOON, World, header, read_head};
 use crate::listeners::log::Log;
+use crate::once::once;
 
 /// One who listens.
 struct Listener {
@@ -413,10 +414,6 @@ async fn nothing_is_left_behind_one_who_has_gone() {
     let listener = Listener::begin(&world, "/events").await;
     assert_eq!(events.listeners(&tenant), 1);
     drop(listener);
-    let gone = async {
-        while events.listeners(&tenant) > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(SOON, gone).await.expect("it is noticed");
+    let gone = async || (events.listeners(&tenant) == 0).then_some(());
+    once("it is noticed that the listener is gone", gone).await;
 }

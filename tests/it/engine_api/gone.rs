@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::bodies::tar;
 use super::cluster::Away;
 use super::world::{Answer, SOON, World, is_silent, read_exactly, read_head};
+use crate::once::once;
 
 /// Long enough for the next request of a test on a busy machine.
 const GRACE: Duration = Duration::from_millis(400);
@@ -144,15 +145,9 @@ async fn a_compile_ends_when_its_client_has_left_and_nothing_stays() {
     assert_eq!(world.discarded(1).await, [key]);
     assert!(world.compiles.input(&key).is_err());
     // Its peer comes no more: the builder is forgotten as well.
-    let forgotten = async {
-        while world
-            .ask("POST", &format!("/containers/{id}/wait"))
-            .await
-            .status
-            != 404
-        {}
-    };
-    timeout(SOON, forgotten).await.unwrap();
+    let wait = format!("/containers/{id}/wait");
+    let forgotten = async || (world.ask("POST", &wait).await.status == 404).then_some(());
+    once("the builder is forgotten", forgotten).await;
     assert_eq!(world.uploads(), 0);
 }
 

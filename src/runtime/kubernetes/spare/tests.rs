@@ -19,8 +19,9 @@ use crate::image_spec::ImageFacts;
 use crate::names::{CompileKey, SpareId};
 use crate::orders::Orders;
 use crate::runtime::spares::Work;
-use crate::runtime::{Resolution, Spares};
+use crate::runtime::{CompileSpec, Resolution, Spares};
 use crate::store::Store;
+use crate::store::spool::Spool;
 
 /// Secrets and pods that are named, and nothing else.
 #[derive(Default)]
@@ -201,4 +202,83 @@ async fn what_cannot_be_removed_is_removed_when_it_can() {
     }
     removing.await;
     assert_eq!(*server.deleted.lock().unwrap(), [path]);
+}
+
+/// What a run gets that finds its Secret naming a spare which has not heard yet: another process is about to tell it. Once this one waits for the
+/// agent's word, `meanwhile` happens, and an agent of the compile reports.
+async fn joined(meanwhile: impl FnOnce(&Server)) -> Option<SpareId> {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Arc::new(Server::default());
+    let runtime = runtime(&server, directory.path()).await;
+    let SpareSpec { id, .. } = spec();
+    let spec = compile(&runtime).await;
+    let (spares, name) = (&runtime.settings.spares, names::spare(&id));
+    let metadata = |name: &str| ObjectMeta {
+        name: Some(name.to_owned()),
+        uid: Some("u-1".to_owned()),
+        ..ObjectMeta::default()
+    };
+    let owner = ObjectMeta {
+        annotations: Some([(names::SPARE_NAME.to_owned(), name.clone())].into()),
+        ..metadata("run")
+    };
+    {
+        let mut objects = server.objects.lock().unwrap();
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata(&name)});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": owner});
+        objects.insert(format!("pods/{name}"), pod);
+        objects.insert("secrets/run".to_owned(), secret);
+    }
+    let mut joining = std::pin::pin!(runtime.spare_of_run(&spec, &owner, None));
+    let waits = async {
+        let mut asked = server.asked.subscribe();
+        asked.wait_for(|it| *it >= 2).await.unwrap();
+        // With the answer it has what it needs.
+        while spares.of_compile(&spec.key).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = &mut joining => panic!("it does not wait for the agent's word"),
+        () = waits => {}
+    }
+    meanwhile(&server);
+    spares.note_report(&spec.key);
+    let found = joining.await.unwrap();
+    found.map(|(_, taken)| *taken.id()).filter(|it| *it == id)
+}
+
+async fn compile(runtime: &Kubernetes) -> CompileSpec {
+    let spec = spec();
+    CompileSpec {
+        key: CompileKey::new(Digest::of(b"compile")),
+        tenant: spec.tenant,
+        image: spec.image,
+        builder: Some(spec.builder),
+        facts: spec.facts,
+        command: vec!["true".to_owned()],
+        env: spec.env,
+        working_dir: spec.working_dir,
+        user: spec.user,
+        resolution: spec.resolution,
+        input: None,
+        log: Spool::create(&runtime.store).await.unwrap(),
+        milestones: Arc::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_joined_has_the_spare_that_its_secret_names() {
+    assert!(joined(|_| {}).await.is_some());
+}
+
+/// The other process gave it up, and made a pod of the compile's own: it is that one which reports.
+#[tokio::test]
+async fn a_run_that_is_joined_does_not_take_another_pods_word_for_the_spares() {
+    let given_up = |server: &Server| {
+        let mut objects = server.objects.lock().unwrap();
+        let secret = objects.get_mut("secrets/run").unwrap();
+        secret["metadata"]["annotations"] = json!({});
+    };
+    assert!(joined(given_up).await.is_none());
 }
