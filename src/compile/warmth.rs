@@ -131,6 +131,11 @@ impl Warmth {
         state.took = state.took.or(took);
     }
 
+    /// The container is over, and nobody told of the command's end.
+    pub(super) fn container_ended(&self, lack: Option<Lack>) {
+        self.state().lack = lack;
+    }
+
     /// Whose cache the run was given, and what of it; `None` where that was nothing.
     pub(super) fn began_with(&self) -> Option<(&Whose, Vec<Increment>)> {
         let (whose, _) = self.whose.as_ref()?;
@@ -251,6 +256,7 @@ impl Warmth {
             cache = told.map_or("unknown", |told| told.fared.as_str()),
             parts = state.given.len(),
             parts.bytes = size(&state.given),
+            most = state.most,
             fetch_ms = told.map(|told| told.fetch_ms),
             gained.bytes = state.brought,
             "compile: its compiler's cache"
@@ -417,7 +423,7 @@ fn worth(row: &[Increment]) -> Option<u64> {
     row.iter().filter_map(|it| it.kept.worth).max()
 }
 
-fn size(row: &[Increment]) -> u64 {
+pub(super) fn size(row: &[Increment]) -> u64 {
     row.iter().map(|it| it.kept.blob.size).sum()
 }
 

@@ -57,6 +57,16 @@ impl Coming {
         self.job.warmth.state().aim
     }
 
+    /// Bytes that the cache might have at the most, whatever became of it.
+    pub(in crate::compile) fn allowed(&self) -> u64 {
+        self.job.warmth.allowed()
+    }
+
+    /// Whether the command came to an ordinary end.
+    pub(in crate::compile) fn is_fit(&self) -> bool {
+        self.job.warmth.state().is_fit()
+    }
+
     /// Whether what the agent was given came in the time that it is worth.
     pub(in crate::compile) fn is_in_time(&self) -> bool {
         let state = self.job.warmth.state();
