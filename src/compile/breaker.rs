@@ -147,6 +147,18 @@ impl Compiles {
         }
     }
 
+    /// Heeds that nothing came of an agent's word that it brings something.
+    pub(super) async fn heed_nothing(&self, coming: &Coming) {
+        let (fared, given) = coming.fared();
+        let is_slow =
+            coming.aim() == Aim::Halving && fared == Some(Fared::Warm) && !coming.is_in_time();
+        if is_slow && self.0.troubles.is_slow(coming.whose()) == Verdict::Useless {
+            let (key, why) = (coming.key(), "it comes late, and half of it is not brought");
+            self.lose(&key, coming.whose(), &given, coming.allowed(), why)
+                .await;
+        }
+    }
+
     /// Removes the row that `given` belongs to, unless all of that is gone. Rows of it may have `allowed` bytes at the most.
     async fn lose(
         &self,

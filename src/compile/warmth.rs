@@ -327,14 +327,17 @@ impl Compiles {
             Aim::Adding => wanted(&row, terms.most),
             Aim::Halving => Extent::Whole,
         };
+        let give = (!is_full)
+            .then_some(wanted)
+            .filter(|extent| *extent == Extent::New || !troubles.spare(whose));
+        // Who brings no half does not wait for it either.
+        let aim = give.map_or(Aim::Adding, |_| terms.aim);
         let plan = Plan {
             increments: row.iter().map(|it| it.kept.blob).collect(),
-            give: (!is_full)
-                .then_some(wanted)
-                .filter(|extent| *extent == Extent::New || !troubles.spare(whose)),
+            give,
             most,
             give_most: terms.most,
-            patience: match terms.aim {
+            patience: match aim {
                 Aim::Adding => patience,
                 // What does not come in that, half of it would not come in time either.
                 Aim::Halving => 2 * patience,
@@ -342,7 +345,7 @@ impl Compiles {
         };
         {
             let mut state = warmth.state();
-            (state.aim, state.most, state.patience) = (terms.aim, terms.most, patience);
+            (state.aim, state.most, state.patience) = (aim, terms.most, patience);
             state.given = row;
             state.kept_away = kept_away;
             state.asked_for = plan.give;

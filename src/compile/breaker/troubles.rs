@@ -53,6 +53,8 @@ enum Late {
     InTime,
     /// It came too late: the next run is to bring half of it.
     Once,
+    /// One had it for that in twice the time, and brought nothing: the next one is to.
+    Slow,
     /// Half of it is there now.
     Halved,
 }
@@ -100,7 +102,7 @@ impl Troubles {
         let most = known.bounded(allowed);
         match known.late {
             // Stored it is about half as large as it is unpacked.
-            Late::Once if size > 0 => Terms {
+            Late::Once | Late::Slow if size > 0 => Terms {
                 aim: Aim::Halving,
                 most: (most / 2).min(size).max(LEAST.min(most)),
             },
@@ -116,11 +118,27 @@ impl Troubles {
         let mut verdict = Verdict::MayBeHalved;
         self.rows.change(whose, |it| {
             (it.late, verdict) = match (it.late, aim) {
-                (Late::InTime | Late::Once, Aim::Adding) => (Late::Once, Verdict::MayBeHalved),
+                (Late::InTime, Aim::Adding) => (Late::Once, Verdict::MayBeHalved),
+                (late @ (Late::Once | Late::Slow), Aim::Adding) => (late, Verdict::MayBeHalved),
                 (Late::Halved, _) | (_, Aim::Halving) => (Late::InTime, Verdict::Useless),
             };
         });
         verdict
+    }
+
+    /// It came to a run that was to bring half of it, later than it is worth, and that one brought nothing: the second time that is too late.
+    pub(super) fn is_slow(&self, whose: &Whose) -> Verdict {
+        let verdict = self.rows.change_known(whose, |it| {
+            let verdict;
+            (it.late, verdict) = match it.late {
+                Late::Once => (Late::Slow, Verdict::MayBeHalved),
+                Late::Slow => (Late::InTime, Verdict::Useless),
+                // Another one has brought it meanwhile, or it is gone.
+                late @ (Late::InTime | Late::Halved) => (late, Verdict::MayBeHalved),
+            };
+            verdict
+        });
+        verdict.unwrap_or(Verdict::MayBeHalved)
     }
 
     /// It came in the time that it is worth, `size` bytes as it is stored, to a run that came to an ordinary end.
@@ -230,6 +248,26 @@ mod tests {
         troubles.is_late(&whose, Aim::Adding);
         troubles.is_in_time(&whose, 300 * M, 1000 * M);
         assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(1000 * M));
+    }
+
+    #[test]
+    fn what_is_slow_twice_when_half_is_wanted_and_not_brought_goes() {
+        let (troubles, whose) = (Troubles::default(), whose());
+        // A run that did not have to bring half is none of these.
+        assert_eq!(troubles.is_slow(&whose), Verdict::MayBeHalved);
+        troubles.is_late(&whose, Aim::Adding);
+        assert_eq!(troubles.is_slow(&whose), Verdict::MayBeHalved);
+        // In between one may have been late that was not asked for half.
+        troubles.is_late(&whose, Aim::Adding);
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), halving(300 * M));
+        assert_eq!(troubles.is_slow(&whose), Verdict::Useless);
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(1000 * M));
+        // One that brought half in between has mended it.
+        troubles.is_late(&whose, Aim::Adding);
+        troubles.is_slow(&whose);
+        troubles.is_halved(&whose, 300 * M);
+        assert_eq!(troubles.is_slow(&whose), Verdict::MayBeHalved);
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(300 * M));
     }
 
     #[test]

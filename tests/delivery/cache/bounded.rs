@@ -147,6 +147,48 @@ async fn of_what_came_too_late_half_is_asked_for() {
     assert_eq!(asks_for(&plan), ("whole", LEAST, 5000), "it stays as small");
 }
 
+/// Its compile is hurried, or fails before it has begun.
+#[tokio::test]
+async fn what_is_slow_for_two_that_bring_no_half_of_it_goes() {
+    let mut place = Place::new().await;
+    place.begins(b"x").await;
+    place.told(LATE).await;
+    for left in [1, 0] {
+        let nothing = Said {
+            body: Vec::new(),
+            ..whole_after(7000)
+        };
+        let (plan, status) = place.told(nothing).await;
+        assert_eq!((asks_for(&plan), status), (("whole", LEAST, 10_000), 204));
+        assert_eq!(place.increments("default").await.len(), left);
+    }
+    assert_eq!(asks_for(&place.ended(0).await), ("whole", ALL, 5000));
+}
+
+/// For some runs, since the last one that was asked did not bring it.
+#[tokio::test]
+async fn who_is_not_asked_for_half_does_not_wait_longer() {
+    let mut place = Place::new().await;
+    place.begins(b"x").await;
+    place.told(LATE).await;
+    let source = tar(&[("again", 0o644, b"")]);
+    let (tenant, builder) = (Tenant::default_tenant(), Some(Digest::of(b"builder")));
+    let lost = place.world.cluster.lost();
+    let (key, _asked) = place.world.ordered(&tenant, builder, Some(&source)).await;
+    let args = place.args(key, "true", "again");
+    let path = format!("compile/{key}/cache");
+    let plan = place.get(&args, &path).await;
+    assert_eq!(asks_for(&plan), ("whole", LEAST, 10_000));
+    place.exit(&args, 1).await;
+    lost.send(()).unwrap();
+    // The next run of it begins when that one is gone.
+    place.world.ordered(&tenant, builder, Some(&source)).await;
+    let plan = place.get(&args, &path).await;
+    assert_eq!(plan["parts"].as_array().unwrap().len(), 1);
+    assert_eq!(plan["give"], Value::Null);
+    assert_eq!(plan["patienceMs"], 5000);
+}
+
 #[tokio::test]
 async fn what_a_run_had_no_room_for_may_be_half_as_large_the_next_time() {
     let mut place = Place::new().await;
