@@ -29,7 +29,7 @@ pub use self::service::Service;
 use crate::image::Image;
 use crate::names::{Digest, ImageName, Tenant};
 use crate::registry::HeldImage;
-use crate::store::{self, Place, Plan, Read, RefKind, Store, Sum};
+use crate::store::{self, Place, Plan, Read, RefKind, Store, Sum, Survey};
 
 /// Why a collection did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +201,39 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
         increments: caches::increments(cold),
         ..Going::default()
     };
+    give_up(store, survey, named, going, rules).await
+}
+
+/// Holds compilers' caches to their limit now: the longest unused go, as by [`make_room`], and nothing else does.
+///
+/// # Errors
+/// As [`pass`].
+pub async fn hold_caches(store: &Store, rules: &Rules) -> Result<Collected, Error> {
+    let survey = store.survey().await?;
+    let mut caches = Caches::read(store).await?;
+    let cold = caches.beyond(rules.caches);
+    if cold.is_empty() {
+        return Ok(Collected::default());
+    }
+    let mut named = Images::read(store, None).await?.named;
+    named.extend(&rules.in_use);
+    named.extend(caches.named());
+    named.extend(Results::read(store).await?.named());
+    let going = Going {
+        increments: caches::increments(cold),
+        ..Going::default()
+    };
+    give_up(store, survey, named, going, rules).await
+}
+
+/// Removes what is `going`, and at once what only that named.
+async fn give_up(
+    store: &Store,
+    survey: Survey,
+    mut named: HashSet<Digest>,
+    going: Going,
+    rules: &Rules,
+) -> Result<Collected, Error> {
     let (gone, ended) = going.remove(store, &mut named).await;
     ended?;
     let given_up = gone.digests().filter(|digest| !named.contains(digest));
@@ -209,15 +242,6 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
     done.plans(&plan);
     store.carry_out(plan).await?;
     Ok(done)
-}
-
-/// By how many bytes compilers' caches are more than `limit`.
-///
-/// # Errors
-/// When the store cannot be read.
-async fn caches_beyond(store: &Store, limit: u64) -> Result<u64, store::Error> {
-    let all = Caches::read(store).await?.size();
-    Ok(all.saturating_sub(limit))
 }
 
 /// Images of all tenants and held bases.

@@ -69,6 +69,9 @@ pub enum Error {
     /// The process never ran (design D11): the reason in the words of whoever should have run it.
     #[error("{0}")]
     NeverStarted(String),
+    /// A compile's node ended it for want of room on a disk: the reason in the node's words.
+    #[error("{0}")]
+    OutOfRoom(String),
 }
 
 /// How a process ended.
@@ -369,7 +372,7 @@ pub trait Runtime: Send + Sync {
     /// [`Runtime::discard`].
     ///
     /// # Errors
-    /// [`Error::NeverStarted`], [`Error::Refused`].
+    /// [`Error::NeverStarted`], [`Error::OutOfRoom`], [`Error::Refused`].
     async fn compile(&self, spec: &CompileSpec) -> Result<Exit, Error>;
 
     /// Bytes of disk that a compile of `tenant` in `image` may take before whoever runs it ends it; `None` where the runtime sets no such limit. There may

@@ -55,14 +55,10 @@ impl Caches {
         Ok(Self { staying, now })
     }
 
-    /// Bytes of all that stay.
-    pub(super) fn size(&self) -> u64 {
-        self.staying.iter().map(Cache::size).sum()
-    }
-
     /// Takes out what is more than `limit` bytes.
     pub(super) fn beyond(&mut self, limit: u64) -> Vec<Cache> {
-        self.for_room(self.size().saturating_sub(limit))
+        let all: u64 = self.staying.iter().map(Cache::size).sum();
+        self.for_room(all.saturating_sub(limit))
     }
 
     /// Takes out what is to be wiped.

@@ -7,19 +7,21 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{Collected, Doing, Error, Rules, caches_beyond, make_room, pass};
+use super::{Collected, Doing, Error, Rules, hold_caches, make_room, pass};
 use crate::container::{self, Containers};
 use crate::names::Tenant;
 use crate::store::{self, Asked, RoomMaker, Store};
 
 /// After a look at a volume that is nearly full the next one waits so long: a pass reads every record, and a full volume stays
-/// full where there is nothing to give. Who finds no room is heard in between where the last look found something to give.
+/// full where there is nothing to give. Who finds no room is heard in between where the last look found something to give. Caches that could not
+/// be held to their limit wait as long.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// So much goes at the least for who finds no room: each time all records are read.
 const LEAST: u64 = 64 << 20;
 
-/// When compiles brought this part of the limit of their compilers' caches, these are held to it: they are so much more in between.
+/// When compiles brought this part of the limit of their compilers' caches to this process, these are held to it: they are so much more in between,
+/// once for each process that uses the store.
 const PART_OF_CACHES: u64 = 8;
 
 /// Collects until it is dropped.
@@ -36,7 +38,7 @@ pub struct Service {
     pub results: u64,
     /// `store.compileCaches` in bytes.
     pub caches: u64,
-    /// Bytes of compilers' caches that compiles brought by now.
+    /// Bytes of compilers' caches that compiles of this process brought by now.
     pub gained: watch::Receiver<u64>,
 }
 
@@ -79,13 +81,17 @@ impl Service {
         let maker = self.store.makes_room();
         let (mut hints_from, mut asked_from) = (Instant::now(), Instant::now());
         let mut told = Told::Nothing;
-        let mut held_at = 0;
+        let (mut held_at, mut held_from) = (0, Instant::now());
         loop {
             let passed = tokio::select! {
                 _ = ticks.tick() => self.collect().await,
-                gained = self.gained_beyond(held_at) => {
-                    held_at = gained;
-                    self.hold_caches().await
+                gained = self.gained_beyond(held_at, held_from) => {
+                    let held = self.hold_caches().await;
+                    match held {
+                        Ok(()) => held_at = gained,
+                        Err(_) => held_from = Instant::now() + PAUSE,
+                    }
+                    held
                 }
                 asked = pressed(&maker, asked_from) => {
                     if asked.bytes().is_none() && Instant::now() < hints_from {
@@ -141,8 +147,10 @@ impl Service {
         Ok(())
     }
 
-    /// Ends when compiles brought more than a part of what caches may have since they had brought `held_at` bytes; gives what they brought by then.
-    async fn gained_beyond(&self, held_at: u64) -> u64 {
+    /// Ends when compiles brought more than a part of what caches may have since they had brought `held_at` bytes, and not
+    /// before that moment; gives what they brought by then.
+    async fn gained_beyond(&self, held_at: u64, not_before: Instant) -> u64 {
+        sleep_until(not_before).await;
         let mut gained = self.gained.clone();
         let much = held_at.saturating_add(self.caches / PART_OF_CACHES);
         let reached = gained.wait_for(|gained| *gained > much).await;
@@ -158,14 +166,11 @@ impl Service {
     /// # Errors
     /// As [`Service::collect`].
     async fn hold_caches(&self) -> Result<(), Failed> {
-        let beyond = caches_beyond(&self.store, self.caches).await?;
-        if beyond > 0 {
-            let collected = make_room(&self.store, &self.rules().await?, beyond).await?;
-            let (caches, results) = (collected.caches, collected.results);
+        let gone = hold_caches(&self.store, &self.rules().await?).await?.caches;
+        if gone.blobs > 0 {
             tracing::info!(
-                caches = caches.blobs,
-                caches.bytes = caches.bytes,
-                results = results.blobs,
+                caches = gone.blobs,
+                caches.bytes = gone.bytes,
                 "store: compilers' caches were more than store.compileCaches"
             );
         }

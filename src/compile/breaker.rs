@@ -1,12 +1,13 @@
 //! Rows of a compiler's cache that are suspected: a run that began with one and came to no ordinary end may have died of it, and every
 //! later one would die of it again. So the row goes, and the next run begins cold. That costs a cold compile at the worst; a cache that is
-//! served for ever costs a tenant its installs. `compile` asks here when a run is over.
+//! served for ever costs a tenant its installs. Where its size may have been the cause, the next row is smaller for a while. `compile` asks
+//! here when a run is over.
 
 use serde::Deserialize;
 
 use super::increments::{self, Increment, Whose};
 use super::told::Fared;
-use super::warmth::{Coming, Warmth};
+use super::warmth::{Coming, Warmth, size};
 use super::{Compiles, End, ReportError};
 use crate::names::CompileKey;
 use crate::store::{Error, Store};
@@ -28,7 +29,7 @@ pub(super) const SIGNALLED: i64 = 128;
 pub enum Lack {
     /// The kernel killed some of it.
     Memory,
-    /// It failed, and its volume has less left than the cache takes.
+    /// It failed, and its volume has less left than the cache takes; or its node ended it for want of room.
     Room,
 }
 
@@ -76,7 +77,8 @@ impl Compiles {
     }
 
     async fn judge_row(&self, key: &CompileKey, warmth: &Warmth, end: &End) {
-        let (store, failing) = (&self.0.store, &self.0.troubles.failing);
+        let (troubles, allowed) = (&self.0.troubles, warmth.allowed());
+        let failing = &troubles.failing;
         let code = match end {
             End::Exited { code, .. } => Some(*code),
             End::Failed(_) => None,
@@ -86,7 +88,7 @@ impl Compiles {
         }
         if let Some((whose, kept_away)) = warmth.began_without().filter(|_| code == Some(0)) {
             let why = format!("a compile that failed {OFTEN} times with it succeeds without");
-            return lose(store, key, whose, &kept_away, &why).await;
+            return self.lose(key, whose, &kept_away, allowed, &why).await;
         }
         let Some((whose, given)) = warmth.began_with() else {
             return;
@@ -94,8 +96,12 @@ impl Compiles {
         match suspicion(end, warmth.lack()) {
             Some(_) if warmth.was_left_early() => {}
             Some(why) => {
-                self.0.troubles.is_lost(whose, warmth.allowed());
-                lose(store, key, whose, &given, &why).await;
+                match warmth.lack() {
+                    Some(Lack::Room) => troubles.is_too_large(whose, allowed),
+                    // A smaller one would be no cure.
+                    Some(Lack::Memory) | None => troubles.is_gone(whose),
+                }
+                self.lose(key, whose, &given, allowed, &why).await;
             }
             None if code != Some(0) => failing.failed(key),
             None => {}
@@ -119,33 +125,58 @@ impl Compiles {
     /// Heeds how an agent fared with what it was given.
     pub(super) async fn heed(&self, coming: &Coming) {
         let (whose, (fared, given)) = (coming.whose(), coming.fared());
+        let (troubles, allowed) = (&self.0.troubles, coming.allowed());
         if let Some(Fared::Late | Fared::Failed) = fared {
             // It ran without after all.
-            self.0.troubles.failing.forget(&coming.key());
+            troubles.failing.forget(&coming.key());
         }
         match fared {
-            Some(Fared::Late) => match self.0.troubles.is_late(whose, coming.aim()) {
+            Some(Fared::Late) => match troubles.is_late(whose, coming.aim()) {
                 Verdict::MayBeHalved => {}
                 Verdict::Useless => {
                     let why = "it comes later than it is worth";
-                    lose(&self.0.store, &coming.key(), whose, &given, why).await;
+                    let key = coming.key();
+                    self.lose(&key, whose, &given, allowed, why).await;
                 }
             },
-            Some(Fared::Warm) if coming.is_in_time() => self.0.troubles.is_in_time(whose),
+            // One that is not fit has judged it already.
+            Some(Fared::Warm) if coming.is_in_time() && coming.is_fit() => {
+                troubles.is_in_time(whose, size(&given), allowed);
+            }
             Some(Fared::Warm | Fared::Cold | Fared::Failed) | None => {}
         }
     }
-}
 
-/// Removes the row that `given` belongs to, unless all of that is gone.
-async fn lose(store: &Store, key: &CompileKey, whose: &Whose, given: &[Increment], why: &str) {
-    match removed(store, whose, given).await {
-        Ok(true) => {
-            tracing::warn!(compile = %key, %whose, why, "compile: a compiler's cache may do harm to runs, and goes; the next one begins cold");
+    /// Heeds that nothing came of an agent's word that it brings something.
+    pub(super) async fn heed_nothing(&self, coming: &Coming) {
+        let (fared, given) = coming.fared();
+        let is_slow =
+            coming.aim() == Aim::Halving && fared == Some(Fared::Warm) && !coming.is_in_time();
+        if is_slow && self.0.troubles.is_slow(coming.whose()) == Verdict::Useless {
+            let (key, why) = (coming.key(), "it comes late, and half of it is not brought");
+            self.lose(&key, coming.whose(), &given, coming.allowed(), why)
+                .await;
         }
-        Ok(false) => {}
-        Err(error) => {
-            tracing::warn!(compile = %key, %whose, why, %error, "compile: a compiler's cache may do harm to runs, and was not removed; see `peitho prune --caches`");
+    }
+
+    /// Removes the row that `given` belongs to, unless all of that is gone. Rows of it may have `allowed` bytes at the most.
+    async fn lose(
+        &self,
+        key: &CompileKey,
+        whose: &Whose,
+        given: &[Increment],
+        allowed: u64,
+        why: &str,
+    ) {
+        match removed(&self.0.store, whose, given).await {
+            Ok(true) => {
+                let most = self.0.troubles.most(whose, allowed);
+                tracing::warn!(compile = %key, %whose, why, most, "compile: a compiler's cache may do harm to runs, and goes; the next one begins cold");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(compile = %key, %whose, why, %error, "compile: a compiler's cache may do harm to runs, and was not removed; see `peitho prune --caches`");
+            }
         }
     }
 }

@@ -250,18 +250,23 @@ impl Job {
 
     /// The container is over, or was never there, and the agent has not reported.
     async fn without_report(&self, verdict: Result<Exit, runtime::Error>) -> End {
-        match verdict {
-            Ok(exit) => match timeout(LAST_REPORT, self.exit_report()).await {
-                Ok(code) => self.exited(code),
-                Err(_) => End::Failed(
-                    format!(
-                        "the compile's container ended with {} before it could report its result",
-                        exit.code
-                    )
-                    .into(),
-                ),
-            },
-            Err(error) => End::Failed(error.to_string().into()),
+        let (lack, reason) = match verdict {
+            Ok(exit) => {
+                let code = exit.code;
+                let reason = format!(
+                    "the compile's container ended with {code} before it could report its result"
+                );
+                (None, reason)
+            }
+            Err(runtime::Error::OutOfRoom(reason)) => (Some(Lack::Room), reason),
+            Err(error) => return End::Failed(error.to_string().into()),
+        };
+        match timeout(LAST_REPORT, self.exit_report()).await {
+            Ok(code) => self.exited(code),
+            Err(_) => {
+                self.warmth.container_ended(lack);
+                End::Failed(reason.into())
+            }
         }
     }
 

@@ -131,6 +131,11 @@ impl Warmth {
         state.took = state.took.or(took);
     }
 
+    /// The container is over, and nobody told of the command's end.
+    pub(super) fn container_ended(&self, lack: Option<Lack>) {
+        self.state().lack = lack;
+    }
+
     /// Whose cache the run was given, and what of it; `None` where that was nothing.
     pub(super) fn began_with(&self) -> Option<(&Whose, Vec<Increment>)> {
         let (whose, _) = self.whose.as_ref()?;
@@ -251,6 +256,7 @@ impl Warmth {
             cache = told.map_or("unknown", |told| told.fared.as_str()),
             parts = state.given.len(),
             parts.bytes = size(&state.given),
+            most = state.most,
             fetch_ms = told.map(|told| told.fetch_ms),
             gained.bytes = state.brought,
             "compile: its compiler's cache"
@@ -321,14 +327,17 @@ impl Compiles {
             Aim::Adding => wanted(&row, terms.most),
             Aim::Halving => Extent::Whole,
         };
+        let give = (!is_full)
+            .then_some(wanted)
+            .filter(|extent| *extent == Extent::New || !troubles.spare(whose));
+        // Who brings no half does not wait for it either.
+        let aim = give.map_or(Aim::Adding, |_| terms.aim);
         let plan = Plan {
             increments: row.iter().map(|it| it.kept.blob).collect(),
-            give: (!is_full)
-                .then_some(wanted)
-                .filter(|extent| *extent == Extent::New || !troubles.spare(whose)),
+            give,
             most,
             give_most: terms.most,
-            patience: match terms.aim {
+            patience: match aim {
                 Aim::Adding => patience,
                 // What does not come in that, half of it would not come in time either.
                 Aim::Halving => 2 * patience,
@@ -336,7 +345,7 @@ impl Compiles {
         };
         {
             let mut state = warmth.state();
-            (state.aim, state.most, state.patience) = (terms.aim, terms.most, patience);
+            (state.aim, state.most, state.patience) = (aim, terms.most, patience);
             state.given = row;
             state.kept_away = kept_away;
             state.asked_for = plan.give;
@@ -417,7 +426,7 @@ fn worth(row: &[Increment]) -> Option<u64> {
     row.iter().filter_map(|it| it.kept.worth).max()
 }
 
-fn size(row: &[Increment]) -> u64 {
+pub(super) fn size(row: &[Increment]) -> u64 {
     row.iter().map(|it| it.kept.blob.size).sum()
 }
 

@@ -24,8 +24,8 @@ pub struct Store {
     /// Bytes that the results of compiles may take, as a quantity such as `10Gi`. The longest unused go first; the next
     /// install of such a package compiles again. `0` keeps each only until the next collection.
     pub compile_results: String,
-    /// Bytes that compilers' caches may take altogether, as a quantity; an eighth more for a while. Those of a tenant and builder image that were
-    /// not used for the longest time go first; the next compile there begins without. `0` keeps none for long.
+    /// Bytes that compilers' caches may take altogether, as a quantity; for a while an eighth more for each Peitho that uses the store. Those
+    /// of a tenant and builder image that were not used for the longest time go first; the next compile there begins without. `0` keeps none for long.
     pub compile_caches: String,
     /// Seconds from one collection to the next. What no image, base or result needs any more is deleted by the second one
     /// that finds it so.

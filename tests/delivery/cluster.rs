@@ -12,10 +12,13 @@ use peitho::runtime::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+/// What the cluster says of a container that is gone.
+type Lost = Result<Exit, runtime::Error>;
+
 /// A cluster in which nothing runs: containers are what the test says, compiles never end by themselves.
 pub(crate) struct Cluster {
-    /// The container of the next compile ends by this.
-    losing: Mutex<Option<oneshot::Receiver<()>>>,
+    /// The container of the next compile ends by this, and so.
+    losing: Mutex<Option<(oneshot::Receiver<()>, Lost)>>,
     pub(crate) containers: Mutex<HashMap<ContainerKey, ChaincodeSpec>>,
     /// Bytes of disk that a compile may take.
     pub(crate) disk: Mutex<Option<u64>>,
@@ -48,8 +51,17 @@ impl Cluster {
 
     /// What ends the container of the next compile.
     pub(crate) fn lost(&self) -> oneshot::Sender<()> {
+        self.losing_by(Ok(Exit { code: 137 }))
+    }
+
+    /// The same, for want of room on its node.
+    pub(crate) fn evicted(&self) -> oneshot::Sender<()> {
+        self.losing_by(Err(runtime::Error::OutOfRoom("no room".to_owned())))
+    }
+
+    fn losing_by(&self, verdict: Lost) -> oneshot::Sender<()> {
         let (sender, lost) = oneshot::channel();
-        *self.losing.lock().unwrap() = Some(lost);
+        *self.losing.lock().unwrap() = Some((lost, verdict));
         sender
     }
 }
@@ -126,9 +138,9 @@ impl Runtime for Cluster {
         let losing = self.losing.lock().unwrap().take();
         let _ = self.started.send(spec.key);
         match losing {
-            Some(lost) => {
+            Some((lost, verdict)) => {
                 lost.await.unwrap();
-                Ok(Exit { code: 137 })
+                verdict
             }
             None => std::future::pending().await,
         }

@@ -101,3 +101,34 @@ async fn they_make_room_before_results_do() {
     let made = make_room(&world.store, &rules(GRACE), 1).await.unwrap();
     assert_eq!((made.caches, made.results), (sum(0, 0), sum(1, 6)));
 }
+
+#[tokio::test]
+async fn they_are_held_to_their_limit_at_once_and_no_result_goes_for_that() {
+    let world = World::new().await;
+    let log = world.put_old(b"").await;
+    let output = world.put_old(b"output").await;
+    world.result("old", output, log, 4 * DAY).await;
+    let shared = world.increment("a", &named(1), 3 * DAY).await;
+    world.result("shares", shared, log, 4 * DAY).await;
+    let old = world.increment("b", &named(1), 2 * DAY).await;
+    let used = world.increment("c", &named(1), DAY).await;
+    let hold = async |caches| {
+        let rules = Rules {
+            caches,
+            ..rules(GRACE)
+        };
+        hold_caches(&world.store, &rules).await.unwrap()
+    };
+    let all = shared.size + old.size + used.size;
+    assert_eq!(hold(all).await, Collected::default());
+    let held = hold(used.size).await;
+    let bytes = shared.size + old.size;
+    assert_eq!((held.caches, held.results), (sum(2, bytes), sum(0, 0)));
+    assert_eq!(held.gone, sum(1, old.size), "what a result has too stays");
+    assert!(!world.blob(&old).exists() && world.blob(&shared).exists());
+    assert_eq!(hold(0).await.caches, sum(1, used.size));
+    assert_eq!(hold(0).await, Collected::default());
+    let results = world.store.list_refs(RefKind::Compile, &world.tenant).await;
+    assert_eq!(results.unwrap().len(), 2);
+    assert!(world.blob(&output).exists() && world.blob(&log).exists());
+}

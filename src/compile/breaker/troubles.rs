@@ -8,11 +8,16 @@ use super::remembered::Remembered;
 /// After a whole part that did not come in time so many runs of the row are not asked for one: each would hold its place for it in vain.
 const SPARED: u32 = 4;
 
-/// What a run died of is not in a row that has less than this, nor what is too much to come in time.
+/// What a run has no room for is not a row that has less than this, nor is that too much to come in time.
 const LEAST: u64 = 64 << 20;
 
-/// What is remembered of rows that gave trouble, and of compiles that failed with them. Their size stays bounded until the process ends: what was
-/// too large once grows there again.
+/// So many runs bear a row that is near its bound, until it may have twice as much: whatever it was too large for may be over.
+const BORNE: u32 = 8;
+
+/// Near its bound is one whose parts have this part of it: stored they are about half as large as unpacked, and a bound is of unpacked bytes.
+const NEAR: u64 = 4;
+
+/// What is remembered of rows that gave trouble, and of compiles that failed with them.
 #[derive(Default)]
 pub(in crate::compile) struct Troubles {
     rows: Remembered<Whose, Trouble>,
@@ -24,8 +29,22 @@ struct Trouble {
     late: Late,
     /// So many runs are not asked for all of it: the last one that was asked did not bring it in time.
     spared: u32,
-    /// Bytes that it may have from now on.
+    /// Bytes that it may have, where that is less than else: what was too large once grows there again.
     most: Option<u64>,
+    /// So many runs had it in time and came to an ordinary end, while it was near that.
+    borne: u32,
+}
+
+impl Trouble {
+    /// Bytes that it may have, which else may have `allowed`.
+    fn bounded(&self, allowed: u64) -> u64 {
+        self.most.map_or(allowed, |most| most.min(allowed))
+    }
+
+    /// It may have so many from now on.
+    fn bound(&mut self, most: u64) {
+        (self.most, self.borne) = (Some(most), 0);
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +53,8 @@ enum Late {
     InTime,
     /// It came too late: the next run is to bring half of it.
     Once,
+    /// One had it for that in twice the time, and brought nothing: the next one is to.
+    Slow,
     /// Half of it is there now.
     Halved,
 }
@@ -66,13 +87,22 @@ pub(super) enum Verdict {
 }
 
 impl Troubles {
-    /// For a run that is given a row of `size` bytes as it is stored, and may bring `most`.
-    pub(in crate::compile) fn terms(&self, whose: &Whose, most: u64, size: u64) -> Terms {
-        let known = self.rows.change_known(whose, |it| *it).unwrap_or_default();
-        let most = known.most.map_or(most, |bound| bound.min(most));
+    /// Bytes that a row may have, which else may have `allowed`.
+    pub(super) fn most(&self, whose: &Whose, allowed: u64) -> u64 {
+        self.known(whose).bounded(allowed)
+    }
+
+    fn known(&self, whose: &Whose) -> Trouble {
+        self.rows.change_known(whose, |it| *it).unwrap_or_default()
+    }
+
+    /// For a run that is given a row of `size` bytes as it is stored, and may bring `allowed`.
+    pub(in crate::compile) fn terms(&self, whose: &Whose, allowed: u64, size: u64) -> Terms {
+        let known = self.known(whose);
+        let most = known.bounded(allowed);
         match known.late {
             // Stored it is about half as large as it is unpacked.
-            Late::Once if size > 0 => Terms {
+            Late::Once | Late::Slow if size > 0 => Terms {
                 aim: Aim::Halving,
                 most: (most / 2).min(size).max(LEAST.min(most)),
             },
@@ -88,32 +118,63 @@ impl Troubles {
         let mut verdict = Verdict::MayBeHalved;
         self.rows.change(whose, |it| {
             (it.late, verdict) = match (it.late, aim) {
-                (Late::InTime | Late::Once, Aim::Adding) => (Late::Once, Verdict::MayBeHalved),
+                (Late::InTime, Aim::Adding) => (Late::Once, Verdict::MayBeHalved),
+                (late @ (Late::Once | Late::Slow), Aim::Adding) => (late, Verdict::MayBeHalved),
                 (Late::Halved, _) | (_, Aim::Halving) => (Late::InTime, Verdict::Useless),
             };
         });
         verdict
     }
 
-    /// It came in the time that it is worth.
-    pub(super) fn is_in_time(&self, whose: &Whose) {
-        self.rows.change_known(whose, |it| it.late = Late::InTime);
+    /// It came to a run that was to bring half of it, later than it is worth, and that one brought nothing: the second time that is too late.
+    pub(super) fn is_slow(&self, whose: &Whose) -> Verdict {
+        let verdict = self.rows.change_known(whose, |it| {
+            let verdict;
+            (it.late, verdict) = match it.late {
+                Late::Once => (Late::Slow, Verdict::MayBeHalved),
+                Late::Slow => (Late::InTime, Verdict::Useless),
+                // Another one has brought it meanwhile, or it is gone.
+                late @ (Late::InTime | Late::Halved) => (late, Verdict::MayBeHalved),
+            };
+            verdict
+        });
+        verdict.unwrap_or(Verdict::MayBeHalved)
+    }
+
+    /// It came in the time that it is worth, `size` bytes as it is stored, to a run that came to an ordinary end.
+    pub(super) fn is_in_time(&self, whose: &Whose, size: u64, allowed: u64) {
+        self.rows.change_known(whose, |it| {
+            it.late = Late::InTime;
+            let Some(most) = it.most.filter(|most| size >= most / NEAR) else {
+                return;
+            };
+            it.borne += 1;
+            if it.borne == BORNE {
+                it.bound(2 * most);
+                it.most = it.most.filter(|most| *most < allowed);
+            }
+        });
     }
 
     /// A run brought half of it, in no more than `most` bytes.
     pub(in crate::compile) fn is_halved(&self, whose: &Whose, most: u64) {
         self.rows.change(whose, |it| {
             it.late = Late::Halved;
-            it.most = Some(most);
+            it.bound(most);
         });
     }
 
-    /// A run may have died of it, in which it was allowed `most` bytes: the next one is to be half as large.
-    pub(super) fn is_lost(&self, whose: &Whose, most: u64) {
+    /// It goes.
+    pub(super) fn is_gone(&self, whose: &Whose) {
+        self.rows.change_known(whose, |it| it.late = Late::InTime);
+    }
+
+    /// It goes, and a run may have had no room for it: the next one is to be half as large. Else it may have `allowed` bytes.
+    pub(super) fn is_too_large(&self, whose: &Whose, allowed: u64) {
         self.rows.change(whose, |it| {
-            let most = it.most.map_or(most, |bound| bound.min(most));
+            let most = it.bounded(allowed);
             it.late = Late::InTime;
-            it.most = Some((most / 2).max(LEAST.min(most)));
+            it.bound((most / 2).max(LEAST.min(most)));
         });
     }
 
@@ -185,21 +246,75 @@ mod tests {
         assert_eq!(troubles.is_late(&whose, Aim::Halving), Verdict::Useless);
         assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(1000 * M));
         troubles.is_late(&whose, Aim::Adding);
-        troubles.is_in_time(&whose);
+        troubles.is_in_time(&whose, 300 * M, 1000 * M);
         assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(1000 * M));
     }
 
     #[test]
-    fn what_a_run_died_of_is_half_as_large_the_next_time() {
+    fn what_is_slow_twice_when_half_is_wanted_and_not_brought_goes() {
+        let (troubles, whose) = (Troubles::default(), whose());
+        // A run that did not have to bring half is none of these.
+        assert_eq!(troubles.is_slow(&whose), Verdict::MayBeHalved);
+        troubles.is_late(&whose, Aim::Adding);
+        assert_eq!(troubles.is_slow(&whose), Verdict::MayBeHalved);
+        // In between one may have been late that was not asked for half.
+        troubles.is_late(&whose, Aim::Adding);
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), halving(300 * M));
+        assert_eq!(troubles.is_slow(&whose), Verdict::Useless);
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(1000 * M));
+        // One that brought half in between has mended it.
+        troubles.is_late(&whose, Aim::Adding);
+        troubles.is_slow(&whose);
+        troubles.is_halved(&whose, 300 * M);
+        assert_eq!(troubles.is_slow(&whose), Verdict::MayBeHalved);
+        assert_eq!(troubles.terms(&whose, 1000 * M, 300 * M), adding(300 * M));
+    }
+
+    #[test]
+    fn what_a_run_had_no_room_for_is_half_as_large_the_next_time() {
         let (troubles, whose) = (Troubles::default(), whose());
         for most in [1 << 30, 512 << 20, 256 << 20, 128 << 20, 64 << 20, 64 << 20] {
-            troubles.is_lost(&whose, 2 << 30);
+            troubles.is_too_large(&whose, 2 << 30);
             assert_eq!(troubles.terms(&whose, 2 << 30, 1), adding(most));
         }
         // Where no more is allowed at all.
         assert_eq!(troubles.terms(&whose, 1 << 20, 1), adding(1 << 20));
         let troubles = Troubles::default();
-        troubles.is_lost(&whose, 1 << 20);
+        troubles.is_too_large(&whose, 1 << 20);
         assert_eq!(troubles.terms(&whose, 1 << 20, 1), adding(1 << 20));
+    }
+
+    #[test]
+    fn what_runs_bear_may_be_twice_as_large_after_some_of_them() {
+        let (troubles, whose) = (Troubles::default(), whose());
+        let allowed = 500 * M;
+        troubles.is_too_large(&whose, allowed);
+        troubles.is_too_large(&whose, allowed);
+        let most = || troubles.terms(&whose, allowed, 1).most;
+        assert_eq!(most(), 125 * M);
+        let bears = |size, count: u32| {
+            for _ in 0..count {
+                troubles.is_in_time(&whose, size, allowed);
+            }
+        };
+        // Far from its bound it says nothing of it.
+        bears(30 * M, 2 * BORNE);
+        bears(32 * M, BORNE - 1);
+        assert_eq!(most(), 125 * M);
+        // Counted is from the last bound on.
+        troubles.is_too_large(&whose, allowed);
+        assert_eq!(most(), 64 * M);
+        bears(32 * M, BORNE - 1);
+        assert_eq!(most(), 64 * M);
+        bears(32 * M, 1);
+        assert_eq!(most(), 128 * M);
+        bears(100 * M, BORNE);
+        assert_eq!(most(), 256 * M);
+        bears(100 * M, BORNE);
+        assert_eq!(most(), allowed);
+        assert_eq!(troubles.known(&whose).most, None);
+        // What is gone for another reason may be as large again.
+        troubles.is_gone(&whose);
+        assert_eq!(most(), allowed);
     }
 }

@@ -52,11 +52,20 @@ impl Kubernetes {
         };
         match verdict {
             Verdict::NeverStarted { reason } => Err(Error::NeverStarted(reason)),
-            Verdict::Exited(exit) => match last_words(&follow.evidence()) {
-                // The agent's own failure, which it could not report any other way.
-                Some(words) => Err(Error::NeverStarted(words)),
-                None => Ok(exit),
-            },
+            Verdict::Exited(exit) => {
+                let evidence = follow.evidence();
+                if let Some(words) = evidence.lacks_room() {
+                    let name = &evidence.name;
+                    return Err(Error::OutOfRoom(format!(
+                        "pod {name} was evicted: {words}; see ephemeral-storage in compile.limits"
+                    )));
+                }
+                match last_words(&evidence) {
+                    // The agent's own failure, which it could not report any other way.
+                    Some(words) => Err(Error::NeverStarted(words)),
+                    None => Ok(exit),
+                }
+            }
             Verdict::Starting { .. } | Verdict::Running { .. } => {
                 unreachable!("the loop ends with final verdicts only")
             }

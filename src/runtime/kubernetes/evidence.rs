@@ -178,6 +178,22 @@ impl Evidence {
         whys.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
+    /// The kubelet's words, where it evicted the pod for want of room on a disk: for what the pod had written beyond a limit of its own, or for a
+    /// node that ran short.
+    pub(super) fn lacks_room(&self) -> Option<&str> {
+        let (reason, message) = self.status.as_ref()?;
+        // Those of `pkg/kubelet/eviction/helpers.go` that are not of memory and processes; the condition `DiskPressure` alone refuses pods.
+        let is_of_disk = [
+            "ephemeral-storage",
+            "ephemeral storage",
+            "ephemeral local storage",
+            "EmptyDir",
+            "inodes",
+        ];
+        let is_of_disk = is_of_disk.iter().any(|word| message.contains(word));
+        (reason == "Evicted" && is_of_disk).then_some(message)
+    }
+
     /// Whether nothing of it runs or will run.
     pub(super) fn is_over(&self) -> bool {
         self.gone || self.over || self.main.has_ended()
@@ -297,6 +313,30 @@ mod tests {
             ended("Error", disrupted, deleting).why_ended(),
             "Error; EvictionByEvictionAPI: Eviction API: evicting; the pod was deleted"
         );
+    }
+
+    #[test]
+    fn an_eviction_for_want_of_room_is_known_by_the_kubelets_words() {
+        let lacks = |reason: &str, message: &str| {
+            let status = json!({"phase": "Failed", "reason": reason, "message": message});
+            let pod = json!({"metadata": {}, "spec": {"containers": []}, "status": status});
+            let pod = serde_json::from_value(pod).unwrap();
+            Evidence::of(&pod, None, Instant::now()).lacks_room() == Some(message)
+        };
+        for message in [
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+            "Container compile exceeded its local ephemeral storage limit \"1Gi\".",
+            "Usage of EmptyDir volume \"home\" exceeds the limit \"1Gi\".",
+            "The node was low on resource: ephemeral-storage. Threshold quantity: 1, available: 0.",
+            "The node was low on resource: inodes.",
+        ] {
+            assert!(lacks("Evicted", message), "{message}");
+            assert!(!lacks("Preempting", message), "{message}");
+        }
+        let memory = "The node was low on resource: memory. Container compile was using 1Gi, request is 0, has larger consumption of memory.";
+        for message in [memory, "The node was low on resource: pids.", ""] {
+            assert!(!lacks("Evicted", message), "{message}");
+        }
     }
 
     #[test]

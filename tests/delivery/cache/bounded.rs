@@ -73,9 +73,36 @@ impl Place {
     }
 
     async fn exit(&self, args: &Args, code: i64) {
+        self.report(args, serde_json::json!({"code": code})).await;
+    }
+
+    async fn report(&self, args: &Args, report: Value) {
         let exit = format!("compile/{}/exit", args.key);
-        let report = format!("{{\"code\":{code}}}").into_bytes();
+        let report = report.to_string().into_bytes();
         assert_eq!(self.ask("PUT", args, &exit, report).await, 204);
+    }
+
+    /// The plan of a new compile, which fails for want of that, and what follows from that is done.
+    async fn lacking(&mut self, lack: &str) -> Value {
+        let (args, _asked, plan) = self.planned().await;
+        let report = serde_json::json!({"code": 1, "lack": lack});
+        self.report(&args, report).await;
+        let put = format!("compile/{}/cache?fared=warm&fetchMs=0&extent=new", args.key);
+        assert_eq!(self.ask("PUT", &args, &put, Vec::new()).await, 204);
+        plan
+    }
+
+    /// Begins the cache anew with that.
+    async fn begins(&mut self, content: &[u8]) -> Value {
+        let (args, _asked, plan) = self.planned().await;
+        self.exit(&args, 0).await;
+        let put = format!(
+            "compile/{}/cache?fared=cold&fetchMs=0&extent=whole",
+            args.key
+        );
+        let part = lz4(&tar(&[("x", 0o644, content)]));
+        assert_eq!(self.ask("PUT", &args, &put, part).await, 204);
+        plan
     }
 }
 
@@ -120,29 +147,102 @@ async fn of_what_came_too_late_half_is_asked_for() {
     assert_eq!(asks_for(&plan), ("whole", LEAST, 5000), "it stays as small");
 }
 
+/// Its compile is hurried, or fails before it has begun.
 #[tokio::test]
-async fn what_a_run_died_of_may_be_half_as_large_the_next_time() {
+async fn what_is_slow_for_two_that_bring_no_half_of_it_goes() {
+    let mut place = Place::new().await;
+    place.begins(b"x").await;
+    place.told(LATE).await;
+    for left in [1, 0] {
+        let nothing = Said {
+            body: Vec::new(),
+            ..whole_after(7000)
+        };
+        let (plan, status) = place.told(nothing).await;
+        assert_eq!((asks_for(&plan), status), (("whole", LEAST, 10_000), 204));
+        assert_eq!(place.increments("default").await.len(), left);
+    }
+    assert_eq!(asks_for(&place.ended(0).await), ("whole", ALL, 5000));
+}
+
+/// For some runs, since the last one that was asked did not bring it.
+#[tokio::test]
+async fn who_is_not_asked_for_half_does_not_wait_longer() {
+    let mut place = Place::new().await;
+    place.begins(b"x").await;
+    place.told(LATE).await;
+    let source = tar(&[("again", 0o644, b"")]);
+    let (tenant, builder) = (Tenant::default_tenant(), Some(Digest::of(b"builder")));
+    let lost = place.world.cluster.lost();
+    let (key, _asked) = place.world.ordered(&tenant, builder, Some(&source)).await;
+    let args = place.args(key, "true", "again");
+    let path = format!("compile/{key}/cache");
+    let plan = place.get(&args, &path).await;
+    assert_eq!(asks_for(&plan), ("whole", LEAST, 10_000));
+    place.exit(&args, 1).await;
+    lost.send(()).unwrap();
+    // The next run of it begins when that one is gone.
+    place.world.ordered(&tenant, builder, Some(&source)).await;
+    let plan = place.get(&args, &path).await;
+    assert_eq!(plan["parts"].as_array().unwrap().len(), 1);
+    assert_eq!(plan["give"], Value::Null);
+    assert_eq!(plan["patienceMs"], 5000);
+}
+
+#[tokio::test]
+async fn what_a_run_had_no_room_for_may_be_half_as_large_the_next_time() {
     let mut place = Place::new().await;
     place.compile("echo kept >CACHE/kept").await;
-    assert_eq!(asks_for(&place.ended(137).await), ("new", ALL, 5000));
+    assert_eq!(asks_for(&place.lacking("room").await), ("new", ALL, 5000));
     assert_eq!(place.increments("default").await, [""; 0]);
-    assert_eq!(asks_for(&place.ended(137).await), ("whole", ALL / 2, 5000));
-    // That one had nothing to die of.
-    assert_eq!(asks_for(&place.ended(0).await), ("whole", ALL / 2, 5000));
+    // That one had nothing which took its room.
+    let half = ("whole", ALL / 2, 5000);
+    assert_eq!(asks_for(&place.lacking("room").await), half);
+    assert_eq!(asks_for(&place.begins(b"x").await), half);
 
-    let (args, _asked, plan) = place.planned().await;
-    assert_eq!(asks_for(&plan).1, ALL / 2);
-    place.exit(&args, 0).await;
-    let path = format!("compile/{}/cache", args.key);
-    let put = format!("{path}?fared=cold&fetchMs=0&extent=whole");
-    let part = lz4(&tar(&[("x", 0o644, b"x")]));
-    assert_eq!(place.ask("PUT", &args, &put, part).await, 204);
+    let evicted = place.world.cluster.evicted();
+    let (_args, asked, _plan) = place.planned().await;
+    evicted.send(()).unwrap();
+    let ended = end(&asked).await;
+    assert_eq!(ended, End::Failed("no room".into()));
+    place.has_lost_it().await;
+    assert_eq!(asks_for(&place.ended(0).await), ("whole", ALL / 4, 5000));
+}
+
+/// A node that was drained, for one.
+#[tokio::test]
+async fn what_a_run_died_of_otherwise_may_be_as_large_again() {
+    let mut place = Place::new().await;
+    let as_before = ("whole", ALL, 5000);
+    assert_eq!(asks_for(&place.begins(b"x").await), as_before);
+    assert_eq!(asks_for(&place.ended(137).await).1, ALL);
+    assert_eq!(place.increments("default").await, [""; 0]);
+    assert_eq!(asks_for(&place.begins(b"x").await), as_before);
+    assert_eq!(asks_for(&place.lacking("memory").await).1, ALL);
+    assert_eq!(place.increments("default").await, [""; 0]);
+    assert_eq!(asks_for(&place.begins(b"x").await), as_before);
     let lost = place.world.cluster.lost();
     let (_args, asked, _plan) = place.planned().await;
     lost.send(()).unwrap();
     assert!(matches!(end(&asked).await, End::Failed(_)));
     place.has_lost_it().await;
-    assert_eq!(asks_for(&place.ended(0).await), ("whole", ALL / 4, 5000));
+    assert_eq!(asks_for(&place.ended(0).await), as_before);
+}
+
+#[tokio::test]
+async fn what_runs_bear_may_be_larger_again() {
+    const MOST: u64 = 2 * LEAST;
+    let mut place = Place::keeping(Some(MOST)).await;
+    place.begins(b"x").await;
+    place.lacking("room").await;
+    let mut noise = vec![0; LEAST as usize / 4];
+    rand::fill(&mut noise[..]);
+    assert_eq!(asks_for(&place.begins(&noise).await).1, LEAST);
+    // An ordinary end is also that of a compile that fails.
+    for code in [0, 0, 1, 0, 0, 1, 0, 0] {
+        assert_eq!(asks_for(&place.ended(code).await).1, LEAST);
+    }
+    assert_eq!(asks_for(&place.ended(0).await).1, MOST);
 }
 
 #[tokio::test]

@@ -78,25 +78,39 @@ async fn the_layer_of_a_container_outlives_its_image() {
 
 /// A part of a compiler's cache, the only one of its builder, that was used so many seconds ago.
 async fn kept(world: &World, builder: &str, unused: u64) -> Blob {
-    let store = &world.store;
-    let mut ingest = store.ingest().await.unwrap();
-    ingest
-        .append(&[builder.as_bytes(), &[0; 1000]].concat())
-        .await
-        .unwrap();
-    let blob = store.commit(ingest).await.unwrap();
+    let blob = committed(world, &[builder.as_bytes(), &[0; 1000]].concat()).await;
     let name = format!("{builder}/amd64/0");
     let kept = json!({"blob": blob, "extent": "whole", "made": 1});
+    recorded(world, (RefKind::Cache, "cache"), &name, &kept, unused).await;
+    blob
+}
+
+async fn committed(world: &World, bytes: &[u8]) -> Blob {
+    let mut ingest = world.store.ingest().await.unwrap();
+    ingest.append(bytes).await.unwrap();
+    world.store.commit(ingest).await.unwrap()
+}
+
+/// A record of that kind, whose directory has this name, as if it was used so many seconds ago.
+async fn recorded(
+    world: &World,
+    (kind, directory): (RefKind, &str),
+    name: &str,
+    value: &serde_json::Value,
+    unused: u64,
+) {
     let tenant = Tenant::default_tenant();
-    let put = store.put_ref(RefKind::Cache, &tenant, &name, &kept);
+    let put = world.store.put_ref(kind, &tenant, name, value);
     put.await.unwrap();
-    let record = format!("{}.json", Digest::of(name.as_bytes()).hex());
-    let record = world.directory.join("refs/v1/cache/default").join(record);
-    let record = File::options().write(true).open(record).unwrap();
+    let hex = Digest::of(name.as_bytes()).hex();
+    let record = format!("refs/v1/{directory}/default/{hex}.json");
+    let record = File::options()
+        .write(true)
+        .open(world.directory.join(record))
+        .unwrap();
     record
         .set_modified(SystemTime::now() - Duration::from_secs(unused))
         .unwrap();
-    blob
 }
 
 /// The builders of which something is kept, once these are so many.
@@ -116,6 +130,16 @@ async fn what_compilers_keep_does_not_outgrow_its_limit_between_two_collections(
     let world = World::new().await;
     kept(&world, "a", 300).await;
     let b = kept(&world, "b", 200).await;
+    // Results were used before all of them, and have no part in this.
+    let result = json!({"log": committed(&world, b"log").await});
+    recorded(
+        &world,
+        (RefKind::Compile, "compile"),
+        "result",
+        &result,
+        9000,
+    )
+    .await;
     let (brought, gained) = watch::channel(0);
     let collecting = Service {
         store: world.store.clone(),
@@ -136,5 +160,8 @@ async fn what_compilers_keep_does_not_outgrow_its_limit_between_two_collections(
     let blob = world.directory.join("blobs/sha256").join(b.digest.hex());
     let gone = async || (!blob.exists()).then_some(());
     once("the bytes of what is beyond the limit are gone", gone).await;
+    let tenant = Tenant::default_tenant();
+    let results = world.store.list_refs(RefKind::Compile, &tenant).await;
+    assert_eq!(results.unwrap(), ["result"]);
     collecting.abort();
 }
