@@ -204,7 +204,15 @@ pub async fn make_room(store: &Store, rules: &Rules, bytes: u64) -> Result<Colle
     give_up(store, survey, named, going, rules).await
 }
 
-/// Holds compilers' caches to their limit now: the longest unused go, as by [`make_room`], and nothing else does.
+/// Whether compilers' caches are more than `limit` bytes.
+///
+/// # Errors
+/// When the store cannot be read.
+async fn caches_exceed(store: &Store, limit: u64) -> Result<bool, store::Error> {
+    Ok(Caches::read(store).await?.excess(limit) > 0)
+}
+
+/// Holds compilers' caches to their limit now: the longest unused go, as by [`make_room`], and no results do.
 ///
 /// # Errors
 /// As [`pass`].

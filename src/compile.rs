@@ -373,14 +373,18 @@ impl Compiles {
                     }
                 };
                 tokio::join!(judging, gathering);
-                this.heed_gathered(&job.warmth);
+                this.heed_gathered(&key, &job.warmth).await;
                 drop(running);
                 this.discard(&spec.tenant, &key, &job).await;
             } else {
                 job.warmth.close();
                 drop(running);
-                // What is beyond its time runs on until then.
-                tokio::join!(judging, this.discard(&spec.tenant, &key, &job));
+                // What is beyond its time runs on until then, and has its place.
+                let leaving = async {
+                    this.discard(&spec.tenant, &key, &job).await;
+                    place.take();
+                };
+                tokio::join!(judging, leaving);
             }
             this.forget(&key, &job);
             job.warmth.tell(&key);

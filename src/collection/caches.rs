@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use futures::TryStreamExt as _;
 
 use super::Old;
+use crate::archive::Extent;
 use crate::compile::{StoredIncrement, stored_increments};
 use crate::names::{Digest, Tenant};
 use crate::store::{self, Store};
@@ -24,6 +25,15 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn size(&self) -> u64 {
         self.increments.iter().map(|it| it.blob.size).sum()
+    }
+
+    /// Bytes once the last whole part has taken the place of those before it, as the run does that brought it, or the next one.
+    fn lasting(&self) -> u64 {
+        let wholes = self.increments.iter();
+        let wholes = wholes.filter(|it| it.extent == Extent::Whole);
+        let last = wholes.map(|it| it.made).max();
+        let lasting = self.increments.iter().filter(|it| Some(it.made) >= last);
+        lasting.map(|it| it.blob.size).sum()
     }
 
     /// When any of it was used last: all of it is used at once.
@@ -55,10 +65,15 @@ impl Caches {
         Ok(Self { staying, now })
     }
 
+    /// By how many bytes they are more than `limit`.
+    pub(super) fn excess(&self, limit: u64) -> u64 {
+        let all: u64 = self.staying.iter().map(Cache::lasting).sum();
+        all.saturating_sub(limit)
+    }
+
     /// Takes out what is more than `limit` bytes.
     pub(super) fn beyond(&mut self, limit: u64) -> Vec<Cache> {
-        let all: u64 = self.staying.iter().map(Cache::size).sum();
-        self.for_room(all.saturating_sub(limit))
+        self.for_room(self.excess(limit))
     }
 
     /// Takes out what is to be wiped.

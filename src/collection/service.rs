@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{Collected, Doing, Error, Rules, hold_caches, make_room, pass};
+use super::{Collected, Doing, Error, Rules, caches_exceed, hold_caches, make_room, pass};
 use crate::container::{self, Containers};
 use crate::names::Tenant;
 use crate::store::{self, Asked, RoomMaker, Store};
@@ -166,6 +166,10 @@ impl Service {
     /// # Errors
     /// As [`Service::collect`].
     async fn hold_caches(&self) -> Result<(), Failed> {
+        // All that may have to stay is read only where something goes.
+        if !caches_exceed(&self.store, self.caches).await? {
+            return Ok(());
+        }
         let gone = hold_caches(&self.store, &self.rules().await?).await?.caches;
         if gone.blobs > 0 {
             tracing::info!(

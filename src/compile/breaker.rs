@@ -97,7 +97,7 @@ impl Compiles {
             Some(_) if warmth.was_left_early() => {}
             Some(why) => {
                 match warmth.lack() {
-                    Some(Lack::Room) => troubles.is_too_large(whose, allowed),
+                    Some(Lack::Room) => troubles.is_too_large(whose, warmth.most()),
                     // A smaller one would be no cure.
                     Some(Lack::Memory) | None => troubles.is_gone(whose),
                 }
@@ -115,10 +115,17 @@ impl Compiles {
         self.0.troubles.failing.is_doubted(key)
     }
 
-    /// Heeds what became of what an agent was asked for.
-    pub(super) fn heed_gathered(&self, warmth: &Warmth) {
+    /// Heeds what became of what the agent of `key` was asked for, once nothing more comes.
+    pub(super) async fn heed_gathered(&self, key: &CompileKey, warmth: &Warmth) {
         if let Some(whose) = warmth.lacks_whole() {
             self.0.troubles.lacks_whole(whose);
+        }
+        let Some((whose, given)) = warmth.lacks_half() else {
+            return;
+        };
+        if self.0.troubles.is_slow(whose) == Verdict::Useless {
+            let why = "it comes late, and half of it is not brought";
+            self.lose(key, whose, &given, warmth.allowed(), why).await;
         }
     }
 
@@ -144,18 +151,6 @@ impl Compiles {
                 troubles.is_in_time(whose, size(&given), allowed);
             }
             Some(Fared::Warm | Fared::Cold | Fared::Failed) | None => {}
-        }
-    }
-
-    /// Heeds that nothing came of an agent's word that it brings something.
-    pub(super) async fn heed_nothing(&self, coming: &Coming) {
-        let (fared, given) = coming.fared();
-        let is_slow =
-            coming.aim() == Aim::Halving && fared == Some(Fared::Warm) && !coming.is_in_time();
-        if is_slow && self.0.troubles.is_slow(coming.whose()) == Verdict::Useless {
-            let (key, why) = (coming.key(), "it comes late, and half of it is not brought");
-            self.lose(&key, coming.whose(), &given, coming.allowed(), why)
-                .await;
         }
     }
 

@@ -65,6 +65,10 @@ pub struct StoredIncrement {
     pub row: String,
     /// Its content.
     pub blob: Blob,
+    /// Whether it is the whole cache as it was when it was made: it takes the place of those before it.
+    pub extent: Extent,
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub made: i64,
 }
 
 /// Every increment in the store, in no order. A record that cannot be read is worth nothing: it is told, and left out.
@@ -78,6 +82,8 @@ pub fn stored_increments(store: &Store) -> impl Stream<Item = Result<StoredIncre
             place,
             row: name.rsplit_once('/').map_or("", |(row, _)| row).to_owned(),
             blob: kept.blob,
+            extent: kept.extent,
+            made: kept.made,
         };
         Ok(sound(read).ok().map(increment))
     })

@@ -250,24 +250,26 @@ impl Job {
 
     /// The container is over, or was never there, and the agent has not reported.
     async fn without_report(&self, verdict: Result<Exit, runtime::Error>) -> End {
-        let (lack, reason) = match verdict {
-            Ok(exit) => {
-                let code = exit.code;
-                let reason = format!(
-                    "the compile's container ended with {code} before it could report its result"
-                );
-                (None, reason)
-            }
-            Err(runtime::Error::OutOfRoom(reason)) => (Some(Lack::Room), reason),
+        let lost = match verdict {
+            Ok(exit) => Ok(exit.code),
+            Err(runtime::Error::OutOfRoom(reason)) => Err(reason),
             Err(error) => return End::Failed(error.to_string().into()),
         };
-        match timeout(LAST_REPORT, self.exit_report()).await {
-            Ok(code) => self.exited(code),
-            Err(_) => {
-                self.warmth.container_ended(lack);
-                End::Failed(reason.into())
-            }
+        if let Ok(code) = timeout(LAST_REPORT, self.exit_report()).await {
+            return self.exited(code);
         }
+        let reason = match lost {
+            Ok(code) => {
+                format!(
+                    "the compile's container ended with {code} before it could report its result"
+                )
+            }
+            Err(reason) => {
+                self.warmth.lacked(Lack::Room);
+                reason
+            }
+        };
+        End::Failed(reason.into())
     }
 
     /// Ends when there have been no askers for `grace`; then there will be none.
@@ -317,6 +319,11 @@ impl Job {
             // The sender lives in `self`: it does not go.
             _ => Ok(()),
         }
+    }
+
+    /// No try to remove it fails any more.
+    pub(super) fn set_removed(&self) {
+        self.discarded.send_replace(Discarded::NotYet);
     }
 
     pub(super) fn set_discarded(&self) {

@@ -32,6 +32,7 @@ impl Compiles {
                 tracing::warn!(compile = %key, cause, "compile: what runs of it is not removed yet; it is tried until it is gone");
             }
         }
+        job.set_removed();
     }
 
     /// Nothing is left of `job`: who orders `key` from now on has a run of his own.

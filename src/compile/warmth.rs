@@ -131,9 +131,9 @@ impl Warmth {
         state.took = state.took.or(took);
     }
 
-    /// The container is over, and nobody told of the command's end.
-    pub(super) fn container_ended(&self, lack: Option<Lack>) {
-        self.state().lack = lack;
+    /// The container ended for want of this, and nobody told of the command's end.
+    pub(super) fn lacked(&self, lack: Lack) {
+        self.state().lack = Some(lack);
     }
 
     /// Whose cache the run was given, and what of it; `None` where that was nothing.
@@ -168,6 +168,20 @@ impl Warmth {
         let (whose, _) = self.whose.as_ref()?;
         let state = self.state();
         (state.asked_for == Some(Extent::Whole) && !state.is_answered).then_some(whose)
+    }
+
+    /// Whose cache came later than it is worth to a run that was to bring half of it, and brought nothing; and what of it.
+    pub(super) fn lacks_half(&self) -> Option<(&Whose, Vec<Increment>)> {
+        let (whose, _) = self.whose.as_ref()?;
+        let state = self.state();
+        let is_warm = state.told.is_some_and(|told| told.fared == Fared::Warm);
+        let is_slow = state.aim == Aim::Halving && is_warm && !state.is_in_time();
+        (is_slow && state.brought == 0).then(|| (whose, state.given.clone()))
+    }
+
+    /// Bytes that the run was allowed to bring.
+    pub(super) fn most(&self) -> u64 {
+        self.state().most
     }
 
     /// Bytes that the cache might have.
@@ -274,6 +288,12 @@ impl State {
     /// Whether the command came to an ordinary end: else anything may be half done.
     fn is_fit(&self) -> bool {
         self.lack.is_none() && self.code.is_some_and(|code| code < SIGNALLED)
+    }
+
+    /// Whether what the agent was given came in the time that it is worth.
+    fn is_in_time(&self) -> bool {
+        let fetched = self.told.map(|told| Duration::from_millis(told.fetch_ms));
+        fetched.is_some_and(|fetched| fetched <= self.patience)
     }
 
     /// What a cache can save by this run: how long its command took without one. One that failed may have begun hardly anything.

@@ -182,7 +182,7 @@ impl From<runtime::Error> for ApiError {
             Error::Refused(_) => (StatusCode::INTERNAL_SERVER_ERROR, "runtime_refused"),
             Error::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "runtime_unavailable"),
             Error::NeverStarted(_) => (StatusCode::INTERNAL_SERVER_ERROR, "never_started"),
-            // Of a compile: its run's end says so.
+            // Only of a compile, whose run's end says so: no request is answered with it.
             Error::OutOfRoom(_) => (StatusCode::INTERNAL_SERVER_ERROR, "out_of_room"),
         };
         Self::of(status, kind, &error)

@@ -258,17 +258,25 @@ impl Spares {
         self.all_give_way();
     }
 
-    /// Waits until those that are of no use any more are gone.
+    /// Waits until those that are of no use any more are gone; with them, those that come to be so meanwhile.
     pub async fn gone(&self) {
-        let over = self.there().into_iter().filter(|it| it.is_over());
-        let going: Vec<_> = over.map(|it| Going::new(&it).gone()).collect();
-        join_all(going).await;
+        loop {
+            let going: Vec<_> = (self.over().iter()).map(|it| Going::new(it)).collect();
+            if going.is_empty() {
+                return;
+            }
+            join_all(going.into_iter().map(Going::gone)).await;
+        }
     }
 
     /// Those that are of no use any more and not gone yet.
     pub fn left(&self) -> Vec<SpareId> {
-        let over = self.there().into_iter().filter(|it| it.is_over());
-        over.map(|it| it.id).collect()
+        self.over().iter().map(|it| it.id).collect()
+    }
+
+    fn over(&self) -> Vec<Arc<Entry>> {
+        let there = self.there().into_iter();
+        there.filter(|it| it.is_over()).collect()
     }
 
     /// What there was to count until now.

@@ -123,8 +123,8 @@ impl Engine {
 
     /// Attaches to what a container says from now on. dockerd answers `logs=1` before it reads the log: what a
     /// container that starts in between says comes twice, from the log and from the stream.
-    pub fn attach_from_now(&self, container: &str) -> Result<BufReader<TcpStream>> {
-        self.attached(container, "", "stderr=1&stdout=1&stream=1")
+    pub fn attach_from_now(&self, container: &str, prefix: &str) -> Result<BufReader<TcpStream>> {
+        self.attached(container, prefix, "stderr=1&stdout=1&stream=1")
     }
 
     fn attached(&self, container: &str, prefix: &str, query: &str) -> Result<BufReader<TcpStream>> {

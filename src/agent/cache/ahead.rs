@@ -104,7 +104,8 @@ impl Cache {
             path: self.directory.clone(),
             source,
         })?;
-        if let (Some(leaving), Some(plan)) = (leaving, plan) {
+        let replaced = plan.filter(|plan| !plan.parts.is_empty());
+        if let (Some(leaving), Some(plan)) = (leaving, replaced) {
             // What comes in its place is measured by what is free.
             let _ = timeout_at(plan.deadline(started), leaving).await;
         }

@@ -7,9 +7,20 @@ const BUILDER: &str = "sha256:b/amd64";
 impl World {
     /// A part of the cache of `tenant` for a builder, used so long ago.
     async fn increment(&self, tenant: &str, name: &str, unused_for: Duration) -> Blob {
+        let made = ("new", 1);
+        self.increment_made(tenant, name, made, unused_for).await
+    }
+
+    async fn increment_made(
+        &self,
+        tenant: &str,
+        name: &str,
+        (extent, made): (&str, i64),
+        unused_for: Duration,
+    ) -> Blob {
         let blob = self.put_old(format!("{tenant} {name}").as_bytes()).await;
         let tenant: Tenant = tenant.parse().unwrap();
-        let kept = json!({"blob": blob, "extent": "new", "made": 1, "worth": 1});
+        let kept = json!({"blob": blob, "extent": extent, "made": made, "worth": 1});
         let put = self.store.put_ref(RefKind::Cache, &tenant, name, &kept);
         put.await.unwrap();
         date_back(&self.increment_record(&tenant, name), unused_for);
@@ -131,4 +142,27 @@ async fn they_are_held_to_their_limit_at_once_and_no_result_goes_for_that() {
     let results = world.store.list_refs(RefKind::Compile, &world.tenant).await;
     assert_eq!(results.unwrap().len(), 2);
     assert!(world.blob(&output).exists() && world.blob(&log).exists());
+}
+
+/// Its run is about to remove what the new part takes the place of.
+#[tokio::test]
+async fn what_is_written_anew_counts_once() {
+    let world = World::new().await;
+    let mut sizes = Vec::new();
+    for (number, extent) in [(1, "whole"), (2, "new"), (3, "whole"), (4, "new")] {
+        let (name, made) = (named(number), i64::from(number));
+        let part = world.increment_made("a", &name, (extent, made), DAY);
+        sizes.push(part.await.size);
+    }
+    let lasting = sizes[2] + sizes[3];
+    let hold = async |caches| {
+        let rules = Rules {
+            caches,
+            ..rules(GRACE)
+        };
+        hold_caches(&world.store, &rules).await.unwrap()
+    };
+    assert_eq!(hold(lasting).await, Collected::default());
+    assert_eq!(world.increments("a").await.len(), 4);
+    assert_eq!(hold(lasting - 1).await.caches.blobs, 4);
 }

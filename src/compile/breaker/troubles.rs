@@ -126,7 +126,7 @@ impl Troubles {
         verdict
     }
 
-    /// It came to a run that was to bring half of it, later than it is worth, and that one brought nothing: the second time that is too late.
+    /// It came to a run that was to bring half of it, later than it is worth, and nothing came of that: the second time that is too late.
     pub(super) fn is_slow(&self, whose: &Whose) -> Verdict {
         let verdict = self.rows.change_known(whose, |it| {
             let verdict;
@@ -169,12 +169,15 @@ impl Troubles {
         self.rows.change_known(whose, |it| it.late = Late::InTime);
     }
 
-    /// It goes, and a run may have had no room for it: the next one is to be half as large. Else it may have `allowed` bytes.
-    pub(super) fn is_too_large(&self, whose: &Whose, allowed: u64) {
+    /// It goes, and a run that might bring `most` bytes of it may have had no room for it: the next one is to be half as large.
+    pub(super) fn is_too_large(&self, whose: &Whose, most: u64) {
+        let half = (most / 2).max(LEAST.min(most));
         self.rows.change(whose, |it| {
-            let most = it.bounded(allowed);
             it.late = Late::InTime;
-            it.bound((most / 2).max(LEAST.min(most)));
+            // Another run of the same row may have said so already.
+            if it.most.is_none_or(|bound| half < bound) {
+                it.bound(half);
+            }
         });
     }
 
@@ -273,9 +276,14 @@ mod tests {
     #[test]
     fn what_a_run_had_no_room_for_is_half_as_large_the_next_time() {
         let (troubles, whose) = (Troubles::default(), whose());
+        let mut had = 2 << 30;
         for most in [1 << 30, 512 << 20, 256 << 20, 128 << 20, 64 << 20, 64 << 20] {
-            troubles.is_too_large(&whose, 2 << 30);
+            // Those that ran beside it had the same one.
+            for _ in 0..3 {
+                troubles.is_too_large(&whose, had);
+            }
             assert_eq!(troubles.terms(&whose, 2 << 30, 1), adding(most));
+            had = most;
         }
         // Where no more is allowed at all.
         assert_eq!(troubles.terms(&whose, 1 << 20, 1), adding(1 << 20));
@@ -288,8 +296,7 @@ mod tests {
     fn what_runs_bear_may_be_twice_as_large_after_some_of_them() {
         let (troubles, whose) = (Troubles::default(), whose());
         let allowed = 500 * M;
-        troubles.is_too_large(&whose, allowed);
-        troubles.is_too_large(&whose, allowed);
+        troubles.is_too_large(&whose, 250 * M);
         let most = || troubles.terms(&whose, allowed, 1).most;
         assert_eq!(most(), 125 * M);
         let bears = |size, count: u32| {
@@ -302,7 +309,7 @@ mod tests {
         bears(32 * M, BORNE - 1);
         assert_eq!(most(), 125 * M);
         // Counted is from the last bound on.
-        troubles.is_too_large(&whose, allowed);
+        troubles.is_too_large(&whose, 125 * M);
         assert_eq!(most(), 64 * M);
         bears(32 * M, BORNE - 1);
         assert_eq!(most(), 64 * M);

@@ -2,7 +2,6 @@
 //! the bytes, which nobody here looks into.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::super::breaker::Aim;
 use super::super::increments::{self, Increment, Whose};
@@ -69,9 +68,7 @@ impl Coming {
 
     /// Whether what the agent was given came in the time that it is worth.
     pub(in crate::compile) fn is_in_time(&self) -> bool {
-        let state = self.job.warmth.state();
-        let fetched = state.told.map(|told| Duration::from_millis(told.fetch_ms));
-        fetched.is_some_and(|fetched| fetched <= state.patience)
+        self.job.warmth.state().is_in_time()
     }
 }
 
@@ -123,14 +120,10 @@ impl Compiles {
         warmth.judged().await;
         self.heed(&coming).await;
         warmth.state().is_answered = true;
-        let kept = match bytes {
+        match bytes {
             0 => Ok(()),
             _ => self.keep_wanted(&coming, brought).await,
-        };
-        if bytes == 0 || kept.is_err() {
-            self.heed_nothing(&coming).await;
         }
-        kept
     }
 
     async fn keep_wanted(&self, coming: &Coming, brought: Ingest) -> Result<(), ReportError> {

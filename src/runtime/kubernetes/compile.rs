@@ -56,9 +56,7 @@ impl Kubernetes {
                 let evidence = follow.evidence();
                 if let Some(words) = evidence.lacks_room() {
                     let name = &evidence.name;
-                    return Err(Error::OutOfRoom(format!(
-                        "pod {name} was evicted: {words}; see ephemeral-storage in compile.limits"
-                    )));
+                    return Err(Error::OutOfRoom(format!("pod {name} was evicted: {words}")));
                 }
                 match last_words(&evidence) {
                     // The agent's own failure, which it could not report any other way.

@@ -181,7 +181,12 @@ impl Evidence {
     /// The kubelet's words, where it evicted the pod for want of room on a disk: for what the pod had written beyond a limit of its own, or for a
     /// node that ran short.
     pub(super) fn lacks_room(&self) -> Option<&str> {
-        let (reason, message) = self.status.as_ref()?;
+        let message = match (&self.status, &self.disruption) {
+            (Some((reason, message)), _) if reason == "Evicted" => message,
+            // It may be there before the status is.
+            (_, Some(disruption)) => disruption.strip_prefix("TerminationByKubelet: ")?,
+            _ => return None,
+        };
         // Those of `pkg/kubelet/eviction/helpers.go` that are not of memory and processes; the condition `DiskPressure` alone refuses pods.
         let is_of_disk = [
             "ephemeral-storage",
@@ -191,7 +196,7 @@ impl Evidence {
             "inodes",
         ];
         let is_of_disk = is_of_disk.iter().any(|word| message.contains(word));
-        (reason == "Evicted" && is_of_disk).then_some(message)
+        is_of_disk.then_some(message)
     }
 
     /// Whether nothing of it runs or will run.
@@ -321,7 +326,14 @@ mod tests {
             let status = json!({"phase": "Failed", "reason": reason, "message": message});
             let pod = json!({"metadata": {}, "spec": {"containers": []}, "status": status});
             let pod = serde_json::from_value(pod).unwrap();
-            Evidence::of(&pod, None, Instant::now()).lacks_room() == Some(message)
+            let by_status = Evidence::of(&pod, None, Instant::now()).lacks_room() == Some(message);
+            let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message});
+            let status = json!({"phase": "Running", "conditions": [condition]});
+            let pod = json!({"metadata": {}, "spec": {"containers": []}, "status": status});
+            let pod = serde_json::from_value(pod).unwrap();
+            let by_condition =
+                Evidence::of(&pod, None, Instant::now()).lacks_room() == Some(message);
+            (by_status, by_condition)
         };
         for message in [
             "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
@@ -330,12 +342,16 @@ mod tests {
             "The node was low on resource: ephemeral-storage. Threshold quantity: 1, available: 0.",
             "The node was low on resource: inodes.",
         ] {
-            assert!(lacks("Evicted", message), "{message}");
-            assert!(!lacks("Preempting", message), "{message}");
+            assert_eq!(lacks("Evicted", message), (true, false), "{message}");
+            let by_kubelet = lacks("TerminationByKubelet", message);
+            assert_eq!(by_kubelet, (false, true), "{message}");
+            assert_eq!(lacks("Preempting", message), (false, false), "{message}");
         }
         let memory = "The node was low on resource: memory. Container compile was using 1Gi, request is 0, has larger consumption of memory.";
         for message in [memory, "The node was low on resource: pids.", ""] {
-            assert!(!lacks("Evicted", message), "{message}");
+            assert_eq!(lacks("Evicted", message), (false, false), "{message}");
+            let by_kubelet = lacks("TerminationByKubelet", message);
+            assert_eq!(by_kubelet, (false, false), "{message}");
         }
     }
 

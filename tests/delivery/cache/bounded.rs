@@ -147,7 +147,7 @@ async fn of_what_came_too_late_half_is_asked_for() {
     assert_eq!(asks_for(&plan), ("whole", LEAST, 5000), "it stays as small");
 }
 
-/// Its compile is hurried, or fails before it has begun.
+/// Its compile fails before it has begun, say.
 #[tokio::test]
 async fn what_is_slow_for_two_that_bring_no_half_of_it_goes() {
     let mut place = Place::new().await;

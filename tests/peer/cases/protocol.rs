@@ -69,7 +69,7 @@ fn slow_client(engine: &Engine, image: &str, prefix: &str, reading: Reading) -> 
     )?;
     let mut log = match reading {
         // Subscribed before the answer, so that nothing is missing without the log.
-        Reading::Along => engine.attach_from_now(&id)?,
+        Reading::Along => engine.attach_from_now(&id, prefix)?,
         Reading::AfterWait => engine.attach(&id, prefix)?,
     };
     engine.order("POST", &format!("/containers/{id}/start"), &[204])?;

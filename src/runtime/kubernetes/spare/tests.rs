@@ -23,6 +23,9 @@ use crate::runtime::{CompileSpec, Resolution, Spares};
 use crate::store::Store;
 use crate::store::spool::Spool;
 
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
 /// Secrets and pods that are named, and nothing else.
 #[derive(Default)]
 struct Server {
@@ -238,9 +241,10 @@ async fn joined(meanwhile: impl FnOnce(&Server)) -> Option<SpareId> {
             tokio::task::yield_now().await;
         }
     };
+    let waits = tokio::time::timeout(LONG, waits);
     tokio::select! {
         _ = &mut joining => panic!("it does not wait for the agent's word"),
-        () = waits => {}
+        waits = waits => waits.expect("it asks for the spare's pod"),
     }
     meanwhile(&server);
     spares.note_report(&spec.key);
