@@ -10,6 +10,7 @@ use testbed::peitho::Peitho;
 use testbed::{Run, wait};
 
 use super::installs::{DOCKERD, PEITHO, Place};
+use super::parts::Parts;
 use super::report::Report;
 
 /// How long the next pod may take.
@@ -32,14 +33,16 @@ pub(super) fn measure(
         PEITHO,
         &place.package("warm_pods")?,
     )?;
-    let (mut docker, mut ours) = (Vec::new(), Vec::new());
+    let (mut docker, mut ours, mut parts) = (Vec::new(), Vec::new(), Parts::default());
     for round in 1..=rounds {
         let package = |name: &str| place.package(&format!("{name}{round}"));
         docker.push(place.install("dockerd", DOCKERD, &package("warm_pods_docker")?)?);
         wait::until("a pod waits for a compile", READY, None, || {
             Ok((metric(&admin, "peitho_compile_warm_pods ")? >= 1.0).then_some(()))
         })?;
-        ours.push(place.install("code changed, a pod waits", PEITHO, &package("warm_pods")?)?);
+        let code = package("warm_pods")?;
+        let install = || place.install("code changed, a pod waits", PEITHO, &code);
+        ours.push(parts.of(peitho.admin(), install)?);
     }
     let taken = metric(&admin, "peitho_compile_warm_pods_taken_total ")?;
     anyhow::ensure!(
@@ -48,6 +51,7 @@ pub(super) fn measure(
     );
     report.series("install_changed_warmpod_s", ours.clone(), " s", "-");
     report.ratio("install_changed_warmpod_ratio", &ours, &docker, "<= 0.08");
+    parts.report("install_changed_warmpod", place.suffix, report);
     peitho.reconfigure(run, &before)
 }
 
