@@ -147,23 +147,27 @@ async fn of_what_came_too_late_half_is_asked_for() {
     assert_eq!(asks_for(&plan), ("whole", LEAST, 5000), "it stays as small");
 }
 
-/// Its compile fails before it has begun, say.
+/// It says that it has nothing, or what it brings breaks off.
 #[tokio::test]
 async fn what_is_slow_for_two_that_bring_no_half_of_it_goes() {
     let mut place = Place::new().await;
     place.begins(b"x").await;
     place.told(LATE).await;
-    for _ in 0..2 {
+    for (body, answer) in [(Vec::new(), 204), (b"no cache".to_vec(), 400)] {
         assert_eq!(place.increments("default").await.len(), 1);
-        let nothing = Said {
-            body: Vec::new(),
+        let said = Said {
+            body,
             ..whole_after(7000)
         };
-        let (plan, status) = place.told(nothing).await;
-        assert_eq!((asks_for(&plan), status), (("whole", LEAST, 10_000), 204));
+        let (plan, status) = place.told(said).await;
+        let asked = ("whole", LEAST, 10_000);
+        assert_eq!((asks_for(&plan), status), (asked, answer));
     }
     place.has_lost_it().await;
-    assert_eq!(asks_for(&place.ended(0).await), ("whole", ALL, 5000));
+    let plan = place.ended(0).await;
+    assert_eq!(plan["parts"].as_array().unwrap().len(), 0);
+    assert_eq!(plan["patienceMs"], 5000);
+    assert_eq!(plan["give"], Value::Null, "the last one did not bring it");
 }
 
 /// For some runs, since the last one that was asked did not bring it.
