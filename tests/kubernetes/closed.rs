@@ -3,7 +3,6 @@
 //! `delivery` it has none to give, and the operator's is named. Each pod pulls what no other pulled before: a node asks for no
 //! login for what it has.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -136,11 +135,7 @@ struct Server {
 
 impl Server {
     fn start(c: &Counterparts, config: &Value) -> Result<Self> {
-        let file = c.run.dir().join("closed.yml");
-        std::fs::write(&file, serde_json::to_string_pretty(config)?)?;
-        let mut command = Command::new(&c.build.program);
-        command.arg("serve").arg("--config").arg(file);
-        let process = Process::spawn(&c.run, "closed", command)?;
+        let process = c.serve("closed", config)?;
         let admin = Engine::new(ADMIN.parse()?);
         process.wait_until("is ready", PATIENCE, || {
             let answer = admin.send("GET", "/readyz", "text/plain", b"");

@@ -2,7 +2,6 @@
 //! leaves.
 
 use std::io::Read as _;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -87,11 +86,7 @@ fn spawn(c: &Counterparts, gate: &Gate) -> Result<Process> {
         "compile": {"warmPods": 1},
         "log": {"level": "info", "color": "never"},
     });
-    let file = c.run.dir().join("stops.yml");
-    std::fs::write(&file, serde_json::to_string_pretty(&config)?)?;
-    let mut command = Command::new(&c.build.program);
-    command.arg("serve").arg("--config").arg(file);
-    Process::spawn(&c.run, "stops", command)
+    c.serve("stops", &config)
 }
 
 fn begun(c: &Counterparts, engine: &Engine, script: &str) -> Result<String> {

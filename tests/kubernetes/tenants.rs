@@ -1,7 +1,6 @@
 //! Tenants on a cluster, by the real program: each has what is its own, and no two meet. org1 has a namespace of its own,
 //! org2 and org3 share the general one, org2 with a template.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -150,11 +149,7 @@ fn spawn(c: &Counterparts) -> Result<Process> {
         ]},
         "log": {"level": "info,peitho::runtime=debug", "color": "never"},
     });
-    let file = c.run.dir().join("tenants.yml");
-    std::fs::write(&file, serde_json::to_string_pretty(&config)?)?;
-    let mut command = Command::new(&c.build.program);
-    command.arg("serve").arg("--config").arg(file);
-    Process::spawn(&c.run, "tenants", command)
+    c.serve("tenants", &config)
 }
 
 impl Server {

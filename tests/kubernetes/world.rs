@@ -1,14 +1,16 @@
 //! What the cases share: the counterparts, and a Peitho on them, started when the first case needs them.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use ::peitho::config::{self, BuiltRegistry, ImageMode, Scheme};
 use ::peitho::names::InstanceName;
 use anyhow::{Result, anyhow, ensure};
+use serde_json::Value;
 use testbed::peitho::{self, Build, CHAINCODE_NAMESPACE};
-use testbed::{Assets, Cluster, Image, Leftovers, Registry, Run, say};
+use testbed::{Assets, Cluster, Image, Leftovers, Process, Registry, Run, say};
 
 use crate::pods::{Pods, Setting};
 
@@ -44,6 +46,17 @@ impl Default for World {
             tokio: tokio::runtime::Runtime::new().unwrap(),
             started: OnceLock::new(),
         }
+    }
+}
+
+impl Counterparts {
+    /// The real program as a server of its own, with this `config`; `name` is its log's and its file's.
+    pub(crate) fn serve(&self, name: &str, config: &Value) -> Result<Process> {
+        let file = self.run.dir().join(format!("{name}.yml"));
+        std::fs::write(&file, serde_json::to_string_pretty(config)?)?;
+        let mut command = Command::new(&self.build.program);
+        command.arg("serve").arg("--config").arg(file);
+        Process::spawn(&self.run, name, command)
     }
 }
 

@@ -32,6 +32,15 @@ impl World {
         self.path(&format!("refs/v1/cache/{tenant}/{hex}.json"))
     }
 
+    /// What goes where all of them may have so many bytes.
+    async fn held(&self, caches: u64) -> Collected {
+        let rules = Rules {
+            caches,
+            ..rules(GRACE)
+        };
+        hold_caches(&self.store, &rules).await.unwrap()
+    }
+
     async fn increments(&self, tenant: &str) -> Vec<String> {
         let tenant: Tenant = tenant.parse().unwrap();
         let listed = self.store.list_refs(RefKind::Cache, &tenant).await;
@@ -123,22 +132,15 @@ async fn they_are_held_to_their_limit_at_once_and_no_result_goes_for_that() {
     world.result("shares", shared, log, 4 * DAY).await;
     let old = world.increment("b", &named(1), 2 * DAY).await;
     let used = world.increment("c", &named(1), DAY).await;
-    let hold = async |caches| {
-        let rules = Rules {
-            caches,
-            ..rules(GRACE)
-        };
-        hold_caches(&world.store, &rules).await.unwrap()
-    };
     let all = shared.size + old.size + used.size;
-    assert_eq!(hold(all).await, Collected::default());
-    let held = hold(used.size).await;
+    assert_eq!(world.held(all).await, Collected::default());
+    let held = world.held(used.size).await;
     let bytes = shared.size + old.size;
     assert_eq!((held.caches, held.results), (sum(2, bytes), sum(0, 0)));
     assert_eq!(held.gone, sum(1, old.size), "what a result has too stays");
     assert!(!world.blob(&old).exists() && world.blob(&shared).exists());
-    assert_eq!(hold(0).await.caches, sum(1, used.size));
-    assert_eq!(hold(0).await, Collected::default());
+    assert_eq!(world.held(0).await.caches, sum(1, used.size));
+    assert_eq!(world.held(0).await, Collected::default());
     let results = world.store.list_refs(RefKind::Compile, &world.tenant).await;
     assert_eq!(results.unwrap().len(), 2);
     assert!(world.blob(&output).exists() && world.blob(&log).exists());
@@ -155,14 +157,7 @@ async fn what_is_written_anew_counts_once() {
         sizes.push(part.await.size);
     }
     let lasting = sizes[2] + sizes[3];
-    let hold = async |caches| {
-        let rules = Rules {
-            caches,
-            ..rules(GRACE)
-        };
-        hold_caches(&world.store, &rules).await.unwrap()
-    };
-    assert_eq!(hold(lasting).await, Collected::default());
+    assert_eq!(world.held(lasting).await, Collected::default());
     assert_eq!(world.increments("a").await.len(), 4);
-    assert_eq!(hold(lasting - 1).await.caches.blobs, 4);
+    assert_eq!(world.held(lasting - 1).await.caches.blobs, 4);
 }

@@ -323,17 +323,15 @@ mod tests {
     #[test]
     fn an_eviction_for_want_of_room_is_known_by_the_kubelets_words() {
         let lacks = |reason: &str, message: &str| {
-            let status = json!({"phase": "Failed", "reason": reason, "message": message});
-            let pod = json!({"metadata": {}, "spec": {"containers": []}, "status": status});
-            let pod = serde_json::from_value(pod).unwrap();
-            let by_status = Evidence::of(&pod, None, Instant::now()).lacks_room() == Some(message);
+            let shown = |status| {
+                let pod = json!({"metadata": {}, "spec": {"containers": []}, "status": status});
+                let pod = serde_json::from_value(pod).unwrap();
+                Evidence::of(&pod, None, Instant::now()).lacks_room() == Some(message)
+            };
             let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message});
-            let status = json!({"phase": "Running", "conditions": [condition]});
-            let pod = json!({"metadata": {}, "spec": {"containers": []}, "status": status});
-            let pod = serde_json::from_value(pod).unwrap();
-            let by_condition =
-                Evidence::of(&pod, None, Instant::now()).lacks_room() == Some(message);
-            (by_status, by_condition)
+            let by_status = json!({"phase": "Failed", "reason": reason, "message": message});
+            let by_condition = json!({"phase": "Running", "conditions": [condition]});
+            (shown(by_status), shown(by_condition))
         };
         for message in [
             "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",

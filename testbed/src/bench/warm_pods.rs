@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use testbed::engine::{Engine, read_answer};
+use testbed::engine::Engine;
 use testbed::peitho::Peitho;
 use testbed::{Run, wait};
 
 use super::installs::{DOCKERD, PEITHO, Place};
-use super::parts::Parts;
+use super::parts::{Parts, metrics};
 use super::report::Report;
 
 /// How long the next pod may take.
@@ -56,8 +56,7 @@ pub(super) fn measure(
 }
 
 fn metric(admin: &Engine, name: &str) -> Result<f64> {
-    let stream = admin.open("GET", "/metrics", "", b"")?;
-    let text = read_answer(std::io::BufReader::new(stream))?.text();
+    let text = metrics(admin)?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let value = line.with_context(|| format!("no {name}in the metrics"))?;
     Ok(value.trim().parse()?)
