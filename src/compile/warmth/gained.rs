@@ -115,19 +115,14 @@ impl Compiles {
     /// [`ReportError::Superseded`] when what it builds on was removed meanwhile: who wiped a cache must not find it
     /// there again. [`ReportError::Unwanted`], [`ReportError::Store`]; [`ReportError::Unknown`] when nobody waits for it any more.
     pub async fn keep_increment(&self, coming: Coming, brought: Ingest) -> Result<(), ReportError> {
-        let (bytes, warmth) = (brought.len(), &coming.job.warmth);
+        let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
         // What the run's end says of the cache that it began with is done by then.
         warmth.judged().await;
         self.heed(&coming).await;
         warmth.state().is_answered = true;
-        match bytes {
-            0 => Ok(()),
-            _ => self.keep_wanted(&coming, brought).await,
+        if bytes == 0 {
+            return Ok(());
         }
-    }
-
-    async fn keep_wanted(&self, coming: &Coming, brought: Ingest) -> Result<(), ReportError> {
-        let (bytes, warmth, store) = (brought.len(), &coming.job.warmth, &self.0.store);
         // It was a passing trouble: half of it is no gain.
         let is_warm = coming.fared().0 == Some(Fared::Warm);
         if coming.aim() == Aim::Halving && is_warm && coming.is_in_time() {
@@ -149,7 +144,7 @@ impl Compiles {
             (extent, state.given.clone(), state.worth())
         };
         let worth = worth(&given).max(own);
-        let kept = keep(store, coming, &given, brought, extent, worth);
+        let kept = keep(store, &coming, &given, brought, extent, worth);
         kept.await?;
         if coming.aim() == Aim::Halving {
             self.0.troubles.is_halved(&coming.whose, coming.most);
